@@ -1,0 +1,98 @@
+"""The command `nnunet_transfer`: one sub-command per module of `nnunet_transfer.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from nnunet_transfer import __version__
+from nnunet_transfer.errors import TransferError
+
+#: name -> (module in nnunet_transfer.commands, one line of help); modules are imported when used,
+#: so that `--help` answers at once
+COMMANDS: dict[str, tuple[str, str]] = {
+    "env": ("env", "print the shell lines that make nnU-Net find the trainers"),
+    "doctor": ("doctor", "check the installation and say how to mend it"),
+    "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
+    "convert": ("convert", "turn a public data set into an nnU-Net data set"),
+    "install-splits": ("install_splits", "put a converted data set's splits where nnU-Net reads them"),
+    "sources": ("sources", "add, list, show and verify pre-trained networks"),
+    "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
+    "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
+    "evaluate": ("evaluate", "score a folder of predictions against references"),
+    "compare": ("compare", "compare all arms of a target over cross-validation"),
+}
+
+HANDLED_OS_ERRORS = {
+    errno.ENOSPC: "no space left on the disk; free some and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EACCES: "permission denied; check who owns the folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="nnunet_transfer",
+        description="Transfer learning for nnU-Net v2.",
+        epilog=f"commands:\n{listing}\n\n`nnunet_transfer COMMAND --help` explains each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet_transfer {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; return its exit status (0 done, 1 a check failed, 2 a user error)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command not in COMMANDS:
+        near = difflib.get_close_matches(args.command, COMMANDS, n=1)
+        parser.error(f"unknown command '{args.command}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+    debug = args.debug or "--debug" in args.arguments
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    module_name, help_text = COMMANDS[args.command]
+    module = importlib.import_module(f"nnunet_transfer.commands.{module_name}")
+    sub = argparse.ArgumentParser(
+        prog=f"nnunet_transfer {args.command}",
+        description=module.__doc__ or help_text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(sub)
+    options = sub.parse_args(args.arguments)
+    try:
+        return int(module.run(options) or 0)
+    except TransferError as error:
+        if debug:
+            raise
+        print(f"nnunet_transfer {args.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # the reader (head, less) went away: not an error, but Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if debug or error.errno not in HANDLED_OS_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"nnunet_transfer {args.command}: {where}{HANDLED_OS_ERRORS[error.errno]}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"nnunet_transfer {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""Errors a user can mend: one sentence that says what is wrong and what to do."""
+
+
+class TransferError(Exception):
+    """Base of every error caused by input, settings or the machine, not by a bug.
+
+    The command line prints it as one line and exits with status 2.
+    """
+
+
+class SettingsError(TransferError):
+    """An environment variable, a path or an option is missing or wrong."""
+
+
+class SourceError(TransferError):
+    """A source is unknown, incomplete or was changed on disk."""
+
+
+class CheckpointError(TransferError):
+    """A weights file can't be read safely or has an unknown format."""
+
+
+class AdaptationError(TransferError):
+    """The weights don't fit the network, or too few of them do."""
+
+
+class PlansError(TransferError):
+    """Plans are missing or contradict what was asked for."""
+
+
+class DataError(TransferError):
+    """A data set, case or split is missing, damaged or inconsistent."""
+
+
+class ComparisonError(TransferError):
+    """Results can't be compared fairly: cases, folds or references differ or are missing."""

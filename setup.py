@@ -1,0 +1,70 @@
+"""Packaging of nnunet_transfer; all metadata live here, tool settings in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# `trainers/` and `dataset_conversion/` stand at the top level of the repository and are
+# installed inside the package.
+MAPPED = {"trainers": "nnunet_transfer.trainers", "dataset_conversion": "nnunet_transfer.dataset_conversion"}
+
+if __name__ == "__main__":  # nnU-Net may import every module of a folder: never run setup() then
+    setup(
+        name="nnunet_transfer",
+        version="0.1.0",
+        description="Transfer learning for nnU-Net v2: sources, fine-tuning arms, data conversion, comparison",
+        long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        license_files=["LICENSE"],
+        python_requires=">=3.10,<3.14",
+        packages=[
+            *find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
+            *MAPPED.values(),
+            *(
+                f"{installed}.{sub}"
+                for folder, installed in MAPPED.items()
+                for sub in find_packages(folder)
+            ),
+        ],
+        package_dir={installed: folder for folder, installed in MAPPED.items()},
+        package_data={
+            "nnunet_transfer": ["py.typed"],
+            "nnunet_transfer.comparison": ["*.html", "*.css"],
+        },
+        install_requires=[
+            "nnunetv2>=2.8.1,<2.9",
+            "torch>=2.4",
+            "torchvision",
+            "batchgenerators",
+            "batchgeneratorsv2",
+            "dynamic-network-architectures>=0.4",
+            "acvl-utils",
+            "SimpleITK>=2.3",
+            "nibabel>=5",
+            "numpy>=1.26",
+            "scipy>=1.11",
+            "pandas>=2",
+            "matplotlib>=3.8",
+            "Pillow>=10",
+            "safetensors>=0.4",
+            "connected-components-3d>=3.12",
+            "nilearn>=0.11",
+            "scikit-image>=0.22",
+            "scikit-learn>=1.4",
+            "tqdm>=4.66",
+        ],
+        extras_require={
+            "test": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "timm>=1.0", "statsmodels>=0.14"],
+            "lint": ["ruff>=0.8", "mypy>=1.13", "types-tqdm", "pandas-stubs"],
+        },
+        entry_points={"console_scripts": ["nnunet_transfer=nnunet_transfer.cli:main"]},
+        classifiers=[
+            "License :: OSI Approved :: Apache Software License",
+            "Programming Language :: Python :: 3 :: Only",
+            "Intended Audience :: Science/Research",
+            "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        ],
+    )
