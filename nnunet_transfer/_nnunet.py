@@ -1,0 +1,160 @@
+"""The one place that touches nnU-Net's internals. Checked against nnunetv2 2.8.1.
+
+Everything here mirrors a documented nnU-Net command without its process pools: nnU-Net starts spawn pools for
+validation, fingerprints and preprocessing, and each worker imports nnunetv2 anew (seconds). For many small runs
+after one another that costs more than the work itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from torch import nn
+
+from nnunet_transfer.files import atomic_path
+from nnunet_transfer.paths import dataset_name, nnunet_preprocessed
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+log = logging.getLogger(__name__)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the plain network inside DistributedDataParallel's and torch.compile's wrappers."""
+    network = getattr(network, "module", network) if _is_ddp(network) else network
+    return getattr(network, "_orig_mod", network)
+
+
+def _is_ddp(network: nn.Module) -> bool:
+    return isinstance(network, nn.parallel.DistributedDataParallel)
+
+
+def run_training_in_process(
+    dataset: str | int,
+    configuration: str,
+    fold: int | str,
+    trainer: type[nnUNetTrainer],
+    plans: str,
+    *,
+    device: torch.device,
+    continue_training: bool = False,
+) -> nnUNetTrainer:
+    """Do what `nnUNetv2_train` does, training and validation, with a given trainer class; return the trainer."""
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
+    folder = nnunet_preprocessed() / dataset_name(dataset)
+    plans_content = load_json(str(folder / f"{plans}.json"))
+    plans_content["continue_training"] = continue_training
+    instance = trainer(
+        plans=plans_content,
+        configuration=configuration,
+        fold=fold,
+        dataset_json=load_json(str(folder / "dataset.json")),
+        device=device,
+    )
+    maybe_load_checkpoint(instance, continue_training, validation_only=False)
+    instance.run_training()
+    instance.perform_actual_validation()
+    return instance
+
+
+def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False) -> dict[str, Any]:
+    """Predict and score the validation fold like `nnUNetTrainer.perform_actual_validation`, without workers.
+
+    Writes the same files: `validation/<case><ending>` and `validation/summary.json`.
+    Cascades are left to nnU-Net's own method, because the next stage's export needs its pools.
+
+    Returns
+    -------
+    dict
+        The content of `summary.json`.
+    """
+    trainer.set_deep_supervision_enabled(False)
+    trainer.network.eval()
+    predictor = nnUNetPredictor(
+        tile_step_size=0.5,
+        use_gaussian=True,
+        use_mirroring=True,
+        perform_everything_on_device=True,
+        device=trainer.device,
+        verbose=False,
+        verbose_preprocessing=False,
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        None,
+        trainer.dataset_json,
+        trainer.__class__.__name__,
+        trainer.inference_allowed_mirroring_axes,
+    )
+    folder = Path(trainer.output_folder) / "validation"
+    folder.mkdir(parents=True, exist_ok=True)
+    _, cases = trainer.do_split()
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, cases)
+    for case in dataset.identifiers:
+        trainer.print_to_log_file(f"predicting {case}")
+        data, _, _, properties = dataset.load_case(case)
+        with warnings.catch_warnings():
+            # blosc2 hands out read-only memory; the predictor only reads it
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
+            tensor = torch.from_numpy(data[:])
+        logits = predictor.predict_sliding_window_return_logits(tensor).cpu()
+        export_prediction_from_logits(
+            logits,
+            properties,
+            trainer.configuration_manager,
+            trainer.plans_manager,
+            trainer.dataset_json,
+            str(folder / case),
+            save_probabilities,
+        )
+    summary = _score_in_process(trainer, folder, sorted(cases))
+    trainer.print_to_log_file("Validation complete")
+    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+    trainer.set_deep_supervision_enabled(True)
+    compute_gaussian.cache_clear()
+    return summary
+
+
+def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) -> dict[str, Any]:
+    ending = trainer.dataset_json["file_ending"]
+    reference = Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"
+    labels = trainer.label_manager
+    classes = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+    reader = trainer.plans_manager.image_reader_writer_class()
+    per_case = [
+        compute_metrics(
+            str(reference / f"{case}{ending}"),
+            str(folder / f"{case}{ending}"),
+            reader,
+            classes,
+            labels.ignore_label,
+        )
+        for case in cases
+    ]
+    metrics = list(per_case[0]["metrics"][classes[0]])
+    with warnings.catch_warnings():
+        # a class absent from all cases is NaN, as in nnU-Net
+        warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
+        mean = {
+            c: {m: float(np.nanmean([case["metrics"][c][m] for case in per_case])) for m in metrics} for c in classes
+        }
+    foreground = {m: float(np.mean([mean[c][m] for c in classes])) for m in metrics}
+    summary = {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
+    with atomic_path(folder / "summary.json") as temporary:
+        save_summary_json(summary, str(temporary))
+    return summary

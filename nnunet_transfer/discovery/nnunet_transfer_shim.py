@@ -1,0 +1,19 @@
+"""Hands this package's trainers to nnU-Net's look-up.
+
+nnU-Net imports the modules of each folder in `nnUNet_extTrainer` under their bare names, asks `hasattr(module,
+trainer_name)` and then drops them from `sys.modules` (nnunetv2 2.8, utilities/find_class_by_name.py). Classes defined
+here would therefore be new ones at every look-up and would not unpickle in a worker process. `__getattr__` (PEP 562)
+returns the classes of the installed package instead: always the same ones.
+"""
+
+
+def __getattr__(name: str) -> type:
+    from nnunet_transfer.naming import is_ours
+
+    if not is_ours(name):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from nnunet_transfer.trainers import get_trainer_class
+    from nnunet_transfer.training.one_line import one_line_errors
+
+    with one_line_errors():
+        return get_trainer_class(name)

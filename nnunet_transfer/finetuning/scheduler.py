@@ -1,0 +1,26 @@
+"""The learning-rate scheduler that nnU-Net's trainer steps once per epoch."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from nnunet_transfer.finetuning.recipes import Recipe
+
+
+class RecipeScheduler(LRScheduler):
+    """Set every parameter group's learning rate from the epoch alone, so that `--c` needs no stored state."""
+
+    def __init__(self, optimizer: Optimizer, initial_lr: float, num_epochs: int, recipe: Recipe) -> None:
+        self.initial_lr = initial_lr
+        self.num_epochs = num_epochs
+        self.recipe = recipe
+        super().__init__(optimizer)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go to `epoch`; nnU-Net passes the current one."""
+        epoch = 0 if epoch is None else epoch
+        rate = self.initial_lr * self.recipe.learning_rate_factor(epoch, self.num_epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

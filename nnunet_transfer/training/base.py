@@ -1,0 +1,152 @@
+"""What all trainers of this package share: name grammar, seeds, safe checkpoints, one-line errors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any, ClassVar
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_transfer._nnunet import validate_in_process
+from nnunet_transfer.errors import DataError, SettingsError, TransferError
+from nnunet_transfer.files import atomic_path
+from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
+from nnunet_transfer.training.progress_plot import ThrottledPlots
+from nnunet_transfer.training.seeding import seed_everything
+
+#: stream 0 seeds the network; epoch e uses stream e + 1
+INITIALISATION_STREAM = 0
+
+
+class NamedTrainer(nnUNetTrainer):
+    """nnU-Net's trainer, configured by its class name.
+
+    There is no `__init__`: nnU-Net stores the constructor's arguments in checkpoints by name, so the settings are
+    class attributes, made from the name when the class is built.
+
+    Attributes
+    ----------
+    settings : the parsed name
+    """
+
+    settings: ClassVar[TrainerName]
+
+    def initialize(self) -> None:
+        """Apply the settings, seed, then build the network, optimiser and loss as nnU-Net does."""
+        if not self.was_initialized:
+            self.apply_settings()
+            if self.settings.seed is not None:
+                seed_everything(self.settings.seed, INITIALISATION_STREAM)
+            self.logger = ThrottledPlots(self.logger)
+        super().initialize()
+
+    def apply_settings(self) -> None:
+        """Set the numbers of epochs and iterations that the name asks for."""
+        if self.settings.epochs is not None:
+            self.num_epochs = self.settings.epochs
+        if self.settings.iterations is not None:
+            # nnU-Net's own ratio of training to validation iterations, 250 to 50
+            self.num_val_iterations_per_epoch = max(1, self.settings.iterations // 5)
+            self.num_iterations_per_epoch = self.settings.iterations
+
+    def on_train_start(self) -> None:
+        """Check everything that can be checked before data are loaded, then start as nnU-Net does."""
+        with one_line_errors():
+            if not self.was_initialized:
+                self.initialize()
+            self.check_before_training()
+            if self.current_epoch == 0:
+                self.prepare_fresh_network()
+        super().on_train_start()
+
+    def check_before_training(self) -> None:
+        """Raise a `TransferError` for anything that would spoil the training."""
+        training, validation = self.do_split()
+        for cases, role in ((training, "training"), (validation, "validation")):
+            if not cases:
+                raise DataError(
+                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no {role} cases; mend "
+                    f"splits_final.json in {self.preprocessed_dataset_folder_base}"
+                )
+        present = set(self.dataset_class.get_identifiers(self.preprocessed_dataset_folder))
+        missing = sorted({*training, *validation} - present)
+        if missing:
+            raise DataError(
+                f"{len(missing)} case(s) of fold {self.fold} are not in {self.preprocessed_dataset_folder}: "
+                f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or mend splits_final.json"
+            )
+
+    def prepare_fresh_network(self) -> None:
+        """Hook: change the weights of a network that starts at epoch 0."""
+
+    def on_epoch_start(self) -> None:
+        """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""
+        if self.settings.seed is not None:
+            seed_everything(self.settings.seed, self.current_epoch + 1)
+        super().on_epoch_start()
+
+    def on_train_end(self) -> None:
+        """End as nnU-Net does, with the last progress plot."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            self.logger.plot_now(self.output_folder)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Save under a temporary name and rename, so that `--c` never meets half a checkpoint."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        with one_line_errors():
+            try:
+                with atomic_path(filename) as temporary:
+                    super().save_checkpoint(str(temporary))
+            except (OSError, RuntimeError) as error:
+                if not is_full_disk(error):
+                    raise
+                raise TransferError(
+                    f"no space left to write {filename}; free some and continue with --c (the last complete "
+                    f"checkpoint is kept)"
+                ) from error
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load a checkpoint of this very trainer.
+
+        Raises
+        ------
+        SystemExit
+            If the checkpoint is unreadable or was written by a trainer with another name, that is, by another
+            recipe or schedule.
+        """
+        with one_line_errors():
+            if isinstance(filename_or_checkpoint, dict):
+                written_by = filename_or_checkpoint.get("trainer_name")
+            else:
+                written_by = _trainer_of_checkpoint(str(filename_or_checkpoint))
+            if written_by != self.__class__.__name__:
+                raise SettingsError(
+                    f"the checkpoint in {self.output_folder} was written by {written_by}, not by "
+                    f"{self.__class__.__name__}; continue with -tr {written_by} or remove the folder"
+                )
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does; with `nnUNet_def_n_proc=0` in this process, without export workers."""
+        if os.environ.get("nnUNet_def_n_proc") == "0" and not self.is_ddp and not self.is_cascaded:
+            validate_in_process(self, save_probabilities)
+        else:
+            super().perform_actual_validation(save_probabilities)
+
+
+def _trainer_of_checkpoint(filename: str) -> str | None:
+    try:
+        # nnU-Net's checkpoints hold its logger's NumPy scalars, which weights_only refuses; this file lies in the
+        # user's own result folder and nnU-Net itself reads it this way. Memory-mapped: the tensors are not read.
+        return torch.load(filename, map_location="cpu", weights_only=False, mmap=True).get("trainer_name")
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"{filename} can't be read ({str(error).splitlines()[0]}); remove it and continue with --c from an "
+            f"earlier checkpoint, or train anew"
+        ) from None

@@ -1,0 +1,36 @@
+"""One-line endings for errors inside nnU-Net's own commands."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nnunet_transfer.errors import TransferError
+
+DEBUG_VARIABLE = "NNUNET_TRANSFER_DEBUG"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user error into `SystemExit` with its one line, because `nnUNetv2_train` prints tracebacks.
+
+    With `NNUNET_TRANSFER_DEBUG=1` the error passes unchanged.
+    """
+    try:
+        yield
+    except TransferError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        raise SystemExit(f"nnunet_transfer: {error}") from None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error of `torch.save` or of a file system call means that the disk or quota is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # torch's zip writer reports any short write this way
+    return isinstance(error, RuntimeError) and (
+        "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error)
+    )
