@@ -8,7 +8,9 @@ after one another that costs more than the work itself.
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,17 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import nn
 
-from nnunet_transfer.files import atomic_path
-from nnunet_transfer.paths import dataset_name, nnunet_preprocessed
+from nnunet_transfer.files import atomic_folder, atomic_path, write_json
+from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -158,3 +164,68 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
     with atomic_path(folder / "summary.json") as temporary:
         save_summary_json(summary, str(temporary))
     return summary
+
+
+def extract_fingerprint_in_process(dataset: str | int) -> Path:
+    """Write `dataset_fingerprint.json` and `dataset.json` as `nnUNetv2_extract_fingerprint` does, without workers.
+
+    Returns
+    -------
+    Path
+        The data set's folder in `nnUNet_preprocessed`.
+    """
+    extractor = DatasetFingerprintExtractor(dataset_name(dataset))
+    cases = list(extractor.dataset.values())
+    reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, cases[0]["images"][0])
+    samples = int(extractor.num_foreground_voxels_for_intensitystats // len(cases))
+    analysed = [extractor.analyze_case(case["images"], case["label"], reader, samples) for case in cases]
+    shapes, spacings, intensities, _, relative_sizes = zip(*analysed, strict=True)
+    channels = [np.concatenate(channel) for channel in zip(*intensities, strict=True)]
+    folder = nnunet_preprocessed() / extractor.dataset_name
+    write_json(
+        folder / "dataset_fingerprint.json",
+        {
+            "spacings": [[float(s) for s in spacing] for spacing in spacings],
+            "shapes_after_crop": [[int(n) for n in shape] for shape in shapes],
+            "foreground_intensity_properties_per_channel": {
+                str(i): _intensity_properties(values) for i, values in enumerate(channels)
+            },
+            "median_relative_size_after_cropping": float(np.median(relative_sizes)),
+        },
+    )
+    write_json(folder / "dataset.json", extractor.dataset_json)
+    return folder
+
+
+def _intensity_properties(values: np.ndarray) -> dict[str, float]:
+    low, median, high = np.percentile(values, (0.5, 50.0, 99.5))
+    return {
+        "mean": float(values.mean()),
+        "median": float(median),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "percentile_99_5": float(high),
+        "percentile_00_5": float(low),
+    }
+
+
+def preprocess_in_process(dataset: str | int, plans: str, configurations: Sequence[str]) -> None:
+    """Preprocess as `nnUNetv2_preprocess` does, without workers; each configuration's folder appears when complete."""
+    name = dataset_name(dataset)
+    folder = nnunet_preprocessed() / name
+    manager = PlansManager(str(folder / f"{plans}.json"))
+    content = load_json(str(folder / "dataset.json"))
+    cases = get_filenames_of_train_images_and_targets(str(nnunet_raw() / name), content)
+    for configuration_name in configurations:
+        configuration = manager.get_configuration(configuration_name)
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        with atomic_folder(folder / configuration.data_identifier, overwrite=True) as output:
+            for case, files in cases.items():
+                preprocessor.run_case_save(
+                    str(output / case), files["images"], files["label"], manager, configuration, content
+                )
+    references = folder / "gt_segmentations"
+    for case, files in cases.items():
+        with atomic_path(references / f"{case}{content['file_ending']}") as temporary:
+            shutil.copyfile(files["label"], temporary)

@@ -1,0 +1,40 @@
+"""Fixtures shared by the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nnunet_transfer.discovery import __path__ as discovery_path
+
+# one thread per test process: the networks are tiny and the thread pools cost more than they give
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty nnU-Net folders under `tmp_path`, exported with no worker processes; returns their parent."""
+    for variable, folder in (
+        ("nnUNet_raw", "raw"),
+        ("nnUNet_preprocessed", "preprocessed"),
+        ("nnUNet_results", "results"),
+    ):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    monkeypatch.delenv("nnUNet_sources", raising=False)
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_path[0])
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setenv("nnUNet_def_n_proc", "0")
+    monkeypatch.setenv("nnUNet_compile", "f")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The private data folder; tests that need it are skipped, with the reason, where it is absent."""
+    folder = Path(os.environ.get("NNUNET_TRANSFER_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no private data folder at {folder}; set NNUNET_TRANSFER_DATA to run this test")
+    return folder

@@ -1,0 +1,64 @@
+"""Small nnU-Net data sets for tests: blobs on noise, in 2D slabs or 3D volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from nnunet_transfer.files import write_json
+
+
+def write_blob_dataset(
+    raw: Path,
+    dataset_id: int,
+    *,
+    name: str = "Blobs",
+    cases: int = 6,
+    shape: tuple[int, int, int] = (32, 32, 8),
+    channels: tuple[str, ...] = ("T1",),
+    labels: int = 1,
+    seed: int = 0,
+) -> str:
+    """Write a raw data set whose label is a bright box on noise; return its folder name.
+
+    Parameters
+    ----------
+    shape : size in voxels, axes x, y, z as NIfTI stores them; 1 mm spacing
+    labels : number of foreground classes; class k's box is k + 1 noise levels brighter
+    """
+    folder = raw / f"Dataset{dataset_id:03d}_{name}"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(cases):
+        label = np.zeros(shape, np.uint8)
+        for k in range(labels):
+            corner = [int(rng.integers(0, max(1, n - n // 2))) for n in shape]
+            label[tuple(slice(c, c + max(2, n // 3)) for c, n in zip(corner, shape, strict=True))] = k + 1
+        for c in range(len(channels)):
+            image = rng.normal(10, 1, shape) + 4.0 * label
+            nib.save(
+                nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / f"imagesTr/case{i:02d}_{c:04d}.nii.gz"
+            )
+        nib.save(nib.Nifti1Image(label, np.eye(4)), folder / f"labelsTr/case{i:02d}.nii.gz")
+    write_json(
+        folder / "dataset.json",
+        {
+            "channel_names": {str(i): c for i, c in enumerate(channels)},
+            "labels": {"background": 0, **{f"class{k + 1}": k + 1 for k in range(labels)}},
+            "numTraining": cases,
+            "file_ending": ".nii.gz",
+        },
+    )
+    return folder.name
+
+
+def write_splits(preprocessed_dataset: Path, folds: int = 2) -> None:
+    """Write `splits_final.json` that deals the cases round-robin into folds."""
+    cases = sorted(p.name.split(".")[0] for p in (preprocessed_dataset / "gt_segmentations").iterdir())
+    write_json(
+        preprocessed_dataset / "splits_final.json",
+        [{"train": [c for i, c in enumerate(cases) if i % folds != f], "val": cases[f::folds]} for f in range(folds)],
+    )
