@@ -42,6 +42,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return getattr(network, "_orig_mod", network)
 
 
+def rewrapped(network: nn.parallel.DistributedDataParallel) -> nn.parallel.DistributedDataParallel:
+    """Return a new DistributedDataParallel wrapper around the same network and devices."""
+    return nn.parallel.DistributedDataParallel(network.module, device_ids=network.device_ids)
+
+
 def _is_ddp(network: nn.Module) -> bool:
     return isinstance(network, nn.parallel.DistributedDataParallel)
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.finetuning.recipes import RECIPES as _RECIPES
 
 #: the arms of the study, in the order of reports: name -> registry name of its source
 ARMS: dict[str, str | None] = {
@@ -32,11 +33,8 @@ PRETRAINERS: dict[str, str] = {
 }
 BASES: tuple[str, ...] = (*ARMS, TRANSFER, *PRETRAINERS)
 
-#: recipe -> one line for the listing; the default is the first
-RECIPES: dict[str, str] = {
-    "warmup": "linear warm-up of the learning rate, then nnU-Net's polynomial decay (default)",
-    "full": "nnU-Net's own schedule from the first epoch on",
-}
+#: recipe -> one line for listings; the default is the first
+RECIPES: dict[str, str] = {name: recipe.summary for name, recipe in _RECIPES.items()}
 DEFAULT_RECIPE = next(iter(RECIPES))
 
 
@@ -79,7 +77,12 @@ class TrainerName:
         return self.base in PRETRAINERS
 
 
-_NUMBERED = (("cases", r"(\d+)cases"), ("epochs", r"(\d+)epochs"), ("iterations", r"(\d+)iterations"), ("seed", r"seed(\d+)"))
+_NUMBERED = (
+    ("cases", r"(\d+)cases"),
+    ("epochs", r"(\d+)epochs"),
+    ("iterations", r"(\d+)iterations"),
+    ("seed", r"seed(\d+)"),
+)
 _ORDER = ("recipe", "encoder_only", "cases", "epochs", "iterations", "seed")
 GRAMMAR = "NAME[_<recipe>][_encoderOnly][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
 
@@ -133,4 +136,6 @@ def _read_suffix(name: str, suffix: str) -> tuple[str, str | bool | int]:
     letters = re.sub(r"\d+", "", suffix)
     near = difflib.get_close_matches(letters, {re.sub(r"<\w>", "", k): k for k in known}, n=1, cutoff=0.6)
     hint = f"did you mean _{next(k for k in known if re.sub(r'<.>', '', k) == near[0])}? " if near else ""
-    raise SettingsError(f"{name}: unknown suffix _{suffix}; {hint}the grammar is {GRAMMAR} with recipes {', '.join(RECIPES)}")
+    raise SettingsError(
+        f"{name}: unknown suffix _{suffix}; {hint}the grammar is {GRAMMAR} with recipes {', '.join(RECIPES)}"
+    )

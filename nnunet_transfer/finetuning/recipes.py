@@ -1,11 +1,46 @@
-"""Fine-tuning recipes: the learning rate of every epoch, as data and pure functions.
+"""Fine-tuning recipes: what is trained at which learning rate in every epoch, as data and pure functions.
 
-A recipe is the same for all arms, the control arm included, so that arms differ in their weights alone.
+A recipe is the same for all arms, the control arm included, so that arms differ in their weights alone. The state of
+an epoch follows from its number, never from a counter: `--c` needs nothing but the checkpoint's epoch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+ENCODER, DECODER = "encoder", "decoder"  # the decoder includes the segmentation heads
+WHOLE = frozenset({ENCODER, DECODER})
+DECODER_ALONE = frozenset({DECODER})
+
+#: exponent of nnU-Net's polynomial decay (Isensee et al., Nat Methods 2021;18:203-211; PolyLRScheduler)
+DECAY_EXPONENT = 0.9
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a training.
+
+    Attributes
+    ----------
+    name : for the log
+    share : share of all epochs
+    trained : parts whose weights change, of `encoder` and `decoder`
+    rises : whether the learning rate rises linearly to the initial one, or decays from it polynomially
+    """
+
+    name: str
+    share: float
+    trained: frozenset[str] = WHOLE
+    rises: bool = False
+
+
+@dataclass(frozen=True)
+class EpochState:
+    """What holds in one epoch: the phase's name, the trained parts, and the share of the initial learning rate."""
+
+    phase: str
+    trained: frozenset[str]
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -15,30 +50,91 @@ class Recipe:
     Attributes
     ----------
     name : suffix in a trainer's name
-    warmup_share : share of all epochs with a linearly rising learning rate. 50 of 1000 epochs in nnU-Net's
-        fine-tuning of nnssl networks (Wald et al., "An OpenMind for 3D medical vision self-supervised learning",
-        ICCV 2025; `nnUNetv2_train_pretrained`), hence 0.05.
-    exponent : exponent of the polynomial decay; 0.9 in nnU-Net (Isensee et al., Nat Methods 2021;18:203-211)
+    summary : one line for listings
+    phases : in order; their shares add up to 1
+    layer_decay : factor of the learning rate from one encoder stage to the next one further from the output
+    start_pull : strength of the pull towards the weights that the training started from
     """
 
     name: str
-    warmup_share: float = 0.0
-    exponent: float = 0.9
+    summary: str
+    phases: tuple[Phase, ...]
+    layer_decay: float = 1.0
+    start_pull: float = 0.0
 
-    def warmup_epochs(self, num_epochs: int) -> int:
-        """Return the number of warm-up epochs, rounded up, and none where all epochs would be warm-up."""
-        epochs = -(-num_epochs * self.warmup_share // 1)
-        return int(min(epochs, num_epochs - 1))
+    def boundaries(self, num_epochs: int) -> tuple[int, ...]:
+        """Return each phase's first epoch and, at the end, `num_epochs`.
 
-    def learning_rate_factor(self, epoch: int, num_epochs: int) -> float:
-        """Return the learning rate of `epoch` (from 0) as a share of the initial learning rate.
-
-        During w warm-up epochs it is (epoch + 1) / (w + 1); then (1 - (epoch - w) / (num_epochs - w)) ** exponent.
+        Shares are rounded to whole epochs; short trainings may leave a phase without an epoch, but never the last.
         """
-        warmup = self.warmup_epochs(num_epochs)
-        if epoch < warmup:
-            return (epoch + 1) / (warmup + 1)
-        return (1 - (epoch - warmup) / (num_epochs - warmup)) ** self.exponent
+        total, edges = 0.0, [0]
+        for phase in self.phases[:-1]:
+            total += phase.share
+            edges.append(min(round(total * num_epochs), num_epochs - 1))
+        return (*edges, num_epochs)
+
+    def at(self, epoch: int, num_epochs: int) -> EpochState:
+        """Return what holds in `epoch` (from 0) of `num_epochs`.
+
+        In a phase of n epochs, epoch i (from 0) has the factor (i + 1) / (n + 1) where the rate rises, and
+        (1 - i / n) ** 0.9 where it decays.
+        """
+        edges = self.boundaries(num_epochs)
+        number = max(k for k, first in enumerate(edges[:-1]) if first <= epoch)
+        phase, i, n = self.phases[number], epoch - edges[number], edges[number + 1] - edges[number]
+        factor = (i + 1) / (n + 1) if phase.rises else (1 - i / n) ** DECAY_EXPONENT
+        return EpochState(phase.name, phase.trained, factor)
 
 
-RECIPES: dict[str, Recipe] = {r.name: r for r in (Recipe("warmup", warmup_share=0.05), Recipe("full"))}
+#: 50 of 1000 epochs in nnU-Net's fine-tuning of nnssl networks (Wald et al., "An OpenMind for 3D medical vision
+#: self-supervised learning", ICCV 2025)
+_WARM_UP = 0.05
+_WARMED_UP = (Phase("warm-up", _WARM_UP, rises=True), Phase("whole network", 1 - _WARM_UP))
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("warmup", "linear warm-up of the learning rate, then nnU-Net's polynomial decay (default)", _WARMED_UP),
+        Recipe("full", "nnU-Net's own schedule from the first epoch on", (Phase("whole network", 1.0),)),
+        Recipe(
+            "frozenEncoder",
+            "the encoder stays as the source left it; decoder and heads are trained",
+            (
+                Phase("decoder warm-up", _WARM_UP, DECODER_ALONE, rises=True),
+                Phase("decoder", 1 - _WARM_UP, DECODER_ALONE),
+            ),
+        ),
+        # linear probing then fine-tuning (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022),
+        # where the new head converges first; a tenth of the training is this package's choice
+        Recipe(
+            "lpft",
+            "decoder and heads first, then the whole network",
+            (
+                Phase("decoder", 0.1, DECODER_ALONE),
+                Phase("whole warm-up", _WARM_UP, rises=True),
+                Phase("whole network", 0.9 - _WARM_UP),
+            ),
+        ),
+        # stages of 25, 25, 50 and 900 of 1000 epochs (TaWald/nnUNet, PretrainedTrainer_sawtooth)
+        Recipe(
+            "sawtooth",
+            "decoder warm-up, decoder, whole warm-up, whole network",
+            (
+                Phase("decoder warm-up", 0.025, DECODER_ALONE, rises=True),
+                Phase("decoder", 0.025, DECODER_ALONE),
+                Phase("whole warm-up", 0.05, rises=True),
+                Phase("whole network", 0.9),
+            ),
+        ),
+        # 0.75 per layer when masked autoencoders are fine-tuned (He et al., CVPR 2022, table 9)
+        Recipe(
+            "layerwise",
+            "warm-up, with a learning rate that falls by 0.75 per encoder stage away from the output",
+            _WARMED_UP,
+            layer_decay=0.75,
+        ),
+        # L2-SP (Li et al., "Explicit inductive bias for transfer learning with convolutional networks", ICML 2018),
+        # who choose the strength per data set between 0.001 and 1; 0.01 is this package's choice
+        Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),
+    )
+}

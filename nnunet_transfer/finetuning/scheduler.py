@@ -19,8 +19,7 @@ class RecipeScheduler(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Go to `epoch`; nnU-Net passes the current one."""
-        epoch = 0 if epoch is None else epoch
-        rate = self.initial_lr * self.recipe.learning_rate_factor(epoch, self.num_epochs)
+        rate = self.initial_lr * self.recipe.at(epoch or 0, self.num_epochs).factor
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

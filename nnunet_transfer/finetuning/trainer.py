@@ -5,18 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.optim import Optimizer
 
-from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import TransferReport, transfer_weights
 from nnunet_transfer.errors import PlansError, SettingsError
-from nnunet_transfer.finetuning.recipes import RECIPES
+from nnunet_transfer.finetuning.parameters import (
+    StartPull,
+    check_parts,
+    freeze_statistics,
+    parameter_groups,
+    read_start,
+    save_start,
+    set_trained,
+)
+from nnunet_transfer.finetuning.recipes import RECIPES, WHOLE, Recipe
 from nnunet_transfer.finetuning.scheduler import RecipeScheduler
 from nnunet_transfer.naming import ARMS, TRANSFER
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.training.base import NamedTrainer
+from nnunet_transfer.training.one_line import one_line_errors
 
 REPORT_FILE = "transfer_report.json"
+START_FILE = "start_weights.safetensors"
 
 
 class FineTuningTrainer(NamedTrainer):
@@ -44,6 +56,12 @@ class FineTuningTrainer(NamedTrainer):
             )
         return block["source"]
 
+    def check_before_training(self) -> None:
+        """Check the base's conditions, and that the recipe's parts exist in this architecture."""
+        super().check_before_training()
+        if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
+            check_parts(unwrapped(self.network))
+
     def prepare_fresh_network(self) -> None:
         """Load the source's weights and write the transfer report into the fold's folder."""
         network = unwrapped(self.network)
@@ -69,11 +87,42 @@ class FineTuningTrainer(NamedTrainer):
             report.write(Path(self.output_folder) / REPORT_FILE)
         self.print_to_log_file(report.table(), add_timestamp=False)
 
+    @property
+    def recipe(self) -> Recipe:
+        """The schedule that the trainer's name asks for."""
+        return RECIPES[self.settings.recipe]
+
     def configure_optimizers(self) -> tuple[Optimizer, RecipeScheduler]:
-        """Return nnU-Net's optimiser with the recipe's schedule."""
-        optimizer, _ = super().configure_optimizers()
-        recipe = RECIPES[self.settings.recipe]
-        return optimizer, RecipeScheduler(optimizer, self.initial_lr, self.num_epochs, recipe)
+        """Return nnU-Net's optimiser with the recipe's parameter groups and schedule."""
+        host, _ = super().configure_optimizers()
+        groups = parameter_groups(unwrapped(self.network), self.recipe, self.weight_decay)
+        optimizer = type(host)(groups, **{k: v for k, v in host.defaults.items() if k != "weight_decay"})
+        return optimizer, RecipeScheduler(optimizer, self.initial_lr, self.num_epochs, self.recipe)
+
+    def on_train_start(self) -> None:
+        """Start as the base does, then attach the pull towards the start, if the recipe has one."""
+        super().on_train_start()
+        if self.recipe.start_pull:
+            path = Path(self.output_folder) / START_FILE
+            network = unwrapped(self.network)
+            if self.current_epoch == 0 and self.local_rank == 0:
+                save_start(network, path)
+            if self.is_ddp:
+                dist.barrier()
+            with one_line_errors():
+                start = read_start(path)
+            self.optimizer.register_step_pre_hook(StartPull(network, start, self.recipe.start_pull))
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or thaw what this epoch's phase asks for."""
+        phase = self.recipe.at(self.current_epoch, self.num_epochs)
+        network = unwrapped(self.network)
+        if set_trained(network, phase.trained) and self.is_ddp:
+            # DDP notes at construction which parameters have gradients
+            self.network = rewrapped(self.network)
+        super().on_train_epoch_start()
+        freeze_statistics(network, phase.trained)
+        self.print_to_log_file(f"Phase: {phase.phase}")
 
 
 def _fingerprint(network: torch.nn.Module) -> torch.Tensor:

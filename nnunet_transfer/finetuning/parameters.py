@@ -1,0 +1,121 @@
+"""Parts of a network as parameters: groups with their own learning rates, freezing, the pull to the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from nnunet_transfer.errors import AdaptationError, DataError
+from nnunet_transfer.files import atomic_path
+from nnunet_transfer.finetuning.recipes import DECODER, ENCODER, Recipe
+
+HEADS = "seg_layers"
+
+
+def check_parts(network: nn.Module) -> None:
+    """Raise `AdaptationError` for a network that has no encoder and decoder to train apart."""
+    if not isinstance(getattr(network, "encoder", None), nn.Module) or not hasattr(network, "decoder"):
+        raise AdaptationError(
+            f"{type(network).__name__} has no encoder and decoder to train apart; use the recipe full or warmup"
+        )
+
+
+def part_of(name: str) -> str:
+    """Return the part of a parameter's name: nnU-Net's decoder repeats the encoder as `decoder.encoder`."""
+    return ENCODER if name.startswith(("encoder.", "decoder.encoder.")) else DECODER
+
+
+def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
+    """Let the named parts learn and freeze the others; return whether anything changed."""
+    trained = set(trained)
+    changed = False
+    for name, parameter in network.named_parameters():
+        wanted = part_of(name) in trained
+        changed |= parameter.requires_grad != wanted
+        parameter.requires_grad_(wanted)
+        if not wanted:
+            # a gradient of the phase before would still be applied
+            parameter.grad = None
+    return changed
+
+
+def freeze_statistics(network: nn.Module, trained: Iterable[str]) -> None:
+    """Keep the running statistics of a frozen encoder's BatchNorm layers, as its weights are kept."""
+    if ENCODER not in set(trained):
+        network.encoder.eval()
+
+
+def parameter_groups(network: nn.Module, recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimiser's groups; group k has `lr_scale` = layer_decay ** (distance from the output).
+
+    The first group holds the decoder: its rate is the one that nnU-Net logs. Of an encoder with stages 0 to n - 1,
+    stage s has the distance n - s, and the stem that of stage 0 plus one. With a pull to the start, that pull
+    replaces the weight decay of all but the heads.
+    """
+    groups: dict[tuple[int, float], list[nn.Parameter]] = {}
+    stages = _number_of_stages(network) if recipe.layer_decay != 1 else 0
+    for name, parameter in network.named_parameters():
+        distance = 0
+        if recipe.layer_decay != 1 and part_of(name) == ENCODER:
+            distance = stages - _stage_of(name)
+        decay = 0.0 if recipe.start_pull and HEADS not in name else weight_decay
+        groups.setdefault((distance, decay), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": recipe.layer_decay**distance}
+        for (distance, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _number_of_stages(network: nn.Module) -> int:
+    check_parts(network)
+    return len(network.encoder.stages)
+
+
+def _stage_of(name: str) -> int:
+    """Return the encoder stage in a name such as `encoder.stages.2.blocks.0.conv1.conv.weight`; the stem is -1."""
+    parts = name.split(".")
+    return int(parts[parts.index("stages") + 1]) if "stages" in parts else -1
+
+
+class StartPull:
+    """Adds strength * (w - w_start) to every gradient but the heads' before each optimiser step (L2-SP)."""
+
+    def __init__(self, network: nn.Module, start: dict[str, torch.Tensor], strength: float) -> None:
+        self._pairs = [
+            (parameter, start[name].to(parameter.device))
+            for name, parameter in network.named_parameters()
+            if HEADS not in name
+        ]
+        self._strength = strength
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Serve as a hook of `Optimizer.register_step_pre_hook`."""
+        for parameter, start in self._pairs:
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self._strength)
+
+
+def save_start(network: nn.Module, path: Path) -> None:
+    """Write the weights that a training starts from, so that `--c` pulls towards the same ones."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in network.named_parameters() if HEADS not in name}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def read_start(path: Path) -> dict[str, torch.Tensor]:
+    """Read what `save_start` wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is gone: the training can't go on as it began.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; without the weights it pulls towards, this training must start anew")
+    return load_file(path)
