@@ -1,0 +1,98 @@
+"""Losses and error measures of self-supervised pre-training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+class MaskedMSELoss(nn.Module):
+    """Mean squared error over the hidden voxels of all channels; visible voxels count nothing.
+
+    As in He et al., CVPR 2022 (doi:10.1109/CVPR52688.2022.01553), section 3, on the normalised intensities.
+    """
+
+    def forward(self, output: torch.Tensor, target: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the loss, a scalar in float32.
+
+        Parameters
+        ----------
+        output : reconstruction, `(batch, channel, *spatial)`
+        target : the image, of the same shape, and the mask `(batch, 1, *spatial)`, true where hidden
+        """
+        image, mask = target
+        # half precision (autocast) would lose small differences and overflow in the sum
+        squared = (output.float() - image.float()).square() * mask
+        return squared.sum() / (mask.sum() * image.shape[1]).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class ReconstructionError:
+    """Sums over hidden voxels, from which mean errors follow; sums of parts can be added.
+
+    Attributes
+    ----------
+    voxels : number of hidden voxels, channels counted separately
+    squared_error : sum of squared differences of reconstruction and image
+    absolute_error : sum of absolute differences
+    total, total_squares : sums of the image's intensities and of their squares
+    """
+
+    voxels: float = 0.0
+    squared_error: float = 0.0
+    absolute_error: float = 0.0
+    total: float = 0.0
+    total_squares: float = 0.0
+
+    @classmethod
+    def measure(cls, output: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> ReconstructionError:
+        """Measure a batch; shapes as in `MaskedMSELoss`."""
+        hidden = mask.expand_as(image)
+        true = image[hidden].double()
+        difference = output[hidden].double() - true
+        return cls(
+            float(true.numel()),
+            float(difference.square().sum()),
+            float(difference.abs().sum()),
+            float(true.sum()),
+            float(true.square().sum()),
+        )
+
+    def __add__(self, other: ReconstructionError) -> ReconstructionError:
+        return ReconstructionError(
+            self.voxels + other.voxels,
+            self.squared_error + other.squared_error,
+            self.absolute_error + other.absolute_error,
+            self.total + other.total,
+            self.total_squares + other.total_squares,
+        )
+
+    @classmethod
+    def sum(cls, parts: Iterable[ReconstructionError]) -> ReconstructionError:
+        """Add up the errors of several batches or cases."""
+        return sum(parts, cls())
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error, in squared units of the normalised intensity; NaN without voxels."""
+        return self.squared_error / self.voxels if self.voxels else float("nan")
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error, in units of the normalised intensity; NaN without voxels."""
+        return self.absolute_error / self.voxels if self.voxels else float("nan")
+
+    @property
+    def explained_variance(self) -> float:
+        """Return 1 - squared error / squared deviation from the hidden voxels' mean (the coefficient R^2).
+
+        1 is perfect, 0 as good as the mean intensity, negative worse; 0 where the image is constant, so that
+        empty background neither helps nor harms.
+        """
+        if not self.voxels:
+            return float("nan")
+        deviation = self.total_squares - self.total**2 / self.voxels
+        return 1 - self.squared_error / deviation if deviation > 1e-12 * max(self.total_squares, 1e-12) else 0.0

@@ -1,0 +1,68 @@
+"""Under which name a pretrainer puts its source into the registry.
+
+The name is `<domain>_<task>`, which is where the arms look: `natural_classification`, `t1_self_supervised` and so on.
+The domain follows from the data set's channels: red, green and blue (or grey) are natural images, T1 is brain MRI, and
+any other channels give their own names. `"source_domain"` in dataset.json overrules that, and the environment variable
+`nnUNet_source_name` gives the whole name for one run, for instance when several sources of one task are compared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnunet_transfer.errors import SettingsError
+
+VARIABLE = "nnUNet_source_name"
+DOMAIN_KEY = "source_domain"
+NATURAL, T1 = "natural", "t1"
+
+_NATURAL_CHANNELS = {
+    "r",
+    "g",
+    "b",
+    "a",
+    "red",
+    "green",
+    "blue",
+    "alpha",
+    "rgb",
+    "gray",
+    "grey",
+    "grayscale",
+    "greyscale",
+}
+_T1 = re.compile(r"(^|.*[^a-z0-9])(t1|t1w|mprage|mp2rage)([^a-z0-9].*|$)")
+_CONTRAST = re.compile(r"(^|[^a-z])(ce|c|gd|gado|post|contrast)([^a-z]|$)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def domain_of(channel_names: Sequence[str]) -> str:
+    """Return `natural`, `t1`, or the channels' names in lower case joined by underscores."""
+    names = [name.lower() for name in channel_names]
+    if all(_T1.fullmatch(name) and not _CONTRAST.search(name) for name in names):
+        return T1
+    if all(name in _NATURAL_CHANNELS for name in names):
+        return NATURAL
+    return re.sub(r"[^a-z0-9]+", "_", "_".join(names)).strip("_")
+
+
+def source_name(task: str, dataset_json: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the registry name and the domain of the source that a training on this data set makes.
+
+    Raises
+    ------
+    SettingsError
+        If `nnUNet_source_name` or `source_domain` can't be a folder's name.
+    """
+    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
+    domain = str(dataset_json.get(DOMAIN_KEY) or domain_of([str(name) for name in channels.values()]))
+    name = os.environ.get(VARIABLE) or f"{domain}_{task}"
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"'{name}' can't name a source: use letters, digits, '_', '.' and '-'; set {VARIABLE} to a name, or "
+            f"{DOMAIN_KEY} in dataset.json to a domain such as {NATURAL} or {T1}"
+        )
+    return name, domain
