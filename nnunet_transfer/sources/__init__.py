@@ -1,0 +1,10 @@
+"""Sources: pre-trained networks with their provenance, kept in a registry of folders.
+
+A source is a folder `<name>/` with `source.json` (the card) and `weights.safetensors`. Importing this package and
+reading cards needs no torch.
+"""
+
+from nnunet_transfer.sources.card import TASKS, SourceCard
+from nnunet_transfer.sources.registry import Source, list_sources, load_source, save_source
+
+__all__ = ["TASKS", "Source", "SourceCard", "list_sources", "load_source", "save_source"]

@@ -1,0 +1,174 @@
+"""Decide, from names and shapes alone, what happens to every tensor. Nothing is read or written here.
+
+The decisions are therefore the same on every rank of a distributed training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nnunet_transfer.adaptation.parts import (
+    is_buffer,
+    is_input_convolution,
+    is_transposed,
+    number_of_stages,
+    part_of,
+    shift_decoder_stage,
+)
+from nnunet_transfer.adaptation.steps import (
+    BATCHNORM_TO_INSTANCENORM,
+    AdaptationRules,
+    ChannelNames,
+    MisfitError,
+    Shape,
+    Step,
+    fit_steps,
+)
+
+Scope = Literal["encoder", "encoder+decoder"]
+Status = Literal["loaded", "adapted", "initialised", "unused"]
+SCOPES: tuple[Scope, ...] = ("encoder", "encoder+decoder")
+TRANSFERRED: tuple[Status, ...] = ("loaded", "adapted")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to one tensor.
+
+    Attributes
+    ----------
+    key : canonical name in the target; in the source for an unused tensor
+    source_key : canonical name in the source; `None` if it has no such tensor
+    part : `stem`, `encoder`, `decoder`, `head` or `other`
+    status : `loaded` as it is, `adapted` by `steps`, left as `initialised`, or `unused`
+    steps : the adaptations, in order
+    reason : why the tensor was not loaded
+    source_shape, target_shape : `None` where there is no such tensor
+    parameters : number of learned values; 0 for running statistics
+    """
+
+    key: str
+    source_key: str | None
+    part: str
+    status: Status
+    steps: tuple[Step, ...]
+    reason: str
+    source_shape: Shape | None
+    target_shape: Shape | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class _Problem:
+    source: Mapping[str, Shape]
+    target: Mapping[str, Shape]
+    scope: Scope
+    rules: AdaptationRules
+    names: ChannelNames
+    has_decoder: bool = field(init=False)
+    shift: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_decoder", any(part_of(k) == "decoder" for k in self.source))
+        object.__setattr__(self, "shift", number_of_stages(self.target) - number_of_stages(self.source))
+
+
+def decide(
+    source: Mapping[str, Shape],
+    target: Mapping[str, Shape],
+    *,
+    scope: Scope = "encoder+decoder",
+    rules: AdaptationRules | None = None,
+    names: ChannelNames | None = None,
+) -> tuple[Decision, ...]:
+    """Decide for every tensor of the target, then for those of the source that stay unused.
+
+    Parameters
+    ----------
+    source, target : canonical name -> shape
+    scope : what to load
+    rules : which rule is used where several are sensible
+    names : channel names, to match input channels by name
+    """
+    problem = _Problem(source, target, scope, rules or AdaptationRules(), names or ChannelNames())
+    decisions = [_for_target(key, problem) for key in target]
+    used = {d.source_key for d in decisions if d.status in TRANSFERRED}
+    why = {d.source_key: d.reason for d in decisions if d.source_key is not None}
+    decisions += [_unused(key, why.get(key), problem) for key in source if key not in used]
+    return tuple(decisions)
+
+
+def _for_target(key: str, problem: _Problem) -> Decision:
+    part = part_of(key) or "other"
+    shape = problem.target[key]
+    source_key = shift_decoder_stage(key, -problem.shift)
+    source_shape = problem.source.get(source_key) if source_key is not None else None
+    if source_shape is None:
+        source_key = None
+    steps: tuple[Step, ...] = ()
+    reason = _why_left(part, problem)
+    if not reason and (source_key is None or source_shape is None):
+        reason = "the source has no such tensor"
+    elif not reason and source_key is not None and source_shape is not None:
+        try:
+            steps = fit_steps(
+                source_shape,
+                shape,
+                rules=problem.rules,
+                names=problem.names,
+                reads_image=is_input_convolution(key),
+                transposed=is_transposed(key),
+            )
+        except MisfitError as misfit:
+            reason = str(misfit)
+        if _running_mean(source_key) in problem.source and _running_mean(key) not in problem.target:
+            steps = (*steps, BATCHNORM_TO_INSTANCENORM)
+    status: Status = "initialised" if reason else "adapted" if steps else "loaded"
+    parameters = 0 if is_buffer(key) else math.prod(shape)
+    return Decision(key, source_key, part, status, () if reason else steps, reason, source_shape, shape, parameters)
+
+
+def _why_left(part: str, problem: _Problem) -> str:
+    """Return why nothing of this part is loaded; empty if it may be."""
+    reasons = {
+        "other": "no part of nnU-Net's U-Net",
+        "head": "segmentation heads belong to the source's labels",
+        "decoder": "only the encoder was asked for"
+        if problem.scope == "encoder"
+        else "the source has only an encoder"
+        if not problem.has_decoder
+        else "",
+    }
+    return reasons.get(part, "")
+
+
+def _unused(key: str, why: str | None, problem: _Problem) -> Decision:
+    part = part_of(key) or "other"
+    shape = problem.source[key]
+    if is_buffer(key):
+        reason = "the target's norm keeps no running statistics"
+    else:
+        reason = why or _why_left(part, problem) or "the target has no such tensor"
+    parameters = 0 if is_buffer(key) else math.prod(shape)
+    return Decision(key, key, part, "unused", (), reason, shape, None, parameters)
+
+
+def _running_mean(key: str) -> str:
+    return f"{key.rsplit('.', 1)[0]}.running_mean"
+
+
+def coverage(decisions: Sequence[Decision]) -> dict[str, float]:
+    """Return the fraction of the target's learned parameters that were transferred, by part.
+
+    Running statistics don't count. `encoder` includes the stem; `decoder` leaves out the segmentation heads.
+    """
+    fractions = {}
+    for name, parts in (("stem", ("stem",)), ("encoder", ("stem", "encoder")), ("decoder", ("decoder",))):
+        of_part = [d for d in decisions if d.part in parts and d.target_shape is not None]
+        total = sum(d.parameters for d in of_part)
+        if total:
+            fractions[name] = sum(d.parameters for d in of_part if d.status in TRANSFERRED) / total
+    return fractions

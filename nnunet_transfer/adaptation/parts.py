@@ -1,0 +1,68 @@
+"""Which part of an nnU-Net network a tensor belongs to, and which family a network is of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+PARTS = ("stem", "encoder", "decoder", "head")
+#: tensors that are not learned: statistics of BatchNorm
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+_PART_PATTERNS = (
+    ("stem", re.compile(r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.)")),
+    ("encoder", re.compile(r"encoder\.")),
+    ("head", re.compile(r"decoder\.seg_layers\.")),
+    ("decoder", re.compile(r"decoder\.")),
+)
+_FAMILY_PATTERNS = (
+    ("residual encoder", re.compile(r"encoder\.(stem|stages\.\d+\.blocks)\.")),
+    ("plain encoder", re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.")),
+)
+_ENCODER_STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
+_DECODER_STAGE = re.compile(r"decoder\.(stages|transpconvs|seg_layers)\.(\d+)\.")
+_INPUT_CONVOLUTION = re.compile(r"encoder\.(stem\.convs\.0|stages\.0\.0\.convs\.0)\.conv\.weight")
+
+
+def part_of(key: str) -> str | None:
+    """Return the part of a canonical key, one of `PARTS`; `None` if it is no part of an nnU-Net network."""
+    return next((part for part, pattern in _PART_PATTERNS if pattern.match(key)), None)
+
+
+def family_of(keys: Iterable[str]) -> str | None:
+    """Return `residual encoder` or `plain encoder`; `None` if the keys are of neither."""
+    keys = list(keys)
+    return next((f for f, pattern in _FAMILY_PATTERNS if any(pattern.match(k) for k in keys)), None)
+
+
+def is_buffer(key: str) -> bool:
+    """Whether the tensor is a statistic rather than a parameter."""
+    return key.rsplit(".", 1)[-1] in BUFFERS
+
+
+def is_input_convolution(key: str) -> bool:
+    """Whether the tensor is the weight of the convolution that reads the image."""
+    return _INPUT_CONVOLUTION.fullmatch(key) is not None
+
+
+def is_transposed(key: str) -> bool:
+    """Whether the tensor is the weight of a transposed convolution."""
+    return key.startswith("decoder.transpconvs.") and key.endswith(".weight")
+
+
+def number_of_stages(keys: Iterable[str]) -> int:
+    """Return the number of encoder stages."""
+    return 1 + max((int(m[1]) for k in keys if (m := _ENCODER_STAGE.match(k))), default=-1)
+
+
+def shift_decoder_stage(key: str, by: int) -> str | None:
+    """Return `key` with its decoder stage moved by `by`; `None` if there is no such stage.
+
+    nnU-Net counts decoder stages from the bottleneck up. Networks with different numbers of stages agree at
+    full resolution, so their decoders are aligned at that end.
+    """
+    match = _DECODER_STAGE.match(key)
+    if match is None or by == 0:
+        return key
+    stage = int(match[2]) + by
+    return None if stage < 0 else f"decoder.{match[1]}.{stage}.{key[match.end() :]}"

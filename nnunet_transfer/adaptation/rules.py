@@ -1,0 +1,138 @@
+"""How one tensor is made to fit another's shape. Pure functions on tensors, one table per kind of change.
+
+Shapes are torch's: convolutions `(out, in, *kernel)`, transposed convolutions `(in, out, *kernel)`, kernel axes in the
+order of the image axes. Where 2D becomes 3D, the new axis is the first kernel axis, because nnU-Net's 2D
+configuration slices along the first image axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from nnunet_transfer.errors import SettingsError
+
+
+def _channels_mean(weight: Tensor, n: int) -> Tensor:
+    """Give each of `n` channels the mean weight, scaled by (channels before / n)."""
+    return (weight.sum(1, keepdim=True) / n).expand(-1, n, *weight.shape[2:])
+
+
+def _channels_sum(weight: Tensor, n: int) -> Tensor:
+    """Give each of `n` channels the sum of all weights."""
+    return weight.sum(1, keepdim=True).expand(-1, n, *weight.shape[2:])
+
+
+def _channels_repeat(weight: Tensor, n: int) -> Tensor:
+    """Deal the channels round-robin onto `n`; a channel used twice counts half each time."""
+    before = weight.shape[1]
+    result = weight.new_zeros((weight.shape[0], n, *weight.shape[2:]))
+    for i in range(max(before, n)):
+        share = len(range(i % before, max(before, n), before))
+        result[:, i % n] += weight[:, i % before] / share
+    return result
+
+
+#: `mean` and `repeat` keep the response to an image whose channels are all equal; so does `sum` for one channel
+INPUT_CHANNEL_RULES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "mean": _channels_mean,
+    "sum": _channels_sum,
+    "repeat": _channels_repeat,
+}
+
+
+def _inflate_mean(weight: Tensor, depth: int) -> Tensor:
+    """Put `weight / depth` at each position of the new axis."""
+    return (weight / depth).unsqueeze(2).expand(*weight.shape[:2], depth, *weight.shape[2:])
+
+
+def _inflate_centre(weight: Tensor, depth: int) -> Tensor:
+    """Put `weight` at the centre of the new axis and 0 elsewhere."""
+    result = weight.new_zeros((*weight.shape[:2], depth, *weight.shape[2:]))
+    result[:, :, depth // 2] = weight
+    return result
+
+
+#: both keep the response to an image that is constant along the new axis
+INFLATION_RULES: dict[str, Callable[[Tensor, int], Tensor]] = {"mean": _inflate_mean, "centre": _inflate_centre}
+
+
+def _kernel_sum(weight: Tensor, axis: int, size: int) -> Tensor:
+    """Fit one kernel axis: add the taps beyond the new border to the border tap, or pad with 0."""
+    before = weight.shape[axis]
+    if size >= before:
+        return _padded(weight, axis, size)
+    first = (before - size) // 2
+    result = weight.narrow(axis, first, size).clone()
+    result.select(axis, 0).add_(weight.narrow(axis, 0, first).sum(axis))
+    last = first + size
+    result.select(axis, size - 1).add_(weight.narrow(axis, last, before - last).sum(axis))
+    return result
+
+
+def _kernel_mean(weight: Tensor, axis: int, size: int) -> Tensor:
+    """Fit one kernel axis like `sum`, then scale by (taps after / taps before) when it shrinks."""
+    before = weight.shape[axis]
+    fitted = _kernel_sum(weight, axis, size)
+    return fitted if size >= before else fitted * (size / before)
+
+
+def _padded(weight: Tensor, axis: int, size: int) -> Tensor:
+    shape = list(weight.shape)
+    shape[axis] = size
+    result = weight.new_zeros(shape)
+    result.narrow(axis, (size - weight.shape[axis]) // 2, weight.shape[axis]).copy_(weight)
+    return result
+
+
+#: `sum` keeps the response to an image that is constant along the axis; growing keeps the function itself
+KERNEL_RULES: dict[str, Callable[[Tensor, int, int], Tensor]] = {"sum": _kernel_sum, "mean": _kernel_mean}
+
+
+def fit_kernel(weight: Tensor, kernel: Sequence[int], rule: str) -> Tensor:
+    """Return `weight (out, in, *k)` with kernel sizes `kernel`, one axis after the other."""
+    for axis, size in enumerate(kernel, start=2):
+        if weight.shape[axis] != size:
+            weight = KERNEL_RULES[rule](weight, axis, size)
+    return weight
+
+
+def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
+    """Return a transposed convolution's `weight (in, out, *k)` with kernel sizes `kernel`.
+
+    nnU-Net's transposed convolutions have kernel = stride, so each output voxel sees one tap: the mean of the old
+    taps at each new position keeps the response to an image that is constant along the axis.
+    """
+    for axis, size in enumerate(kernel, start=2):
+        if weight.shape[axis] != size:
+            weight = weight.mean(axis, keepdim=True).expand(*weight.shape[:axis], size, *weight.shape[axis + 1 :])
+    return weight
+
+
+def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str]) -> Tensor:
+    """Give each target channel the weights of the source channel of the same name, 0 where there is none."""
+    result = weight.new_zeros((weight.shape[0], len(target), *weight.shape[2:]))
+    position = {normalised(name): i for i, name in enumerate(source)}
+    for i, name in enumerate(target):
+        if normalised(name) in position:
+            result[:, i] = weight[:, position[normalised(name)]]
+    return result
+
+
+def normalised(channel_name: str) -> str:
+    """Return a channel's name for comparison: case, blanks, `-` and `_` don't count."""
+    return "".join(c for c in channel_name.casefold() if c.isalnum())
+
+
+def checked_rule(kind: str, name: str, table: dict[str, Callable[..., Tensor]]) -> str:
+    """Return `name` if `table` has it.
+
+    Raises
+    ------
+    SettingsError
+        If it doesn't; the message lists what there is.
+    """
+    if name not in table:
+        raise SettingsError(f"unknown rule '{name}' for {kind}; there are: {', '.join(table)}")
+    return name

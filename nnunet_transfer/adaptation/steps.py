@@ -1,0 +1,178 @@
+"""The adaptations that one tensor needs, as data: decided from shapes, applied to tensors later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nnunet_transfer.adaptation.rules import (
+    INFLATION_RULES,
+    INPUT_CHANNEL_RULES,
+    KERNEL_RULES,
+    by_channel_name,
+    checked_rule,
+    fit_kernel,
+    fit_transposed_kernel,
+    normalised,
+)
+
+Shape = tuple[int, ...]
+
+
+class MisfitError(Exception):
+    """A tensor can't be made to fit; the text says why."""
+
+
+@dataclass(frozen=True)
+class AdaptationRules:
+    """Which rule is used where several are sensible; the defaults keep the response to constant input.
+
+    Attributes
+    ----------
+    input_channels : one of `INPUT_CHANNEL_RULES`; not asked where channels are matched by name
+    inflation : 2D to 3D, one of `INFLATION_RULES`
+    kernel : other kernel sizes, one of `KERNEL_RULES`
+    """
+
+    input_channels: str = "mean"
+    inflation: str = "mean"
+    kernel: str = "sum"
+
+    def __post_init__(self) -> None:
+        checked_rule("input channels", self.input_channels, INPUT_CHANNEL_RULES)
+        checked_rule("2D to 3D", self.inflation, INFLATION_RULES)
+        checked_rule("kernel sizes", self.kernel, KERNEL_RULES)
+
+
+@dataclass(frozen=True)
+class ChannelNames:
+    """The names of the input channels of source and target; empty where unknown."""
+
+    source: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+
+    def match(self, before: int, after: int) -> bool:
+        """Whether `before` source channels are to be matched with `after` target channels by name."""
+        source, target = ([normalised(name) for name in names] for names in (self.source, self.target))
+        complete = len(set(source)) == before and len(set(target)) == after
+        return complete and source != target and bool(set(source) & set(target))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One adaptation of one tensor.
+
+    Attributes
+    ----------
+    kind : a key of `STEPS`
+    rule : the rule's name
+    argument : what the rule needs besides the tensor
+    description : for the report
+    """
+
+    kind: str
+    rule: str
+    argument: Any
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.description} ({self.rule})"
+
+
+STEPS: dict[str, Callable[[Tensor, Step], Tensor]] = {
+    "input channels": lambda w, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
+    "channel names": lambda w, s: by_channel_name(w, s.argument.source, s.argument.target),
+    "inflate": lambda w, s: INFLATION_RULES[s.rule](w, s.argument),
+    "flatten": lambda w, s: w.sum(2),
+    "kernel": lambda w, s: fit_kernel(w, s.argument, s.rule),
+    "inflate transposed": lambda w, s: fit_transposed_kernel(w.unsqueeze(2), s.argument),
+    "flatten transposed": lambda w, s: w.mean(2),
+    "transposed kernel": lambda w, s: fit_transposed_kernel(w, s.argument),
+    "norm": lambda w, s: w,
+}
+
+#: noted on the affine parameters of a norm whose running statistics have no place in the target
+BATCHNORM_TO_INSTANCENORM = Step("norm", "affine part kept, running statistics dropped", None, "BatchNorm→InstanceNorm")
+
+
+def apply_steps(tensor: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Return `tensor` after all `steps`."""
+    for step in steps:
+        tensor = STEPS[step.kind](tensor, step)
+    return tensor
+
+
+def fit_steps(
+    source: Shape,
+    target: Shape,
+    *,
+    rules: AdaptationRules,
+    names: ChannelNames,
+    reads_image: bool,
+    transposed: bool,
+) -> tuple[Step, ...]:
+    """Return the steps that turn a tensor of shape `source` into one of shape `target`.
+
+    Parameters
+    ----------
+    reads_image : the tensor is the first convolution's weight, whose input channels may change
+    transposed : the tensor is a transposed convolution's weight `(in, out, *kernel)`
+
+    Raises
+    ------
+    MisfitError
+        If it can't be done.
+    """
+    if len(source) < 3 or len(target) < 3:
+        if source != target:
+            raise MisfitError(f"width {_sizes(source)} in the source, {_sizes(target)} in the target")
+        return ()
+    if source[0] != target[0] or (source[1] != target[1] and not reads_image):
+        raise MisfitError(f"width {_sizes(source[:2])} in the source, {_sizes(target[:2])} in the target")
+    steps = []
+    if reads_image:
+        steps += _channel_steps(source[1], target[1], rules, names)
+    steps += _transposed_steps(source[2:], target[2:]) if transposed else _kernel_steps(source[2:], target[2:], rules)
+    return tuple(steps)
+
+
+def _channel_steps(before: int, after: int, rules: AdaptationRules, names: ChannelNames) -> list[Step]:
+    if names.match(before, after):
+        return [Step("channel names", "by name", names, f"input channels {before}→{after}")]
+    if before != after:
+        return [Step("input channels", rules.input_channels, after, f"input channels {before}→{after}")]
+    return []
+
+
+def _kernel_steps(source: Shape, target: Shape, rules: AdaptationRules) -> list[Step]:
+    steps = []
+    if len(source) > len(target):
+        # the first axis is summed: exact for an image that is constant along it
+        steps.append(Step("flatten", "sum", None, "3D→2D"))
+        source = source[1:]
+    if source != target[-len(source) :]:
+        text = f"kernel {_sizes(source)}→{_sizes(target[-len(source) :])}"
+        steps.append(Step("kernel", rules.kernel, target[-len(source) :], text))
+    if len(source) < len(target):
+        steps.append(Step("inflate", rules.inflation, target[0], "2D→3D"))
+    return steps
+
+
+def _transposed_steps(source: Shape, target: Shape) -> list[Step]:
+    steps = []
+    if len(source) < len(target):
+        # kernel = stride, so each output voxel sees one tap: the same weights at each position of the new axis
+        return [Step("inflate transposed", "same at each position", target, "2D→3D")]
+    if len(source) > len(target):
+        steps.append(Step("flatten transposed", "mean", None, "3D→2D"))
+        source = source[1:]
+    if source != target:
+        steps.append(Step("transposed kernel", "mean", target, f"kernel {_sizes(source)}→{_sizes(target)}"))
+    return steps
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

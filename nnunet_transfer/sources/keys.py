@@ -1,0 +1,42 @@
+"""The canonical names of tensors: nnU-Net's own state-dict keys without wrappers and aliases.
+
+nnU-Net registers most tensors more than once: a block's convolution and norm also stand in its `all_modules`, and
+the decoder holds the encoder. All names of a tensor share storage, so one is enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+#: prefixes that DistributedDataParallel and torch.compile put before every key, at any depth
+_WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")
+#: `all_modules` holds the convolution first; of what follows only the norm has tensors
+_ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
+_ENCODER_IN_DECODER = "decoder.encoder."
+
+T = TypeVar("T")
+
+
+def canonical_key(key: str) -> str:
+    """Return the canonical name of a tensor's key."""
+    while (shorter := _WRAPPERS.sub(r"\1", key)) != key:
+        key = shorter
+    if key.startswith(_ENCODER_IN_DECODER):
+        key = key[len("decoder.") :]
+    return _ALIAS.sub(lambda match: ".conv." if match[1] == "0" else ".norm.", key)
+
+
+def canonical(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Return `tensors` under their canonical names, each once; a plain name wins over its aliases."""
+    result: dict[str, T] = {}
+    plain: set[str] = set()
+    for key, tensor in tensors.items():
+        name = canonical_key(key)
+        is_plain = name == _WRAPPERS.sub(r"\1", key)
+        if name not in result or (is_plain and name not in plain):
+            result[name] = tensor
+        if is_plain:
+            plain.add(name)
+    return result

@@ -1,0 +1,184 @@
+"""The registry: a folder of sources. Torch is imported only where tensors are read or written."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_transfer.errors import SourceError
+from nnunet_transfer.files import atomic_folder, sha256_of
+from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.sources.card import CARD_FILE, NAME, SourceCard, read_card
+from nnunet_transfer.sources.keys import canonical
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source on disk.
+
+    Attributes
+    ----------
+    card : its card
+    folder : the folder that holds `source.json` and `weights.safetensors`
+    """
+
+    card: SourceCard
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The weights file."""
+        return self.folder / WEIGHTS_FILE
+
+    def verify(self) -> None:
+        """Compare the weights file with the checksum in the card.
+
+        Raises
+        ------
+        SourceError
+            If the file is missing or is not the one that was saved.
+        """
+        if not self.weights.is_file():
+            raise SourceError(f"source {self.card.name} has no {WEIGHTS_FILE} in {self.folder}; add it again")
+        found = sha256_of(self.weights)
+        if found != self.card.sha256:
+            raise SourceError(
+                f"source {self.card.name}: {self.weights} was changed (sha256 {found[:12]}, its card says "
+                f"{self.card.sha256[:12] or 'none'}); restore the file or add the source again"
+            )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all tensors by canonical name, memory-mapped, after comparing the checksum."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        self.verify()
+        try:
+            return load_file(self.weights)
+        except SafetensorError as error:
+            raise SourceError(f"source {self.card.name}: {self.weights} is damaged ({error}); add it again") from None
+
+
+def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwrite: bool = False) -> Path:
+    """Write a source into the registry, complete or not at all.
+
+    Parameters
+    ----------
+    card : its `sha256` is filled in here
+    tensors : a state dict; prefixes of wrappers and nnU-Net's aliases are dropped
+    overwrite : replace a source of the same name
+
+    Returns
+    -------
+    Path
+        The source's folder.
+
+    Raises
+    ------
+    SourceError
+        If the name is taken, or a tensor has NaN or infinite values or is no floating-point number.
+    """
+    named = _checked(card.name, tensors)
+    folder = sources_folder() / card.name
+    if folder.exists() and not overwrite:
+        raise SourceError(f"there is a source {card.name} already in {folder}; choose another name or overwrite it")
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        _write_weights(named, temporary / WEIGHTS_FILE)
+        replace(card, sha256=sha256_of(temporary / WEIGHTS_FILE)).write(temporary)
+        # safetensors lets only the owner read its files; a registry is often shared by a lab
+        (temporary / WEIGHTS_FILE).chmod((temporary / CARD_FILE).stat().st_mode)
+    return folder
+
+
+def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors under canonical names, contiguous, none sharing storage with another."""
+    import torch
+
+    named: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for key, tensor in canonical(tensors).items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise SourceError(f"source {name}: {key} has NaN or infinite values; train it again or drop it")
+        if not tensor.is_floating_point() and not key.endswith("num_batches_tracked"):
+            raise SourceError(f"source {name}: {key} is of type {tensor.dtype}; weights must be floating-point numbers")
+        own = tensor.detach().cpu().contiguous()
+        pointer = own.untyped_storage().data_ptr()
+        named[key] = own.clone() if pointer in storages else own
+        storages.add(pointer)
+    if not named:
+        raise SourceError(f"source {name} would have no tensors; nothing was saved")
+    return named
+
+
+def _write_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        # safetensors hides the system's error number in its text
+        if match := re.search(r"os error (\d+)", str(error)):
+            number = int(match[1])
+            raise OSError(number, os.strerror(number), str(path)) from None
+        raise
+
+
+def load_source(source: str | os.PathLike[str]) -> Source:
+    """Open a source by its registry name, or by its folder.
+
+    Reads the card only; the weights are checked and read by `Source.tensors`.
+
+    Raises
+    ------
+    SourceError
+        If there is no such source, or its card is damaged.
+    """
+    registry = None
+    if isinstance(source, str) and NAME.fullmatch(source):
+        registry = sources_folder()
+        folder = registry / source
+    else:
+        folder = Path(source)
+    if (folder / CARD_FILE).is_file():
+        return Source(read_card(folder), folder)
+    if registry is None:
+        raise SourceError(f"{folder} holds no source ({CARD_FILE} is missing); see `nnunet_transfer sources list`")
+    known = _names(registry)
+    near = difflib.get_close_matches(str(source), known, n=1)
+    hint = f"did you mean {near[0]}" if near else f"there are: {', '.join(known) or 'none'}"
+    raise SourceError(
+        f"no source {source} in {registry}; {hint}; make it with a pretrainer "
+        f"(nnUNetv2_train -tr nnUNetPretrainer...) or add it with `nnunet_transfer sources add`"
+    )
+
+
+def list_sources() -> list[SourceCard]:
+    """Return the cards of all sources in the registry, by name; a damaged card is logged and left out."""
+    cards = []
+    registry = sources_folder()
+    for name in _names(registry):
+        try:
+            cards.append(read_card(registry / name))
+        except SourceError as error:
+            log.warning("%s", error)
+    return cards
+
+
+def _names(registry: Path) -> list[str]:
+    if not registry.is_dir():
+        return []
+    return sorted(d.name for d in registry.iterdir() if NAME.fullmatch(d.name) and (d / CARD_FILE).is_file())

@@ -1,0 +1,191 @@
+"""The registry of sources: atomic, verified, readable without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from nnunet_transfer.errors import SourceError
+from nnunet_transfer.sources import SourceCard, list_sources, load_source, save_source
+
+ARCHITECTURE = {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv2d"},
+    "arch_kwargs_req_import": ["conv_op"],
+}
+
+
+def card(name: str = "t1_segmentation", **changes: object) -> SourceCard:
+    fields = {"task": "segmentation", "domain": "t1", "architecture": ARCHITECTURE, "input_channels": 1}
+    return SourceCard(name=name, **{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    return tmp_path / "sources"
+
+
+def test_round_trip_keeps_card_and_values(registry: Path) -> None:
+    tensors = {"encoder.a.weight": torch.randn(3, 4), "encoder.a.running_mean": torch.zeros(3)}
+    saved = card(trained_on=("Dataset001_X",), licence="CC0", spacing=(1.0, 1.0), extra={"note": [1, 2]})
+    folder = save_source(saved, tensors)
+    source = load_source("t1_segmentation")
+    assert folder == source.folder == registry / "t1_segmentation"
+    assert sorted(p.name for p in folder.iterdir()) == ["source.json", "weights.safetensors"]
+    assert len(source.card.sha256) == 64
+    assert source.weights.stat().st_mode == (folder / "source.json").stat().st_mode
+    assert {**vars(source.card), "sha256": ""} == vars(saved)
+    read = source.tensors()
+    assert set(read) == set(tensors)
+    assert all(torch.equal(read[k], tensors[k]) for k in tensors)
+
+
+def test_wrappers_and_aliases_are_stored_once(registry: Path) -> None:
+    weight = torch.randn(2, 1, 3, 3)
+    scale = torch.randn(2)
+    tensors = {
+        "module._orig_mod.encoder.stem.convs.0.conv.weight": weight,
+        "module._orig_mod.encoder.stem.convs.0.all_modules.0.weight": weight,
+        "module._orig_mod.encoder.stem.convs.0.all_modules.1.weight": scale,
+        "module._orig_mod.decoder.encoder.stem.convs.0.conv.weight": weight,
+    }
+    save_source(card(), tensors)
+    read = load_source("t1_segmentation").tensors()
+    assert set(read) == {"encoder.stem.convs.0.conv.weight", "encoder.stem.convs.0.norm.weight"}
+
+
+def test_two_names_may_share_storage(registry: Path) -> None:
+    both = torch.arange(6.0)
+    save_source(card(), {"a": both[:3], "b": both[3:]})
+    read = load_source("t1_segmentation").tensors()
+    assert read["a"].tolist() == [0, 1, 2]
+    assert read["b"].tolist() == [3, 4, 5]
+
+
+def test_changed_weights_are_refused(registry: Path) -> None:
+    folder = save_source(card(), {"a": torch.zeros(3)})
+    path = folder / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="was changed"):
+        load_source("t1_segmentation").tensors()
+    path.unlink()
+    with pytest.raises(SourceError, match=r"has no weights\.safetensors"):
+        load_source("t1_segmentation").tensors()
+
+
+def test_unknown_name_suggests_the_nearest_and_says_how_to_make_it(registry: Path) -> None:
+    save_source(card(), {"a": torch.zeros(1)})
+    with pytest.raises(SourceError, match=r"did you mean t1_segmentation; make it with a pretrainer .* sources add"):
+        load_source("t1_segmentations")
+    with pytest.raises(SourceError, match="there are: t1_segmentation"):
+        load_source("zzz")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(registry: Path, value: float) -> None:
+    with pytest.raises(SourceError, match=r"encoder\.a has NaN or infinite"):
+        save_source(card(), {"encoder.a": torch.tensor([0.0, value])})
+    assert not registry.exists()
+
+
+def test_quantised_weights_and_empty_sources_are_refused(registry: Path) -> None:
+    with pytest.raises(SourceError, match=r"torch\.int8"):
+        save_source(card(), {"encoder.a": torch.zeros(2, dtype=torch.int8)})
+    with pytest.raises(SourceError, match="no tensors"):
+        save_source(card(), {})
+
+
+def test_a_taken_name_needs_overwrite(registry: Path) -> None:
+    save_source(card(), {"a": torch.zeros(1)})
+    with pytest.raises(SourceError, match="already"):
+        save_source(card(), {"a": torch.ones(1)})
+    save_source(card(), {"a": torch.ones(1)}, overwrite=True)
+    assert load_source("t1_segmentation").tensors()["a"].item() == 1
+    assert [p.name for p in registry.iterdir()] == ["t1_segmentation"]
+
+
+def test_nothing_half_written_when_saving_fails(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_source(card(), {"a": torch.zeros(1)})
+    before = load_source("t1_segmentation").card
+
+    def full(self: SourceCard, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SourceCard, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        save_source(card(), {"a": torch.ones(1)}, overwrite=True)
+    assert load_source("t1_segmentation").card == before
+    assert [p.name for p in registry.iterdir()] == ["t1_segmentation"]
+
+
+def test_a_full_disk_keeps_its_error_number(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_source(card(), {"a": torch.zeros(1)})
+    assert caught.value.errno == 28
+    assert list(registry.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../escape"}, "the name may have"),
+        ({"name": ""}, "the name may have"),
+        ({"task": "self-supervised"}, "there are: classification"),
+        ({"parts": "decoder"}, "parts 'decoder'"),
+        ({"domain": ""}, "domain is empty"),
+        ({"input_channels": 0}, "1 or more"),
+        ({"channel_names": ("a", "b")}, "2 channel names for 1 input"),
+        ({"channel_names": "T1"}, "must be a list"),
+        ({"architecture": {}}, "architecture needs"),
+    ],
+)
+def test_bad_cards_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        card(**changes)
+
+
+def test_damaged_cards_are_left_out_of_the_list_with_a_warning(
+    registry: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_source(card("good"), {"a": torch.zeros(1)})
+    broken = {"no_json": "{", "no_card": "[]", "incomplete": '{"name": "incomplete"}'}
+    for name, text in broken.items():
+        (registry / name).mkdir()
+        (registry / name / "source.json").write_text(text)
+        with pytest.raises(SourceError, match=r"source\.json"):
+            load_source(name)
+    content = json.loads((registry / "good" / "source.json").read_text())
+    (registry / "newer").mkdir()
+    (registry / "newer" / "source.json").write_text(json.dumps({**content, "invented": 1}))
+    assert [c.name for c in list_sources()] == ["good"]
+    assert len(caplog.records) == len(broken) + 1
+
+
+def test_a_source_may_be_given_by_its_folder(registry: Path, tmp_path: Path) -> None:
+    folder = save_source(card(), {"a": torch.zeros(1)})
+    assert load_source(folder).card.name == load_source(str(folder)).card.name == "t1_segmentation"
+    with pytest.raises(SourceError, match="holds no source"):
+        load_source(tmp_path / "nothing")
+
+
+def test_reading_cards_imports_no_torch(registry: Path) -> None:
+    save_source(card(), {"a": torch.zeros(1)})
+    code = (
+        "import sys; from nnunet_transfer.sources import list_sources, load_source;"
+        "assert [c.name for c in list_sources()] == ['t1_segmentation'];"
+        "load_source('t1_segmentation'); assert 'torch' not in sys.modules and 'safetensors' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
