@@ -1,0 +1,92 @@
+"""nnU-Net's look-up finds the trainers, always the same classes, and they unpickle in child processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_transfer.discovery import __path__ as discovery_path
+from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.naming import ARMS, PRETRAINERS, TRANSFER
+from nnunet_transfer.trainers import get_trainer_class
+
+NAMES = [*ARMS, TRANSFER, *PRETRAINERS, "nnUNetTrainerT1Segmentation_full_encoderOnly_5cases_7epochs_3iterations_seed1"]
+
+LOOK_UP = """
+import multiprocessing, sys
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+
+def report(cls):
+    return cls.__module__ + " " + cls.__name__
+
+if __name__ == "__main__":
+    method, *names = sys.argv[1:]
+    classes = [find(name) for name in names]
+    assert classes == [find(name) for name in names], "two look-ups gave two classes"
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        answers = pool.map(report, classes)
+    assert answers == [report(c) for c in classes], answers
+    print("found", len(classes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_lookup_gives_picklable_classes_under_each_start_method(
+    method: str, tmp_path: Path, nnunet_folders: Path
+) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"{method} is not available on this system")
+    script = tmp_path / "look_up.py"
+    script.write_text(LOOK_UP)
+    run = subprocess.run([sys.executable, str(script), method, *NAMES], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert f"found {len(NAMES)}" in run.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_look_up_by_name_gives_one_class_named_so(name: str, nnunet_folders: Path) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    found = recursive_find_trainer_class_by_name(name)
+    assert found is recursive_find_trainer_class_by_name(name)
+    assert found is get_trainer_class(name)
+    assert found.__name__ == name
+    assert str(found.settings) == name
+    assert pickle.loads(pickle.dumps(found)) is found
+
+
+def test_other_trainers_are_left_to_nnunet(nnunet_folders: Path) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    assert recursive_find_trainer_class_by_name("nnUNetTrainer").__name__ == "nnUNetTrainer"
+    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerOfSomebodyElse")
+
+
+def test_misspelt_suffix_ends_with_one_line(nnunet_folders: Path) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    with pytest.raises(SystemExit, match=r"unknown suffix _10epoch.*did you mean _<N>epochs"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerScratch_10epoch")
+
+
+def test_a_labs_own_subclass_keeps_the_settings_of_its_base() -> None:
+    base = get_trainer_class("nnUNetTrainerScratch_3epochs")
+    own = type("OurTrainer", (base,), {})
+    assert own.settings.epochs == 3
+
+
+def test_unknown_base_is_refused() -> None:
+    with pytest.raises(SettingsError, match="did you mean nnUNetTrainerScratch"):
+        get_trainer_class("nnUNetTrainerScrach")
+
+
+def test_only_the_shim_lies_in_the_discovery_folder() -> None:
+    files = {p.name for p in Path(discovery_path[0]).iterdir() if p.suffix == ".py"}
+    assert files == {"__init__.py", "nnunet_transfer_shim.py"}
