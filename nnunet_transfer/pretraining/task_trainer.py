@@ -1,0 +1,155 @@
+"""What the pretrainers without segmentation share: their own network, scores and validation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import distributed, nn
+
+from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer.errors import DataError, PlansError, SettingsError
+from nnunet_transfer.files import write_json
+from nnunet_transfer.pretraining.trainer import PretrainingTrainer
+from nnunet_transfer.training.one_line import one_line_errors
+
+T = TypeVar("T")
+
+
+class TaskPretrainer(PretrainingTrainer):
+    """A pretrainer whose network gives no segmentation.
+
+    nnU-Net's data loading, optimisation, schedule and checkpoints stay. Its logger insists on Dice values, for its
+    plot and to choose the best checkpoint; the task's own score, higher is better, takes their place.
+    """
+
+    def apply_settings(self) -> None:
+        """Switch off what serves segmentation: deep supervision and the oversampling of foreground."""
+        super().apply_settings()
+        with one_line_errors():
+            if self.is_cascaded:
+                raise PlansError(
+                    f"{self.configuration_name} is the second stage of a cascade and needs a segmentation; pre-train "
+                    f"on another configuration, for instance 3d_fullres"
+                )
+        self.enable_deep_supervision = False
+        self.oversample_foreground_percent = 0.0
+        # nnU-Net's inference builds the network through the class, which refuses; a training through the instance
+        self.build_network_architecture = self._build_network  # type: ignore[method-assign]
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Refuse to predict: there would be no masks in the output.
+
+        Raises
+        ------
+        SystemExit
+            Always, with one line.
+        """
+        with one_line_errors():
+            raise SettingsError(
+                "this model was pre-trained without segmentation and predicts no masks; fine-tune from its source, and "
+                "find its scores in validation/summary.json"
+            )
+
+    def _build_network(
+        self,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        # as many outputs as inputs, which is what reconstruction needs; classification has its own output
+        unet = nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_input_channels, enable_deep_supervision
+        )
+        with one_line_errors():
+            return self.task_network(unet)
+
+    def task_network(self, unet: nn.Module) -> nn.Module:
+        """Make the task's network from the U-Net of the plans."""
+        raise NotImplementedError
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Do nothing: the network has no deep supervision."""
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Return nnU-Net's choice: mixed precision on CUDA only."""
+        return torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
+
+    def gathered(self, items: Sequence[T]) -> list[T]:
+        """Return the items of all processes."""
+        if not self.is_ddp:
+            return list(items)
+        parts: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, list(items))
+        return [item for part in parts for item in part]
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """Log the loss and, where nnU-Net logs Dice, the task's score and its parts."""
+        outputs = self.gathered(val_outputs)
+        name, score, parts = self.epoch_score(outputs)
+        self.logger.log("mean_fg_dice", score, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", parts, self.current_epoch)
+        self.logger.log("val_losses", float(np.mean([output["loss"] for output in outputs])), self.current_epoch)
+        self.print_to_log_file(f"{name} (nnU-Net's log calls it pseudo Dice): {score:.4f}")
+
+    def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
+        """Return the name of the score, its value over the validation batches, higher is better, and its parts."""
+        raise NotImplementedError
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Score the validation fold's cases and write `validation/summary.json`; there are no masks to write."""
+        training, validation = self.do_split()
+        with one_line_errors():
+            if not validation:
+                raise DataError(
+                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no validation cases; mend "
+                    f"splits_final.json in {self.preprocessed_dataset_folder_base}"
+                )
+        network = unwrapped(self.network).eval()
+        cases = sorted(validation)
+        world = distributed.get_world_size() if self.is_ddp else 1
+        with torch.inference_mode(), self.precision():
+            scored = [(case, self.score_case(network, case)) for case in cases[self.local_rank :: world]]
+        results = dict(self.gathered(scored))
+        if self.local_rank == 0:
+            folder = Path(self.output_folder) / "validation"
+            summary = self.summarise(cases, [results[case] for case in cases])
+            summary["validated_on_training_cases"] = bool(set(training) & set(validation))
+            with torch.inference_mode(), self.precision():
+                self.draw(network, cases, folder)
+            write_json(folder / "summary.json", summary)
+            settings = self.source_details()
+            numbers = {k: v for k, v in summary.items() if isinstance(v, float) and k not in settings}
+            self.print_to_log_file("Validation complete:", ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))
+            for key, value in numbers.items():
+                self.logger.log_summary(f"final_val/{key}", value)
+
+    def case_image(self, case: str) -> torch.Tensor:
+        """Return a preprocessed case, float32 of shape `(channel, z, y, x)`, on the CPU."""
+        data, *_ = self.dataset_class(self.preprocessed_dataset_folder, [case]).load_case(case)
+        return torch.from_numpy(np.array(data[:], dtype=np.float32))
+
+    def score_case(self, network: nn.Module, case: str) -> Any:
+        """Return what `summarise` needs to know about one case; the network is in evaluation mode."""
+        raise NotImplementedError
+
+    def summarise(self, cases: Sequence[str], results: Sequence[Any]) -> dict[str, Any]:
+        """Return the content of `summary.json`."""
+        raise NotImplementedError
+
+    def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:
+        """Hook: write pictures of some cases into `folder`."""

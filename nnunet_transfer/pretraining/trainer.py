@@ -1,0 +1,114 @@
+"""What the pretrainers share: they leave a source in the registry when they finish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer.errors import SourceError, TransferError
+from nnunet_transfer.naming import PRETRAINERS
+from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.pretraining.source_name import VARIABLE, source_name
+from nnunet_transfer.sources import SourceCard, load_source, save_source
+from nnunet_transfer.training.base import NamedTrainer
+from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
+
+#: output layers, of a U-Net and of a classifier: they belong to the source's task, not to the source
+_HEADS = ("decoder.seg_layers.", "head.")
+
+
+class PretrainingTrainer(NamedTrainer):
+    """nnU-Net's trainer, whose final weights become a source.
+
+    The source is called as `nnunet_transfer.pretraining.source_name` says and is written once the final checkpoint
+    is, by the first process only. If that fails, for instance on a full disk, `--c` writes it without training again.
+    A later training on the same data set and configuration, with whatever fold or schedule, replaces the source.
+    """
+
+    #: which parts of the network were trained
+    source_parts = "encoder+decoder"
+
+    def check_before_training(self) -> None:
+        """Refuse, in addition, to train for a source name that belongs to something else."""
+        super().check_before_training()
+        name, _ = source_name(self.source_task, self.dataset_json)
+        if not (sources_folder() / name).exists():
+            return
+        existing = load_source(name).card
+        if self._origin(existing) != self._origin(self.source_card()):
+            raise SourceError(
+                f"there is a source {name} already, from {', '.join(existing.trained_on) or existing.created_with}"
+                f" {existing.extra.get('configuration', '')}".rstrip()
+                + f"; name the new one with {VARIABLE}=NAME, or remove {sources_folder() / name}"
+            )
+
+    @staticmethod
+    def _origin(card: SourceCard) -> tuple[Any, ...]:
+        return card.task, card.trained_on, card.extra.get("configuration")
+
+    @property
+    def source_task(self) -> str:
+        """The task of the source that this trainer makes."""
+        return PRETRAINERS[self.settings.base]
+
+    def source_card(self) -> SourceCard:
+        """Describe the source as it stands now."""
+        name, domain = source_name(self.source_task, self.dataset_json)
+        configuration = self.configuration_manager
+        training, _ = self.do_split()
+        return SourceCard(
+            name=name,
+            task=self.source_task,
+            domain=domain,
+            architecture={
+                "network_class_name": configuration.network_arch_class_name,
+                "arch_kwargs": configuration.network_arch_init_kwargs,
+                "arch_kwargs_req_import": configuration.network_arch_init_kwargs_req_import,
+            },
+            input_channels=self.num_input_channels,
+            channel_names=tuple(str(channel) for channel in self.dataset_json["channel_names"].values()),
+            parts=self.source_parts,
+            normalization_schemes=tuple(configuration.normalization_schemes),
+            spacing=tuple(float(s) for s in configuration.spacing),
+            patch_size=tuple(int(n) for n in configuration.patch_size),
+            trained_on=(self.plans_manager.dataset_name,),
+            trained_on_cases=tuple(sorted(training)),
+            licence=str(self.dataset_json.get("licence") or self.dataset_json.get("license") or ""),
+            citation=str(self.dataset_json.get("reference") or ""),
+            extra={
+                "trainer": self.__class__.__name__,
+                "plans": self.plans_manager.plans_name,
+                "configuration": self.configuration_name,
+                "fold": self.fold,
+                "epochs": self.num_epochs,
+                "iterations_per_epoch": self.num_iterations_per_epoch,
+                **self.source_details(),
+            },
+        )
+
+    def source_details(self) -> dict[str, Any]:
+        """Hook: what the task adds to the card."""
+        return {}
+
+    def on_train_end(self) -> None:
+        """End as nnU-Net does, then write the source."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            with one_line_errors():
+                self._save_source()
+
+    def _save_source(self) -> None:
+        card = self.source_card()
+        tensors = {
+            key: tensor for key, tensor in unwrapped(self.network).state_dict().items() if not key.startswith(_HEADS)
+        }
+        try:
+            folder = save_source(card, tensors, overwrite=True)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            raise TransferError(
+                f"no space left to write the source {card.name} to {sources_folder()}; free some and run the same "
+                f"command with --c, which writes it without training again"
+            ) from error
+        self.print_to_log_file(f"The source {card.name} was written to {folder}")
