@@ -23,6 +23,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import nn
@@ -165,6 +166,8 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
             c: {m: float(np.nanmean([case["metrics"][c][m] for case in per_case])) for m in metrics} for c in classes
         }
     foreground = {m: float(np.mean([mean[c][m] for c in classes])) for m in metrics}
+    for case in per_case:
+        recursive_fix_for_json_export(case)
     summary = {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
     with atomic_path(folder / "summary.json") as temporary:
         save_summary_json(summary, str(temporary))

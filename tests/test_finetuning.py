@@ -1,0 +1,261 @@
+"""The arms: weights enter once, from the source; refusals are one line; an interrupt changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_transfer._nnunet import (
+    extract_fingerprint_in_process,
+    preprocess_in_process,
+    run_training_in_process,
+    unwrapped,
+)
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.naming import ARMS
+from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.trainers import get_trainer_class
+from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.sources import save_random_source
+
+CPU = torch.device("cpu")
+SOURCES = [name for name in ARMS.values() if name]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A preprocessed 2D data set with its folders, name and plans; copied for each test."""
+    root = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, folder in (
+            ("nnUNet_raw", "raw"),
+            ("nnUNet_preprocessed", "preprocessed"),
+            ("nnUNet_results", "results"),
+        ):
+            (root / folder).mkdir()
+            patch.setenv(variable, str(root / folder))
+        dataset = write_blob_dataset(root / "raw", 502, cases=4, shape=(32, 32, 3))
+        preprocessed = extract_fingerprint_in_process(dataset)
+        plans = write_transfer_plans(
+            dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=2
+        ).stem
+        preprocess_in_process(dataset, plans, ["2d"])
+        write_splits(preprocessed)
+        for source in SOURCES:
+            save_random_source(source, preprocessed / f"{plans}.json", "2d", labels=2)
+    return root, dataset, plans
+
+
+@pytest.fixture
+def ready(prepared: tuple[Path, str, str], nnunet_folders: Path) -> tuple[Path, str, str]:
+    root, dataset, plans = prepared
+    shutil.copytree(root, nnunet_folders, dirs_exist_ok=True)
+    return nnunet_folders, dataset, plans
+
+
+def _train(dataset: str, plans: str, trainer: str, *, fold: int | str = 0, continue_training: bool = False):
+    return run_training_in_process(
+        dataset, "2d", fold, get_trainer_class(trainer), plans, device=CPU, continue_training=continue_training
+    )
+
+
+def _build(dataset: str, plans: str, trainer: str, folders: Path, fold: int = 0):
+    folder = folders / "preprocessed" / dataset
+    content = read_json(folder / f"{plans}.json") | {"continue_training": False}
+    return get_trainer_class(trainer)(content, "2d", fold, read_json(folder / "dataset.json"), CPU)
+
+
+@pytest.mark.parametrize("arm", [a for a in ARMS if ARMS[a]])
+def test_an_arm_starts_from_its_source(arm: str, ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    source = save_random_source(ARMS[arm], folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
+    trainer = _build(dataset, plans, f"{arm}_1epochs_1iterations", folders)
+    trainer.on_train_start()
+    weights = unwrapped(trainer.network).state_dict()
+    for key, value in weights.items():
+        if "seg_layers" not in key:
+            assert torch.equal(value, source[key]), key
+    report = read_json(Path(trainer.output_folder) / "transfer_report.json")
+    assert report["coverage"]["encoder"] == pytest.approx(1.0)
+
+
+def test_encoder_only_leaves_the_decoder_at_random(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
+    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_encoderOnly_1epochs_1iterations", folders)
+    trainer.on_train_start()
+    weights = unwrapped(trainer.network).state_dict()
+    assert all(torch.equal(v, source[k]) for k, v in weights.items() if k.startswith("encoder."))
+    kernels = [k for k in weights if k.startswith("decoder.stages") and k.endswith("conv.weight")]
+    assert kernels
+    assert not any(torch.equal(weights[k], source[k]) for k in kernels)
+
+
+def test_arms_with_one_seed_differ_in_nothing_but_the_weights(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    arms = [
+        _build(dataset, plans, f"{arm}_4epochs_2iterations_seed5", folders)
+        for arm in ("nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation")
+    ]
+    batches = []
+    for trainer in arms:
+        trainer.on_train_start()
+        trainer.on_epoch_start()
+        batches.append(next(trainer.dataloader_train))
+    assert torch.equal(batches[0]["data"], batches[1]["data"])
+    control, arm = arms
+    for name in ("num_epochs", "num_iterations_per_epoch", "initial_lr", "weight_decay", "batch_size"):
+        assert getattr(control, name) == getattr(arm, name), name
+    assert control.do_split() == arm.do_split()
+    assert control.optimizer.state_dict()["param_groups"] == arm.optimizer.state_dict()["param_groups"]
+
+
+def test_straight_and_interrupted_runs_end_with_identical_weights(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    name = "nnUNetTrainerT1Segmentation_4epochs_2iterations_seed1"
+    straight = _train(dataset, plans, name)
+    expected = {k: v.clone() for k, v in unwrapped(straight.network).state_dict().items()}
+    shutil.rmtree(Path(straight.output_folder_base))
+
+    interrupted = _build(dataset, plans, name, folders)
+    interrupted.save_every = 2
+    end = interrupted.on_epoch_end
+
+    def stop_after_second_epoch() -> None:
+        end()
+        if interrupted.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    interrupted.on_epoch_end = stop_after_second_epoch
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run_training()
+    # `--c` must not need the source any more
+    shutil.rmtree(folders / "results" / "sources")
+    (Path(interrupted.output_folder) / "checkpoint_best.pth").unlink(missing_ok=True)
+    continued = _train(dataset, plans, name, continue_training=True)
+    weights = unwrapped(continued.network).state_dict()
+    assert all(torch.equal(weights[k], v) for k, v in expected.items())
+    assert (Path(continued.output_folder) / "validation" / "summary.json").exists()
+
+
+def test_in_process_validation_writes_what_nnunet_writes(
+    ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as host  # noqa: N813 -- a module
+
+    _, dataset, plans = ready
+    trainer = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
+    summary = Path(trainer.output_folder) / "validation" / "summary.json"
+    ours = read_json(summary)
+    summary.unlink()
+    monkeypatch.setattr(host, "default_num_processes", 1)
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")
+    trainer.perform_actual_validation()
+    stock = read_json(summary)
+    assert ours.keys() == stock.keys()
+    assert ours["metric_per_case"] == stock["metric_per_case"]
+    assert ours["foreground_mean"] == pytest.approx(stock["foreground_mean"], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f, d, p: shutil.rmtree(f / "results/sources"), "t1_segmentation"),
+        (lambda f, d, p: _flip_last_byte(f / "results/sources/t1_segmentation/weights.safetensors"), "sha256"),
+        (lambda f, d, p: _set_fold(f, d, {"train": [], "val": ["case00"]}), "no training cases"),
+        (lambda f, d, p: _set_fold(f, d, {"train": ["case01"], "val": []}), "no validation cases"),
+        (lambda f, d, p: _set_fold(f, d, {"train": ["nobody"], "val": ["case00"]}), "nobody"),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_data_are_loaded(
+    spoil, message: str, ready: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders, dataset, plans = ready
+    spoil(folders, dataset, plans)
+    with pytest.raises(SystemExit) as stop:
+        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+    assert not list((folders / "results").rglob("checkpoint_*"))
+
+
+def _flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(content))
+
+
+def _set_fold(folders: Path, dataset: str, fold: dict[str, list[str]]) -> None:
+    write_json(folders / "preprocessed" / dataset / "splits_final.json", [fold])
+
+
+def test_weights_that_do_not_fit_refuse_to_train(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    path = folders / "preprocessed" / dataset / f"{plans}.json"
+    wider = read_json(path)
+    kwargs = wider["configurations"]["2d"]["architecture"]["arch_kwargs"]
+    kwargs["features_per_stage"] = [2 * f for f in kwargs["features_per_stage"]]
+    write_json(folders / "wider.json", wider)
+    save_random_source("t1_segmentation", folders / "wider.json", "2d", labels=2)
+    with pytest.raises(SystemExit, match="encoder"):
+        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+
+
+def test_pretrained_weights_of_the_host_are_refused(ready: tuple[Path, str, str]) -> None:
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
+    folders, dataset, plans = ready
+    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", fold=1)
+    checkpoint = str(Path(first.output_folder) / "checkpoint_final.pth")
+    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
+    maybe_load_checkpoint(trainer, False, False, checkpoint)
+    with pytest.raises(SystemExit, match="drop -pretrained_weights"):
+        trainer.run_training()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
+    other = _build(dataset, plans, "nnUNetTrainerScratch_full_1epochs_1iterations", folders)
+    with pytest.raises(SystemExit, match="written by nnUNetTrainerScratch_1epochs_1iterations"):
+        other.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
+
+
+def test_a_truncated_checkpoint_is_named(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
+    path = folders / "checkpoint_latest.pth"
+    path.write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(SystemExit, match="can't be read"):
+        trainer.load_checkpoint(str(path))
+
+
+def test_transfer_arm_needs_plans_that_name_a_source(ready: tuple[Path, str, str]) -> None:
+    _, dataset, plans = ready
+    with pytest.raises(SystemExit, match="nnunet_transfer plan -d"):
+        _train(dataset, plans, "nnUNetTrainerTransfer_1epochs_1iterations")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    folders, dataset, plans = ready
+    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
+    trainer.initialize()
+    target = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(target))
+    before = target.read_bytes()
+
+    def full(obj: object, path: str, *args: object, **kwargs: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SystemExit, match="no space left"):
+        trainer.save_checkpoint(str(target))
+    assert target.read_bytes() == before
+    assert [p.name for p in target.parent.iterdir() if "checkpoint" in p.name] == ["checkpoint_latest.pth"]
