@@ -13,7 +13,8 @@ from nnunet_transfer.errors import DataError, SourceError
 from nnunet_transfer.files import read_json, write_json
 
 CARD_FILE = "source.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+#: no `__`, which separates the parts of nnU-Net's result folders
+NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 TASKS = ("classification", "segmentation", "self_supervised")
 PARTS = ("encoder", "encoder+decoder")
 #: the keys of an architecture, as in nnU-Net's plans; the last one is `_kw_requires_import` there
@@ -80,7 +81,7 @@ class SourceCard:
             for wrong, text in (
                 (
                     not isinstance(self.name, str) or not NAME.fullmatch(self.name),
-                    "the name may have letters, digits, and . _ - after the first character",
+                    "the name may have letters, digits and, not first, . _ - but no __",
                 ),
                 (self.task not in TASKS, f"task '{self.task}' is unknown; there are: {', '.join(TASKS)}"),
                 (self.parts not in PARTS, f"parts '{self.parts}' is unknown; there are: {', '.join(PARTS)}"),

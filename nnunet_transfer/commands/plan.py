@@ -1,0 +1,48 @@
+"""Write nnU-Net plans whose architecture is a profile's or a source's.
+
+Spacing, normalisation, patch and batch size follow nnU-Net's rules. Then preprocess and train as usual:
+
+  nnunet_transfer plan -d 4 --profile resnet18 -c 2d
+  nnUNetv2_preprocess -d 4 -plans_name nnUNetPlans_resnet18 -c 2d
+  nnUNetv2_train 4 2d 0 -p nnUNetPlans_resnet18 -tr nnUNetTrainerT1Segmentation
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_transfer.plans import FOLLOW, PROFILES, write_transfer_plans
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `plan`."""
+    parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the data set")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    profiles = "; ".join(f"{name}: {p.description}" for name, p in PROFILES.items())
+    kind.add_argument("--profile", metavar="NAME", help=f"architecture by name. {profiles}")
+    kind.add_argument("--source", metavar="NAME", help="architecture of a source in the registry, or its folder")
+    parser.add_argument("-c", "--configurations", nargs="+", metavar="CONFIG", help="2d, 3d_fullres ... (default: all)")
+    parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
+    parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE or nnUNetPlans_from_SOURCE)")
+    parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
+    parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
+    parser.add_argument("--overwrite", action="store_true", help="replace plans of this name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the plans and print their path."""
+    path = write_transfer_plans(
+        args.dataset,
+        profile=args.profile,
+        source=args.source,
+        configurations=args.configurations,
+        patch_size=args.patch_size,
+        batch_size=args.batch_size,
+        name=args.name,
+        base_plans=args.base_plans,
+        follow_source=args.follow_source,
+        overwrite=args.overwrite,
+    )
+    print(path)
+    return 0

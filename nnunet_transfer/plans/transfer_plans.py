@@ -1,0 +1,263 @@
+"""Write nnU-Net plans whose architecture is a profile's or a source's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer import __version__
+from nnunet_transfer.errors import DataError, PlansError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
+from nnunet_transfer.plans.architectures import Architecture, from_card, with_dimensions
+from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, get_profile
+from nnunet_transfer.sources import SourceCard, load_source
+
+log = logging.getLogger(__name__)
+
+#: what a source may dictate besides the architecture
+FOLLOW = ("spacing", "normalization", "patch_size")
+#: the settings of a configuration, and of the plans, that decide what preprocessing writes
+_DATA_SETTINGS = (
+    "preprocessor_name",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_seg",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg_kwargs",
+)
+_PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
+#: configurations whose data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
+_SHARED = ("2d", "3d_fullres")
+NNUNET = "nnU-Net's rule"
+FITTED = f"{NNUNET} for this network's memory"
+GIVEN = "given by the user"
+
+
+def plans_name_for(*, profile: str | None = None, source: str | None = None) -> str:
+    """Return the name of the plans for a profile or a source."""
+    return f"nnUNetPlans_{profile}" if profile is not None else f"nnUNetPlans_from_{source}"
+
+
+def write_transfer_plans(
+    dataset: str | int,
+    *,
+    profile: str | None = None,
+    source: str | None = None,
+    configurations: Sequence[str] | None = None,
+    patch_size: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    name: str | None = None,
+    base_plans: str = "nnUNetPlans",
+    follow_source: Collection[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Plan a data set with a fixed architecture; the stock nnU-Net commands run with the result.
+
+    Spacing, normalisation, resampling, patch and batch size follow nnU-Net's own planner, run on the data set's
+    fingerprint with the memory need of the fixed network. The plans' `transfer` block says where each value came from.
+
+    Parameters
+    ----------
+    dataset : folder name or id
+    profile, source : exactly one; a profile's name, or a source's name or folder
+    configurations : which of `2d`, `3d_fullres`, ... to write; default: all that nnU-Net plans
+    patch_size : voxels, for the configurations with as many axes
+    batch_size : replaces nnU-Net's choice
+    name : of the plans; default: `plans_name_for`
+    base_plans : plans whose preprocessed data are shared where the settings agree
+    follow_source : what else is taken from the source, of `FOLLOW`
+    overwrite : replace plans of this name that differ
+
+    Returns
+    -------
+    Path
+        The plans file in the preprocessed data set's folder.
+
+    Raises
+    ------
+    PlansError
+        If the fingerprint is missing, a configuration can't be planned, a size doesn't fit the network, or other plans
+        of this name exist.
+    """
+    design = _design(profile, source, follow_source)
+    name = name or design.plans_name
+    if "__" in name or "/" in name:
+        raise PlansError(f"plans name '{name}' must not hold '__' or '/': nnU-Net makes folder names from it")
+    if batch_size is not None and batch_size < 1:
+        raise PlansError(f"batch size {batch_size} must be at least 1")
+    dataset = dataset_name(dataset)
+    folder = nnunet_preprocessed() / dataset
+    _check_dataset(dataset, folder)
+    patches = {**design.patch_sizes, **({len(patch_size): tuple(patch_size)} if patch_size else {})}
+    plans = _planned(dataset, name, design, patches, batch_size)
+    plans["configurations"] = _chosen(plans["configurations"], configurations, patch_size, dataset)
+    if design.normalization:
+        _take_normalization(plans, design)
+    _share_data(plans, folder / f"{base_plans}.json", bool(design.spacing or design.normalization))
+    plans["experiment_planner_used"] = "nnunet_transfer"
+    plans["transfer"] = {
+        "profile": profile,
+        "source": design.card.name if design.card else None,
+        "sha256": design.card.sha256 if design.card else None,
+        "created_with": f"nnunet_transfer {__version__}",
+        "origin": {
+            "architecture": design.label,
+            "spacing": design.label if design.spacing else NNUNET,
+            "normalization": design.label if design.normalization else NNUNET,
+            "patch_size": GIVEN if patch_size else design.label if design.patch_sizes else FITTED,
+            "batch_size": GIVEN if batch_size else FITTED,
+        },
+    }
+    return _write(plans, folder / f"{name}.json", overwrite)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What a profile or a source lays down."""
+
+    label: str
+    plans_name: str
+    architectures: Mapping[int, Architecture]
+    memory: Memory
+    card: SourceCard | None = None
+    spacing: tuple[float, ...] = ()
+    normalization: tuple[str, ...] = ()
+    patch_sizes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _design(profile: str | None, source: str | None, follow: Collection[str]) -> _Design:
+    if unknown := sorted(set(follow) - set(FOLLOW)):
+        raise PlansError(f"a source can't dictate {', '.join(unknown)}; there are: {', '.join(FOLLOW)}")
+    if profile is not None and source is None:
+        if follow:
+            raise PlansError(f"{', '.join(follow)} can only be taken from a source, not from profile {profile}")
+        shape = get_profile(profile)
+        architectures = {n: shape.architecture(n) for n in (2, 3)}
+        return _Design(f"profile {profile}", plans_name_for(profile=profile), architectures, shape.memory)
+    if source is None or profile is not None:
+        raise PlansError("give either a profile or a source")
+    card = load_source(source).card
+    own = from_card(card.architecture)
+    wanted = {"spacing": card.spacing, "normalization": card.normalization_schemes, "patch_size": card.patch_size}
+    if missing := [f for f in follow if not wanted[f]]:
+        raise PlansError(f"source {card.name} doesn't say its {', '.join(missing)}; leave it to nnU-Net")
+    if "spacing" in follow and len(card.spacing) != 3:
+        raise PlansError(f"source {card.name} is 2D; its spacing can't be followed, leave it to nnU-Net")
+    return _Design(
+        f"source {card.name}",
+        plans_name_for(source=card.name),
+        {n: with_dimensions(own, n) for n in (2, 3)},
+        PLAIN_8GB if own["network_class_name"].endswith("PlainConvUNet") else RESENC_M,
+        card,
+        card.spacing if "spacing" in follow else (),
+        card.normalization_schemes if "normalization" in follow else (),
+        {len(card.patch_size): card.patch_size} if "patch_size" in follow else {},
+    )
+
+
+def _check_dataset(dataset: str, folder: Path) -> None:
+    if not (nnunet_raw() / dataset / "dataset.json").is_file():
+        raise DataError(f"{nnunet_raw() / dataset} has no dataset.json; convert the data set first")
+    if not (folder / "dataset_fingerprint.json").is_file():
+        number = int(dataset[len("Dataset") :].split("_")[0])
+        raise PlansError(
+            f"{dataset} has no fingerprint in {folder}; run `nnUNetv2_extract_fingerprint -d {number}` first"
+        )
+
+
+def _planned(
+    dataset: str, name: str, design: _Design, patches: Mapping[int, Sequence[int]], batch_size: int | None
+) -> dict[str, Any]:
+    from nnunet_transfer.plans.planner import FixedArchitecturePlanner
+
+    # nnU-Net prints every attempt; what it decided stands in the plans
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            planner = FixedArchitecturePlanner(
+                dataset,
+                name,
+                design.architectures,
+                design.memory,
+                patch_sizes=patches,
+                batch_size=batch_size,
+                spacing=design.spacing or None,
+            )
+        except AssertionError:
+            # nnunetv2 2.8: the planner copies the raw folder's splits and asserts that they agree
+            raise PlansError(
+                f"splits_final.json of {dataset} differs between {nnunet_raw()} and {nnunet_preprocessed()}; "
+                f"keep the right one in both"
+            ) from None
+        plans = planner.plan_experiment()
+    log.debug("%s", printed.getvalue())
+    return plans
+
+
+def _chosen(
+    planned: dict[str, Any], wanted: Sequence[str] | None, patch_size: Sequence[int] | None, dataset: str
+) -> dict[str, Any]:
+    if wanted is None:
+        chosen = planned
+    else:
+        if missing := [c for c in wanted if c not in planned]:
+            raise PlansError(f"nnU-Net plans no {', '.join(missing)} for {dataset}; there are: {', '.join(planned)}")
+        # a cascade's configurations name each other
+        chosen = {c: planned[c] for c in planned if c in wanted}
+    if patch_size and not any(len(c.get("patch_size", ())) == len(patch_size) for c in chosen.values()):
+        raise PlansError(
+            f"patch size {' '.join(map(str, patch_size))} has {len(patch_size)} axes, but no configuration of "
+            f"{', '.join(chosen)} has; give one number per axis"
+        )
+    return chosen
+
+
+def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
+    schemes = set(design.normalization)
+    if len(schemes) != 1:
+        raise PlansError(f"{design.label} normalises its channels in different ways; leave it to nnU-Net")
+    for configuration in plans["configurations"].values():
+        if "normalization_schemes" in configuration:
+            count = len(configuration["normalization_schemes"])
+            configuration["normalization_schemes"] = [*schemes] * count
+
+
+def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
+    """Let configurations share the base plans' preprocessed data where both would write the same.
+
+    Without base plans the names are those that nnU-Net's default plans, which decide the same, will use; not so if
+    the source has `dictated` a spacing or normalisation.
+    """
+    base = read_json(base_file) if base_file.is_file() else None
+    for name, configuration in plans["configurations"].items():
+        if "data_identifier" not in configuration:
+            continue
+        same = name in _SHARED and not dictated
+        if base is not None:
+            other = base["configurations"].get(name, {})
+            same = all(configuration[k] == other.get(k) for k in _DATA_SETTINGS) and all(
+                plans[k] == base.get(k) for k in _PLANS_DATA_SETTINGS
+            )
+            configuration["data_identifier"] = other.get("data_identifier") if same else None
+        if not same:
+            configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
+
+
+def _write(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:
+    if path.is_file() and not overwrite:
+        old = read_json(path)
+        if old == json.loads(json.dumps(plans)):
+            return path
+        raise PlansError(
+            f"{path} exists and differs; a training may have used it: choose another name, or overwrite it"
+        )
+    write_json(path, plans)
+    return path

@@ -1,0 +1,274 @@
+"""Transfer plans: one architecture for all data sets, everything else by nnU-Net's rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+from nnunet_transfer._nnunet import preprocess_in_process
+from nnunet_transfer.adaptation import transfer_weights
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import DataError, PlansError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.plans import PROFILES, write_transfer_plans
+from nnunet_transfer.plans.architectures import divisor, with_dimensions
+from nnunet_transfer.sources import SourceCard, load_source, save_source
+from tests.nnunet_data import write_blob_dataset
+
+
+def planned_ready(folders: Path, dataset_id: int, shape: tuple[int, int, int], **options: Any) -> str:
+    """Write a raw data set and its fingerprint (nnU-Net takes seconds to sample intensities); return its name.
+
+    `shape` has nnU-Net's axis order, z first.
+    """
+    name = write_blob_dataset(folders / "raw", dataset_id, cases=2, shape=shape[::-1], **options)
+    channels = len(options.get("channels", ("T1",)))
+    values = ("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std")
+    write_json(
+        folders / "preprocessed" / name / "dataset_fingerprint.json",
+        {
+            "spacings": [[1.0, 1.0, 1.0]] * 2,
+            "shapes_after_crop": [list(shape)] * 2,
+            "foreground_intensity_properties_per_channel": {
+                str(c): dict.fromkeys(values, 1.0) for c in range(channels)
+            },
+            "median_relative_size_after_cropping": 1.0,
+        },
+    )
+    return name
+
+
+@pytest.fixture
+def dataset(nnunet_folders: Path) -> str:
+    return planned_ready(nnunet_folders, 11, (20, 36, 40))
+
+
+def network_of(configuration: dict[str, Any], channels: int = 1, labels: int = 2) -> torch.nn.Module:
+    a = configuration["architecture"]
+    return get_network_from_plans(
+        a["network_class_name"], a["arch_kwargs"], a["_kw_requires_import"], channels, labels, deep_supervision=False
+    )
+
+
+def save_plans_as_source(name: str, configuration: dict[str, Any], **fields: Any) -> None:
+    a = configuration["architecture"]
+    architecture = {
+        "network_class_name": a["network_class_name"],
+        "arch_kwargs": a["arch_kwargs"],
+        "arch_kwargs_req_import": a["_kw_requires_import"],
+    }
+    card = SourceCard(name, "segmentation", "t1", architecture, 1, **fields)
+    save_source(card, network_of(configuration, labels=4).state_dict())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_plans_networks_that_take_their_patches(dataset: str, profile: str) -> None:
+    plans = read_json(write_transfer_plans(dataset, profile=profile))
+    assert plans["plans_name"] == f"nnUNetPlans_{profile}"
+    assert set(plans["configurations"]) >= {"2d", "3d_fullres"}
+    for name in ("2d", "3d_fullres"):
+        configuration = plans["configurations"][name]
+        steps = divisor(configuration["architecture"])
+        assert all(p % s == 0 for p, s in zip(configuration["patch_size"], steps, strict=True))
+        assert configuration["batch_size"] >= 2
+        with torch.device("meta"):
+            network = network_of(configuration)
+            out = network(torch.zeros(2, 1, *configuration["patch_size"]))
+        assert out.shape == (2, 2, *configuration["patch_size"])
+        assert configuration["architecture"] == PROFILES[profile].architecture(len(configuration["patch_size"]))
+
+
+def test_data_settings_are_those_of_nnunets_own_planner_and_data_are_shared(
+    dataset: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+    plans = read_json(write_transfer_plans(dataset, profile="demo"))
+    assert capsys.readouterr().out == ""
+    ExperimentPlanner(dataset).plan_experiment()
+    own = read_json(nnunet_folders / "preprocessed" / dataset / "nnUNetPlans.json")
+    for name in ("2d", "3d_fullres"):
+        mine, theirs = plans["configurations"][name], own["configurations"][name]
+        different = {k for k in theirs if mine[k] != theirs[k]}
+        assert different <= {"architecture", "patch_size", "batch_size"}
+        assert mine["data_identifier"] == f"nnUNetPlans_{name}"
+    assert {k: plans[k] for k in ("transpose_forward", "image_reader_writer")} == {
+        k: own[k] for k in ("transpose_forward", "image_reader_writer")
+    }
+    # now that nnU-Net's plans exist the data are still shared
+    assert write_transfer_plans(dataset, profile="demo").is_file()
+    own["configurations"]["2d"]["spacing"] = [2.0, 2.0]
+    write_json(nnunet_folders / "preprocessed" / dataset / "nnUNetPlans.json", own)
+    again = read_json(write_transfer_plans(dataset, profile="demo", overwrite=True))
+    assert again["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_demo_2d"
+    assert again["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetPlans_3d_fullres"
+
+
+def test_nnunets_own_architecture_gets_nnunets_own_patch_and_batch(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the profile is what nnU-Net would have built, everything agrees with nnU-Net."""
+    name = planned_ready(nnunet_folders, 12, (130, 130, 130))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+    ExperimentPlanner(name).plan_experiment()
+    own = read_json(nnunet_folders / "preprocessed" / name / "nnUNetPlans.json")["configurations"]["3d_fullres"]
+    mine = read_json(write_transfer_plans(name, profile="plain"))["configurations"]["3d_fullres"]
+    mine["architecture"]["_kw_requires_import"] = list(mine["architecture"]["_kw_requires_import"])
+    assert own["patch_size"] == [128, 128, 128]
+    assert mine == own
+
+
+def test_two_data_sets_get_the_same_architecture_and_exchange_weights(dataset: str, nnunet_folders: Path) -> None:
+    other = planned_ready(nnunet_folders, 13, (24, 70, 70), channels=("R", "G"), labels=3)
+    first, second = (read_json(write_transfer_plans(d, profile="demo"))["configurations"] for d in (dataset, other))
+    for name in ("2d", "3d_fullres"):
+        assert first[name]["architecture"] == second[name]["architecture"]
+    assert first["2d"]["patch_size"] != second["2d"]["patch_size"]
+    save_plans_as_source("from_first", first["2d"])
+    report = transfer_weights(network_of(second["3d_fullres"], channels=2, labels=4), load_source("from_first"))
+    assert report.coverage == {"stem": 1.0, "encoder": 1.0, "decoder": 1.0}
+
+
+def test_plans_of_a_source_have_its_architecture_and_name_it(dataset: str) -> None:
+    planned = read_json(write_transfer_plans(dataset, profile="resnet50"))["configurations"]["2d"]
+    save_plans_as_source("big", planned)
+    path = write_transfer_plans(dataset, source="big", configurations=["2d"])
+    plans = read_json(path)
+    assert path.name == "nnUNetPlans_from_big.json"
+    assert list(plans["configurations"]) == ["2d"]
+    assert plans["configurations"]["2d"]["architecture"] == planned["architecture"]
+    assert plans["transfer"]["source"] == "big"
+    assert plans["transfer"]["sha256"] == load_source("big").card.sha256
+    assert plans["transfer"]["origin"]["architecture"] == "source big"
+    assert plans["transfer"]["origin"]["spacing"] == "nnU-Net's rule"
+
+
+def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> None:
+    planned = read_json(write_transfer_plans(dataset, profile="demo"))["configurations"]["3d_fullres"]
+    save_plans_as_source(
+        "ct", planned, spacing=(2.0, 1.0, 1.5), normalization_schemes=("CTNormalization",), patch_size=(16, 32, 32)
+    )
+    path = write_transfer_plans(dataset, source="ct", follow_source=["spacing", "normalization", "patch_size"])
+    plans = read_json(path)
+    configuration = plans["configurations"]["3d_fullres"]
+    assert configuration["spacing"] == [2.0, 1.0, 1.5]
+    assert configuration["normalization_schemes"] == ["CTNormalization"]
+    assert configuration["patch_size"] == [16, 32, 32]
+    assert configuration["data_identifier"] == "nnUNetPlans_from_ct_3d_fullres"
+    origin = plans["transfer"]["origin"]
+    assert origin["spacing"] == origin["normalization"] == origin["patch_size"] == "source ct"
+
+
+def test_given_sizes_are_used_and_marked(dataset: str) -> None:
+    path = write_transfer_plans(dataset, profile="demo", patch_size=(32, 24), batch_size=5, configurations=["2d"])
+    plans = read_json(path)
+    assert plans["configurations"]["2d"]["patch_size"] == [32, 24]
+    assert plans["configurations"]["2d"]["batch_size"] == 5
+    assert plans["transfer"]["origin"]["patch_size"] == plans["transfer"]["origin"]["batch_size"] == "given by the user"
+
+
+def test_slices_of_one_voxel_have_no_3d_configuration(nnunet_folders: Path) -> None:
+    name = planned_ready(nnunet_folders, 14, (1, 40, 40))
+    assert list(read_json(write_transfer_plans(name, profile="demo"))["configurations"]) == ["2d"]
+    with pytest.raises(PlansError, match=r"plans no 3d_fullres .* there are: 2d"):
+        write_transfer_plans(name, profile="demo", configurations=["3d_fullres"], overwrite=True)
+
+
+def test_other_plans_of_the_same_name_are_kept(dataset: str) -> None:
+    path = write_transfer_plans(dataset, profile="demo")
+    stamp = path.stat().st_mtime_ns
+    assert write_transfer_plans(dataset, profile="demo") == path
+    assert path.stat().st_mtime_ns == stamp
+    with pytest.raises(PlansError, match="exists and differs"):
+        write_transfer_plans(dataset, profile="demo", batch_size=3)
+    write_transfer_plans(dataset, profile="demo", batch_size=3, overwrite=True)
+    assert read_json(path)["configurations"]["2d"]["batch_size"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either a profile or a source"),
+        ({"profile": "demo", "source": "x"}, "either a profile or a source"),
+        ({"profile": "resnet81"}, "did you mean resnet18"),
+        ({"profile": "demo", "patch_size": (30, 32)}, "use 32 32"),
+        ({"profile": "demo", "patch_size": (0, 32)}, "use 8 32"),
+        ({"profile": "demo", "patch_size": (32,)}, "has 1 axes"),
+        ({"profile": "demo", "configurations": ["4d"]}, "plans no 4d"),
+        ({"profile": "demo", "batch_size": 0}, "at least 1"),
+        ({"profile": "demo", "name": "a__b"}, "must not hold"),
+        ({"profile": "demo", "follow_source": ["spacing"]}, "can only be taken from a source"),
+        ({"profile": "demo", "follow_source": ["colour"]}, "can't dictate colour"),
+    ],
+)
+def test_wrong_requests_are_refused_and_write_nothing(
+    dataset: str, nnunet_folders: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlansError, match=message):
+        write_transfer_plans(dataset, **options)
+    assert not list((nnunet_folders / "preprocessed" / dataset).glob("*Plans*"))
+
+
+def test_missing_fingerprint_or_raw_data_name_the_cure(nnunet_folders: Path) -> None:
+    name = write_blob_dataset(nnunet_folders / "raw", 15, cases=2)
+    with pytest.raises(PlansError, match="nnUNetv2_extract_fingerprint -d 15"):
+        write_transfer_plans(15, profile="demo")
+    (nnunet_folders / "raw" / name / "dataset.json").unlink()
+    with pytest.raises(DataError, match=r"no dataset\.json"):
+        write_transfer_plans(15, profile="demo")
+
+
+def test_splits_that_contradict_each_other_are_reported(dataset: str, nnunet_folders: Path) -> None:
+    write_json(nnunet_folders / "raw" / dataset / "splits_final.json", [{"train": ["case00"], "val": ["case01"]}])
+    write_json(
+        nnunet_folders / "preprocessed" / dataset / "splits_final.json", [{"train": ["case01"], "val": ["case00"]}]
+    )
+    with pytest.raises(PlansError, match=r"splits_final\.json"):
+        write_transfer_plans(dataset, profile="demo")
+
+
+def test_the_plans_preprocess(dataset: str, nnunet_folders: Path) -> None:
+    path = write_transfer_plans(dataset, profile="demo", configurations=["2d"])
+    preprocess_in_process(dataset, path.stem, ["2d"])
+    assert len(list((nnunet_folders / "preprocessed" / dataset / "nnUNetPlans_2d").glob("*.pkl"))) == 2
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_changing_the_number_of_axes_there_and_back_changes_nothing(profile: str) -> None:
+    p = PROFILES[profile]
+    flat = p.architecture(2)
+    assert with_dimensions(with_dimensions(flat, 3), 2) == flat
+    if p.norms[0] == p.norms[1]:
+        assert with_dimensions(flat, 3) == p.architecture(3)
+
+
+def test_anisotropic_architectures_lose_and_regain_their_first_axis() -> None:
+    kwargs = {"n_stages": 2, "kernel_sizes": [[1, 3, 3], [3, 3, 3]], "strides": [1, [1, 2, 2]], "conv_op": "m.Conv3d"}
+    flat = with_dimensions({"arch_kwargs": kwargs}, 2)["arch_kwargs"]
+    assert flat["kernel_sizes"] == [[3, 3], [3, 3]]
+    assert flat["strides"] == [[1, 1], [2, 2]]
+    assert flat["conv_op"] == "m.Conv2d"
+
+
+def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-d", "11", "--profile", "demo", "-c", "2d", "--patch-size", "32", "32"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    save_plans_as_source("mine", read_json(path)["configurations"]["2d"], trained_on=("Dataset011_Blobs",))
+    assert main(["plan", "-d", "11", "--source", "min"]) == 2
+    assert "did you mean mine" in capsys.readouterr().err
+    assert main(["plan", "-d", "11", "--source", "mine"]) == 0
+    assert capsys.readouterr().out.strip().endswith("nnUNetPlans_from_mine.json")
+    assert main(["sources", "list"]) == 0
+    assert "mine" in capsys.readouterr().out.splitlines()[1]
+    assert main(["sources", "show", "mine"]) == 0
+    assert json.loads(capsys.readouterr().out)["trained_on"] == ["Dataset011_Blobs"]
+    assert main(["sources", "verify"]) == 0
+    with open(load_source("mine").weights, "ab") as stream:
+        stream.write(b"x")
+    assert main(["sources", "verify", "mine"]) == 1
+    assert "was changed" in capsys.readouterr().out
