@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nnunet_transfer.adaptation.parts import (
-    is_buffer,
     is_input_convolution,
     is_transposed,
     number_of_stages,
@@ -27,6 +26,7 @@ from nnunet_transfer.adaptation.steps import (
     Step,
     fit_steps,
 )
+from nnunet_transfer.sources.keys import is_statistic
 
 Scope = Literal["encoder", "encoder+decoder"]
 Status = Literal["loaded", "adapted", "initialised", "unused"]
@@ -127,7 +127,7 @@ def _for_target(key: str, problem: _Problem) -> Decision:
         if _running_mean(source_key) in problem.source and _running_mean(key) not in problem.target:
             steps = (*steps, BATCHNORM_TO_INSTANCENORM)
     status: Status = "initialised" if reason else "adapted" if steps else "loaded"
-    parameters = 0 if is_buffer(key) else math.prod(shape)
+    parameters = 0 if is_statistic(key) else math.prod(shape)
     return Decision(key, source_key, part, status, () if reason else steps, reason, source_shape, shape, parameters)
 
 
@@ -148,11 +148,11 @@ def _why_left(part: str, problem: _Problem) -> str:
 def _unused(key: str, why: str | None, problem: _Problem) -> Decision:
     part = part_of(key) or "other"
     shape = problem.source[key]
-    if is_buffer(key):
+    if is_statistic(key):
         reason = "the target's norm keeps no running statistics"
     else:
         reason = why or _why_left(part, problem) or "the target has no such tensor"
-    parameters = 0 if is_buffer(key) else math.prod(shape)
+    parameters = 0 if is_statistic(key) else math.prod(shape)
     return Decision(key, key, part, "unused", (), reason, shape, None, parameters)
 
 

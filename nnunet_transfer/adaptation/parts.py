@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable
 
 PARTS = ("stem", "encoder", "decoder", "head")
-#: tensors that are not learned: statistics of BatchNorm
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 _PART_PATTERNS = (
     ("stem", re.compile(r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.)")),
@@ -33,11 +31,6 @@ def family_of(keys: Iterable[str]) -> str | None:
     """Return `residual encoder` or `plain encoder`; `None` if the keys are of neither."""
     keys = list(keys)
     return next((f for f, pattern in _FAMILY_PATTERNS if any(pattern.match(k) for k in keys)), None)
-
-
-def is_buffer(key: str) -> bool:
-    """Whether the tensor is a statistic rather than a parameter."""
-    return key.rsplit(".", 1)[-1] in BUFFERS
 
 
 def is_input_convolution(key: str) -> bool:

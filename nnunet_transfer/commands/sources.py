@@ -11,9 +11,14 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_transfer.errors import SourceError
-from nnunet_transfer.sources import list_sources, load_source
+from nnunet_transfer.sources import TASKS, list_sources, load_source
+
+if TYPE_CHECKING:
+    from nnunet_transfer.checkpoints import Reading
 
 COLUMNS = ("name", "task", "domain", "parts", "channels", "trained on", "licence")
 
@@ -21,6 +26,18 @@ COLUMNS = ("name", "task", "domain", "parts", "channels", "trained on", "licence
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `sources`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _reading_arguments(inspect := actions.add_parser("inspect", help="say what a checkpoint holds, without adding it"))
+    inspect.add_argument("--json", action="store_true", help="print it as JSON")
+    add = actions.add_parser("add", help="add a checkpoint to the registry")
+    _reading_arguments(add)
+    add.add_argument("--name", required=True, help="name in the registry")
+    add.add_argument("--task", required=True, choices=TASKS, help="what it was trained to do")
+    add.add_argument("--domain", required=True, help="the images it was trained on, e.g. natural or t1")
+    add.add_argument("--licence", default="", help="licence of the weights")
+    add.add_argument("--citation", default="", help="how to cite the weights")
+    add.add_argument("--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the training data sets")
+    add.add_argument("--channel-names", nargs="+", default=[], metavar="NAME", help="names of the input channels")
+    add.add_argument("--overwrite", action="store_true", help="replace a source of this name")
     listing = actions.add_parser("list", help="list all sources")
     listing.add_argument("--json", action="store_true", help="print the cards as JSON")
     show = actions.add_parser("show", help="print a source's card")
@@ -29,9 +46,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
 
+def _reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, help="weights file, nnU-Net run or model folder, or exported zip")
+    parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
+    parser.add_argument("--checkpoint", help="which file of a fold (default: checkpoint_final.pth)")
+    parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
+    parser.add_argument(
+        "--trust", action="store_true", help="unpickle whatever the file asks for: it may run any program as you"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Do the chosen action."""
     return ACTIONS[args.action](args)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from nnunet_transfer.checkpoints import inspect_checkpoint
+
+    content = inspect_checkpoint(args.path, reading=_reading(args))
+    if args.json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return 0
+    width = max(map(len, content))
+    for name, value in content.items():
+        lines = [str(v) for v in value] if name == "notes" else [_text(value)]
+        for line in lines or ["-"]:
+            print(f"{name:<{width}}  {line}")
+            name = ""
+    return 0
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "-"
+
+
+def _add(args: argparse.Namespace) -> int:
+    from nnunet_transfer.checkpoints import Provenance, add_source
+
+    provenance = Provenance(args.licence, args.citation, tuple(args.trained_on), tuple(args.channel_names))
+    folder = add_source(
+        args.path,
+        args.name,
+        task=args.task,
+        domain=args.domain,
+        provenance=provenance,
+        reading=_reading(args),
+        overwrite=args.overwrite,
+    )
+    print(folder)
+    return 0
+
+
+def _reading(args: argparse.Namespace) -> Reading:
+    from nnunet_transfer.checkpoints import Reading
+
+    return Reading(args.trust, args.key_map, args.fold, args.checkpoint)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -66,4 +138,10 @@ def _verify(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {"list": _list, "show": _show, "verify": _verify}
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "inspect": _inspect,
+    "add": _add,
+    "list": _list,
+    "show": _show,
+    "verify": _verify,
+}

@@ -16,7 +16,15 @@ _WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")
 _ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
 _ENCODER_IN_DECODER = "decoder.encoder."
 
+#: tensors that are not learned: BatchNorm's
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 T = TypeVar("T")
+
+
+def is_statistic(key: str) -> bool:
+    """Whether the tensor is a running statistic rather than a learned parameter."""
+    return key.rsplit(".", 1)[-1] in STATISTICS
 
 
 def canonical_key(key: str) -> str:

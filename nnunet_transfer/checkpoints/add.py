@@ -1,0 +1,137 @@
+"""Add a checkpoint to the registry, or say what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer.checkpoints.converted import Converted
+from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
+from nnunet_transfer.checkpoints.found import Found, open_checkpoint
+from nnunet_transfer.errors import SourceError
+from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.sources import SourceCard, save_source
+from nnunet_transfer.sources.keys import is_statistic
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to open a checkpoint.
+
+    Attributes
+    ----------
+    trust : unpickle whatever it asks for
+    key_map : file with the user's key map
+    fold, checkpoint : which of a model folder's
+    """
+
+    trust: bool = False
+    key_map: Path | None = None
+    fold: str | None = None
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the user says about a checkpoint; empty fields are taken from the file, where it has them."""
+
+    licence: str = ""
+    citation: str = ""
+    trained_on: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()
+
+
+def add_source(
+    path: Path,
+    name: str,
+    *,
+    task: str,
+    domain: str,
+    provenance: Provenance | None = None,
+    reading: Reading | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert a checkpoint to a source.
+
+    Parameters
+    ----------
+    path : weights file, run folder or exported zip
+    name, task, domain : of the source, see `SourceCard`
+
+    Returns
+    -------
+    Path
+        The source's folder in the registry.
+
+    Raises
+    ------
+    CheckpointError
+        If it can't be read safely or is of no use to an nnU-Net network.
+    SourceError
+        If the name is taken or a value is not allowed.
+    """
+    provenance, reading = provenance or Provenance(), reading or Reading()
+    if (sources_folder() / name).exists() and not overwrite:
+        raise SourceError(f"there is a source {name} already; choose another name or overwrite it")
+    with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
+        known, converted = _converted(found, reading)
+        card = SourceCard(
+            name=name,
+            task=task,
+            domain=domain,
+            architecture=converted.architecture,
+            input_channels=converted.input_channels,
+            channel_names=provenance.channel_names or converted.channel_names,
+            parts=converted.parts,
+            normalization_schemes=converted.normalization_schemes,
+            spacing=converted.spacing,
+            patch_size=converted.patch_size,
+            trained_on=provenance.trained_on or converted.trained_on,
+            licence=provenance.licence or converted.licence,
+            citation=provenance.citation or converted.citation,
+            format=known,
+            extra={
+                "file": path.name,
+                "notes": list(converted.notes),
+                **({"trusted": "unpickled without checks"} if reading.trust else {}),
+            },
+        )
+        return save_source(card, converted.tensors, overwrite=overwrite)
+
+
+def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[str, Any]:
+    """Return what is in a checkpoint, as plain JSON types, without adding it."""
+    reading = reading or Reading()
+    with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
+        known, converted = _converted(found, reading)
+        parameters = sum(t.numel() for k, t in converted.tensors.items() if not is_statistic(k))
+        kwargs = converted.architecture["arch_kwargs"]
+        return {
+            "file": str(path),
+            "format": known,
+            "network": str(converted.architecture["network_class_name"]).rsplit(".", 1)[-1],
+            "dimensions": 2 if str(kwargs.get("conv_op", "")).endswith("2d") else 3,
+            "parts": converted.parts,
+            "input_channels": converted.input_channels,
+            "channel_names": list(converted.channel_names),
+            "stages": kwargs["n_stages"],
+            "features_per_stage": list(kwargs["features_per_stage"]),
+            "parameters": parameters,
+            "tensors": len(converted.tensors),
+            "tensors_without_use": len(found.tensors) - len(converted.tensors),
+            "spacing": list(converted.spacing),
+            "patch_size": list(converted.patch_size),
+            "normalization_schemes": list(converted.normalization_schemes),
+            "trained_on": list(converted.trained_on),
+            "licence": converted.licence or "unknown",
+            "citation": converted.citation,
+            "notes": list(converted.notes),
+        }
+
+
+def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
+    if reading.key_map is not None:
+        return "key map", convert_mapped(found.tensors, read_key_map(reading.key_map))
+    known = recognise(found)
+    return known.name, known.convert(found)

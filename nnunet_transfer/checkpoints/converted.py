@@ -1,0 +1,52 @@
+"""What a format's reader returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nnunet_transfer.checkpoints.found import Found
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint in nnU-Net's terms; the fields are those of a source card.
+
+    Attributes
+    ----------
+    tensors : canonical name -> tensor
+    architecture : as in a source card
+    notes : what differs from the original network, or is assumed
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    architecture: Mapping[str, Any]
+    input_channels: int
+    channel_names: tuple[str, ...] = ()
+    parts: str = "encoder+decoder"
+    normalization_schemes: tuple[str, ...] = ()
+    spacing: tuple[float, ...] = ()
+    patch_size: tuple[int, ...] = ()
+    trained_on: tuple[str, ...] = ()
+    licence: str = ""
+    citation: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """One published layout of weights.
+
+    Attributes
+    ----------
+    name : for cards and messages
+    recognise : says "this is mine" by looking at keys
+    convert : raises `CheckpointError` with the reason where the weights are of no use to an nnU-Net network
+    """
+
+    name: str
+    recognise: Callable[[Found], bool]
+    convert: Callable[[Found], Converted]

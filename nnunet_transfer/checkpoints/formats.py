@@ -1,0 +1,104 @@
+"""The table of formats, most specific first, and the user's own key map."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.nnssl import NNSSL
+from nnunet_transfer.checkpoints.nnunet_v1 import NNUNET_V1
+from nnunet_transfer.checkpoints.nnunet_v2 import (
+    NNUNET_KEYS,
+    NNUNET_V2,
+    has_nnunet_keys,
+    input_channels_of,
+    nnunet_tensors,
+)
+from nnunet_transfer.checkpoints.refused import REFUSED
+from nnunet_transfer.checkpoints.resnet import RESNET
+from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.errors import CheckpointError
+
+FORMATS: tuple[Format, ...] = (NNSSL, NNUNET_V2, NNUNET_V1, NNUNET_KEYS, RESNET, *REFUSED)
+KEYS_SHOWN = 3
+
+
+def recognise(found: Found) -> Format:
+    """Return the format of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If no format says "this is mine"; the message shows some keys and how to map them.
+    """
+    for known in FORMATS:
+        if known.recognise(found):
+            return known
+    keys = ", ".join(list(found.tensors)[:KEYS_SHOWN])
+    raise CheckpointError(
+        f"{found.path.name}: none of the known formats ({', '.join(f.name for f in FORMATS)}) has keys like {keys}; "
+        f"map them to nnU-Net's with --map FILE"
+    )
+
+
+def read_key_map(path: Path) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Read a key map: one `regular expression = replacement` per line; `#` starts a comment.
+
+    Raises
+    ------
+    CheckpointError
+        If a line is no rule; the message has its number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"the key map {path} can't be read: {error}") from None
+    rules = []
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#", 1)[0].strip()
+        if not text:
+            continue
+        pattern, equals, replacement = (part.strip() for part in text.partition(" = "))
+        try:
+            if not equals:
+                raise re.error("there is no ' = '")
+            compiled = re.compile(pattern)
+            compiled.sub(replacement, "")
+        except (re.error, IndexError) as error:
+            raise CheckpointError(f"{path}, line {number}: '{text}' is no rule ({error})") from None
+        rules.append((compiled, replacement))
+    if not rules:
+        raise CheckpointError(f"the key map {path} has no rules; write lines like: layer(\\d) = encoder.stages.\\1")
+    return tuple(rules)
+
+
+def convert_mapped(tensors: Mapping[str, torch.Tensor], rules: Sequence[tuple[re.Pattern[str], str]]) -> Converted:
+    """Rename all keys by the rules, each applied once in order, and read the result as nnU-Net's keys.
+
+    Raises
+    ------
+    CheckpointError
+        If two keys get one name, or the result is no nnU-Net network.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        name = key
+        for pattern, replacement in rules:
+            name = pattern.sub(replacement, name)
+        if name in renamed:
+            raise CheckpointError(f"the key map gives two tensors the name {name}; make its patterns narrower")
+        renamed[name] = tensor
+    own = nnunet_tensors(renamed)
+    if not has_nnunet_keys(own):
+        raise CheckpointError(
+            f"after the key map the keys are not nnU-Net's (encoder.stages.0...), "
+            f"but {', '.join(list(own)[:KEYS_SHOWN])}"
+        )
+    parts = "encoder+decoder" if any(k.startswith("decoder.") for k in own) else "encoder"
+    notes = ("keys by the user's map; the architecture was read off the shapes",)
+    return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts, notes=notes)

@@ -1,0 +1,187 @@
+"""What lies in a file, a folder or an archive: the weights and nnU-Net's JSON files beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from nnunet_transfer.checkpoints.reading import is_torch_zip, read_weights_file
+from nnunet_transfer.errors import CheckpointError, DataError
+from nnunet_transfer.files import read_json
+
+#: in order of preference
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+#: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
+MAX_JSON = 64 << 20
+MAX_CHECKPOINT = 16 << 30
+_SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
+#: where files keep their weights, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
+_HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint before its format is known.
+
+    Attributes
+    ----------
+    path : the weights file, or the archive it came from
+    content : what the file holds
+    tensors : its state dict, keys as stored
+    plans, dataset : nnU-Net's `plans.json` and `dataset.json` beside it, where there are any
+    """
+
+    path: Path
+    content: Any
+    tensors: Mapping[str, torch.Tensor]
+    plans: Mapping[str, Any] | None = None
+    dataset: Mapping[str, Any] | None = None
+    run_folder: str = ""
+    top: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "top", self.content if isinstance(self.content, Mapping) else {})
+
+
+@contextmanager
+def open_checkpoint(
+    path: Path, *, trust: bool = False, fold: str | None = None, checkpoint: str | None = None
+) -> Iterator[Found]:
+    """Open a weights file, a run's folder or an exported zip; tensors stay valid inside the block.
+
+    Parameters
+    ----------
+    fold : which `fold_<fold>` of a model folder; default: `all`, then the first
+    checkpoint : file name in the fold's folder; default: the first of `CHECKPOINTS`
+
+    Raises
+    ------
+    CheckpointError
+        If there are no weights, or they can't be read safely.
+    """
+    if path.is_dir():
+        yield _found(_in_folder(path, fold, checkpoint), trust)
+    elif zipfile.is_zipfile(path) and not is_torch_zip(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield _found(_unpacked(path, Path(folder), fold, checkpoint), trust)
+    else:
+        yield _found(path, trust)
+
+
+def _found(file: Path, trust: bool) -> Found:
+    content = read_weights_file(file, trust=trust)
+    return Found(
+        file,
+        content,
+        _state_dict(content, file),
+        _beside(file, "plans.json"),
+        _beside(file, "dataset.json"),
+        file.parent.parent.name,
+    )
+
+
+def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
+    candidates = [content]
+    if isinstance(content, Mapping):
+        candidates += [content[name] for name in _HOLDERS if name in content]
+    for candidate in candidates:
+        if isinstance(candidate, torch.nn.Module):
+            candidate = candidate.state_dict()
+        if isinstance(candidate, Mapping):
+            tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
+            # a training's settings may hold a few tensors of their own; a network has many
+            if tensors and len(tensors) * 2 >= len(candidate):
+                return tensors
+    held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
+    raise CheckpointError(f"{file} holds no weights, only: {held[:200]}")
+
+
+def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
+    # nnU-Net keeps the model's files above its folds
+    for folder in (file.parent, file.parent.parent):
+        if (folder / name).is_file():
+            try:
+                content = read_json(folder / name)
+            except DataError as error:
+                raise CheckpointError(str(error)) from None
+            return content if isinstance(content, Mapping) else None
+    return None
+
+
+def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> Path:
+    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix in _SUFFIXES]
+    return folder / _choose(names, folder, fold, checkpoint)
+
+
+def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | None) -> str:
+    names = [n for n in names if not checkpoint or PurePosixPath(n).name == checkpoint]
+    names = [n for n in names if fold is None or f"fold_{fold}" in PurePosixPath(n).parts]
+
+    def preference(name: str) -> tuple[bool, int, str]:
+        path = PurePosixPath(name)
+        rank = CHECKPOINTS.index(path.name) if path.name in CHECKPOINTS else len(CHECKPOINTS)
+        return "fold_all" not in path.parts, rank, name
+
+    if not names:
+        raise CheckpointError(
+            f"{where} has no weights file{f' {checkpoint}' if checkpoint else ''}"
+            f"{f' in fold_{fold}' if fold is not None else ''}"
+        )
+    models = {str(PurePosixPath(n).parent.parent) for n in names if re.search(r"(^|/)fold_[^/]+/[^/]+$", n)}
+    if len(models) > 1:
+        raise CheckpointError(
+            f"{where} holds {len(models)} models; give the folder of one: {', '.join(sorted(models))}"
+        )
+    return min(names, key=preference)
+
+
+def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> Path:
+    """Unpack one checkpoint and the JSON files above it, under names of our own choice."""
+    try:
+        with zipfile.ZipFile(archive_path) as archive:
+            members = {m.filename: m for m in archive.infolist() if not m.is_dir()}
+            for name in members:
+                parts = PurePosixPath(name.replace("\\", "/")).parts
+                if ".." in parts or name.startswith(("/", "\\")) or ":" in name:
+                    raise CheckpointError(f"{archive_path} holds {name}, a path outside the archive; it was not read")
+            chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
+            parent = PurePosixPath(chosen).parent
+            target = folder / (parent.parent.name or "model") / parent.name / PurePosixPath(chosen).name
+            _extract(archive, members[chosen], target, MAX_CHECKPOINT)
+            for name in ("plans.json", "dataset.json"):
+                for level in (parent, parent.parent):
+                    member = members.get((level / name).as_posix().removeprefix("./"))
+                    if member is not None:
+                        _extract(archive, member, target.parent / name, MAX_JSON)
+                        break
+            return target
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+        raise CheckpointError(f"{archive_path} is damaged ({error}); get it again") from None
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
+    # weights compress by a few per cent: a member that swells a hundredfold is a bomb
+    if member.file_size > limit or member.file_size > 100 * max(member.compress_size, 1 << 16):
+        raise CheckpointError(
+            f"{archive.filename}: {member.filename} would unpack to {member.file_size} bytes; refused"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as source, open(target, "wb") as sink:
+        left = member.file_size
+        while left > 0 and (block := source.read(min(left, 1 << 20))):
+            sink.write(block)
+            left -= len(block)
+
+
+def json_of(value: Any) -> Any:
+    """Return `value` as plain JSON types; what has none becomes text."""
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,62 @@
+"""nnU-Net v1's `.model` files, `Generic_UNet`; also Models Genesis' nnU-Net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.nnunet_v2 import NNUNET_PAPER, input_channels_of
+from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources.keys import canonical_key
+
+_KINDS = {"conv": "conv", "instnorm": "norm"}
+_CONTEXT = re.compile(r"conv_blocks_context\.(\d+)\.(?:(\d+)\.)?blocks\.(\d+)\.(conv|instnorm)\.(\w+)")
+_LOCALIZATION = re.compile(r"conv_blocks_localization\.(\d+)\.(\d+)\.blocks\.(\d+)\.(conv|instnorm)\.(\w+)")
+
+
+def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    own = {canonical_key(k): t for k, t in tensors.items()}
+    renamed = {
+        **_stacked(own, _CONTEXT, "encoder.stages.{}.0.convs"),
+        **_stacked(own, _LOCALIZATION, "decoder.stages.{}.convs"),
+    }
+    for old, new in (("tu", "transpconvs"), ("seg_outputs", "seg_layers")):
+        prefix = f"{old}."
+        renamed |= {f"decoder.{new}.{k[len(prefix) :]}": t for k, t in own.items() if k.startswith(prefix)}
+    return renamed
+
+
+def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: str) -> dict[str, torch.Tensor]:
+    """Rename the convolutions of all stages; v1 may split a stage into two stacks, v2 counts through them."""
+    matches = {k: m for k in own if (m := pattern.fullmatch(k))}
+    places = sorted({(int(m[1]), int(m[2] or 0), int(m[3])) for m in matches.values()})
+    renamed = {}
+    for key, m in matches.items():
+        place = (int(m[1]), int(m[2] or 0), int(m[3]))
+        number = sum(p[0] == place[0] and p < place for p in places)
+        renamed[f"{target.format(m[1])}.{number}.{_KINDS[m[4]]}.{m[5]}"] = own[key]
+    return renamed
+
+
+def _convert(found: Found) -> Converted:
+    if any(".conv3." in k for k in found.tensors if "conv_blocks_context" in k):
+        raise CheckpointError(
+            "this is a STU-Net: its blocks and its upsampling are not those of nnU-Net's networks; it needs STU-Net's "
+            "own code"
+        )
+    tensors = _renamed(found.tensors)
+    return Converted(
+        tensors,
+        architecture_from_shapes(tensors),
+        input_channels_of(tensors),
+        citation=NNUNET_PAPER,
+        notes=("nnU-Net v1: the architecture was read off the shapes",),
+    )
+
+
+NNUNET_V1 = Format("nnU-Net v1", lambda found: any("conv_blocks_context." in key for key in found.tensors), _convert)

@@ -1,0 +1,126 @@
+"""nnU-Net v2: runs, exported models, and any file whose keys are those of nnU-Net's U-Nets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.found import Found, json_of
+from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources.keys import canonical, canonical_key
+
+_ENCODER = re.compile(r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1|0\.convs\.\d+)\.conv\.weight")
+#: the paper behind the weights of every nnU-Net run
+NNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), doi 10.1038/s41592-020-01008-z"
+
+
+#: what stands before nnU-Net's keys in Lightning's and other wrappers' files
+_PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.0)\.")
+
+
+def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors under canonical names, without what other programs put before them."""
+    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
+    prefixes = {m[1] for key in own if (m := _PREFIX.match(key)) and (not m[1] or m[1].endswith("."))}
+    # the encoder within the decoder has the longer prefix
+    prefix = min(prefixes, key=lambda p: (len(p), p), default="")
+    if not prefix:
+        return canonical(tensors)
+    return canonical({key[len(prefix) :]: tensor for key, tensor in own.items() if key.startswith(prefix)})
+
+
+def has_nnunet_keys(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the keys, wrappers and aliases aside, are those of nnU-Net's U-Nets."""
+    return any(_ENCODER.fullmatch(key) for key in nnunet_tensors(tensors))
+
+
+def input_channels_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of channels that the first convolution reads."""
+    for key in ("encoder.stem.convs.0.conv.weight", "encoder.stages.0.0.convs.0.conv.weight"):
+        if key in tensors:
+            return int(tensors[key].shape[1])
+    raise CheckpointError("the network has no first convolution under nnU-Net's name")
+
+
+def _convert_run(found: Found) -> Converted:
+    arguments = found.top.get("init_args") or {}
+    plans = arguments.get("plans") or found.plans or {}
+    dataset = arguments.get("dataset_json") or found.dataset or {}
+    tensors = nnunet_tensors(found.tensors)
+    name = arguments.get("configuration") or _configuration_name(found, plans)
+    configuration = _resolved(plans.get("configurations", {}), name)
+    own = configuration.get("architecture")
+    notes = [] if own else ["the architecture was read off the shapes: no plans lie beside the weights"]
+    architecture = (
+        {
+            "network_class_name": own["network_class_name"],
+            "arch_kwargs": json_of(own["arch_kwargs"]),
+            "arch_kwargs_req_import": list(own["_kw_requires_import"]),
+        }
+        if own
+        else architecture_from_shapes(tensors)
+    )
+    if not str(architecture["network_class_name"]).endswith(("PlainConvUNet", "ResidualEncoderUNet")):
+        raise CheckpointError(
+            f"the network is a {str(architecture['network_class_name']).rsplit('.', 1)[-1]}; only PlainConvUNet and "
+            f"ResidualEncoderUNet exchange weights"
+        )
+    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    inputs = input_channels_of(tensors)
+    names = tuple(str(v) for _, v in sorted(channels.items(), key=lambda item: int(item[0])))
+    return Converted(
+        tensors,
+        architecture,
+        inputs,
+        # a cascade's second stage also reads the first stage's labels
+        channel_names=names if len(names) == inputs else (),
+        normalization_schemes=tuple(configuration.get("normalization_schemes", ())),
+        spacing=tuple(float(v) for v in configuration.get("spacing", ())),
+        patch_size=tuple(int(v) for v in configuration.get("patch_size", ())),
+        trained_on=(plans["dataset_name"],) if plans.get("dataset_name") else (),
+        licence=str(dataset.get("licence") or dataset.get("license") or ""),
+        citation=NNUNET_PAPER,
+        notes=tuple(notes),
+    )
+
+
+def _configuration_name(found: Found, plans: Mapping[str, Any]) -> str:
+    """Return the configuration named in the run's folder, `<trainer>__<plans>__<configuration>`, or the only one."""
+    configurations = plans.get("configurations", {})
+    last = found.run_folder.rsplit("__", 1)[-1]
+    return last if last in configurations else next(iter(configurations)) if len(configurations) == 1 else ""
+
+
+def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a configuration with what it inherits."""
+    result: dict[str, Any] = {}
+    seen: set[str] = set()
+    while name in configurations and name not in seen:
+        seen.add(name)
+        result = {**configurations[name], **result}
+        name = configurations[name].get("inherits_from", "")
+    return result
+
+
+def _convert_keys(found: Found) -> Converted:
+    tensors = nnunet_tensors(found.tensors)
+    return Converted(
+        tensors,
+        architecture_from_shapes(tensors),
+        input_channels_of(tensors),
+        parts="encoder+decoder" if any(k.startswith("decoder.") for k in tensors) else "encoder",
+        notes=("the architecture was read off the shapes; strides without a decoder are taken as 2",),
+    )
+
+
+NNUNET_V2 = Format(
+    "nnU-Net v2",
+    lambda found: "network_weights" in found.top and has_nnunet_keys(found.tensors),
+    _convert_run,
+)
+NNUNET_KEYS = Format("nnU-Net's keys", lambda found: has_nnunet_keys(found.tensors), _convert_keys)

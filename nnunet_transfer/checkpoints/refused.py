@@ -1,0 +1,41 @@
+"""Formats that can't give anything to an nnU-Net CNN, told apart by their keys so that the refusal says why."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from nnunet_transfer.checkpoints.converted import Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.errors import CheckpointError
+
+#: pattern of a key -> what the network is
+_REFUSED: dict[str, tuple[re.Pattern[str], str]] = {
+    "Swin transformer": (
+        re.compile(r"(^|\.)(swinViT|swin_vit|layers\d?\.\d+\.(0\.)?blocks\.\d+\.attn)\."),
+        "a Swin transformer; a transformer's weights are of no use to a CNN",
+    ),
+    "vision transformer": (
+        re.compile(r"(^|\.)(eva|blocks\.\d+\.attn|cls_token|pos_embed|patch_embed|transformer\.)(\.|$)"),
+        "a vision transformer; a transformer's weights are of no use to a CNN",
+    ),
+    "Models Genesis U-Net": (
+        re.compile(r"(^|\.)down_tr\d+\.ops\."),
+        "the U-Net of Models Genesis and SuPreM: its widths change inside a stage and it pools by maximum, which "
+        "nnU-Net's networks can't do",
+    ),
+    "SegResNet": (
+        re.compile(r"(^|\.)(convInit|down_layers)\."),
+        "MONAI's SegResNet: it normalises before each convolution, which nnU-Net's networks can't do",
+    ),
+}
+
+
+def _refusal(name: str, pattern: re.Pattern[str], reason: str) -> Format:
+    def convert(found: Found) -> NoReturn:
+        raise CheckpointError(f"{found.path.name} is {reason}")
+
+    return Format(name, lambda found: any(pattern.search(key) for key in found.tensors), convert)
+
+
+REFUSED = tuple(_refusal(name, pattern, reason) for name, (pattern, reason) in _REFUSED.items())

@@ -1,0 +1,132 @@
+"""ResNets of torchvision, timm and everything built on them, and MedicalNet's 3D ResNets.
+
+nnU-Net's `ResidualEncoderUNet` is a ResNet-D from stage 1 on: `layerS.B.convC/bnC` becomes
+`encoder.stages.S.blocks.B.convC.{conv,norm}`, and the shortcut's convolution, after average pooling, `skip`. From
+ResNet-D weights stages 2 to 4 compute exactly what the original does. A plain ResNet's shortcut strides instead of
+pooling, so its weights are loaded but the function differs a little. The stem is nnU-Net's; a 7×7 one is folded into
+it, the three-layer one of ResNet-D has no place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.plans.architectures import Architecture
+from nnunet_transfer.plans.profiles import PROFILES
+
+ANCHOR = "layer1.0.conv1.weight"
+#: of several networks in a file, the one to take: MoCo's query encoder learns by gradient, DINO's teacher is better
+_PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
+#: parts that change what a block computes and have no place in nnU-Net's blocks
+_FOREIGN = {"se": "squeeze-and-excitation", "attn": "attention", "conv2.0": "split attention"}
+_LAYER = re.compile(r"layer([1-4])\.(\d+)\.(conv|bn)([123])\.(.+)")
+_SHORTCUT = re.compile(r"layer([1-4])\.0\.downsample\.([012])\.(.+)")
+RESNET_PAPER = "He et al., Deep residual learning, CVPR 2016, doi 10.1109/CVPR.2016.90"
+
+
+def _prefix(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return what stands before the ResNet's keys; `None` if there is no ResNet."""
+    prefixes = [k[: -len(ANCHOR)] for k in tensors if k == ANCHOR or k.endswith(f".{ANCHOR}")]
+
+    def rank(prefix: str) -> tuple[int, str]:
+        return next((i for i, word in enumerate(_PREFERRED) if word in prefix.split(".")), len(_PREFERRED)), prefix
+
+    return min(prefixes, key=rank) if prefixes else None
+
+
+def _convert(found: Found) -> Converted:
+    prefix = _prefix(found.tensors)
+    own = {k[len(prefix) :]: t for k, t in found.tensors.items() if k.startswith(prefix)} if prefix is not None else {}
+    for part, what in _FOREIGN.items():
+        if any(f".{part}." in f".{k}" and k.startswith("layer") for k in own):
+            raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks don't; not loaded")
+    blocks = {(int(m[1]), int(m[2])) for k in own if (m := _LAYER.match(k))}
+    counts = tuple(sum(layer == s for layer, _ in blocks) for s in range(1, 5))
+    bottleneck = "layer1.0.conv3.weight" in own
+    if 0 in counts:
+        raise CheckpointError(f"the ResNet has {counts} blocks in its four layers; all four are needed")
+    last = "conv3" if bottleneck else "conv2"
+    widths = tuple(_shape(own, f"layer{s}.0.{last}.weight")[0] for s in range(1, 5))
+    inner = tuple(_shape(own, f"layer{s}.0.conv1.weight")[0] for s in range(1, 5))
+    kernel = _shape(own, "layer1.0.conv2.weight")
+    if kernel[1] != inner[0]:
+        raise CheckpointError("the ResNet has grouped convolutions (ResNeXt), which nnU-Net's blocks don't; not loaded")
+    tensors = _renamed(own)
+    dimensions = len(kernel) - 2
+    stem_width = _shape(own, "layer1.0.conv1.weight")[1]
+    profile = replace(
+        PROFILES["resnet18"],
+        features=(stem_width, *widths),
+        blocks=(1, *counts),
+        bottleneck_channels=(stem_width // 4, *inner) if bottleneck else (),
+    )
+    architecture = _card_architecture(profile.architecture(dimensions))
+    first = "conv1.weight" if "conv1.weight" in own else "conv1.0.weight"
+    channels = _shape(own, first)[1] if first in own else 3
+    natural = dimensions == 2 and channels == 3
+    return Converted(
+        tensors,
+        architecture,
+        channels,
+        channel_names=("R", "G", "B") if natural else (),
+        parts="encoder",
+        citation=RESNET_PAPER,
+        notes=tuple(_notes(own, tensors, found)),
+    )
+
+
+def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for key, tensor in own.items():
+        if match := _LAYER.fullmatch(key):
+            stage, block, kind, number, rest = match.groups()
+            name = "conv" if kind == "conv" else "norm"
+            tensors[f"encoder.stages.{stage}.blocks.{block}.conv{number}.{name}.{rest}"] = tensor
+        elif match := _SHORTCUT.fullmatch(key):
+            stage, _, rest = match.groups()
+            # torchvision: convolution, norm; ResNet-D: pooling, convolution, norm
+            name = "conv" if tensor.dim() > 1 else "norm"
+            # every stage of nnU-Net's encoder strides, so pooling comes first
+            tensors[f"encoder.stages.{stage}.blocks.0.skip.1.{name}.{rest}"] = tensor
+        elif key.startswith("bn1.") and own.get("conv1.weight") is not None:
+            tensors[f"encoder.stem.convs.0.norm.{key[len('bn1.') :]}"] = tensor
+    if "conv1.weight" in own:
+        tensors["encoder.stem.convs.0.conv.weight"] = own["conv1.weight"]
+    return tensors
+
+
+def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], found: Found) -> list[str]:
+    notes = ["stage 0 of nnU-Net's encoder, at full resolution, has no counterpart and starts at random"]
+    if "conv1.0.weight" in own:
+        notes.append("the three-layer stem of ResNet-D has no counterpart; the stem starts at random")
+    elif any(k.startswith("layer2.0.downsample.0.") for k in own):
+        notes.append("the shortcuts stride by themselves in the original and after average pooling here")
+    if not any(".skip." in k for k in tensors):
+        notes.append("the original's shortcuts have no weights (type A); those of the target start at random")
+    if any(k.startswith("classifier.") for k in found.tensors):
+        notes.append("segmentation networks of torchvision dilate layers 3 and 4 instead of striding")
+    return notes
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
+    if key not in tensors or tensors[key].dim() not in (4, 5):
+        raise CheckpointError(f"the ResNet's {key} is missing or is no 2D or 3D convolution; the file is incomplete")
+    return tuple(tensors[key].shape)
+
+
+def _card_architecture(architecture: Architecture) -> dict[str, object]:
+    return {
+        "network_class_name": architecture["network_class_name"],
+        "arch_kwargs": architecture["arch_kwargs"],
+        "arch_kwargs_req_import": architecture["_kw_requires_import"],
+    }
+
+
+RESNET = Format("ResNet", lambda found: _prefix(found.tensors) is not None, _convert)

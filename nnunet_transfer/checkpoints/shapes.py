@@ -1,0 +1,92 @@
+"""The architecture of a network with nnU-Net's keys, read off its tensors' shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nnunet_transfer.errors import CheckpointError
+
+_NETWORKS = "dynamic_network_architectures.architectures.unet."
+_BLOCKS = "dynamic_network_architectures.building_blocks.residual."
+
+
+def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = "LeakyReLU") -> dict[str, Any]:
+    """Return the architecture, with the keys of a source card, of a state dict with canonical names.
+
+    Strides are those of the decoder's transposed convolutions, or 2 where there is no decoder. The nonlinearity has no
+    tensors: it is taken as given.
+
+    Raises
+    ------
+    CheckpointError
+        If the tensors are not those of nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`.
+    """
+    residual = any(re.match(r"encoder\.stages\.\d+\.blocks\.", k) for k in tensors)
+    block = r"encoder\.stages\.(\d+)\.blocks\.(\d+)\." if residual else r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\."
+    counts = _counts(tensors, block)
+    if not counts:
+        raise CheckpointError("the keys are not those of nnU-Net's PlainConvUNet or ResidualEncoderUNet")
+    stages = len(counts)
+    bottleneck = any(".conv3." in k for k in tensors)
+    unit = "encoder.stages.{}.blocks.0.conv{}.conv.weight" if residual else "encoder.stages.{}.0.convs.0.conv.weight"
+    # the kernel size of a bottleneck block is that of its middle convolution, the width that of its last
+    kernel_of = [_shape(tensors, unit.format(s, 2 if bottleneck else 1)) for s in range(stages)]
+    width_of = [_shape(tensors, unit.format(s, 3 if bottleneck else 1)) for s in range(stages)]
+    dimensions = len(kernel_of[0]) - 2
+    norm = "BatchNorm" if any(k.endswith("running_mean") for k in tensors) else "InstanceNorm"
+    first = "encoder.stem.convs.0.conv" if residual else "encoder.stages.0.0.convs.0.conv"
+    kwargs: dict[str, Any] = {
+        "n_stages": stages,
+        "features_per_stage": [shape[0] for shape in width_of],
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "kernel_sizes": [list(shape[2:]) for shape in kernel_of],
+        "strides": _strides(tensors, stages, dimensions),
+        ("n_blocks_per_stage" if residual else "n_conv_per_stage"): counts,
+        "n_conv_per_stage_decoder": _counts(tensors, r"decoder\.stages\.(\d+)\.convs\.(\d+)\.") or [1] * (stages - 1),
+        "conv_bias": f"{first}.bias" in tensors,
+        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{dimensions}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": f"torch.nn.{nonlin}",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    imports = ["conv_op", "norm_op", "dropout_op", "nonlin"]
+    if bottleneck:
+        kwargs["block"] = _BLOCKS + "BottleneckD"
+        kwargs["bottleneck_channels"] = [_shape(tensors, unit.format(s, 1))[0] for s in range(stages)]
+        imports.append("block")
+    if residual and f"{first}.weight" in tensors and _shape(tensors, f"{first}.weight")[0] != width_of[0][0]:
+        kwargs["stem_channels"] = _shape(tensors, f"{first}.weight")[0]
+    return {
+        "network_class_name": _NETWORKS + ("ResidualEncoderUNet" if residual else "PlainConvUNet"),
+        "arch_kwargs": kwargs,
+        "arch_kwargs_req_import": imports,
+    }
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
+    if key not in tensors or tensors[key].dim() not in (4, 5):
+        raise CheckpointError(f"{key} is missing or is no 2D or 3D convolution; this is not nnU-Net's network")
+    return tuple(tensors[key].shape)
+
+
+def _counts(tensors: Mapping[str, torch.Tensor], pattern: str) -> list[int]:
+    """Return, per stage, how many members it has; the pattern's groups are stage and member."""
+    found = {(int(m[1]), int(m[2])) for k in tensors if (m := re.match(pattern, k))}
+    stages = 1 + max((stage for stage, _ in found), default=-1)
+    # more stages than tensors can only come from a forged name
+    return [sum(s == stage for s, _ in found) for stage in range(min(stages, len(found)))]
+
+
+def _strides(tensors: Mapping[str, torch.Tensor], stages: int, dimensions: int) -> list[list[int]]:
+    strides = [[1] * dimensions]
+    for stage in range(1, stages):
+        # nnU-Net counts decoder stages from the bottleneck up
+        weight = tensors.get(f"decoder.transpconvs.{stages - 1 - stage}.weight")
+        strides.append([2] * dimensions if weight is None else list(weight.shape[2:]))
+    return strides

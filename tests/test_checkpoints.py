@@ -1,0 +1,402 @@
+"""Published checkpoint formats: each read from a file in its real layout, against the original network."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
+from nnunet_transfer.checkpoints import Provenance, Reading, add_source, inspect_checkpoint
+from nnunet_transfer.errors import CheckpointError, SourceError
+from nnunet_transfer.files import write_json
+from nnunet_transfer.plans import PROFILES
+from nnunet_transfer.plans.architectures import with_dimensions
+from nnunet_transfer.sources import Source, load_source
+from tests.checkpoint_files import build, nnunet_run, nnunet_v1_state, plans_architecture, randomise
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    torch.manual_seed(0)
+    return tmp_path / "sources"
+
+
+def added(content: Any, folder: Path, name: str = "s", **options: Any) -> Source:
+    path = folder / f"{name}.pth"
+    torch.save(content, path)
+    add_source(path, name, task="segmentation", domain="t1", **options)
+    return load_source(name)
+
+
+def same_functions(network: nn.Module, source: Source, dims: int, **options: Any) -> None:
+    """Check that a network built from the card and filled from the source gives the original's features."""
+    mine = build(dict(source.card.architecture), source.card.input_channels).eval()
+    report = transfer_weights(mine, source, **options)
+    assert report.coverage["encoder"] == 1.0
+    x = torch.randn(1, source.card.input_channels, *(16,) * dims)
+    with torch.no_grad():
+        for a, b in zip(mine.encoder(x), network.eval().encoder(x), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_nnunet_v2_run(tmp_path: Path, residual: bool, dims: int) -> None:
+    architecture = plans_architecture(residual, dims)
+    network = randomise(build(architecture))
+    source = added(nnunet_run(network, architecture), tmp_path)
+    same_functions(network, source, dims)
+    card = source.card
+    assert card.format == "nnU-Net v2"
+    assert (card.channel_names, card.trained_on, card.licence) == (("T1",), ("Dataset042_Answer",), "CC0")
+    assert (card.spacing, card.patch_size) == ((1.0, 0.5, 0.5), (16, 32, 32))
+    assert card.normalization_schemes == ("ZScoreNormalization",)
+    assert not any("all_modules" in k or "decoder.encoder" in k for k in source.tensors())
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_architectures_are_read_off_the_shapes_where_plans_have_none(tmp_path: Path, residual: bool) -> None:
+    architecture = plans_architecture(residual)
+    network = randomise(build(architecture))
+    old_plans = {"configurations": {"3d_fullres": {"UNet_class_name": "PlainConvUNet", "spacing": [1, 1, 1]}}}
+    source = added(nnunet_run(network, architecture, **old_plans), tmp_path)
+    assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
+    assert source.card.architecture["network_class_name"] == architecture["network_class_name"]
+    assert "read off the shapes" in source.card.extra["notes"][0]
+    same_functions(network, source, 3)
+
+
+@pytest.mark.parametrize("profile", ["resnet18", "resnet50", "plain", "demo"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shapes_tell_the_architecture_of_every_profile(profile: str, dims: int) -> None:
+    from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+    from nnunet_transfer.sources.keys import canonical
+
+    architecture = PROFILES[profile].architecture(dims)
+    with torch.device("meta"):
+        tensors = canonical(build(architecture).state_dict())
+    found = architecture_from_shapes(tensors, architecture["arch_kwargs"]["nonlin"].rsplit(".", 1)[-1])
+    assert found["arch_kwargs"] == architecture["arch_kwargs"]
+
+
+def test_model_folder_and_exported_zip(tmp_path: Path) -> None:
+    """As `nnUNetv2_export_model_to_zip` lays it out: dataset/trainer__plans__configuration/fold_k."""
+    architecture = plans_architecture()
+    model = tmp_path / "Dataset042_Answer" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    networks = {fold: randomise(build(architecture)) for fold in ("fold_0", "fold_all")}
+    for fold, network in networks.items():
+        content = nnunet_run(network, architecture)
+        plans = content["init_args"]["plans"]
+        content["init_args"] = {}
+        (model / fold).mkdir(parents=True)
+        torch.save(content, model / fold / "checkpoint_final.pth")
+    write_json(model / "plans.json", plans)
+    write_json(model / "dataset.json", {"channel_names": {"0": "T1w"}})
+    archive = tmp_path / "model.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
+        for path in model.rglob("*"):
+            z.write(path, path.relative_to(tmp_path))
+    for path, name in ((model, "folder"), (archive, "zip")):
+        for fold, expected in ((None, "fold_all"), ("0", "fold_0")):
+            add_source(
+                path, name, task="segmentation", domain="t1", reading=Reading(fold=fold), overwrite=fold is not None
+            )
+            source = load_source(name)
+            same_functions(networks[expected], source, 3)
+            assert source.card.channel_names == ("T1w",)
+            assert source.card.patch_size == (16, 32, 32)
+            assert source.card.trained_on == ("Dataset042_Answer",)
+    with pytest.raises(CheckpointError, match="no weights file in fold_7"):
+        inspect_checkpoint(model, reading=Reading(fold="7"))
+    second = tmp_path / "Dataset042_Answer" / "other__p__2d" / "fold_0"
+    second.mkdir(parents=True)
+    (second / "checkpoint_final.pth").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="holds 2 models"):
+        inspect_checkpoint(tmp_path / "Dataset042_Answer")
+
+
+def nnssl(network: nn.Module, name: str, kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    configuration = {"spacing": [1, 1, 1], "patch_size": [160] * 3, "normalization_schemes": ["ZScoreNormalization"]}
+    return {
+        "network_weights": network.state_dict(),
+        "nnssl_adaptation_plan": {
+            "architecture_plans": {"arch_class_name": name, "arch_kwargs": kwargs, "arch_kwargs_requiring_import": []},
+            "pretrain_plan": {
+                "dataset_name": "Dataset745_OpenNeuro_v2",
+                "configurations": {"onemmiso": configuration},
+            },
+            "pretrain_num_input_channels": 1,
+            "recommended_downstream_patchsize": [160] * 3,
+            "key_to_encoder": "encoder.stages",
+            "key_to_stem": "encoder.stem",
+            "keys_to_in_proj": ("encoder.stem.convs.0.conv", "encoder.stem.convs.0.all_modules.0"),
+            "key_to_lpe": None,
+        },
+        "citations": ["A. Author, 2025"],
+    }
+
+
+@pytest.mark.parametrize(("name", "parts"), [("ResEncL", "encoder+decoder"), ("NoSkipResEncL", "encoder")])
+def test_nnssl_with_the_architecture_by_name_only(tmp_path: Path, name: str, parts: str) -> None:
+    network = randomise(build(plans_architecture()))
+    source = added(nnssl(network, name, None), tmp_path)
+    same_functions(network, source, 3)
+    card = source.card
+    assert (card.format, card.parts) == ("nnssl", parts)
+    assert (card.patch_size, card.trained_on) == ((160, 160, 160), ("Dataset745_OpenNeuro_v2",))
+    assert card.citation == "A. Author, 2025"
+    assert any(k.startswith("decoder.") for k in source.tensors()) == (parts == "encoder+decoder")
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_timm_resnet_d_has_bit_identical_features(tmp_path: Path, depth: int) -> None:
+    original = randomised_norms(timm.create_model(f"resnet{depth}d", pretrained=False)).eval()
+    source = added(original.state_dict(), tmp_path)
+    assert source.card.format == "ResNet"
+    expected = PROFILES[f"resnet{depth}"].architecture(2)
+    assert source.card.architecture["arch_kwargs"] == expected["arch_kwargs"]
+    mine = build(dict(source.card.architecture), 3).eval()
+    report = transfer_weights(mine, source)
+    assert report.coverage["encoder"] > 0.99
+    x = original.maxpool(original.act1(original.bn1(original.conv1(torch.randn(2, 3, 64, 64)))))
+    with torch.no_grad():
+        x = original.layer1(x)
+        for stage, layer in ((2, original.layer2), (3, original.layer3), (4, original.layer4)):
+            y = layer(x)
+            assert torch.equal(mine.encoder.stages[stage](x), y)
+            x = y
+
+
+def randomised_norms(network: nn.Module) -> nn.Module:
+    """Give BatchNorm statistics and affine parts of its own, with values near 1 so that deep networks stay finite."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+                module.weight.uniform_(0.8, 1.2)
+                module.bias.uniform_(-0.1, 0.1)
+    return network
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_torchvision_resnet_blocks_without_a_shortcut_convolution_are_exact(tmp_path: Path, depth: int) -> None:
+    original = randomised_norms(getattr(torchvision.models, f"resnet{depth}")(weights=None)).eval()
+    source = added(original.state_dict(), tmp_path)
+    assert "after average pooling here" in " ".join(source.card.extra["notes"])
+    mine = build(dict(source.card.architecture), 3).eval()
+    report = transfer_weights(mine, source)
+    assert report.coverage["encoder"] > 0.99
+    assert report.coverage["stem"] == 1.0
+    for stage, layer in enumerate((original.layer1, original.layer2, original.layer3, original.layer4), start=1):
+        first = layer[0]
+        width = (first.conv3 if depth == 50 else first.conv2).out_channels
+        x = torch.rand(1, width, 8, 8)
+        with torch.no_grad():
+            assert torch.equal(mine.encoder.stages[stage].blocks[1:](x), layer[1:](x))
+    # the 7×7 stem is folded into 3×3: equal on constant images
+    x = torch.full((1, 3, 32, 32), 0.7)
+    with torch.no_grad():
+        stem = mine.encoder.stem.convs[0].conv(x)[:, :, 16, 16]
+        torch.testing.assert_close(stem, original.conv1(x)[:, :, 8, 8], rtol=1e-4, atol=1e-5)
+
+
+def test_imagenet_weights_reach_one_channel_and_three_dimensions(tmp_path: Path) -> None:
+    original = randomised_norms(timm.create_model("resnet18d", pretrained=False)).eval()
+    source = added(original.state_dict(), tmp_path)
+    architecture = {
+        **source.card.architecture,
+        "arch_kwargs": {**source.card.architecture["arch_kwargs"], "norm_op": "torch.nn.BatchNorm2d"},
+    }
+    architecture = with_dimensions(architecture, 3)
+    mine = build(architecture, 1).eval()
+    report = transfer_weights(mine, source, rules=AdaptationRules(inflation="mean"))
+    assert report.coverage["encoder"] > 0.99
+    flat = torch.rand(1, 64, 8, 8)
+    volume = flat.unsqueeze(2).expand(-1, -1, 32, -1, -1)
+    with torch.no_grad():
+        deep = mine.encoder.stages[2](volume)
+        torch.testing.assert_close(deep[:, :, 8], original.layer2(flat), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "holder"),
+    [
+        ("backbone.", None),
+        ("encoder.", None),
+        ("module.", "state_dict"),
+        ("model.", "state_dict"),
+        ("model._orig_mod.", "state_dict"),
+        ("backbone.", "teacher"),
+    ],
+)
+def test_prefixes_and_holders_of_resnets(tmp_path: Path, wrap: str, holder: str | None) -> None:
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    wrapped: Any = {wrap + k: v for k, v in state.items()}
+    wrapped["head.weight"] = torch.zeros(2, 2)
+    content = {holder: wrapped, "epoch": 3} if holder else wrapped
+    source = added(content, tmp_path)
+    assert torch.equal(source.tensors()["encoder.stages.4.blocks.1.conv2.conv.weight"], state["layer4.1.conv2.weight"])
+
+
+def test_of_two_networks_the_one_that_was_trained_for_use_is_taken(tmp_path: Path) -> None:
+    right, wrong = (randomise(torchvision.models.resnet18(weights=None)).state_dict() for _ in range(2))
+    moco = {"module.encoder_k." + k: v for k, v in wrong.items()} | {
+        "module.encoder_q." + k: v for k, v in right.items()
+    }
+    dino = {
+        "student": {"module.backbone." + k: v for k, v in wrong.items()},
+        "teacher": {"backbone." + k: v for k, v in right.items()},
+    }
+    for name, content in (("moco", {"state_dict": moco}), ("dino", dino)):
+        tensors = added(content, tmp_path, name).tensors()
+        assert torch.equal(tensors["encoder.stages.1.blocks.0.conv1.conv.weight"], right["layer1.0.conv1.weight"])
+
+
+def test_torchvision_segmentation_model(tmp_path: Path) -> None:
+    original = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None)
+    source = added(original.state_dict(), tmp_path)
+    assert source.card.parts == "encoder"
+    assert any("dilate" in note for note in source.card.extra["notes"])
+    mine = build(dict(source.card.architecture), 3)
+    assert transfer_weights(mine, source).coverage["encoder"] > 0.99
+
+
+def test_medicalnet(tmp_path: Path) -> None:
+    """Its layout: 3D, `module.`, one channel, 7×7×7 stem, shortcuts of type A without weights."""
+    original = torchvision.models.video.r3d_18(weights=None)
+    state = {}
+    for layer in range(1, 5):
+        for block in range(2):
+            for conv in (1, 2):
+                module = getattr(getattr(original, f"layer{layer}")[block], f"conv{conv}")
+                stem = f"module.layer{layer}.{block}"
+                state |= {f"{stem}.conv{conv}.weight": module[0].weight.detach()}
+                state |= {f"{stem}.bn{conv}.{k}": v for k, v in module[1].state_dict().items()}
+    state["module.conv1.weight"] = torch.randn(64, 1, 7, 7, 7)
+    state |= {f"module.bn1.{k}": v for k, v in nn.BatchNorm3d(64).state_dict().items()}
+    source = added({"state_dict": state}, tmp_path)
+    assert (source.card.dimensions, source.card.input_channels) == (3, 1)
+    mine = build(dict(source.card.architecture), 1)
+    report = transfer_weights(mine, source)
+    assert report.coverage["encoder"] > 0.98
+    assert torch.equal(mine.encoder.stages[3].blocks[1].conv2.conv.weight, original.layer3[1].conv2[0].weight)
+    assert "type A" in " ".join(source.card.extra["notes"])
+
+
+def test_nnunet_v1(tmp_path: Path) -> None:
+    architecture = plans_architecture(residual=False)
+    architecture["arch_kwargs"] |= {"n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2]}
+    network = randomise(build(architecture))
+    for transposed in network.decoder.transpconvs:
+        transposed.bias.data.zero_()  # v1's have none
+    source = added({"state_dict": nnunet_v1_state(network, 3), "epoch": 1000}, tmp_path)
+    assert source.card.format == "nnU-Net v1"
+    assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
+    same_functions(network, source, 3)
+    mine = build(dict(source.card.architecture))
+    transfer_weights(mine, source)
+    for transposed in mine.decoder.transpconvs:
+        transposed.bias.data.zero_()
+    x = torch.randn(1, 1, 16, 16, 16)
+    mine.decoder.seg_layers.load_state_dict(network.decoder.seg_layers.state_dict())
+    assert torch.equal(mine.eval()(x), network.eval()(x))
+
+
+def test_safetensors_and_lightning_with_nnunets_keys(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    network = randomise(build(plans_architecture()))
+    path = tmp_path / "weights.safetensors"
+    save_file({k: v.clone() for k, v in network.state_dict().items()}, path)
+    add_source(path, "plain", task="self_supervised", domain="t1")
+    same_functions(network, load_source("plain"), 3)
+    lightning = {
+        "state_dict": {f"model.{k}": v for k, v in network.state_dict().items()},
+        "pytorch-lightning_version": "2.0",
+    }
+    same_functions(network, added(lightning, tmp_path, "lightning"), 3)
+
+
+def test_a_user_s_key_map(tmp_path: Path) -> None:
+    network = randomise(build(plans_architecture()))
+    odd = {k.replace("encoder.stages.", "down."): v for k, v in network.encoder.state_dict(prefix="encoder.").items()}
+    rules = tmp_path / "map.txt"
+    rules.write_text("# my network\n^down\\.(\\d+) = encoder.stages.\\1  # stages\n")
+    source = added(odd, tmp_path, reading=Reading(key_map=rules))
+    assert (source.card.format, source.card.parts) == ("key map", "encoder")
+    same_functions(network, source, 3)
+    torch.save(odd, tmp_path / "odd.pth")
+    for text, message in (
+        ("( = down", "no rule"),
+        ("down", "line 1"),
+        ("# nothing", "has no rules"),
+        ("(.)own = \\2", "no rule"),
+        (".* = x", "gives two tensors the name x"),
+        ("down = up", "keys are not nnU-Net's"),
+    ):
+        rules.write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            inspect_checkpoint(tmp_path / "odd.pth", reading=Reading(key_map=rules))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (["module.swinViT.patch_embed.proj.weight"], "a transformer's weights are of no use to a CNN"),
+        (["blocks.0.attn.qkv.weight", "cls_token"], "a transformer's weights are of no use"),
+        (["eva.pos_embed"], "a transformer's weights"),
+        (["conv_blocks_context.0.0.conv1.weight", "conv_blocks_context.0.0.conv3.weight"], "a STU-Net"),
+        (["module.down_tr64.ops.0.conv1.weight"], "widths change inside a stage"),
+        (["mystery.weight"], "--map FILE"),
+    ],
+)
+def test_what_gives_nothing_to_a_cnn_is_refused_with_the_reason(tmp_path: Path, keys: list[str], reason: str) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {k: torch.zeros(2, 2) for k in keys}}, path)
+    with pytest.raises(CheckpointError, match=reason):
+        inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("resnext50_32x4d", "grouped convolutions"),
+        ("seresnet18", "squeeze-and-excitation"),
+    ],
+)
+def test_resnet_variants_that_compute_something_else_are_refused(tmp_path: Path, model: str, reason: str) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(timm.create_model(model, pretrained=False).state_dict(), path)
+    with pytest.raises(CheckpointError, match=reason):
+        inspect_checkpoint(path)
+
+
+def test_inspect_says_what_is_in_a_file(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    network = build(architecture)
+    path = tmp_path / "run.pth"
+    torch.save(nnunet_run(network, architecture), path)
+    content = inspect_checkpoint(path)
+    assert content["parameters"] == sum(p.numel() for p in network.parameters())
+    assert (content["format"], content["network"], content["stages"]) == ("nnU-Net v2", "ResidualEncoderUNet", 3)
+    assert (content["licence"], content["dimensions"], content["input_channels"]) == ("CC0", 3, 1)
+
+
+def test_the_user_s_word_wins_and_taken_names_are_kept(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    given = Provenance("CC-BY-4.0", "me", ("Dataset001_Mine",), ("T1 weighted",))
+    card = added(content, tmp_path, provenance=given).card
+    assert (card.licence, card.citation, card.trained_on) == ("CC-BY-4.0", "me", ("Dataset001_Mine",))
+    assert card.channel_names == ("T1 weighted",)
+    with pytest.raises(SourceError, match="already"):
+        added(content, tmp_path)

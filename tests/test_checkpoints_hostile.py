@@ -1,0 +1,233 @@
+"""Files that are damaged or want more than to be read."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint
+from nnunet_transfer.checkpoints.reading import read_weights_file
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import CheckpointError, SourceError
+from tests.checkpoint_files import build, nnunet_run, plans_architecture
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    torch.manual_seed(0)
+    return tmp_path / "sources"
+
+
+class Executes:
+    """Unpickling it makes a file: the proof that something ran."""
+
+    def __init__(self, evidence: Path, function: Any = os.mkdir) -> None:
+        self.evidence = evidence
+        self.function = function
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return self.function, (str(self.evidence),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pickles_that_run_a_program_are_refused_by_its_name(tmp_path: Path, legacy: bool) -> None:
+    path, evidence = tmp_path / "bad.pth", tmp_path / "evidence"
+    torch.save({"state_dict": Executes(evidence)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"asks for (posix|os)\.mkdir.*--trust"):
+        inspect_checkpoint(path)
+    assert not evidence.exists()
+    assert main(["sources", "add", str(path), "--name", "x", "--task", "segmentation", "--domain", "t1"]) == 2
+    assert not evidence.exists()
+
+
+@pytest.mark.parametrize("function", [eval, exec, getattr, __import__])
+def test_builtins_are_refused_by_name(tmp_path: Path, function: Any) -> None:
+    path = tmp_path / "bad.pth"
+    torch.save({"a": Executes(tmp_path, function)}, path)
+    with pytest.raises(CheckpointError, match=rf"asks for (\w+\.)?{function.__name__}, which"):
+        inspect_checkpoint(path)
+
+
+def test_plain_pickles_don_t_run_either(tmp_path: Path) -> None:
+    path, evidence = tmp_path / "bad.pkl", tmp_path / "evidence"
+    path.write_bytes(pickle.dumps({"a": Executes(evidence)}))
+    with pytest.raises(CheckpointError):
+        inspect_checkpoint(path)
+    assert not evidence.exists()
+
+
+def test_trust_reads_what_was_refused_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, registry: Path
+) -> None:
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    content["counter"] = collections.Counter("aab")  # harmless, but not on the list
+    content["path"] = Path("x")
+    path = tmp_path / "run.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"asks for pathlib"):
+        inspect_checkpoint(path)
+    add_source(path, "s", task="segmentation", domain="t1", reading=Reading(trust=True))
+    assert "it may run any program" in caplog.text
+    assert "without checks" in (registry / "s" / "source.json").read_text()
+
+
+def valid(tmp_path: Path) -> bytes:
+    architecture = plans_architecture()
+    path = tmp_path / "valid.pth"
+    torch.save(nnunet_run(build(architecture), architecture), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_truncated_files(tmp_path: Path, kept: float) -> None:
+    content = valid(tmp_path)
+    path = tmp_path / "cut.pth"
+    path.write_bytes(content[: int(kept if kept in (0, 1, 100) else kept * len(content))])
+    with pytest.raises(CheckpointError, match="get it again"):
+        inspect_checkpoint(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(min_size=1, max_size=300),
+    prefix=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x10" + b"\0" * 7 + b"{"]),
+)
+def test_noise_is_refused_in_one_line(tmp_path: Path, data: bytes, prefix: bytes) -> None:
+    path = tmp_path / "noise.pth"
+    path.write_bytes(prefix + data)
+    with pytest.raises(CheckpointError) as caught:
+        inspect_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_flipped_bytes_never_crash(tmp_path: Path, seed: int) -> None:
+    content = bytearray(valid_once(tmp_path))
+    rng = np.random.default_rng(seed)
+    for position in rng.integers(0, min(len(content), 40_000), 20):
+        content[position] = rng.integers(256)
+    path = tmp_path / "flipped.pth"
+    path.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        inspect_checkpoint(path)
+
+
+_VALID: list[bytes] = []
+
+
+def valid_once(tmp_path: Path) -> bytes:
+    if not _VALID:
+        _VALID.append(valid(tmp_path))
+    return _VALID[0]
+
+
+def test_weights_that_are_no_numbers_never_enter_the_registry(tmp_path: Path, registry: Path) -> None:
+    architecture = plans_architecture()
+    network = build(architecture)
+    network.encoder.stem.convs[0].conv.weight.data[0, 0, 0, 0, 0] = float("nan")
+    path = tmp_path / "nan.pth"
+    torch.save(nnunet_run(network, architecture), path)
+    with pytest.raises(SourceError, match=r"encoder\.stem\.convs\.0\.conv\.weight has NaN"):
+        add_source(path, "s", task="segmentation", domain="t1")
+    assert not registry.exists()
+
+
+def test_integer_weights_are_refused(tmp_path: Path) -> None:
+    network = build(plans_architecture())
+    path = tmp_path / "int.pth"
+    torch.save({k: v.to(torch.int8) for k, v in network.state_dict().items()}, path)
+    with pytest.raises(SourceError, match=r"torch\.int8"):
+        add_source(path, "s", task="segmentation", domain="t1")
+
+
+def test_shapes_that_the_bytes_don_t_fill(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pth"
+    torch.save({"encoder.stem.convs.0.conv.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
+    with pytest.raises(CheckpointError, match="bytes don't fill"):
+        inspect_checkpoint(path)
+
+
+def test_too_many_keys(tmp_path: Path) -> None:
+    path = tmp_path / "many.pth"
+    torch.save(dict.fromkeys(map(str, range(200_000)), 0), path)
+    with pytest.raises(CheckpointError, match="no network has so many"):
+        inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [], 3, {"epoch": 1}, {"state_dict": {}}, {"state_dict": {"a": 1}}, torch.zeros(3)]
+)
+def test_files_without_weights(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "empty.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil/fold_0/checkpoint_final.pth", "/evil/fold_0/checkpoint_final.pth", "..\\e.pth"]
+)
+def test_archive_paths_can_t_escape(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "deep" / "model.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, valid(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="outside the archive"):
+        inspect_checkpoint(path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_archives_that_swell(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/fold_0/checkpoint_final.pth", bytes(200 << 20))
+    with pytest.raises(CheckpointError, match="would unpack to"):
+        inspect_checkpoint(path)
+
+
+def test_torch_files_that_swell(tmp_path: Path) -> None:
+    original = zipfile.ZipFile(io.BytesIO(valid(tmp_path)))
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in original.namelist():
+            archive.writestr(member, original.read(member))
+        archive.writestr("valid/data/9999", bytes(50 << 20))
+    with pytest.raises(CheckpointError, match="would unpack to more"):
+        inspect_checkpoint(path)
+
+
+def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((1 << 60).to_bytes(8, "little") + b'{"a": 1}')
+    with pytest.raises(CheckpointError, match="header of"):
+        read_weights_file(path)
+    path.write_bytes((2).to_bytes(8, "little") + b"{}" + b"x" * 5)
+    with pytest.raises(CheckpointError, match="get it again"):
+        read_weights_file(path)
+    header = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match="get it again"):
+        read_weights_file(path)
+
+
+def test_missing_paths(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no file"):
+        inspect_checkpoint(tmp_path / "nothing.pth")
+    with pytest.raises(CheckpointError, match="has no weights file"):
+        inspect_checkpoint(tmp_path)
