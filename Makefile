@@ -1,42 +1,64 @@
-# Each target sets up all it needs: `make demo` and `make test` run on a fresh machine with Python, make and the index.
-PYTHON ?= python3
+# Every target sets up what it needs in .venv; a second run finds it there and starts at once.
+# Other Python: make test PYTHON=python3.12
+
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO ?= nnunet_transfer_demo
+STAMP := $(VENV)/.installed
+DEMO := nnunet_transfer_demo
+WORKERS ?= 2
+# the networks of demo and tests are tiny: thread pools cost more than they give
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+TYPES := build/types
 
-.PHONY: demo test test-fast lint bench clean
-.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast lint format bench clean
 
-demo: $(VENV)/installed
-	$(BIN)/nnunet_transfer demo --out $(DEMO) --resume
+help:
+	@echo "make demo       run the whole study on small synthetic data (offline, no GPU)"
+	@echo "make test       run all tests"
+	@echo "make test-fast  run the tests that are not marked slow"
+	@echo "make lint       check style, format and types"
+	@echo "make format     put the code into the project's format"
+	@echo "make bench      measure an epoch and the loading of a source against their limits"
+	@echo "make clean      remove the environment and what was built; results stay"
 
-test: $(VENV)/installed
-	$(BIN)/python -m pytest
+demo: $(STAMP)
+	$(BIN)/nnunet_transfer demo --out $(DEMO)
 
-test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+test: $(STAMP)
+	$(PYTEST)
 
-# type checkers don't see where setup.py maps trainers/ and dataset_conversion/: check a copy laid out as installed
-lint: $(VENV)/installed
+test-fast: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+# Type checkers don't see setup.py's mapping of trainers/ and dataset_conversion/ into the package: check a copy that
+# is laid out as installed.
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/typed && mkdir -p build/typed
-	cp -r nnunet_transfer build/typed/nnunet_transfer
-	cp -r trainers dataset_conversion build/typed/nnunet_transfer/
-	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p nnunet_transfer
+	rm -rf $(TYPES) && mkdir -p $(TYPES)
+	cp -R nnunet_transfer $(TYPES)/ && cp -R trainers dataset_conversion $(TYPES)/nnunet_transfer/
+	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml nnunet_transfer
 
-bench: $(VENV)/installed
-	for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-# torch and torchvision are resolved together by the installer: builds that don't match fail to import
-$(VENV)/installed: setup.py pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Python 3.10 to 3.13 is needed; call make PYTHON=python3.12 or the like" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } || \
-		{ rm -rf $(VENV); echo "no venv module: apt-get install python3-venv (or pip install virtualenv)" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[test,lint]'
-	touch $@
+bench: $(STAMP)
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis $(DEMO)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip resolves torch and torchvision in one go, so that both come from the same index
+$(STAMP): setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.10 to 3.13 found; install one and run: make PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is not Python 3.10 to 3.13; run: make PYTHON=/path/to/one" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
+		|| $(PYTHON) -m virtualenv --quiet --clear $(VENV) 2>/dev/null \
+		|| { rm -rf $(VENV); echo "$(PYTHON) can't make an environment; run: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
+	@touch $@

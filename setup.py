@@ -23,11 +23,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
         packages=[
             *find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
             *MAPPED.values(),
-            *(
-                f"{installed}.{sub}"
-                for folder, installed in MAPPED.items()
-                for sub in find_packages(folder)
-            ),
+            *(f"{installed}.{sub}" for folder, installed in MAPPED.items() for sub in find_packages(folder)),
         ],
         package_dir={installed: folder for folder, installed in MAPPED.items()},
         package_data={
@@ -57,8 +53,15 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "tqdm>=4.66",
         ],
         extras_require={
-            "test": ["pytest>=8", "hypothesis>=6.100", "pytest-timeout>=2.3", "timm>=1.0", "statsmodels>=0.14"],
-            "lint": ["ruff>=0.8", "mypy>=1.13", "types-tqdm", "pandas-stubs"],
+            "test": [
+                "pytest>=8",
+                "hypothesis>=6.100",
+                "pytest-timeout>=2.3",
+                "pytest-xdist>=3.6",
+                "timm>=1.0",
+                "statsmodels>=0.14",
+            ],
+            "lint": ["ruff>=0.17,<0.18", "mypy>=2.4,<2.5", "types-tqdm", "pandas-stubs"],
         },
         entry_points={"console_scripts": ["nnunet_transfer=nnunet_transfer.cli:main"]},
         classifiers=[
