@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DEMO := nnunet_transfer_demo
+DEMO ?= nnunet_transfer_demo
 WORKERS ?= 2
 # the networks of demo and tests are tiny: thread pools cost more than they give
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -25,7 +25,7 @@ help:
 	@echo "make clean      remove the environment and what was built; results stay"
 
 demo: $(STAMP)
-	$(BIN)/nnunet_transfer demo --out $(DEMO)
+	$(BIN)/nnunet_transfer demo --out $(DEMO) --resume
 
 test: $(STAMP)
 	$(PYTEST)
@@ -47,7 +47,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,4 +1,9 @@
-"""Print the shell lines that make nnU-Net find the trainers: eval "$(nnunet_transfer env)"."""
+"""Print the shell line with which nnU-Net finds the trainers.
+
+  eval "$(nnunet_transfer env)"
+
+It puts one folder first in nnUNet_extTrainer and keeps the folders you have set there.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,7 @@ import argparse
 import os
 import shlex
 
-from nnunet_transfer.discovery import __path__ as discovery_path
-
-VARIABLE = "nnUNet_extTrainer"
+from nnunet_transfer.discovery import VARIABLE, search_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the line."""
-    print(f"export {VARIABLE}={shlex.quote(trainer_folders(os.environ.get(VARIABLE, '')))}")
+    """Print the export on stdout."""
+    print(f"export {VARIABLE}={shlex.quote(search_path(os.environ.get(VARIABLE, '')))}")
     return 0
-
-
-def trainer_folders(present: str) -> str:
-    """Return the value of `nnUNet_extTrainer`: this package's folder before those that the user set already."""
-    own = discovery_path[0]
-    others = [folder for folder in present.split(os.pathsep) if folder.strip() and folder != own]
-    return os.pathsep.join([own, *others])
