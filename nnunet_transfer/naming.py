@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.finetuning.recipes import RECIPES as _RECIPES
@@ -77,14 +78,17 @@ class TrainerName:
         return self.base in PRETRAINERS
 
 
-_NUMBERED = (
-    ("cases", r"(\d+)cases"),
-    ("epochs", r"(\d+)epochs"),
-    ("iterations", r"(\d+)iterations"),
-    ("seed", r"seed(\d+)"),
-)
-_ORDER = ("recipe", "encoder_only", "cases", "epochs", "iterations", "seed")
+#: suffix with a number -> its field in `TrainerName`; {} stands for the number
+_NUMBERED: dict[str, str] = {
+    "{}cases": "cases",
+    "{}epochs": "epochs",
+    "{}iterations": "iterations",
+    "seed{}": "seed",
+}
+_ORDER = ("recipe", "encoder_only", *_NUMBERED.values())
 GRAMMAR = "NAME[_<recipe>][_encoderOnly][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
+#: nine digits are more than any run needs, and a folder's name stays short
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def is_ours(name: str) -> bool:
@@ -95,47 +99,61 @@ def is_ours(name: str) -> bool:
 def parse_trainer_name(name: str) -> TrainerName:
     """Read a trainer's name.
 
+    Two names mean the same only if one spells out the default recipe.
+
     Raises
     ------
     SettingsError
-        If the base name or a suffix is unknown, out of order, given twice, or a number is 0.
+        If the base name or a suffix is unknown, out of order or given twice, or if a number is 0 (other than a seed),
+        has leading zeros or more than nine digits.
     """
     base, *suffixes = name.split("_")
     if base not in BASES:
         near = difflib.get_close_matches(base, BASES, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(BASES)}"
         raise SettingsError(f"unknown trainer {base}{hint}")
-    parsed = TrainerName(base)
+    values: dict[str, Any] = {}
     last = -1
     for suffix in suffixes:
         field, value = _read_suffix(name, suffix)
         position = _ORDER.index(field)
         if position <= last:
-            raise SettingsError(f"{name}: suffix _{suffix} is given twice or out of order; the order is {GRAMMAR}")
+            problem = "is given twice" if field in values else "is out of order"
+            raise SettingsError(f"{name}: suffix _{suffix} {problem}; the order is {GRAMMAR}")
         last = position
-        parsed = replace(parsed, **{field: value})
-    if str(parsed) != name and parsed.recipe != DEFAULT_RECIPE:
-        raise SettingsError(f"{name}: write it as {parsed} (no leading zeros)")
+        values[field] = value
+    parsed = TrainerName(base, **values)
     if parsed.is_pretrainer and parsed.encoder_only:
         raise SettingsError(f"{name}: _encoderOnly says what an arm loads; a pretrainer loads nothing")
+    if parsed.is_pretrainer and "recipe" in values:
+        raise SettingsError(f"{name}: _{parsed.recipe} is a recipe for fine-tuning; a pretrainer has none")
     return parsed
 
 
 def _read_suffix(name: str, suffix: str) -> tuple[str, str | bool | int]:
+    """Return the field of `TrainerName` that a suffix sets, and its value."""
     if suffix in RECIPES:
         return "recipe", suffix
     if suffix == "encoderOnly":
         return "encoder_only", True
-    for field, pattern in _NUMBERED:
-        if match := re.fullmatch(pattern, suffix):
-            number = int(match[1])
-            if number == 0 and field != "seed":
+    for form, field in _NUMBERED.items():
+        if match := re.fullmatch(form.format("([0-9]+)"), suffix):
+            if not _NUMBER.fullmatch(match[1]):
+                raise SettingsError(f"{name}: write _{suffix} without leading zeros and with at most nine digits")
+            if match[1] == "0" and field != "seed":
                 raise SettingsError(f"{name}: _{suffix} must be at least 1")
-            return field, number
-    known = [*RECIPES, "encoderOnly", "<N>cases", "<N>epochs", "<N>iterations", "seed<K>"]
-    letters = re.sub(r"\d+", "", suffix)
-    near = difflib.get_close_matches(letters, {re.sub(r"<\w>", "", k): k for k in known}, n=1, cutoff=0.6)
-    hint = f"did you mean _{next(k for k in known if re.sub(r'<.>', '', k) == near[0])}? " if near else ""
+            return field, int(match[1])
     raise SettingsError(
-        f"{name}: unknown suffix _{suffix}; {hint}the grammar is {GRAMMAR} with recipes {', '.join(RECIPES)}"
+        f"{name}: unknown suffix _{suffix}; {_suggestion(suffix)}the grammar is {GRAMMAR}, "
+        f"the recipes are {', '.join(RECIPES)}"
     )
+
+
+def _suggestion(suffix: str) -> str:
+    """Return `did you mean ...? ` for the most similar suffix, or nothing if none is similar."""
+    number = "".join(re.findall("[0-9]", suffix))
+    letters = re.sub("[0-9]", "", suffix).lower()
+    known = {form.format("").lower(): form.format(number or "<N>") for form in _NUMBERED}
+    known |= {word.lower(): word for word in (*RECIPES, "encoderOnly")}
+    near = difflib.get_close_matches(letters, known, n=1)
+    return f"did you mean _{known[near[0]]}? " if near else ""

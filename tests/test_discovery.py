@@ -72,7 +72,7 @@ def test_other_trainers_are_left_to_nnunet(nnunet_folders: Path) -> None:
 def test_misspelt_suffix_ends_with_one_line(nnunet_folders: Path) -> None:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    with pytest.raises(SystemExit, match=r"unknown suffix _10epoch.*did you mean _<N>epochs"):
+    with pytest.raises(SystemExit, match=r"unknown suffix _10epoch.*did you mean _10epochs"):
         recursive_find_trainer_class_by_name("nnUNetTrainerScratch_10epoch")
 
 
