@@ -29,8 +29,7 @@ class ClassificationPretrainer(TaskPretrainer):
     """Train the encoder to tell the classes of `classes.csv` apart.
 
     Global average pooling and one linear layer follow the encoder; the loss is cross-entropy. Training patches are
-    drawn so that every class is equally frequent, and augmented as in nnU-Net. Optimiser and schedule are nnU-Net's:
-    its step size, 0.01 at momentum 0.99, is that of He et al., CVPR 2016 (doi:10.1109/CVPR.2016.90), 0.1 at 0.9.
+    drawn so that every class is equally frequent, and augmented as in nnU-Net, mirroring included.
     """
 
     source_parts = "encoder"

@@ -34,7 +34,7 @@ class SelfSupervisedPretrainer(TaskPretrainer):
     Mask ratio and block size, with their sources, stand in `nnunet_transfer.pretraining.masking`. The loss is the mean
     squared error over hidden voxels, in the intensities that nnU-Net's normalisation gives (z-scores by default). The
     augmentation is spatial only, rotation, scaling and mirroring as in nnU-Net: noise or another contrast in the target
-    would have to be reproduced. Optimiser and schedule are nnU-Net's, as in nnssl's masked autoencoder.
+    would have to be reproduced.
     """
 
     def task_network(self, unet: nn.Module) -> nn.Module:

