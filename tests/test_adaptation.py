@@ -234,6 +234,7 @@ def saved_unchanged(network: nn.Module) -> Source:
     return load_source("s3")
 
 
+@settings(deadline=None)
 @given(before=st.sampled_from([1, 3, 5, 7]), after=st.sampled_from([1, 3, 5, 7]), seed=st.integers(0, 2**16))
 def test_kernel_sum_keeps_the_response_to_constant_input(before: int, after: int, seed: int) -> None:
     weight = torch.randn(2, 3, before, 3, generator=torch.Generator().manual_seed(seed))
@@ -242,6 +243,7 @@ def test_kernel_sum_keeps_the_response_to_constant_input(before: int, after: int
     torch.testing.assert_close(fitted.sum(2), weight.sum(2))
 
 
+@settings(deadline=None)
 @given(before=st.sampled_from([1, 3]), seed=st.integers(0, 2**16))
 def test_a_grown_kernel_is_the_same_function(before: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -259,7 +261,7 @@ def test_kernel_mean_is_the_mean() -> None:
     torch.testing.assert_close(KERNEL_RULES["mean"](weight, 2, 1)[:, :, 0], weight.mean(2))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(before=st.tuples(*[st.integers(1, 3)] * 2), after=st.tuples(*[st.integers(1, 3)] * 2))
 def test_transposed_kernels_keep_constant_input(before: tuple[int, int], after: tuple[int, int]) -> None:
     weight = torch.randn(2, 3, *before, generator=torch.Generator().manual_seed(1))

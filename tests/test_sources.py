@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from nnunet_transfer.errors import SourceError
+from nnunet_transfer.files import sha256_of
 from nnunet_transfer.sources import SourceCard, list_sources, load_source, save_source
+from nnunet_transfer.sources.weights import write_weights
 
 ARCHITECTURE = {
     "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -127,15 +132,27 @@ def test_nothing_half_written_when_saving_fails(registry: Path, monkeypatch: pyt
     assert [p.name for p in registry.iterdir()] == ["t1_segmentation"]
 
 
-def test_a_full_disk_keeps_its_error_number(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        save_source(card(), {"a": torch.zeros(1)})
-    assert caught.value.errno == 28
-    assert list(registry.iterdir()) == []
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8),
+        st.tuples(
+            st.lists(st.integers(0, 3), max_size=3),
+            st.sampled_from([torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64]),
+        ),
+        max_size=6,
+    )
+)
+def test_the_weights_file_is_what_safetensors_reads(content: dict[str, tuple[list[int], torch.dtype]]) -> None:
+    tensors = {name: torch.randn(shape).to(dtype) for name, (shape, dtype) in content.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        assert write_weights(tensors, path) == sha256_of(path)
+        read = load_file(path)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,28 +90,28 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
     SourceError
         If the name is taken, or a tensor has NaN or infinite values or is no floating-point number.
     """
+    from nnunet_transfer.sources.weights import write_weights
+
     named = _checked(card.name, tensors)
     folder = sources_folder() / card.name
     if folder.exists() and not overwrite:
         raise SourceError(f"there is a source {card.name} already in {folder}; choose another name or overwrite it")
     with atomic_folder(folder, overwrite=overwrite) as temporary:
-        _write_weights(named, temporary / WEIGHTS_FILE)
-        replace(card, sha256=sha256_of(temporary / WEIGHTS_FILE)).write(temporary)
-        # safetensors lets only the owner read its files; a registry is often shared by a lab
-        (temporary / WEIGHTS_FILE).chmod((temporary / CARD_FILE).stat().st_mode)
+        sha256 = write_weights(named, temporary / WEIGHTS_FILE)
+        replace(card, sha256=sha256).write(temporary)
     return folder
 
 
 def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors under canonical names, contiguous, none sharing storage with another."""
-    import torch
+    from nnunet_transfer.sources.weights import DTYPES
 
     named: dict[str, torch.Tensor] = {}
     storages: set[int] = set()
     for key, tensor in canonical(tensors).items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not _all_finite(tensor):
             raise SourceError(f"source {name}: {key} has NaN or infinite values; train it again or drop it")
-        if not tensor.is_floating_point() and not key.endswith("num_batches_tracked"):
+        if tensor.dtype not in DTYPES or not (tensor.is_floating_point() or key.endswith("num_batches_tracked")):
             raise SourceError(f"source {name}: {key} is of type {tensor.dtype}; weights must be floating-point numbers")
         own = tensor.detach().cpu().contiguous()
         pointer = own.untyped_storage().data_ptr()
@@ -123,18 +122,11 @@ def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return named
 
 
-def _write_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+def _all_finite(tensor: torch.Tensor) -> bool:
+    import torch
 
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        # safetensors hides the system's error number in its text
-        if match := re.search(r"os error (\d+)", str(error)):
-            number = int(match[1])
-            raise OSError(number, os.strerror(number), str(path)) from None
-        raise
+    # NaN and infinity survive summation; one pass without a mask settles nearly all tensors
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float64))) or bool(torch.isfinite(tensor).all())
 
 
 def load_source(source: str | os.PathLike[str]) -> Source:

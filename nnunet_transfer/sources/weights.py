@@ -1,0 +1,51 @@
+"""Write weights in the safetensors format, hashing while writing.
+
+safetensors' own writer needs a second pass over the file for the checksum, hides the system's error number when the
+disk is full, and gives files that only their owner can read. The format is a length (8 bytes, little-endian), a JSON
+header and the tensors' bytes: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+#: dtypes of weights, and of BatchNorm's counter, by their names in the format
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+}
+_ALIGNMENT = 8
+
+
+def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
+    """Write contiguous CPU tensors to `path`; return the file's SHA-256."""
+    header, offset = {}, 0
+    # the widest types first keep every tensor aligned
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    for name, tensor in ordered:
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    digest = hashlib.sha256()
+    # hashing and writing both release Python's lock: they run side by side
+    with open(path, "wb") as stream, ThreadPoolExecutor(1) as hashing:
+        for block in (len(text).to_bytes(8, "little") + text, *(_bytes(tensor) for _, tensor in ordered)):
+            done = hashing.submit(digest.update, block)
+            stream.write(block)
+        done.result()
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
