@@ -408,3 +408,11 @@ def test_half_precision_sources_are_widened() -> None:
     transfer_weights(target, source)
     assert target.encoder.stem.convs[0].conv.weight.dtype == torch.float32
     assert torch.equal(target.encoder.stem.convs[0].conv.weight.half(), origin.encoder.stem.convs[0].conv.weight)
+
+
+def test_the_report_warns_of_subjects_that_the_source_has_seen() -> None:
+    source = saved(residual(), trained_on=("OpenMind",))
+    report = transfer_weights(residual(), source, target_dataset="Dataset012_SOOP")
+    assert "WARNING: the source's data set OpenMind may share subjects with Dataset012_SOOP" in report.table()
+    assert report.to_dict()["warnings"] == list(report.warnings)
+    assert transfer_weights(residual(), source, target_dataset="Dataset012_Other").warnings == ()

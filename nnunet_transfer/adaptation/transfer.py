@@ -16,6 +16,7 @@ from nnunet_transfer.adaptation.steps import AdaptationRules, ChannelNames, appl
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard
 from nnunet_transfer.sources.keys import canonical
+from nnunet_transfer.sources.leakage import overlap_warnings
 
 
 def transfer_weights(
@@ -26,6 +27,7 @@ def transfer_weights(
     minimum_encoder: float = 0.9,
     channel_names: Sequence[str] | None = None,
     rules: AdaptationRules | None = None,
+    target_dataset: str | None = None,
 ) -> TransferReport:
     """Load a source into a network, in place.
 
@@ -40,6 +42,7 @@ def transfer_weights(
     minimum_encoder : smallest fraction of the encoder's parameters, stem included, that must be loaded
     channel_names : the target's input channels, to match them with the source's by name
     rules : which adaptation is used where several are sensible
+    target_dataset : its name, to warn where the source has seen some of its subjects
 
     Raises
     ------
@@ -72,6 +75,7 @@ def transfer_weights(
         decisions=decisions,
         coverage=fractions,
         notes=_differences(source.card, network),
+        warnings=overlap_warnings(source.card.trained_on, target_dataset) if target_dataset else (),
     )
 
 

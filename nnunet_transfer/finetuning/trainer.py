@@ -79,6 +79,7 @@ class FineTuningTrainer(NamedTrainer):
             load_source(name),
             scope="encoder" if self.settings.encoder_only else "encoder+decoder",
             channel_names=list(self.dataset_json["channel_names"].values()),
+            target_dataset=self.plans_manager.dataset_name,
         )
         self._log_report(report)
 
