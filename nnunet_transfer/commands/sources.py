@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the training data sets")
     add.add_argument("--channel-names", nargs="+", default=[], metavar="NAME", help="names of the input channels")
     add.add_argument("--overwrite", action="store_true", help="replace a source of this name")
+    fetch = actions.add_parser("fetch", help="download a public checkpoint and add it; without a name: list them")
+    fetch.add_argument("name", nargs="?", help="name in the catalogue")
+    fetch.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
+    fetch.add_argument("--overwrite", action="store_true", help="replace a source of this name")
     listing = actions.add_parser("list", help="list all sources")
     listing.add_argument("--json", action="store_true", help="print the cards as JSON")
     show = actions.add_parser("show", help="print a source's card")
@@ -115,9 +119,24 @@ def _list(args: argparse.Namespace) -> int:
         (c.name, c.task, c.domain, c.parts, str(c.input_channels), ", ".join(c.trained_on) or "-", c.licence or "-")
         for c in cards
     ]
-    widths = [max(len(row[i]) for row in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
-    for row in (COLUMNS, *rows):
+    _print_table((COLUMNS, *rows))
+    return 0
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from nnunet_transfer.checkpoints.catalogue import CATALOGUE, fetch_source
+
+    if args.name:
+        print(fetch_source(args.name, save_as=args.save_as, overwrite=args.overwrite))
+        return 0
+    rows = [(name, e.task, e.domain, ", ".join(e.trained_on) or "-", e.licence) for name, e in CATALOGUE.items()]
+    _print_table((("name", "task", "domain", "trained on", "licence"), *rows))
     return 0
 
 
@@ -141,6 +160,7 @@ def _verify(args: argparse.Namespace) -> int:
 ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": _inspect,
     "add": _add,
+    "fetch": _fetch,
     "list": _list,
     "show": _show,
     "verify": _verify,

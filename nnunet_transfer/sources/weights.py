@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,4 +49,6 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    # a view of the same memory; numpy has no bfloat16, but it has bytes
+    content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(content)
