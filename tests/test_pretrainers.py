@@ -28,6 +28,7 @@ from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.pretraining.figures import Reconstruction
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
@@ -247,7 +248,22 @@ def test_masked_autoencoding_restores_better_with_training(run: _Run) -> None:
     assert summary["explained_variance"] > 0.1
     assert summary["mse"] == pytest.approx(np.mean([case["mse"] for case in summary["cases"]]))
     assert summary["mask_ratio"] == 0.75
+    assert summary["block_size"] == [n // 4 for n in trainer.configuration_manager.patch_size]
     assert (folder / "reconstruction.png").stat().st_size > 1000
+
+
+def test_the_picture_shows_the_output_where_the_input_was_hidden(run: _Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Reconstruction] = []
+    monkeypatch.setattr(
+        "nnunet_transfer.pretraining.self_supervised.draw_reconstructions", lambda _, items: drawn.extend(items)
+    )
+    run.train("nnUNetPretrainerSelfSupervised_1epochs_1iterations")
+    assert [item.case for item in drawn] == ["case00", "case02", "case04", "case06"]
+    for item in drawn:
+        hidden = item.masked == 0
+        assert hidden.mean() == pytest.approx(0.75, abs=0.01)
+        assert np.array_equal(item.output[~hidden], item.image[~hidden])
+        assert not np.isclose(item.output[hidden], item.image[hidden]).all()
 
 
 def test_classes_are_drawn_equally_often_from_an_unbalanced_fold(run: _Run) -> None:

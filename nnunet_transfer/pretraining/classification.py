@@ -49,9 +49,13 @@ class ClassificationPretrainer(TaskPretrainer):
         return classification_network(unet, len(self.class_table.classes))
 
     def check_before_training(self) -> None:
-        """Refuse, in addition, a fold without training cases of some class."""
+        """Refuse, in addition, a fold without training cases of some class; say if validation lacks one."""
         super().check_before_training()
-        balanced_cases(self.class_table, self.do_split()[0])
+        training, validation = self.do_split()
+        balanced_cases(self.class_table, training)
+        for name, count in self.class_table.counts(validation).items():
+            if count == 0:
+                self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the class {name}")
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint that was trained with the same classes."""

@@ -40,6 +40,7 @@ def _as_picture(patch: np.ndarray, low: float, high: float) -> np.ndarray:
 def draw_reconstructions(path: Path, reconstructions: Sequence[Reconstruction]) -> None:
     """Write a PNG with one row per patch: input, masked input (what the network sees) and reconstruction.
 
+    The reconstruction has the network's output in the hidden blocks and the input elsewhere.
     All three share the intensity window of the input, its 0.5th to 99.5th percentile. Three channels are shown
     as red, green and blue, otherwise the first; 3D patches by their middle slice.
     """

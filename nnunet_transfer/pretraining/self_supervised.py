@@ -87,7 +87,8 @@ class SelfSupervisedPretrainer(TaskPretrainer):
         """Restore a case's central patch; its mask depends on the case's name only."""
         image = centre_crop(self.case_image(case), self.configuration_manager.patch_size)[None].to(self.device)
         masked, mask = self._masked(image, torch.Generator().manual_seed(zlib.crc32(case.encode())))
-        return _Restored(image, masked, mask, network(masked))
+        # what the network makes of visible blocks is arbitrary: the loss never saw it
+        return _Restored(image, masked, mask, torch.where(mask, network(masked).to(image.dtype), image))
 
     def score_case(self, network: nn.Module, case: str) -> ReconstructionError:
         """Return the error over the hidden voxels of a case's central patch."""

@@ -34,7 +34,7 @@ class TaskPretrainer(PretrainingTrainer):
 
     nnU-Net's data loading, schedule and checkpoints stay, its optimiser with another momentum. Its logger insists on
     Dice values, for its plot and to choose the best checkpoint; the task's own score, higher is better, takes their
-    place.
+    place. There are no masks: nnUNetv2_predict refuses, nnUNetv2_find_best_configuration has no choice.
     """
 
     def apply_settings(self) -> None:
