@@ -133,6 +133,8 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
             trainer.dataset_json,
             str(folder / case),
             save_probabilities,
+            # the default is the number of worker processes, which may be 0 here
+            num_threads_torch=torch.get_num_threads(),
         )
     summary = _score_in_process(trainer, folder, sorted(cases))
     trainer.print_to_log_file("Validation complete")
