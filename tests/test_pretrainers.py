@@ -360,6 +360,22 @@ def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
     assert all(torch.equal(tensors[key], weights[key]) for key in tensors)
 
 
+@pytest.mark.parametrize("base", WITHOUT_MASKS)
+def test_a_full_disk_in_validation_leaves_no_half_summary(
+    base: str, run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    name = f"{base}_1epochs_1iterations"
+    with monkeypatch.context() as patch:
+        patch.setattr("nnunet_transfer.pretraining.task_trainer.write_json", full)
+        with pytest.raises(SystemExit) as caught:
+            run.train(name)
+    assert "validate again with --val" in _refusal(caught)
+    assert not (run.output(name) / "validation" / "summary.json").exists()
+
+
 def _remove_classes(run: _Run) -> None:
     (run.folders / "raw" / run.dataset / "classes.csv").unlink()
 

@@ -16,7 +16,7 @@ from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import write_json
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
-from nnunet_transfer.training.one_line import one_line_errors
+from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
 #: He et al., CVPR 2016 (doi:10.1109/CVPR.2016.90), section 3.4. Per unit of gradient it moves the weights as far as
 #: nnU-Net's 0.01 at momentum 0.99, but answers within ten iterations instead of a hundred, which matters where the
@@ -146,9 +146,13 @@ class TaskPretrainer(PretrainingTrainer):
             folder = Path(self.output_folder) / "validation"
             summary = self.summarise(cases, [results[case] for case in cases])
             summary["validated_on_training_cases"] = bool(set(training) & set(validation))
-            with torch.inference_mode(), self.precision():
-                self.draw(network, cases, folder)
-            write_json(folder / "summary.json", summary)
+            with (
+                one_line_errors(),
+                one_line_full_disk(f"the summary to {folder}; free some and validate again with --val"),
+            ):
+                with torch.inference_mode(), self.precision():
+                    self.draw(network, cases, folder)
+                write_json(folder / "summary.json", summary)
             settings = self.source_details()
             numbers = {k: v for k, v in summary.items() if isinstance(v, float) and k not in settings}
             self.print_to_log_file("Validation complete:", ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nnunet_transfer._nnunet import unwrapped
-from nnunet_transfer.errors import SourceError, TransferError
+from nnunet_transfer.errors import SourceError
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.pretraining.source_name import VARIABLE, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.training.base import NamedTrainer
-from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
+from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
 #: output layers, of a U-Net and of a classifier: they belong to the source's task, not to the source
 _HEADS = ("decoder.seg_layers.", "head.")
@@ -102,13 +102,9 @@ class PretrainingTrainer(NamedTrainer):
         tensors = {
             key: tensor for key, tensor in unwrapped(self.network).state_dict().items() if not key.startswith(_HEADS)
         }
-        try:
+        with one_line_full_disk(
+            f"the source {card.name} to {sources_folder()}; free some and run the same command with --c, which writes "
+            f"it without training again"
+        ):
             folder = save_source(card, tensors, overwrite=True)
-        except OSError as error:
-            if not is_full_disk(error):
-                raise
-            raise TransferError(
-                f"no space left to write the source {card.name} to {sources_folder()}; free some and run the same "
-                f"command with --c, which writes it without training again"
-            ) from error
         self.print_to_log_file(f"The source {card.name} was written to {folder}")

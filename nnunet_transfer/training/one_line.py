@@ -34,3 +34,19 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "PytorchStreamWriter failed" in str(error) or "unexpected pos" in str(error)
     )
+
+
+@contextmanager
+def one_line_full_disk(what: str) -> Iterator[None]:
+    """Turn the error of a full disk, met while writing `what`, into a `TransferError` that says so.
+
+    Parameters
+    ----------
+    what : what is written and where, and after a semicolon what to do once there is space
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_full_disk(error):
+            raise
+        raise TransferError(f"no space left to write {what}") from error
