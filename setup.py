@@ -32,7 +32,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
         },
         install_requires=[
             "nnunetv2>=2.8.1,<2.9",
-            "torch>=2.4",
+            "torch>=2.6",
             "torchvision",
             "batchgenerators",
             "batchgeneratorsv2",

@@ -387,6 +387,7 @@ def test_inspect_says_what_is_in_a_file(tmp_path: Path) -> None:
     torch.save(nnunet_run(network, architecture), path)
     content = inspect_checkpoint(path)
     assert content["parameters"] == sum(p.numel() for p in network.parameters())
+    assert content["tensors_without_use"] == 0
     assert (content["format"], content["network"], content["stages"]) == ("nnU-Net v2", "ResidualEncoderUNet", 3)
     assert (content["licence"], content["dimensions"], content["input_channels"]) == ("CC0", 3, 1)
 

@@ -12,7 +12,7 @@ from nnunet_transfer.checkpoints.found import Found, open_checkpoint
 from nnunet_transfer.errors import SourceError
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.sources import SourceCard, save_source
-from nnunet_transfer.sources.keys import is_statistic
+from nnunet_transfer.sources.keys import canonical, is_statistic
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[st
             "features_per_stage": list(kwargs["features_per_stage"]),
             "parameters": parameters,
             "tensors": len(converted.tensors),
-            "tensors_without_use": len(found.tensors) - len(converted.tensors),
+            "tensors_without_use": len(canonical(found.tensors)) - len(converted.tensors),
             "spacing": list(converted.spacing),
             "patch_size": list(converted.patch_size),
             "normalization_schemes": list(converted.normalization_schemes),

@@ -10,6 +10,7 @@ import logging
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: nnU-Net stores numpy scalars and arrays in `logging` and `_best_ema`; none of these runs code of the file's choice.
 #: Files name numpy's internals by the path of the numpy version that wrote them
-_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
-_RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+_SCALAR = np.float64(0).__reduce__()[0]
+_RECONSTRUCT = np.zeros(1).__reduce__()[0]
 ALLOWED: tuple[Any, ...] = (
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
@@ -121,7 +122,9 @@ def _unpickle(path: Path, trust: bool) -> Any:
         log.warning("%s is unpickled without checks, as you asked: it may run any program", path)
         return torch.load(path, weights_only=False, **options)
     try:
-        with torch.serialization.safe_globals(list(ALLOWED)):
+        with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
+            # torch warns of pickle protocols it was not written for; what it can't read is an error anyway
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, weights_only=True, **options)
     except pickle.UnpicklingError as error:
         match = _GLOBAL.search(str(error))

@@ -41,7 +41,9 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     digest = hashlib.sha256()
     # hashing and writing both release Python's lock: they run side by side
     with open(path, "wb") as stream, ThreadPoolExecutor(1) as hashing:
-        for block in (len(text).to_bytes(8, "little") + text, *(_bytes(tensor) for _, tensor in ordered)):
+        blocks: list[bytes | memoryview] = [len(text).to_bytes(8, "little") + text]
+        blocks += [_bytes(tensor) for _, tensor in ordered]
+        for block in blocks:
             done = hashing.submit(digest.update, block)
             stream.write(block)
         done.result()
