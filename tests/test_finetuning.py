@@ -144,7 +144,7 @@ def test_straight_and_interrupted_runs_end_with_identical_weights(ready: tuple[P
 def test_in_process_validation_writes_what_nnunet_writes(
     ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as host  # noqa: N813 -- a module
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as host
 
     _, dataset, plans = ready
     trainer = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")

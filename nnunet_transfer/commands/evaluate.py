@@ -1,0 +1,91 @@
+"""Score a folder of predictions against a folder of references.
+
+Example:
+  nnunet_transfer evaluate labelsTs predictions -o cases.csv --protocol atlas_r2 --protocol msseg2016
+
+Writes one row per case and label, and with a protocol also lesions.csv, one row per reference lesion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("references", metavar="REF_DIR", help="folder of reference masks")
+    parser.add_argument("predictions", metavar="PRED_DIR", help="folder of predicted masks, named like the references")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="CASES.csv", help="table to write")
+    add_scoring_arguments(parser)
+    parser.add_argument("--labels", type=int, nargs="+", metavar="N", help="label values to score (default: all)")
+    parser.add_argument("--ignore-label", type=int, metavar="N", help="reference label that counts neither way")
+    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="nnU-Net's description of the labels")
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments shared with `compare`."""
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="lesion protocol; may be given several times: atlas_r2, isles22, isles26, wmh2017, msseg2016, "
+        "shifts_ms, isbi2015, brats2023",
+    )
+    parser.add_argument(
+        "--protocol-file", action="append", default=[], type=Path, metavar="FILE", help="JSON file of own protocols"
+    )
+    parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
+    parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default 1)")
+    parser.add_argument(
+        "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="parallel processes"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="leave out cases that can't be scored, and say which"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the folders and write the tables."""
+    from nnunet_transfer.evaluation.folders import evaluate_folders
+    from nnunet_transfer.files import write_text
+
+    result = evaluate_folders(
+        args.references,
+        args.predictions,
+        settings=scoring_settings(args),
+        labels=tuple(args.labels) if args.labels else None,
+        ignore_label=args.ignore_label,
+        dataset_json=args.dataset_json,
+        processes=args.processes,
+        allow_missing=args.allow_missing,
+    )
+    write_text(args.output, result.cases.to_csv(index=False))
+    if args.protocol or args.protocol_file:
+        write_text(args.output.with_name("lesions.csv"), result.lesions.to_csv(index=False))
+    for case, why in result.problems.items():
+        print(f"left out {case}: {why}")
+    print(result.cases.groupby("label", sort=False).mean(numeric_only=True).T.to_string(float_format="%.4f"))
+    print(f"{result.cases['case'].nunique()} cases in {args.output}")
+    return 0
+
+
+def scoring_settings(args: argparse.Namespace):  # the type would import numpy for --help
+    """Return the `ScoringSettings` that the arguments ask for."""
+    from nnunet_transfer.errors import SettingsError
+    from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols
+    from nnunet_transfer.evaluation.scores import ScoringSettings
+
+    if not 0 <= args.tolerance < float("inf"):
+        raise SettingsError(f"--tolerance {args.tolerance:g}: give a distance in mm that is not negative")
+    protocols = [get_protocol(name) for name in args.protocol]
+    for path in args.protocol_file:
+        protocols += read_protocols(path)
+    names = [p.name for p in protocols]
+    if len(set(names)) < len(names):
+        raise SettingsError(
+            f"lesion protocols given twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+        )
+    return ScoringSettings(tuple(protocols), not args.no_surface, args.tolerance)

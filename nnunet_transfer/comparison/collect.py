@@ -1,0 +1,166 @@
+"""Score all predictions of all arms, keeping each case's scores so that a second comparison is fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_transfer.comparison.results import Run, Target
+from nnunet_transfer.comparison.subjects import Origin
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems, run_tasks
+from nnunet_transfer.evaluation.scores import SCORES_VERSION, CaseScores, Row, ScoringSettings
+from nnunet_transfer.files import read_json, sha256_of, write_text
+
+logger = logging.getLogger(__name__)
+
+#: agreement of recomputed Dice and IoU with nnU-Net's summary.json
+SUMMARY_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The tables of a target: one row per run, case and label; one per run, case, protocol and reference lesion."""
+
+    cases: pd.DataFrame
+    lesions: pd.DataFrame
+
+
+def score_runs(
+    target: Target,
+    runs: Sequence[Run],
+    folds: dict[str, int],
+    origin: Origin,
+    settings: ScoringSettings,
+    *,
+    cache_folder: Path,
+    processes: int,
+    problems: dict[str, str],
+    notices: list[str],
+    allow_missing: bool,
+) -> Scored:
+    """Score every prediction of every run.
+
+    Parameters
+    ----------
+    folds : case -> fold, the cases to compare
+    cache_folder : where scores are kept, keyed by the content of both masks and the settings
+    problems, notices : added to
+
+    Raises
+    ------
+    ComparisonError
+        If a case can't be scored and `allow_missing` is false.
+    """
+    jobs = [(run, case, prediction) for run in runs for case, prediction in _predictions(run, folds).items()]
+    tasks = [Task(case, target.references[case], path, target.label_set, settings) for _, case, path in jobs]
+    results = _cached_scores(tasks, cache_folder, processes)
+    failed: dict[str, str] = {}
+    for (run, case, _), result in zip(jobs, results, strict=True):
+        if isinstance(result, str):
+            failed.setdefault(case, f"{run.trainer}: {result}")
+    if failed and not allow_missing:
+        raise_problems(failed, "mend these cases, or add --allow-missing to leave them out for all arms")
+    problems |= failed
+    cases: list[Row] = []
+    lesions: list[Row] = []
+    stale: list[str] = []
+    summaries = {
+        (run.folder, k): _read_summary(run.folds[k]) for run in runs for k in set(folds.values()) if k in run.folds
+    }
+    keys = {label.name: label.summary_key for label in target.label_set.labels}
+    for (run, case, _), result in zip(jobs, results, strict=True):
+        if isinstance(result, str) or case in failed:
+            continue
+        head = {
+            "target": target.title,
+            "arm": run.arm.name,
+            "recipe": run.arm.trainer.recipe,
+            "seed": run.seed,
+            "fold": folds[case],
+            "case": case,
+            "subject": origin.subject[case],
+            "site": origin.site[case],
+        }
+        cases += [head | row for row in result.cases]
+        lesions += [head | row for row in result.lesions]
+        stored = summaries[run.folder, folds[case]].get(case)
+        if stored is not None and any(_disagrees(row, stored.get(keys[row["label"]])) for row in result.cases):
+            stale.append(f"{run.trainer} {case}")
+    if stale:
+        notices.append(
+            f"summary.json disagrees with the masks in {len(stale)} cases and is stale there (a mask or a reference was "
+            f"changed after validation): {', '.join(stale[:5])}{' ...' if len(stale) > 5 else ''}. The masks count."
+        )
+    return Scored(pd.DataFrame(cases), pd.DataFrame(lesions))
+
+
+def _predictions(run: Run, folds: dict[str, int]) -> dict[str, Path]:
+    found = {k: list_masks(run.folds[k]) for k in sorted(set(folds.values()))}
+    return {case: found[fold][case] for case, fold in folds.items()}
+
+
+def _read_summary(validation: Path) -> dict[str, dict[str, Row]]:
+    """Return case -> label key -> nnU-Net's own metrics; empty if there is no summary."""
+    try:
+        content = read_json(validation / "summary.json")
+        entries = content["metric_per_case"]
+        from nnunet_transfer.evaluation.masks import strip_ending
+
+        return {strip_ending(Path(e["prediction_file"]).name): e["metrics"] for e in entries}
+    except (DataError, KeyError, TypeError):
+        return {}
+
+
+def _disagrees(row: Row, stored: Row | None) -> bool:
+    if stored is None:
+        return False
+    for ours, theirs in (("dice", "Dice"), ("iou", "IoU")):
+        a, b = row[ours], stored.get(theirs)
+        if b is None or (math.isnan(a) and math.isnan(b)):
+            continue
+        if not abs(a - b) <= SUMMARY_TOLERANCE:
+            return True
+    return False
+
+
+def _cached_scores(tasks: Sequence[Task], folder: Path, processes: int) -> list[CaseScores | str]:
+    digest = cache(sha256_of)
+    paths = [folder / f"{_key(task, digest)}.json" for task in tasks]
+    results: list[CaseScores | str | None] = [_read_cached(path) for path in paths]
+    open_ = [i for i, result in enumerate(results) if result is None]
+    if open_:
+        logger.info("scoring %d predictions (%d are known already)", len(open_), len(tasks) - len(open_))
+    for i, result in zip(open_, run_tasks([tasks[i] for i in open_], processes), strict=True):
+        results[i] = result
+        if not isinstance(result, str):
+            write_text(paths[i], json.dumps(dataclasses.asdict(result)))
+    return [r for r in results if r is not None]
+
+
+def _key(task: Task, digest: Any) -> str:
+    content = [
+        SCORES_VERSION,
+        digest(task.reference),
+        digest(task.prediction),
+        repr(task.label_set),
+        repr(task.settings),
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _read_cached(path: Path) -> CaseScores | None:
+    try:
+        return CaseScores(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,346 @@
+"""Find the arms of a target in nnU-Net's results folder, and check that they can be compared case by case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nnunet_transfer import paths
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
+from nnunet_transfer.evaluation.folders import list_masks, raise_problems
+from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
+from nnunet_transfer.files import read_json
+from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
+
+FOLD = re.compile(r"fold_(\d+)")
+TASKS = {"classification": "classification", "segmentation": "segmentation", "self_supervised": "self-supervised"}
+DOMAINS = {"natural": "natural images", "t1": "T1 brain MRI"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a comparison: a source (or scratch) with a recipe; runs with several seeds belong to one arm.
+
+    Attributes
+    ----------
+    name : trainer name without seed; for `nnUNetTrainerTransfer` followed by `@<source>`
+    title : how the report calls it
+    trainer : the parts of the trainer's name, seed removed
+    source : name of the source, None for training from scratch
+    task, domain : source task and source domain as the report words them; empty if unknown or from scratch
+    """
+
+    name: str
+    title: str
+    trainer: TrainerName
+    source: str | None = None
+    task: str = ""
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training over several folds: an arm and a seed.
+
+    Attributes
+    ----------
+    folder : `<trainer>__<plans>__<configuration>`
+    folds : fold number -> folder of validation predictions
+    """
+
+    arm: Arm
+    seed: int | None
+    folder: Path
+    plans: str
+    configuration: str
+    folds: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def trainer(self) -> str:
+        """The trainer's full name."""
+        return self.folder.name.split("__")[0]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The data set that is segmented.
+
+    Attributes
+    ----------
+    dataset : folder name `DatasetXXX_Name`
+    references : case -> reference mask
+    folds : fold -> cases of its validation part, as splits_final.json has them
+    image : case -> first channel's image; empty if the raw images are not at hand
+    """
+
+    dataset: str
+    label_set: LabelSet
+    references: dict[str, Path]
+    folds: dict[int, tuple[str, ...]]
+    train_sizes: dict[int, int]
+    images: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name without its number."""
+        return self.dataset.split("_", 1)[-1]
+
+
+def find_runs(
+    dataset: str,
+    *,
+    arms: Sequence[str] | None = None,
+    configuration: str | None = None,
+    plans: str | None = None,
+) -> tuple[Run, ...]:
+    """Find all trained arms of a data set.
+
+    Parameters
+    ----------
+    arms : trainer names, with or without suffixes; by default every trainer but the pretrainers
+    configuration, plans : by default the only ones there are
+
+    Raises
+    ------
+    ComparisonError
+        If nothing was trained, a named arm was not, or several configurations or plans leave a choice.
+    """
+    root = paths.nnunet_results() / dataset
+    parts = {f: f.name.split("__") for f in (sorted(root.iterdir()) if root.is_dir() else []) if f.is_dir()}
+    parts = {f: p for f, p in parts.items() if len(p) == 3 and any(FOLD.fullmatch(c.name) for c in f.iterdir())}
+    trained = {f: p for f, p in parts.items() if not _is_pretrainer(p[0])}
+    if not trained:
+        raise ComparisonError(f"no trained fold of {dataset} in {root}; run nnUNetv2_train first")
+    configuration = configuration or _only({p[2] for p in trained.values()}, "configuration", "-c", dataset)
+    trained = {f: p for f, p in trained.items() if p[2] == configuration}
+    if plans:
+        trained = {f: p for f, p in trained.items() if p[1] == plans or p[0].split("_")[0] == TRANSFER}
+    # each source has its own plans for nnUNetTrainerTransfer; every other trainer must be there once
+    others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
+    if len({p[0] for p in others}) < len(others):
+        _only({p[1] for p in others}, "plans", "-p", dataset)
+    runs = tuple(_run(folder, *p) for folder, p in trained.items())
+    if arms is not None:
+        runs = _select(runs, arms, dataset)
+    if not runs:
+        raise ComparisonError(f"{dataset} has no results with configuration {configuration} and plans {plans}")
+    return tuple(sorted(runs, key=_order))
+
+
+def _is_pretrainer(trainer: str) -> bool:
+    return is_ours(trainer) and trainer.startswith("nnUNetPretrainer")
+
+
+def _only(choices: set[str], what: str, option: str, dataset: str) -> str:
+    if len(choices) > 1:
+        raise ComparisonError(
+            f"{dataset} has results of several {what}s: {', '.join(sorted(choices))}; choose with {option}"
+        )
+    return next(iter(choices))
+
+
+def _order(run: Run) -> tuple[int, str, int]:
+    order = [*ARMS, TRANSFER]
+    base = run.arm.trainer.base
+    return (order.index(base) if base in order else -1, run.arm.name, -1 if run.seed is None else run.seed)
+
+
+def _select(runs: tuple[Run, ...], arms: Sequence[str], dataset: str) -> tuple[Run, ...]:
+    chosen: list[Run] = []
+    for name in arms:
+        found = [r for r in runs if name in (r.trainer, r.arm.name, r.arm.trainer.base, r.arm.source)]
+        if not found:
+            raise ComparisonError(
+                f"{dataset} has no results of {name}; there are: {', '.join(dict.fromkeys(r.trainer for r in runs))}"
+            )
+        chosen += [r for r in found if r not in chosen]
+    return tuple(chosen)
+
+
+def _run(folder: Path, trainer: str, plans: str, configuration: str) -> Run:
+    try:
+        parsed = parse_trainer_name(trainer) if is_ours(trainer) else TrainerName(trainer)
+    except SettingsError as error:
+        raise ComparisonError(f"{folder}: {error}; leave it out with --arms") from None
+    folds = {int(m[1]): f / "validation" for f in sorted(folder.iterdir()) if (m := FOLD.fullmatch(f.name))}
+    return Run(_arm(folder, parsed), parsed.seed, folder, plans, configuration, folds)
+
+
+def _arm(folder: Path, trainer: TrainerName) -> Arm:
+    trainer = replace(trainer, seed=None)
+    name = str(trainer)
+    source = ARMS.get(trainer.base)
+    if trainer.base == TRANSFER:
+        source = _planned_source(folder) or "unknown source"
+        name = f"{name}@{source}"
+    domain, _, task = (source or "").partition("_")
+    if source and task in TASKS and domain in DOMAINS:
+        title = f"{'T1' if domain == 't1' else 'Natural'} {TASKS[task]}"
+        arm = Arm(name, title, trainer, source, TASKS[task], DOMAINS[domain])
+    elif trainer.base in ARMS:
+        arm = Arm(name, "Scratch", trainer)
+    else:
+        task, domain = _from_card(source)
+        arm = Arm(name, source or trainer.base, trainer, source, task, domain)
+    suffix = name.split("@")[0].removeprefix(trainer.base).strip("_").replace("_", ", ")
+    return replace(arm, title=f"{arm.title} ({suffix})") if suffix else arm
+
+
+def _planned_source(folder: Path) -> str | None:
+    try:
+        return str(read_json(folder / "plans.json")["transfer"]["source"])
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def _from_card(source: str | None) -> tuple[str, str]:
+    if source is None:
+        return "", ""
+    try:
+        card = read_json(paths.sources_folder() / source / "source.json")
+        task, domain = str(card["task"]), str(card["domain"])
+    except (DataError, KeyError, TypeError):
+        return "", ""
+    return TASKS.get(task, task), DOMAINS.get(domain, domain)
+
+
+def short_titles(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the runs with titles from which the suffixes that all arms share are removed."""
+    suffixes = {r.arm.title.partition(" (")[2].rstrip(")") for r in runs if is_ours(r.arm.trainer.base)}
+    parts = [set(s.split(", ")) if s else set() for s in suffixes]
+    shared = set.intersection(*parts) if parts else set()
+
+    def shorten(arm: Arm) -> Arm:
+        title, _, suffix = arm.title.partition(" (")
+        kept = [p for p in suffix.rstrip(")").split(", ") if p and p not in shared]
+        return replace(arm, title=f"{title} ({', '.join(kept)})" if kept else title)
+
+    return tuple(replace(r, arm=shorten(r.arm)) for r in runs)
+
+
+def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], notices: list[str]) -> Target:
+    """Read a target's labels, references and splits.
+
+    Parameters
+    ----------
+    problems : case -> what is wrong with its reference; added to
+    notices : sentences for the head of the report; added to
+
+    Raises
+    ------
+    ComparisonError, DataError
+        If the references or the description of the labels can't be found.
+    """
+    preprocessed = paths.nnunet_preprocessed() / dataset
+    raw = _raw_folder(dataset)
+    folders = [preprocessed / "gt_segmentations", *([raw / "labelsTr"] if raw else [])]
+    present = [f for f in folders if f.is_dir()]
+    if not present:
+        raise ComparisonError(f"no references of {dataset}: neither {' nor '.join(map(str, folders))} exists")
+    references = list_masks(present[0])
+    if len(present) == 2:
+        problems |= _changed_references(references, list_masks(present[1]))
+    described = [f / "dataset.json" for f in (runs[0].folder, preprocessed, *([raw] if raw else []))]
+    label_set = read_label_set(next((f for f in described if f.is_file()), described[0]))
+    folds, train_sizes = _read_splits(preprocessed, runs, notices)
+    images: dict[str, Path] = {}
+    if raw and (raw / "imagesTr").is_dir():
+        images = {c[: -len("_0000")]: p for c, p in list_masks(raw / "imagesTr").items() if c.endswith("_0000")}
+    return Target(dataset, label_set, references, folds, train_sizes, images)
+
+
+def _raw_folder(dataset: str) -> Path | None:
+    try:
+        folder = paths.nnunet_raw() / dataset
+    except SettingsError:
+        return None
+    return folder if folder.is_dir() else None
+
+
+def _changed_references(used: dict[str, Path], raw: dict[str, Path]) -> dict[str, str]:
+    """Cases whose reference in nnUNet_raw is another one than that used for training and validation."""
+    import numpy as np
+
+    from nnunet_transfer.evaluation.masks import read_mask
+
+    changed = {}
+    for case in used.keys() & raw.keys():
+        a, b = used[case], raw[case]
+        if a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes():
+            continue
+        if not np.array_equal(read_mask(a).array, read_mask(b).array):
+            changed[case] = "its reference in nnUNet_raw/labelsTr differs from the one in gt_segmentations"
+    return changed
+
+
+def _read_splits(
+    preprocessed: Path, runs: Sequence[Run], notices: list[str]
+) -> tuple[dict[int, tuple[str, ...]], dict[int, int]]:
+    trained = sorted({k for run in runs for k in run.folds})
+    path = preprocessed / "splits_final.json"
+    if not path.is_file():
+        notices.append("There is no splits_final.json: the folds were taken from the validation folders.")
+        folds = {k: tuple(sorted(list_masks(next(r.folds[k] for r in runs if k in r.folds)))) for k in trained}
+        total = sum(map(len, folds.values()))
+        return folds, {k: total - len(cases) for k, cases in folds.items()}
+    splits = read_json(path)
+    if beyond := [k for k in trained if k >= len(splits)]:
+        raise ComparisonError(
+            f"fold {beyond[0]} was trained but {path} has only {len(splits)} folds; nnU-Net then draws a random split "
+            f"that overlaps the others; remove that fold's folder"
+        )
+    if len(trained) < len(splits):
+        notices.append(f"Only {len(trained)} of {len(splits)} folds were trained: {', '.join(map(str, trained))}.")
+    folds = {k: tuple(splits[k]["val"]) for k in trained}
+    return folds, {k: len(splits[k]["train"]) for k in trained}
+
+
+def pair_predictions(
+    target: Target, runs: Sequence[Run], problems: dict[str, str], *, allow_missing: bool
+) -> dict[str, int]:
+    """Check that every run has exactly the expected predictions; return case -> fold of the cases to compare.
+
+    Raises
+    ------
+    ComparisonError
+        If predictions or references are missing or superfluous and `allow_missing` is false, or if no case is
+        left. All such cases are named.
+    """
+    folds: dict[str, int] = {}
+    for fold, cases in target.folds.items():
+        for case in cases:
+            if case in folds:
+                raise ComparisonError(f"{target.dataset}: case {case} is validated in folds {folds[case]} and {fold}")
+            folds[case] = fold
+            if case not in target.references:
+                problems[case] = "it has no reference"
+    superfluous: dict[str, str] = {}
+    for run in runs:
+        if not run.folds:
+            raise ComparisonError(
+                f"{run.trainer} has no numbered fold; fold_all validates on its own training data and can't be compared"
+            )
+        for fold, expected in target.folds.items():
+            where = f"{run.trainer} fold {fold}"
+            if fold not in run.folds:
+                problems |= {c: f"{where} was not trained, but other arms were" for c in expected if c not in problems}
+                continue
+            found = set(list_masks(run.folds[fold])) if run.folds[fold].is_dir() else set()
+            advice = "no prediction" if found else "not validated"
+            problems |= {c: f"{where}: {advice}" for c in expected if c not in found and c not in problems}
+            superfluous |= {
+                c: f"{where} predicts it, but splits_final.json doesn't validate it there"
+                for c in found - set(expected)
+            }
+    if (problems or superfluous) and not allow_missing:
+        raise_problems(
+            superfluous | problems,
+            "finish the training or run nnUNetv2_train ... --val, with the same splits for all arms, or add --allow-missing",
+        )
+    kept = {c: f for c, f in folds.items() if c not in problems}
+    problems |= {c: why for c, why in superfluous.items() if c not in problems and c not in kept}
+    if not kept:
+        raise ComparisonError(f"{target.dataset}: no case is left that every arm predicted")
+    return kept

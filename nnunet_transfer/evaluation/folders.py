@@ -1,0 +1,181 @@
+"""Score a folder of predictions against a folder of references."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_transfer.errors import ComparisonError, TransferError
+from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
+from nnunet_transfer.evaluation.masks import is_image, read_mask, strip_ending
+from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
+from nnunet_transfer.evaluation.scores import CaseScores, Row, ScoringSettings, score_case
+
+logger = logging.getLogger(__name__)
+
+#: problems named in one error message; the rest are counted
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prediction to score."""
+
+    case: str
+    reference: Path
+    prediction: Path
+    label_set: LabelSet
+    settings: ScoringSettings
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a folder.
+
+    Attributes
+    ----------
+    cases, lesions : tables, see `score_case`
+    problems : case -> why it was left out; empty unless missing cases were allowed
+    """
+
+    cases: pd.DataFrame
+    lesions: pd.DataFrame
+    problems: dict[str, str]
+
+
+def list_masks(folder: Path) -> dict[str, Path]:
+    """Return case -> file for all images of a folder.
+
+    Raises
+    ------
+    ComparisonError
+        If the folder is missing or has no image, or two files are one case in different formats.
+    """
+    if not folder.is_dir():
+        raise ComparisonError(f"{folder} is no folder")
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if is_image(p)):
+        case = strip_ending(path.name)
+        if case in found:
+            raise ComparisonError(f"{folder} has case {case} twice: {found[case].name} and {path.name}; remove one")
+        found[case] = path
+    if not found:
+        raise ComparisonError(f"{folder} holds no masks (.nii.gz, .nii, .mha, .nrrd, .png, ...)")
+    return found
+
+
+def evaluate_folders(
+    reference_folder: str | os.PathLike[str],
+    prediction_folder: str | os.PathLike[str],
+    *,
+    settings: ScoringSettings | None = None,
+    labels: tuple[int, ...] | None = None,
+    ignore_label: int | None = None,
+    dataset_json: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+    allow_missing: bool = False,
+) -> Evaluation:
+    """Score all predictions of a folder.
+
+    Parameters
+    ----------
+    labels : label values to score; by default those of `dataset_json` (also looked for in the prediction folder and
+        beside both folders), else all that occur in the references
+    ignore_label : reference label whose voxels count neither way
+    allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result
+
+    Raises
+    ------
+    ComparisonError
+        If a case lacks a mask, or can't be scored; every such case is named.
+    """
+    settings = settings or ScoringSettings()
+    references, predictions = list_masks(Path(reference_folder)), list_masks(Path(prediction_folder))
+    problems = {c: f"no prediction in {prediction_folder}" for c in references.keys() - predictions.keys()}
+    problems |= {c: f"no reference in {reference_folder}" for c in predictions.keys() - references.keys()}
+    if problems and not allow_missing:
+        raise_problems(problems, "give both masks of every case, or add --allow-missing")
+    common = sorted(references.keys() & predictions.keys())
+    if not common:
+        raise ComparisonError(f"{reference_folder} and {prediction_folder} have no case in common")
+    ignore = frozenset() if ignore_label is None else frozenset({ignore_label})
+    if labels is not None:
+        label_set = label_set_of(labels, ignore)
+    else:
+        found = dataset_json or _find_dataset_json(Path(reference_folder), Path(prediction_folder))
+        if found:
+            read = read_label_set(found)
+            label_set = LabelSet(read.labels, read.ignore | ignore, read.file_ending)
+        else:
+            label_set = label_set_of(_occurring(references[c] for c in common), ignore)
+    tasks = [Task(c, references[c], predictions[c], label_set, settings) for c in common]
+    rows: list[Row] = []
+    lesions: list[Row] = []
+    for task, result in zip(tasks, run_tasks(tasks, processes), strict=True):
+        if isinstance(result, str):
+            problems[task.case] = result
+            continue
+        rows += [{"case": task.case, **row} for row in result.cases]
+        lesions += [{"case": task.case, **row} for row in result.lesions]
+    if problems and not allow_missing:
+        raise_problems(problems, "mend these cases, or add --allow-missing to leave them out")
+    return Evaluation(pd.DataFrame(rows), pd.DataFrame(lesions), dict(sorted(problems.items())))
+
+
+def raise_problems(problems: dict[str, str], advice: str) -> None:
+    """Raise one error that names the cases.
+
+    Raises
+    ------
+    ComparisonError
+        Always.
+    """
+    named = "; ".join(f"{case}: {why}" for case, why in islice(sorted(problems.items()), NAMED))
+    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+    count = f"{len(problems)} cases" if len(problems) > 1 else "1 case"
+    raise ComparisonError(f"{count} can't be scored: {named}{more}. Do: {advice}")
+
+
+def run_tasks(tasks: Iterable[Task], processes: int) -> Iterator[CaseScores | str]:
+    """Yield the scores of each task, or what is wrong with it, in order.
+
+    Only file names and rows travel between processes, so memory is bounded by the cases being worked on.
+    """
+    if processes <= 1:
+        yield from map(run_task, tasks)
+        return
+    # spawn: the caller may hold threads (torch, matplotlib), which must not be forked
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run_task, tasks, chunksize=4)
+
+
+def run_task(task: Task) -> CaseScores | str:
+    """Score one case; return what is wrong with it instead if it can't be scored."""
+    try:
+        return score_case(read_mask(task.reference), read_mask(task.prediction), task.label_set, task.settings)
+    except TransferError as error:
+        return str(error)
+
+
+def _find_dataset_json(*folders: Path) -> Path | None:
+    for folder in folders:
+        for candidate in (folder / "dataset.json", folder.parent / "dataset.json"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _occurring(references: Iterable[Path]) -> tuple[int, ...]:
+    values: set[int] = set()
+    for path in references:
+        array = read_mask(path).array
+        values |= confusion(crop_to_foreground(array, array)).reference_values
+    return tuple(sorted(values - {0})) or (1,)

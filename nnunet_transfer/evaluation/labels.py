@@ -1,0 +1,79 @@
+"""The classes that are scored: label values and names, from a data set's description or from the masks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json
+
+
+@dataclass(frozen=True)
+class Label:
+    """One foreground class or region.
+
+    Attributes
+    ----------
+    name : as in tables and figures
+    values : label values that make it up
+    """
+
+    name: str
+    values: tuple[int, ...]
+
+    @property
+    def summary_key(self) -> str:
+        """The key nnU-Net's summary.json uses for it."""
+        return str(self.values[0]) if len(self.values) == 1 else str(self.values)
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a data set.
+
+    Attributes
+    ----------
+    labels : foreground classes, in the data set's order
+    ignore : reference labels that mean "not annotated"
+    file_ending : of the masks; None if unknown
+    """
+
+    labels: tuple[Label, ...]
+    ignore: frozenset[int] = frozenset()
+    file_ending: str | None = None
+
+    @property
+    def allowed(self) -> frozenset[int]:
+        """All values a reference mask may hold."""
+        return frozenset({0, *self.ignore, *(v for label in self.labels for v in label.values)})
+
+
+def read_label_set(dataset_json: str | os.PathLike[str]) -> LabelSet:
+    """Read the classes from nnU-Net's dataset.json.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or describes no foreground class.
+    """
+    path = Path(dataset_json)
+    content = read_json(path)
+    try:
+        entries: dict[str, Any] = content["labels"]
+        named = {name: tuple(v) if isinstance(v, list) else (int(v),) for name, v in entries.items()}
+        ending = content.get("file_ending")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DataError(f"{path} has no readable 'labels'; it must map names to whole numbers") from None
+    ignore = frozenset(v for name, values in named.items() if name == "ignore" for v in values)
+    labels = tuple(Label(name, values) for name, values in named.items() if name != "ignore" and values != (0,))
+    if not labels:
+        raise DataError(f"{path} names no foreground label")
+    return LabelSet(labels, ignore, ending)
+
+
+def label_set_of(values: tuple[int, ...], ignore: frozenset[int] = frozenset()) -> LabelSet:
+    """Make a label set of bare values, named by their number."""
+    return LabelSet(tuple(Label(str(v), (v,)) for v in values if v not in ignore), ignore)

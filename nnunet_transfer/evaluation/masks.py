@@ -1,0 +1,172 @@
+"""Read label masks with their geometry, and check that two masks share it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_transfer.errors import DataError
+
+NIFTI = (".nii.gz", ".nii")
+#: formats without a header of their own: one pixel counts as 1 mm
+PLAIN = (".png", ".bmp", ".tif", ".tiff")
+ITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz", ".hdr", ".mgh", ".mgz")
+ENDINGS = (*NIFTI, *ITK, *PLAIN)
+
+#: largest allowed distance between the two positions of a corner voxel, in voxels: far below what shifts
+#: a contour, far above the rounding of a header's 32-bit floats
+CORNER_TOLERANCE = 0.05
+#: labels are looked up in a table of this size; FreeSurfer's largest is 14175
+LARGEST_LABEL = 65535
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    array : axes (z, y, x) or (y, x)
+    spacing : voxel size in mm, in the array's axis order
+    affine : (4, 4), voxel index (x, y, z) to position (R, A, S) in mm; None for formats without geometry
+    """
+
+    array: NDArray[Any]
+    spacing: tuple[float, ...]
+    affine: NDArray[np.float64] | None
+
+
+def strip_ending(name: str) -> str:
+    """Return a file's name without its image ending (`.nii.gz` counts as one); other names are unchanged."""
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def is_image(path: Path) -> bool:
+    """Whether `path` has the ending of a readable format and is no hidden file."""
+    return not path.name.startswith(".") and strip_ending(path.name) != path.name
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read an image of any supported format.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or has more than one channel or time point.
+    """
+    path = Path(path)
+    try:
+        if path.name.endswith(NIFTI):
+            return _read_nifti(path)
+        return _read_plain(path) if path.name.endswith(PLAIN) else _read_itk(path)
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except Exception as error:  # readers raise whatever their C++ or zlib layer does
+        lines = str(error).strip().splitlines()
+        raise DataError(f"{path} can't be read ({lines[-1] if lines else type(error).__name__}); restore it") from None
+
+
+def read_mask(path: str | os.PathLike[str]) -> Volume:
+    """Read a label mask.
+
+    Whole numbers stored as floating point, as FSL writes them, are accepted.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or holds fractions, NaN, or numbers outside 0 ... 65535.
+    """
+    volume = read_volume(path)
+    array = volume.array
+    if array.dtype.kind == "f":
+        whole = array.astype(np.int64, copy=True) if np.isfinite(array).all() else None
+        if whole is None or not np.array_equal(whole, array):
+            raise DataError(f"{path} holds fractions or NaN, not labels; is it a probability map? threshold it first")
+        array = whole
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{path} has values of type {array.dtype}; labels are whole numbers")
+    if array.size and (array.min() < 0 or array.max() > LARGEST_LABEL):
+        raise DataError(f"{path} has labels from {array.min()} to {array.max()}; allowed are 0 to {LARGEST_LABEL}")
+    return Volume(array, volume.spacing, volume.affine)
+
+
+def _read_nifti(path: Path) -> Volume:
+    import nibabel as nib
+
+    image: Any = nib.load(path)
+    array = np.asanyarray(image.dataobj)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3):
+        raise DataError(f"{path} has shape {array.shape}; expected one 2D or 3D image")
+    affine = np.asarray(image.affine, np.float64)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim]
+    return Volume(array.T, tuple(float(s) for s in spacing[::-1]), affine)
+
+
+def _read_itk(path: Path) -> Volume:
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise DataError(f"{path} has {image.GetNumberOfComponentsPerPixel()} channels; expected one")
+    n = image.GetDimension()
+    array = sitk.GetArrayFromImage(image)
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim not in (2, 3):
+        raise DataError(f"{path} has shape {array.shape}; expected one 2D or 3D image")
+    spacing = np.asarray(image.GetSpacing())
+    affine = np.eye(4)
+    n = min(n, 3)
+    direction = np.asarray(image.GetDirection()).reshape(image.GetDimension(), -1)[:n, :n]
+    affine[:n, :n] = direction * spacing[:n]
+    affine[:n, 3] = image.GetOrigin()[:n]
+    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return Volume(array, tuple(float(s) for s in spacing[: array.ndim][::-1]), lps_to_ras @ affine)
+
+
+def _read_plain(path: Path) -> Volume:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        # colour images are read as luminance only where an image is shown; masks are never in colour
+        array = np.asarray(image)
+    if array.ndim != 2:
+        raise DataError(f"{path} has {array.shape[-1]} channels; expected one")
+    return Volume(array, (1.0, 1.0), None)
+
+
+def geometry_problem(reference: Volume, prediction: Volume) -> str | None:
+    """Say how the geometry of two masks differs; None if they share it."""
+    if reference.array.shape != prediction.array.shape:
+        return f"the reference has shape {reference.array.shape}, the prediction {prediction.array.shape}"
+    if reference.affine is None or prediction.affine is None:
+        return None
+    ends = np.array(reference.array.shape[::-1], float) - 1
+    ends = np.pad(ends, (0, 3 - len(ends)))
+    corners = np.stack(np.meshgrid(*[(0.0, e) for e in ends], indexing="ij"), -1).reshape(-1, 3)
+    difference = reference.affine - prediction.affine
+    shift = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max()
+    if not shift <= CORNER_TOLERANCE * min(reference.spacing):
+        return (
+            f"position, spacing or direction differ by up to {shift:.3g} mm "
+            f"(spacing {_text(reference.spacing)} and {_text(prediction.spacing)} mm)"
+        )
+    return None
+
+
+def _text(spacing: tuple[float, ...]) -> str:
+    return "×".join(f"{s:.4g}" for s in spacing)

@@ -1,0 +1,177 @@
+"""All scores of one case: one pass over two masks serves every metric and protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.evaluation.detection import detect
+from nnunet_transfer.evaluation.labels import Label, LabelSet
+from nnunet_transfer.evaluation.lesions import LesionOverlap, lesion_overlap
+from nnunet_transfer.evaluation.masks import Volume, geometry_problem
+from nnunet_transfer.evaluation.overlap import Foreground, bounding_box, confusion, crop_to_foreground, overlap
+from nnunet_transfer.evaluation.protocols import LesionProtocol
+from nnunet_transfer.evaluation.surface import surface_scores
+
+#: raised whenever a score's meaning changes, so that stored scores are made anew
+SCORES_VERSION = 1
+DEFAULT_TOLERANCE_MM = 1.0
+
+Row = dict[str, Any]
+DETECTION_FIELDS = ("n_ref", "n_pred", "tp", "fp", "fn", "sensitivity", "precision", "f1")
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """What is computed for each case.
+
+    Attributes
+    ----------
+    protocols : lesion protocols
+    surface : whether HD95 and NSD are computed
+    tolerance_mm : tolerance of the NSD
+    """
+
+    protocols: tuple[LesionProtocol, ...] = ()
+    surface: bool = True
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Rows of the tables of cases (one per label) and of lesions (one per protocol and reference lesion)."""
+
+    cases: list[Row] = field(default_factory=list)
+    lesions: list[Row] = field(default_factory=list)
+
+
+def score_case(
+    reference: Volume,
+    prediction: Volume,
+    label_set: LabelSet,
+    settings: ScoringSettings,
+    *,
+    check_labels: bool = True,
+) -> CaseScores:
+    """Score one prediction.
+
+    Parameters
+    ----------
+    check_labels : refuse label values that the label set doesn't name
+
+    Raises
+    ------
+    ComparisonError
+        If the geometry of the masks differs, or a mask has a label outside the label set.
+    """
+    if problem := geometry_problem(reference, prediction):
+        raise ComparisonError(problem)
+    foreground = crop_to_foreground(reference.array, prediction.array)
+    table = confusion(foreground)
+    if check_labels:
+        own_ignore = frozenset(p.ignore_label for p in settings.protocols if p.ignore_label is not None)
+        _check_values("reference", table.reference_values, label_set.allowed | own_ignore, label_set)
+        _check_values("prediction", table.predicted_values, label_set.allowed - label_set.ignore, label_set)
+    scores = CaseScores()
+    voxel_mm3 = float(np.prod(reference.spacing))
+    diagonal = float(np.linalg.norm((np.array(reference.array.shape) - 1) * reference.spacing))
+    for label in label_set.labels:
+        counts = overlap(table, label.values, label_set.ignore)
+        row: Row = {
+            "label": label.name,
+            "dice": counts.dice,
+            "iou": counts.iou,
+            "volume_ref_ml": counts.n_ref * voxel_mm3 / 1000,
+            "volume_pred_ml": counts.n_pred * voxel_mm3 / 1000,
+            "voxels_tp": counts.tp,
+            "voxels_fp": counts.fp,
+            "voxels_fn": counts.fn,
+        }
+        if settings.surface or settings.protocols:
+            masks = _LabelMasks(foreground, label, label_set)
+            if settings.surface:
+                ref, pred = masks.without(label_set.ignore)
+                surface = surface_scores(
+                    ref, pred, reference.spacing, tolerance_mm=settings.tolerance_mm, diagonal_mm=diagonal
+                )
+                row |= {"hd95_mm": surface.hd95_mm, "nsd": surface.nsd, "nsd_tolerance_mm": settings.tolerance_mm}
+            _add_detection(row, scores.lesions, masks, settings.protocols, voxel_mm3)
+        scores.cases.append(row)
+    return scores
+
+
+def _check_values(what: str, found: set[int], allowed: frozenset[int], label_set: LabelSet) -> None:
+    if outside := sorted(found - allowed):
+        names = ", ".join(f"{'/'.join(map(str, label.values))} ({label.name})" for label in label_set.labels)
+        more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
+        raise ComparisonError(
+            f"the {what} has label {', '.join(map(str, outside[:5]))}{more}, which the data set doesn't name; "
+            f"it has {names}"
+        )
+
+
+class _LabelMasks:
+    """Boolean masks of one label, cropped to it, and the lesion tables made from them, each made once."""
+
+    def __init__(self, foreground: Foreground, label: Label, label_set: LabelSet) -> None:
+        self.label = label
+        self.label_set = label_set
+        ref, pred = _isin(foreground.reference, label.values), _isin(foreground.prediction, label.values)
+        box = bounding_box(ref | pred)
+        self._reference, self._prediction = ref[box], pred[box]
+        self._labels = foreground.reference[box]
+        self._tables: dict[tuple[int, frozenset[int], int], LesionOverlap] = {}
+
+    def without(self, ignore: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return reference and prediction with the voxels of ignored reference labels removed."""
+        if not ignore:
+            return self._reference, self._prediction
+        counted = ~np.isin(self._labels, tuple(ignore))
+        return self._reference & counted, self._prediction & counted
+
+    def table(self, protocol: LesionProtocol) -> LesionOverlap:
+        """Return the table of lesions with the protocol's connectivity, ignored labels and dilation."""
+        ignore = self.label_set.ignore
+        scored = {v for label in self.label_set.labels for v in label.values}
+        if protocol.ignore_label is not None and protocol.ignore_label not in scored:
+            ignore = ignore | {protocol.ignore_label}
+        # a label that doesn't occur here changes nothing: share the table
+        ignore = frozenset(v for v in ignore if (self._labels == v).any())
+        key = (protocol.connectivity, ignore, protocol.merge_dilation)
+        if key not in self._tables:
+            ref, pred = self.without(ignore)
+            self._tables[key] = lesion_overlap(
+                ref, pred, connectivity=protocol.connectivity, dilation=protocol.merge_dilation
+            )
+        return self._tables[key]
+
+
+def _isin(array: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+    return array == values[0] if len(values) == 1 else np.isin(array, values)
+
+
+def _add_detection(
+    row: Row, lesions: list[Row], masks: _LabelMasks, protocols: tuple[LesionProtocol, ...], voxel_mm3: float
+) -> None:
+    for protocol in protocols:
+        table = masks.table(protocol)
+        result = detect(table, protocol, voxel_mm3)
+        row |= {f"{protocol.name}_{name}": getattr(result, name) for name in DETECTION_FIELDS}
+        covered = table.ref_covered()
+        best = np.zeros(table.n_ref)
+        np.maximum.at(best, table.ref_index, table.iou())
+        for i, detected in zip(result.lesions, result.detected, strict=True):
+            lesions.append(
+                {
+                    "label": masks.label.name,
+                    "protocol": protocol.name,
+                    "lesion": int(i) + 1,
+                    "volume_mm3": float(table.ref_sizes[i] * voxel_mm3),
+                    "detected": bool(detected),
+                    "coverage": float(covered[i]),
+                    "best_iou": float(best[i]),
+                }
+            )
