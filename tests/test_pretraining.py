@@ -372,6 +372,7 @@ def test_networks_without_encoder_and_decoder_are_refused(build) -> None:
 def test_domain_follows_from_the_channels(channels: list[str], domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_source_name", raising=False)
     dataset = {"channel_names": {str(i): name for i, name in enumerate(channels)}}
+    assert source_name("self_supervised", {"modality": dataset["channel_names"]})[1] == domain
     assert source_name("self_supervised", dataset) == (f"{domain}_self_supervised", domain)
 
 

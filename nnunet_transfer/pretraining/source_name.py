@@ -39,6 +39,12 @@ _CONTRAST = re.compile(r"(^|[^a-z])(ce|c|gd|gado|post|contrast)([^a-z]|$)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+def channels_of(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a data set's channels; nnU-Net still reads its old key `modality`."""
+    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
+    return tuple(str(name) for name in channels.values())
+
+
 def domain_of(channel_names: Sequence[str]) -> str:
     """Return `natural`, `t1`, or the channels' names in lower case joined by underscores."""
     names = [name.lower() for name in channel_names]
@@ -57,8 +63,7 @@ def source_name(task: str, dataset_json: Mapping[str, Any]) -> tuple[str, str]:
     SettingsError
         If `nnUNet_source_name` or `source_domain` can't be a folder's name.
     """
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
-    domain = str(dataset_json.get(DOMAIN_KEY) or domain_of([str(name) for name in channels.values()]))
+    domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(channels_of(dataset_json)))
     name = os.environ.get(VARIABLE) or f"{domain}_{task}"
     if not _NAME.fullmatch(name):
         raise SettingsError(

@@ -8,7 +8,7 @@ from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import SourceError
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.paths import sources_folder
-from nnunet_transfer.pretraining.source_name import VARIABLE, source_name
+from nnunet_transfer.pretraining.source_name import VARIABLE, channels_of, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
@@ -66,7 +66,7 @@ class PretrainingTrainer(NamedTrainer):
                 "arch_kwargs_req_import": configuration.network_arch_init_kwargs_req_import,
             },
             input_channels=self.num_input_channels,
-            channel_names=tuple(str(channel) for channel in self.dataset_json["channel_names"].values()),
+            channel_names=channels_of(self.dataset_json),
             parts=self.source_parts,
             normalization_schemes=tuple(configuration.normalization_schemes),
             spacing=tuple(float(s) for s in configuration.spacing),
