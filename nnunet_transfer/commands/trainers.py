@@ -1,0 +1,75 @@
+"""List the trainers, recipes and name suffixes, or explain trainer names.
+
+nnunet_transfer trainers
+nnunet_transfer trainers nnUNetTrainerT1Segmentation_sawtooth_150epochs_seed1
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from nnunet_transfer.finetuning import recipes
+from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, RECIPES, TRANSFER, TrainerName, parse_trainer_name
+
+#: nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch
+NNUNET_EPOCHS, NNUNET_ITERATIONS = 1000, 250
+EXAMPLE = TrainerName("nnUNetTrainerT1Segmentation", "sawtooth", epochs=150, seed=1)
+SCRATCH = "none: random weights (the control arm)"
+FROM_PLANS = "the one named in the plans (nnunet_transfer plan --source NAME)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `trainers`."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="explain these names; without any, list all there is")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the listing, or what each name means."""
+    sections = [section for name in args.names for section in _explain(parse_trainer_name(name))] or _listing()
+    print("\n\n".join(sections))
+    return 0
+
+
+def _listing() -> list[str]:
+    arms = [(name, SCRATCH if source is None else source) for name, source in ARMS.items()]
+    return [
+        _table("arms, and the source each starts from", [*arms, (TRANSFER, FROM_PLANS)]),
+        _table("pretrainers, and the task of the source each makes", PRETRAINERS.items()),
+        _table("recipes", RECIPES.items()),
+        f"names\n  {GRAMMAR}\n  for example {EXAMPLE}",
+    ]
+
+
+def _explain(name: TrainerName) -> list[str]:
+    epochs = NNUNET_EPOCHS if name.epochs is None else name.epochs
+    rows = [
+        ("cases", "all training cases of the fold" if name.cases is None else f"{name.cases} training cases"),
+        ("epochs", f"{epochs}{_default(name.epochs)}"),
+        ("iterations", f"{name.iterations or NNUNET_ITERATIONS} per epoch{_default(name.iterations)}"),
+        ("seed", "none: differs from run to run" if name.seed is None else str(name.seed)),
+    ]
+    if name.is_pretrainer:
+        return [_table(str(name), [("makes", f"a source for {PRETRAINERS[name.base]}"), *rows])]
+    source = FROM_PLANS if name.base == TRANSFER else ARMS[name.base] or SCRATCH
+    what = "encoder; the decoder starts at random" if name.encoder_only else "encoder and decoder, as far as they fit"
+    start = [("source", source)] + ([] if source == SCRATCH else [("loads", what)])
+    recipe = recipes.RECIPES[name.recipe]
+    edges = recipe.boundaries(epochs)
+    phases = (
+        f"{phase.name} {first}-{end - 1}"
+        for phase, first, end in zip(recipe.phases, edges, edges[1:], strict=False)
+        if end > first
+    )
+    schedule = [("recipe", f"{recipe.name}: {recipe.summary}"), ("phases", f"{', '.join(phases)} (epochs from 0)")]
+    return [_table(str(name), [*start, *schedule, *rows])]
+
+
+def _default(value: int | None) -> str:
+    return " (nnU-Net's default)" if value is None else ""
+
+
+def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    rows = list(rows)
+    width = max(len(left) for left, _ in rows) + 2
+    return "\n".join([title, *(f"  {left:<{width}}{right}" for left, right in rows)])
