@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
+from nnunet_transfer.adaptation.decisions import decide
 from nnunet_transfer.adaptation.rules import INFLATION_RULES, INPUT_CHANNEL_RULES, KERNEL_RULES, fit_transposed_kernel
+from nnunet_transfer.adaptation.steps import apply_steps
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard, load_source, save_source
 
@@ -416,3 +418,35 @@ def test_the_report_warns_of_subjects_that_the_source_has_seen() -> None:
     assert "WARNING: the source's data set OpenMind may share subjects with Dataset012_SOOP" in report.table()
     assert report.to_dict()["warnings"] == list(report.warnings)
     assert transfer_weights(residual(), source, target_dataset="Dataset012_Other").warnings == ()
+
+
+KEYS = st.sampled_from(
+    [
+        "encoder.stem.convs.0.conv.weight",
+        "encoder.stem.convs.0.norm.weight",
+        "encoder.stem.convs.0.norm.running_mean",
+        *(f"encoder.stages.{s}.blocks.0.conv1.conv.weight" for s in range(3)),
+        *(f"decoder.transpconvs.{s}.weight" for s in range(2)),
+        *(f"decoder.stages.{s}.convs.0.conv.weight" for s in range(2)),
+        "decoder.seg_layers.0.weight",
+        "classifier.weight",
+    ]
+)
+STATES = st.dictionaries(KEYS, st.lists(st.integers(1, 4), max_size=5).map(tuple), max_size=10)
+
+
+@settings(deadline=None)
+@given(source=STATES, target=STATES)
+def test_any_two_state_dicts_are_decided_completely_and_what_is_promised_fits(
+    source: dict[str, tuple[int, ...]], target: dict[str, tuple[int, ...]]
+) -> None:
+    decisions = decide(source, target)
+    assert [d.key for d in decisions if d.target_shape is not None] == list(target)
+    taken = [d.source_key for d in decisions if d.status in ("loaded", "adapted")]
+    assert len(taken) == len(set(taken))
+    assert sorted([*taken, *(d.key for d in decisions if d.status == "unused")]) == sorted(source)
+    for d in decisions:
+        if d.status in ("loaded", "adapted"):
+            assert apply_steps(torch.zeros(source[d.source_key]), d.steps).shape == d.target_shape
+        else:
+            assert d.reason

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-
 _PART_PATTERNS = (
     ("stem", re.compile(r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.)")),
     ("encoder", re.compile(r"encoder\.")),
@@ -22,7 +21,7 @@ _INPUT_CONVOLUTION = re.compile(r"encoder\.(stem\.convs\.0|stages\.0\.0\.convs\.
 
 
 def part_of(key: str) -> str | None:
-    """Return the part of a canonical key, `stem`, `encoder`, `decoder` or `head`; `None` if it is no part of an nnU-Net network."""
+    """Return `stem`, `encoder`, `decoder` or `head`; `None` if the key is of no nnU-Net network."""
     return next((part for part, pattern in _PART_PATTERNS if pattern.match(key)), None)
 
 
