@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import TransferError
@@ -20,8 +21,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("env", "print the shell lines that make nnU-Net find the trainers"),
     "doctor": ("doctor", "check the installation and say how to mend it"),
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
-    "convert": ("convert", "turn a public data set into an nnU-Net data set"),
-    "install-splits": ("install_splits", "put a converted data set's splits where nnU-Net reads them"),
     "sources": ("sources", "add, list, show and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
@@ -53,6 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one sub-command's arguments."""
+    module = _module(command)
+    parser = argparse.ArgumentParser(
+        prog=f"nnunet_transfer {command}",
+        description=module.__doc__ or COMMANDS[command][1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"nnunet_transfer.commands.{COMMANDS[command][0]}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; return its exit status (0 done, 1 a check failed, 2 a user error)."""
     parser = _parser()
@@ -62,18 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown command '{args.command}'" + (f"; did you mean '{near[0]}'?" if near else ""))
     debug = args.debug or "--debug" in args.arguments
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
-    module_name, help_text = COMMANDS[args.command]
-    module = importlib.import_module(f"nnunet_transfer.commands.{module_name}")
-    sub = argparse.ArgumentParser(
-        prog=f"nnunet_transfer {args.command}",
-        description=module.__doc__ or help_text,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    module.add_arguments(sub)
-    options = sub.parse_args(args.arguments)
+    options = command_parser(args.command).parse_args(args.arguments)
     try:
-        return int(module.run(options) or 0)
+        status = int(_module(args.command).run(options) or 0)
+        sys.stdout.flush()  # here, where a reader that went away is handled
+        return status
     except TransferError as error:
         if debug:
             raise

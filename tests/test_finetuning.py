@@ -17,6 +17,7 @@ from nnunet_transfer._nnunet import (
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
@@ -259,3 +260,22 @@ def test_a_full_disk_keeps_the_last_checkpoint(ready: tuple[Path, str, str], mon
         trainer.save_checkpoint(str(target))
     assert target.read_bytes() == before
     assert [p.name for p in target.parent.iterdir() if "checkpoint" in p.name] == ["checkpoint_latest.pth"]
+
+
+def test_fewer_cases_are_nested_and_keep_subjects_together(tmp_path: Path) -> None:
+    cases = [f"sub-{i:02d}_ses-{k}" for i in range(6) for k in range(2)]
+    order = ordered_by_subject(reversed(cases), tmp_path, 0)
+    assert sorted(order) == sorted(cases)
+    assert order != sorted(cases)
+    assert order == ordered_by_subject(cases, tmp_path, 0)
+    assert [c[:6] for c in order[::2]] == [c[:6] for c in order[1::2]]
+
+
+def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    everything, validation = _build(dataset, plans, "nnUNetTrainerScratch_1epochs", folders).do_split()
+    some = _build(dataset, plans, "nnUNetTrainerScratch_1cases_1epochs", folders).do_split()
+    assert set(some[0]) < set(everything)
+    assert some[1] == validation
+    with pytest.raises(SystemExit, match="asks for 3 training cases, but fold 0"):
+        _train(dataset, plans, "nnUNetTrainerScratch_3cases_1epochs_1iterations")

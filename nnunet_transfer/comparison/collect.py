@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from nnunet_transfer.comparison.results import Run, Target
-from nnunet_transfer.comparison.subjects import Origin
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems, run_tasks
 from nnunet_transfer.evaluation.scores import SCORES_VERSION, CaseScores, Row, ScoringSettings
 from nnunet_transfer.files import read_json, sha256_of, write_text
+from nnunet_transfer.subjects import Origin
 
 logger = logging.getLogger(__name__)
 

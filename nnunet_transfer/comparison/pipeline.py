@@ -15,12 +15,12 @@ from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.report import ReportText, text_table, write_report
 from nnunet_transfer.comparison.results import Run, find_runs, pair_predictions, read_target, short_titles
-from nnunet_transfer.comparison.subjects import find_origin
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.evaluation.protocols import LesionProtocol, get_protocol
 from nnunet_transfer.evaluation.scores import DEFAULT_TOLERANCE_MM, ScoringSettings
 from nnunet_transfer.files import write_text
 from nnunet_transfer.naming import ARMS
+from nnunet_transfer.subjects import find_origin, raw_dataset
 
 #: scores of single cases, kept beside the report so that a second comparison is fast
 CACHE = "scores"
@@ -82,8 +82,7 @@ def compare(
         notices: list[str] = []
         target = read_target(name, runs, problems, notices)
         folds = pair_predictions(target, runs, problems, allow_missing=allow_missing)
-        raw = Path(os.environ["nnUNet_raw"]) / name if os.environ.get("nnUNet_raw") else None
-        origin = find_origin(folds, raw)
+        origin = find_origin(folds, raw_dataset(name))
         notices.append(origin.statement)
         scored = score_runs(
             target,

@@ -340,7 +340,7 @@ def pair_predictions(
             "finish the training or run nnUNetv2_train ... --val, with the same splits for all arms, or add --allow-missing",
         )
     kept = {c: f for c, f in folds.items() if c not in problems}
-    problems |= {c: why for c, why in superfluous.items() if c not in problems and c not in kept}
+    problems |= {f"{c} (extra prediction)": why for c, why in superfluous.items()}
     if not kept:
         raise ComparisonError(f"{target.dataset}: no case is left that every arm predicted")
     return kept

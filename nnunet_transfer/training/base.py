@@ -13,12 +13,15 @@ from nnunet_transfer._nnunet import validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.seeding import seed_everything
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
+#: seed of the order from which `_<N>cases` takes the first; a constant, so that arms stay comparable
+CASES_SEED = 0
 
 
 class NamedTrainer(nnUNetTrainer):
@@ -40,7 +43,7 @@ class NamedTrainer(nnUNetTrainer):
             self.apply_settings()
             if self.settings.seed is not None:
                 seed_everything(self.settings.seed, INITIALISATION_STREAM)
-            self.logger = ThrottledPlots(self.logger)
+            self.logger: Any = ThrottledPlots(self.logger)
         super().initialize()
 
     def apply_settings(self) -> None:
@@ -79,13 +82,37 @@ class NamedTrainer(nnUNetTrainer):
                 f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or mend splits_final.json"
             )
 
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return nnU-Net's split; with `_<N>cases` only the first N training cases of a fixed order.
+
+        The order keeps a subject's cases together and is always the same: the first 5 cases are among the first 10, and
+        all arms and seeds train on the same ones.
+
+        Raises
+        ------
+        DataError
+            If the fold has fewer training cases.
+        """
+        training, validation = super().do_split()
+        wanted = self.settings.cases
+        if wanted is None:
+            return training, validation
+        if wanted > len(training):
+            raise DataError(
+                f"{self.__class__.__name__} asks for {wanted} training cases, but fold {self.fold} of "
+                f"{self.plans_manager.dataset_name} has {len(training)}"
+            )
+        return ordered_by_subject(training, raw_dataset(self.plans_manager.dataset_name), CASES_SEED)[
+            :wanted
+        ], validation
+
     def prepare_fresh_network(self) -> None:
         """Hook: change the weights of a network that starts at epoch 0."""
 
     def on_epoch_start(self) -> None:
         """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""
         if self.settings.seed is not None:
-            seed_everything(self.settings.seed, self.current_epoch + 1)
+            seed_everything(self.settings.seed, self.current_epoch + 1, self.local_rank)
         super().on_epoch_start()
 
     def on_train_end(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import random
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,6 +52,22 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         site,
         "Nothing says which cases share a subject: each case counts as a subject of its own.",
     )
+
+
+def raw_dataset(dataset: str) -> Path | None:
+    """Return a data set's folder in `nnUNet_raw`, None where the variable is not set."""
+    raw = os.environ.get("nnUNet_raw")
+    return Path(raw) / dataset if raw else None
+
+
+def ordered_by_subject(cases: Iterable[str], raw_dataset: Path | None, seed: int) -> list[str]:
+    """Return the cases in a random order of subjects, each subject's cases together."""
+    cases = sorted(cases)
+    subject = find_origin(cases, raw_dataset).subject
+    subjects = sorted(set(subject.values()))
+    random.Random(seed).shuffle(subjects)
+    rank = {name: i for i, name in enumerate(subjects)}
+    return sorted(cases, key=lambda case: (rank[subject[case]], case))
 
 
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:

@@ -1,0 +1,175 @@
+"""The demo's raw nnU-Net data sets: two to pre-train on, three targets; all synthetic, all reproducible by seed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nnunet_transfer.demo import natural, t1
+from nnunet_transfer.files import atomic_folder, write_json
+
+SOURCE_SUBJECTS = 16
+TARGET_SUBJECTS = 8
+SOURCE_VALIDATION_SHARE = 4  # one case in four validates; the targets are split in halves
+_SYNTHETIC_T1 = (
+    "Synthetic: slabs deformed and re-coloured from the MNI152 average T1 template (ICBM 152 non-linear symmetric "
+    "2009a, as shipped with nilearn). Not patients' data; without any clinical meaning."
+)
+_CROPS = (
+    "Derived: crops of photos shipped with scikit-image and scikit-learn, labelled automatically by colour. "
+    "No medical images."
+)
+_LESION = {"background": 0, "lesion": 1}
+
+Finish = Callable[[t1.Subject, np.random.Generator], t1.Subject]
+
+
+def write_natural_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
+    """Write the natural-image source: RGB crops, brightness regions as labels, the photo as class.
+
+    Returns
+    -------
+    The data set's folder below `raw`.
+    """
+    crops = natural.cut_crops(seed)
+    cases = [f"{crop.photo}{i % (len(crops) // len(natural.PHOTOS)) + 1:02d}" for i, crop in enumerate(crops)]
+    path = raw / f"Dataset{dataset_id:03d}_DemoNatural"
+    with atomic_folder(path) as folder:
+        _make_folders(folder)
+        for case, crop in zip(cases, crops, strict=True):
+            # nnU-Net's reader takes the three channels from one RGB file
+            Image.fromarray(crop.image).save(folder / f"imagesTr/{case}_0000.png")
+            Image.fromarray(crop.label).save(folder / f"labelsTr/{case}.png")
+        _write_description(folder, {"0": "R", "1": "G", "2": "B"}, natural.REGIONS, len(cases), ".png", _CROPS)
+        _write_classes(folder, cases, [crop.photo for crop in crops])
+        _write_splits(folder, cases, SOURCE_VALIDATION_SHARE)
+    return path
+
+
+def write_t1_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
+    """Write the T1 source: tissue labels; the class is young or old, by the ventricles' size.
+
+    Returns
+    -------
+    The data set's folder below `raw`.
+    """
+    # in pairs, so that every stride of the split has both classes
+    classes = [("young", "old")[i // SOURCE_VALIDATION_SHARE % 2] for i in range(SOURCE_SUBJECTS)]
+    return _write_t1(raw, dataset_id, "DemoT1", "source", seed, t1.TISSUES, None, SOURCE_VALIDATION_SHARE, classes)
+
+
+def write_stroke_target(raw: Path, dataset_id: int, seed: int = 0) -> Path:
+    """Write the stroke target: one large one-sided lesion per subject. Returns the data set's folder."""
+    return _write_t1(raw, dataset_id, "DemoStroke", "stroke", seed, _LESION, t1.add_stroke_lesion)
+
+
+def write_ms_target(raw: Path, dataset_id: int, seed: int = 0) -> Path:
+    """Write the MS target: several small white-matter lesions per subject. Returns the data set's folder."""
+    return _write_t1(raw, dataset_id, "DemoMS", "ms", seed, _LESION, t1.add_ms_lesions)
+
+
+def write_anatomy_target(raw: Path, dataset_id: int, seed: int = 0) -> Path:
+    """Write the anatomy target: CSF, grey and white matter. Returns the data set's folder."""
+    return _write_t1(raw, dataset_id, "DemoAnatomy", "anatomy", seed, t1.TISSUES, None)
+
+
+#: role -> default data set id and writer
+DATASETS: dict[str, tuple[int, Callable[[Path, int, int], Path]]] = {
+    "natural": (701, write_natural_source),
+    "t1": (702, write_t1_source),
+    "stroke": (711, write_stroke_target),
+    "ms": (712, write_ms_target),
+    "anatomy": (713, write_anatomy_target),
+}
+
+
+def write_demo_datasets(raw: Path, *, seed: int = 0) -> dict[str, int]:
+    """Write all data sets of the demo into `raw`; return role -> data set id.
+
+    Raises
+    ------
+    DataError
+        If one of them exists.
+    """
+    for dataset_id, write in DATASETS.values():
+        write(raw, dataset_id, seed)
+    return {role: dataset_id for role, (dataset_id, _) in DATASETS.items()}
+
+
+def _write_t1(
+    raw: Path,
+    dataset_id: int,
+    name: str,
+    group: str,
+    seed: int,
+    labels: dict[str, int],
+    add_lesions: Finish | None,
+    share: int = 2,
+    classes: Sequence[str] = (),
+) -> Path:
+    """Write one T1-like data set; `group` names the subjects and keeps their random numbers apart."""
+    cases = [f"sub-{group}{i + 1:02d}" for i in range(len(classes) or TARGET_SUBJECTS)]
+    path = raw / f"Dataset{dataset_id:03d}_{name}"
+    with atomic_folder(path) as folder:
+        _make_folders(folder)
+        for i, case in enumerate(cases):
+            rng = np.random.default_rng([seed, *case.encode()])
+            old = classes[i] == "old" if classes else bool(rng.integers(2))
+            subject = t1.make_subject(rng, enlargement=rng.uniform(0.35, 0.5) if old else rng.uniform(0, 0.12))
+            if add_lesions:
+                subject = add_lesions(subject, rng)
+            _save_nifti(np.rint(subject.image).astype(np.int16), folder / f"imagesTr/{case}_0000.nii.gz")
+            _save_nifti(subject.lesion if add_lesions else subject.tissue, folder / f"labelsTr/{case}.nii.gz")
+        _write_description(folder, {"0": "T1"}, labels, len(cases), ".nii.gz", _SYNTHETIC_T1)
+        if classes:
+            _write_classes(folder, cases, classes)
+        _write_splits(folder, cases, share)
+    return path
+
+
+def _make_folders(folder: Path) -> None:
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir()
+
+
+def _save_nifti(array: NDArray[np.generic], path: Path) -> None:
+    image = nib.Nifti1Image(array, t1.AFFINE)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _write_description(
+    folder: Path, channels: dict[str, str], labels: dict[str, int], cases: int, file_ending: str, description: str
+) -> None:
+    write_json(
+        folder / "dataset.json",
+        {
+            "channel_names": channels,
+            "labels": labels,
+            "numTraining": cases,
+            "file_ending": file_ending,
+            "description": description,
+        },
+    )
+
+
+def _write_classes(folder: Path, cases: Sequence[str], classes: Sequence[str]) -> None:
+    with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("case", "class"))
+        writer.writerows(zip(cases, classes, strict=True))
+
+
+def _write_splits(folder: Path, cases: Sequence[str], share: int) -> None:
+    """Write two folds; fold f validates on every `share`-th case from the f-th on. A case is a whole subject."""
+    folds = [cases[fold::share] for fold in range(2)]
+    write_json(
+        folder / "splits_final.json",
+        [{"train": [c for c in cases if c not in validation], "val": list(validation)} for validation in folds],
+    )

@@ -1,0 +1,278 @@
+"""The comparison over nnU-Net's result folders: right numbers, one report, and no case dropped in silence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.comparison import compare
+from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
+from nnunet_transfer.comparison.statistics import holm, nadeau_bengio, rank_biserial, rope_probabilities, wilcoxon_p
+from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.files import write_json
+
+DATASET = "Dataset801_Blobs"
+PLANS, CONFIGURATION = "nnUNetPlans_demo", "2d"
+SHAPE = (24, 20, 6)
+CASES = [f"sub-{i:02d}" for i in range(8)]
+QUALITY = {"nnUNetTrainerScratch": 0.5, "nnUNetTrainerT1Segmentation": 0.9, "nnUNetTrainerNaturalClassification": 0.6}
+
+
+def _save(mask: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), np.diag([1.0, 1.0, 3.0, 1.0])), path)
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+@pytest.fixture
+def results(nnunet_folders: Path) -> Path:
+    """Three arms on eight cases in two folds; a better arm keeps more of the reference."""
+    rng = np.random.default_rng(1)
+    preprocessed = nnunet_folders / "preprocessed" / DATASET
+    dataset_json = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
+    write_json(preprocessed / "dataset.json", dataset_json)
+    folds = [{"train": CASES[k::2], "val": CASES[1 - k :: 2]} for k in range(2)]
+    write_json(preprocessed / "splits_final.json", folds)
+    for case in CASES:
+        reference = np.zeros(SHAPE, bool)
+        corner = rng.integers(1, 8, 3) % [8, 8, 2]
+        reference[tuple(slice(c, c + n) for c, n in zip(corner, (9, 7, 4), strict=True))] = True
+        _save(reference, preprocessed / "gt_segmentations" / f"{case}.nii.gz")
+        _save(rng.normal(100, 5, SHAPE) - 40 * reference, nnunet_folders / f"raw/{DATASET}/imagesTr/{case}_0000.nii.gz")
+        for arm, quality in QUALITY.items():
+            kept = reference & (rng.random(SHAPE) < quality)
+            fold = next(k for k in range(2) if case in folds[k]["val"])
+            _save(kept, _validation(nnunet_folders, arm, fold) / f"{case}.nii.gz")
+    for arm in QUALITY:
+        write_json(_model(nnunet_folders, arm) / "dataset.json", dataset_json)
+    write_json(
+        _model(nnunet_folders, "nnUNetTrainerT1Segmentation") / "fold_0" / "transfer_report.json",
+        {"coverage": {"encoder": 1.0, "decoder": 0.87}},
+    )
+    return nnunet_folders
+
+
+def _model(folders: Path, arm: str) -> Path:
+    return folders / "results" / DATASET / f"{arm}__{PLANS}__{CONFIGURATION}"
+
+
+def _validation(folders: Path, arm: str, fold: int) -> Path:
+    return _model(folders, arm) / f"fold_{fold}" / "validation"
+
+
+def _read(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj) > 0
+
+
+def test_numbers_agree_with_a_plain_loop(results: Path, tmp_path: Path) -> None:
+    comparison = compare([801], out=tmp_path / "out", protocols=["atlas_r2"], draws=500)
+    result = comparison.results[0]
+    expected: dict[str, list[float]] = {arm: [] for arm in QUALITY}
+    for fold, cases in enumerate((CASES[1::2], CASES[0::2])):
+        for case in cases:
+            reference = _read(results / "preprocessed" / DATASET / "gt_segmentations" / f"{case}.nii.gz")
+            for arm in QUALITY:
+                expected[arm].append(_dice(reference, _read(_validation(results, arm, fold) / f"{case}.nii.gz")))
+    summary = result.summary.set_index("arm")
+    tests = result.tests[result.tests["metric"] == "dice"].set_index("arm")
+    scratch = np.array(expected["nnUNetTrainerScratch"])
+    for arm, values in expected.items():
+        assert summary.loc[arm, "dice"] == pytest.approx(np.mean(values))
+        assert summary.loc[arm, "n_cases"] == len(CASES)
+        if arm != "nnUNetTrainerScratch":
+            differences = np.array(values) - scratch
+            row = tests.loc[arm]
+            assert row["difference"] == pytest.approx(differences.mean())
+            assert row["low"] < row["difference"] < row["high"]
+            assert row["p"] == pytest.approx(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+    cases = pd.read_csv(tmp_path / "out" / "cases.csv")
+    wanted = {"target", "arm", "recipe", "seed", "fold", "case", "subject", "site", "label", "dice", "iou", "hd95_mm"}
+    wanted |= {"nsd", "volume_ref_ml", "volume_pred_ml", "atlas_r2_f1", "atlas_r2_n_ref", "atlas_r2_sensitivity"}
+    assert wanted <= set(cases.columns)
+    assert len(cases) == len(CASES) * len(QUALITY)
+
+
+def test_the_report_is_one_file_that_names_every_arm(results: Path, tmp_path: Path) -> None:
+    report = compare([801], out=tmp_path / "out", note="Made up <data>.", draws=200).report
+    page = report.read_text(encoding="utf-8")
+    for text in ("Scratch", "T1 segmentation", "Natural classification", "Made up &lt;data&gt;.", "87.0%", "n = 8"):
+        assert text in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script" not in page
+    assert page.count("data:image/png;base64,") >= 6
+    assert {"cases.csv", "lesions.csv", "summary.csv", "tests.csv", "summary.txt"} <= {
+        p.name for p in report.parent.iterdir()
+    }
+    assert list((report.parent / "figures").glob("*.svg"))
+
+
+def test_swapping_the_baseline_flips_the_sign(results: Path, tmp_path: Path) -> None:
+    arms = ["nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"]
+    rows = []
+    for baseline in arms:
+        tests = compare([801], out=tmp_path / baseline, arms=arms, baseline=baseline, draws=500).results[0].tests
+        rows.append(tests[tests["metric"] == "dice"].iloc[0])
+    assert rows[0]["difference"] == pytest.approx(-rows[1]["difference"])
+    assert rows[0]["rank_biserial"] == pytest.approx(-rows[1]["rank_biserial"])
+    assert rows[0]["p_better"] == pytest.approx(rows[1]["p_worse"])
+
+
+def test_a_second_comparison_scores_nothing_anew(results: Path, tmp_path: Path, caplog) -> None:
+    with caplog.at_level("INFO"):
+        compare([801], out=tmp_path / "out", draws=100)
+        assert "scoring 24 predictions" in caplog.text
+        caplog.clear()
+        compare([801], out=tmp_path / "out", draws=100)
+        assert "scoring" not in caplog.text
+        mask = _validation(results, "nnUNetTrainerScratch", 1) / f"{CASES[0]}.nii.gz"
+        _save(np.ones(SHAPE), mask)
+        compare([801], out=tmp_path / "out", draws=100)
+        assert "scoring 1 predictions" in caplog.text
+
+
+def _remove_prediction(folders: Path) -> None:
+    (_validation(folders, "nnUNetTrainerT1Segmentation", 1) / "sub-00.nii.gz").unlink()
+
+
+def _remove_fold(folders: Path) -> None:
+    shutil.rmtree(_model(folders, "nnUNetTrainerT1Segmentation") / "fold_1")
+
+
+def _add_prediction(folders: Path) -> None:
+    folder = _validation(folders, "nnUNetTrainerScratch", 0)
+    shutil.copy(folder / "sub-01.nii.gz", folder / "sub-00.nii.gz")
+
+
+def _write_fractions(folders: Path) -> None:
+    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(SHAPE, 0.3, np.float32), nib.load(path).affine), path)
+
+
+def _shift(folders: Path) -> None:
+    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.diag([1.0, -1.0, 3.0, 1.0])), path)
+
+
+def _unknown_label(folders: Path) -> None:
+    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(SHAPE, 7, np.uint8), nib.load(path).affine), path)
+
+
+def _truncate(folders: Path) -> None:
+    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_remove_prediction, "sub-00"),
+        (_remove_fold, "fold 1 was not trained"),
+        (_add_prediction, "sub-00"),
+        (_write_fractions, "fractions"),
+        (_shift, "direction"),
+        (_unknown_label, "label 7"),
+        (_truncate, "can't be read"),
+    ],
+)
+def test_what_spoils_the_pairing_is_named_and_only_left_out_on_request(
+    spoil, message: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(results)
+    command = ["compare", "-d", "801", "-o", str(tmp_path / "out"), "--processes", "1"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert main([*command, "--allow-missing"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Left out of the comparison" in page
+    assert page.index("sub-") < page.index("<h2>")
+
+
+def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
+    model = _model(results, "nnUNetTrainerScratch")
+    shutil.rmtree(model / "fold_1")
+    (model / "fold_0").rename(model / "fold_all")
+    with pytest.raises(ComparisonError):
+        compare([801], out=tmp_path / "out", arms=list(QUALITY))
+
+
+def test_a_missing_baseline_is_named(results: Path, tmp_path: Path) -> None:
+    shutil.rmtree(_model(results, "nnUNetTrainerScratch"))
+    with pytest.raises(ComparisonError, match=r"nnUNetTrainerScratch was not trained.*--baseline"):
+        compare([801], out=tmp_path / "out")
+
+
+def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
+    validation = _validation(results, "nnUNetTrainerScratch", 1)
+    entry = {
+        "metrics": {"1": {"Dice": 0.123, "IoU": 0.1}},
+        "prediction_file": str(validation / "sub-00.nii.gz"),
+        "reference_file": "",
+    }
+    (validation / "summary.json").write_text(json.dumps({"metric_per_case": [entry]}))
+    result = compare([801], out=tmp_path / "out", draws=100).results[0]
+    assert any("stale" in notice and "sub-00" in notice for notice in result.notices)
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5, 20):
+        p = rng.random(n) ** 3
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    with_nan = np.array([0.01, np.nan, 0.04])
+    assert holm(with_nan)[[0, 2]] == pytest.approx(multipletests([0.01, 0.04], method="holm")[1])
+    assert np.isnan(holm(with_nan)[1])
+
+
+def test_too_few_pairs_give_no_p_value() -> None:
+    assert np.isnan(wilcoxon_p(np.array([0.1, 0.2, 0.3, 0.4, 0.5])))
+    assert wilcoxon_p(np.zeros(10)) == 1.0
+
+
+def test_effect_size_and_posterior_have_the_right_ends() -> None:
+    assert rank_biserial(np.array([0.1, 0.2, 0.3])) == 1.0
+    assert rank_biserial(np.array([-0.1, 0.1])) == 0.0
+    clear = rope_probabilities(np.full(30, 0.2))
+    assert clear.better > 0.99
+    assert rope_probabilities(np.full(30, 0.001)).equivalent > 0.99
+
+
+def test_nadeau_bengio_widens_the_naive_error_by_half_for_five_folds() -> None:
+    d = np.array([0.01, 0.03, 0.02, 0.05, 0.00])
+    corrected = nadeau_bengio(d, test_train_ratio=0.25)
+    naive = stats.ttest_1samp(d, 0)
+    assert corrected.t == pytest.approx(naive.statistic / 1.5)
+
+
+@pytest.mark.slow
+def test_intervals_cover_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(3)
+    hits, runs = 0, 400
+    for _ in range(runs):
+        values = rng.normal(0.0, 0.05, 60)[:, None]
+        clusters = make_clusters([str(i) for i in range(60)], np.arange(60) % 5)
+        interval = mean_intervals(values, clusters, draws=400, seed=1)
+        hits += interval.low[0] <= 0 <= interval.high[0]
+    # a percentile of 400 draws and stratification by chance folds cost a little of the nominal 0.95
+    assert 0.90 <= hits / runs <= 0.98
