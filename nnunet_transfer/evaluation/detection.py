@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def detect(table: LesionOverlap, protocol: LesionProtocol, voxel_mm3: float) -> 
     )
 
 
-def _large(volumes: NDArray[np.float64], protocol: LesionProtocol) -> BoolArray:
+def _large(volumes: NDArray[np.floating[Any]], protocol: LesionProtocol) -> BoolArray:
     limit = protocol.min_volume_mm3
     return volumes >= limit * (1 - SLACK) if protocol.keep_equal else volumes > limit * (1 + SLACK)
 

@@ -30,7 +30,8 @@ def label_components(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArra
         return np.zeros(mask.shape, np.uint16), 0
     if mask.ndim == 2:
         connectivity = CONNECTIVITY_2D[connectivity]
-    labels, n = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=connectivity, return_N=True)
+    neighbours: Any = connectivity  # typed as literals there
+    labels, n = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=neighbours, return_N=True)
     return labels, int(n)
 
 

@@ -48,7 +48,7 @@ def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
 def freeze_statistics(network: nn.Module, trained: Iterable[str]) -> None:
     """Keep the running statistics of a frozen encoder's BatchNorm layers, as its weights are kept."""
     if ENCODER not in set(trained):
-        network.encoder.eval()
+        network.get_submodule(ENCODER).eval()
 
 
 def parameter_groups(network: nn.Module, recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
@@ -74,7 +74,8 @@ def parameter_groups(network: nn.Module, recipe: Recipe, weight_decay: float) ->
 
 def _number_of_stages(network: nn.Module) -> int:
     check_parts(network)
-    return len(network.encoder.stages)
+    stages: Any = network.get_submodule(f"{ENCODER}.stages")
+    return len(stages)
 
 
 def _stage_of(name: str) -> int:

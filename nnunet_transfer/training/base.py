@@ -36,6 +36,7 @@ class NamedTrainer(nnUNetTrainer):
     """
 
     settings: ClassVar[TrainerName]
+    network: Any  # nnU-Net sets None first and wraps it later
 
     def initialize(self) -> None:
         """Apply the settings, seed, then build the network, optimiser and loss as nnU-Net does."""
