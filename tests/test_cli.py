@@ -1,0 +1,207 @@
+"""The command line: answers at once, and every error of a user ends in one line with status 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nnunet_transfer.cli import COMMANDS, main
+from nnunet_transfer.commands import env
+from nnunet_transfer.discovery import __path__ as discovery_path
+from nnunet_transfer.discovery import search_path
+from nnunet_transfer.errors import SettingsError
+
+COMMAND = [sys.executable, "-m", "nnunet_transfer.cli"]
+#: seconds; a person takes this for an immediate answer
+HELP_LIMIT = 0.3
+
+
+def _one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([*COMMAND, "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    # the best of several, because the machine may be busy
+    assert min(seconds() for _ in range(8)) < HELP_LIMIT
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {command} " in listed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: nnunet_transfer {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("compar", "compare"), ("docter", "doctor"), ("source", "sources")])
+def test_a_misspelt_command_gets_a_suggestion(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([typed])
+    assert ended.value.code == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sources", "list"],
+        ["sources", "show", "t1_segmentation"],
+        ["plan", "-d", "1", "--profile", "demo"],
+        ["compare", "-d", "1", "-o", "report"],
+    ],
+    ids=lambda a: a[0],
+)
+def test_missing_nnunet_variables_end_in_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_sources"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(arguments) == 2
+    assert "is not set; export nnUNet_raw" in _one_line(capsys.readouterr().err)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_missing_variables_leave_no_traceback_in_a_shell(tmp_path: Path) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("nnUNet_")}
+    run = subprocess.run([*COMMAND, "sources", "list"], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert _one_line(run.stderr).startswith("nnunet_transfer sources: nnUNet_results is not set")
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "trainers", "nothing"], ["trainers", "nothing", "--debug"]])
+def test_debug_shows_the_traceback(arguments: list[str]) -> None:
+    with pytest.raises(SettingsError, match="unknown trainer nothing"):
+        main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "permission"),
+        (errno.EROFS, "read-only"),
+    ],
+)
+def test_faults_of_the_disk_end_in_one_line(
+    number: int, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: object) -> int:
+        raise OSError(number, os.strerror(number), "/data/x.json")
+
+    monkeypatch.setattr(env, "run", run)
+    assert main(["env"]) == 2
+    line = _one_line(capsys.readouterr().err)
+    assert line.startswith("nnunet_transfer env: /data/x.json: ")
+    assert what in line
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: object) -> int:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(env, "run", run)
+    with pytest.raises(KeyError):
+        main(["env"])
+
+
+def test_an_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(env, "run", run)
+    assert main(["env"]) == 130
+    assert "interrupted" in _one_line(capsys.readouterr().err)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        run = subprocess.run([*COMMAND, "trainers"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_env_is_understood_by_a_shell(tmp_path: Path) -> None:
+    users = tmp_path / "it's a lab's; $HOME"
+    users.mkdir()
+    script = f'eval "$({sys.executable} -m nnunet_transfer.cli env)"; printf %s "$nnUNet_extTrainer"'
+    before = os.pathsep.join([str(users), discovery_path[0], f"{users}/"])
+    environment = os.environ | {"nnUNet_extTrainer": before}
+    run = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split(os.pathsep) == [discovery_path[0], str(users)]
+
+
+@pytest.mark.parametrize("present", ["", os.pathsep, "/a", f"/a{os.pathsep}/b{os.pathsep}/a"])
+def test_the_search_path_starts_with_this_package_and_repeats_nothing(present: str) -> None:
+    folders = search_path(present).split(os.pathsep)
+    assert folders[0] == discovery_path[0]
+    assert len(set(folders)) == len(folders)
+    assert set(filter(None, present.split(os.pathsep))) <= set(folders)
+    assert search_path(search_path(present)) == search_path(present)
+
+
+def test_trainers_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from nnunet_transfer.naming import BASES, GRAMMAR, RECIPES
+
+    assert main(["trainers"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in (*BASES, *RECIPES))
+    assert GRAMMAR in listed
+
+
+def test_trainers_explains_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trainers", "nnUNetTrainerT1Segmentation_sawtooth_encoderOnly_5cases_40epochs_seed3"]) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert shown["source"] == "t1_segmentation"
+    assert shown["loads"].startswith("encoder;")
+    assert shown["cases"] == "5 training cases"
+    assert shown["epochs"] == "40"
+    assert shown["iterations"].startswith("250 per epoch")
+    assert shown["seed"] == "3"
+    assert shown["phases"] == "decoder warm-up 0-0, decoder 1-1, whole warm-up 2-3, whole network 4-39 (epochs from 0)"
+
+
+def test_trainers_says_what_is_wrong_with_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trainers", "nnUNetTrainerScratch", "nnUNetTrainerScratch_10epoch"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "did you mean _10epochs?" in _one_line(captured.err)
+
+
+def test_trainers_states_the_defaults_of_nnunet() -> None:
+    import inspect
+    import re
+
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from nnunet_transfer.commands.trainers import NNUNET_EPOCHS, NNUNET_ITERATIONS
+
+    source = inspect.getsource(nnUNetTrainer.__init__)
+    assert re.search(rf"num_epochs = {NNUNET_EPOCHS}\b", source)
+    assert re.search(rf"num_iterations_per_epoch = {NNUNET_ITERATIONS}\b", source)

@@ -1,0 +1,58 @@
+"""Which parts must stay light: conversion, evaluation, comparison and the command line work without torch."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import nnunet_transfer
+
+HEAVY = ("torch", "nnunetv2", "nnunet_transfer.trainers")
+#: packages of which every module must be light
+LIGHT_PACKAGES = ("dataset_conversion", "evaluation", "comparison")
+LIGHT_MODULES = (
+    "nnunet_transfer.cli",
+    "nnunet_transfer.discovery",
+    "nnunet_transfer.doctor",
+    "nnunet_transfer.files",
+    "nnunet_transfer.naming",
+    "nnunet_transfer.paths",
+    "nnunet_transfer.plans",
+    "nnunet_transfer.sources",
+)
+PRINT_HEAVY = f"print(*(m for m in {HEAVY!r} if m in sys.modules))"
+
+
+def _modules(package: str) -> list[str]:
+    __import__(package)
+    path = sys.modules[package].__path__
+    return [package, *(m.name for m in pkgutil.walk_packages(path, f"{package}."))]
+
+
+def _heavy_after(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", f"import sys\n{code}\n{PRINT_HEAVY}"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.mark.parametrize("package", LIGHT_PACKAGES)
+def test_no_module_of_a_light_package_imports_torch(package: str) -> None:
+    modules = _modules(f"nnunet_transfer.{package}")
+    assert _heavy_after("\n".join(f"import {m}" for m in modules)) == ""
+
+
+def test_shared_modules_and_commands_import_no_torch() -> None:
+    modules = [*LIGHT_MODULES, *_modules("nnunet_transfer.commands")]
+    assert _heavy_after("\n".join(f"import {m}" for m in modules)) == ""
+
+
+def test_the_check_sees_an_import() -> None:
+    assert _heavy_after("sys.modules['torch'] = sys") == "torch"
+
+
+def test_importing_the_package_runs_nothing() -> None:
+    assert _heavy_after("import nnunet_transfer") == ""
+    assert nnunet_transfer.__version__
