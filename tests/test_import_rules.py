@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +59,39 @@ def test_the_check_sees_an_import() -> None:
 def test_importing_the_package_runs_nothing() -> None:
     assert _heavy_after("import nnunet_transfer") == ""
     assert nnunet_transfer.__version__
+
+
+#: package -> what else of this package its modules may import, at the top or inside functions
+BASICS = {"errors", "files", "paths", "naming", "subjects", "__version__"}
+ALLOWED = {
+    "dataset_conversion": BASICS,
+    "evaluation": BASICS,
+    "comparison": BASICS | {"evaluation"},
+    "sources": BASICS,
+    "plans": BASICS | {"sources"},
+    "adaptation": BASICS | {"sources"},
+    "checkpoints": BASICS | {"sources", "plans"},
+    "training": BASICS | {"_nnunet"},
+    "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
+    "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
+    "trainers": BASICS | {"training", "finetuning", "pretraining"},
+}
+
+
+def _imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_no_arrow_turns_round(package: str) -> None:
+    folder = Path(importlib.import_module(f"nnunet_transfer.{package}").__path__[0])
+    imported = {name for file in folder.rglob("*.py") for name in _imports(file)}
+    assert imported - {package} <= ALLOWED[package]

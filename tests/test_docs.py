@@ -1,0 +1,98 @@
+"""What README and docs tell people to type is what the program understands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nnunet_transfer.cli import COMMANDS, command_parser
+from nnunet_transfer.finetuning.recipes import RECIPES
+from nnunet_transfer.naming import ARMS, GRAMMAR, TRANSFER, is_ours, parse_trainer_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
+TRAINER = re.compile(r"\bnnUNet(?:Trainer|Pretrainer)\w*")
+
+
+def _commands(page: Path) -> Iterator[str]:
+    """Give the lines of all fenced blocks in bash that run this package's command."""
+    for block in re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if line.startswith("nnunet_transfer "):
+                yield line
+
+
+SHOWN = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in _commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), SHOWN)
+def test_every_command_shown_is_understood(page: str, line: str) -> None:
+    _, command, *arguments = shlex.split(line, comments=True)
+    assert command in COMMANDS
+    command_parser(command).parse_args(arguments)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert {"sources", "plan", "compare"} <= {line.split()[1] for page, line in SHOWN if page == "README.md"}
+
+
+def test_the_check_sees_a_wrong_option() -> None:
+    with pytest.raises(SystemExit):
+        command_parser("plan").parse_args(["--no-such-option"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_trainer_named_exists(page: Path) -> None:
+    for name in TRAINER.findall(page.read_text(encoding="utf-8")):
+        if is_ours(name.rstrip("_")):
+            parse_trainer_name(name.rstrip("_"))
+        else:
+            assert name in ("nnUNetTrainer", "nnUNetPretrainer"), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_linked_files_exist(page: Path) -> None:
+    # pictures have an exclamation mark before their bracket and are looked at, not counted
+    for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_lists_all_arms_and_recipes() -> None:
+    for name, source in ARMS.items():
+        start = "random weights" if source is None else f"source `{source}`"
+        assert f"| `{name}` | {start}" in README
+    assert f"| `{TRANSFER}` |" in README
+    for recipe in RECIPES.values():
+        summary = recipe.summary.removesuffix(" (default)")
+        default = " (default)" if summary != recipe.summary else ""
+        assert f"| `_{recipe.name}`{default} | {summary} |" in README
+    assert GRAMMAR in README
+
+
+def test_the_two_commands_come_first() -> None:
+    assert README.index("make demo") < README.index("make test") < README.index("## What you get")
+
+
+def test_every_dependency_has_a_reason() -> None:
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    required = re.search(r"install_requires=\[(.*?)\]", text, re.S)
+    assert required is not None
+    reasons = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    for package in re.findall(r'"([A-Za-z0-9_.-]+)', required[1]):
+        assert re.search(rf"^\|[^|]*\b{re.escape(package)}\b", reasons, re.M), package
+
+
+def test_the_folder_map_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
+    for entry in (ROOT / "nnunet_transfer").iterdir():
+        if entry.name.startswith("__") or entry.suffix not in ("", ".py"):
+            continue
+        assert f"{entry.name}/" in text or entry.name in text, entry.name
+    for path in re.findall(r"`((?:nnunet_transfer/|tests/|trainers/)?[\w]+/[\w]+\.py)`", text):
+        assert (ROOT / path).exists() or (ROOT / "nnunet_transfer" / path).exists(), path
