@@ -176,8 +176,13 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
     return summary
 
 
-def extract_fingerprint_in_process(dataset: str | int) -> Path:
+def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int = 100_000_000) -> Path:
     """Write `dataset_fingerprint.json` and `dataset.json` as `nnUNetv2_extract_fingerprint` does, without workers.
+
+    Parameters
+    ----------
+    foreground_voxels : number drawn, with replacement, for the intensity statistics over the whole data set; nnU-Net's
+        default takes gigabytes and is needless for small sets
 
     Returns
     -------
@@ -187,7 +192,7 @@ def extract_fingerprint_in_process(dataset: str | int) -> Path:
     extractor = DatasetFingerprintExtractor(dataset_name(dataset))
     cases = list(extractor.dataset.values())
     reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, cases[0]["images"][0])
-    samples = int(extractor.num_foreground_voxels_for_intensitystats // len(cases))
+    samples = foreground_voxels // len(cases)
     analysed = [extractor.analyze_case(case["images"], case["label"], reader, samples) for case in cases]
     shapes, spacings, intensities, _, relative_sizes = zip(*analysed, strict=True)
     channels = [np.concatenate(channel) for channel in zip(*intensities, strict=True)]

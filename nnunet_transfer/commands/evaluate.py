@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def scoring_settings(args: argparse.Namespace):  # the type would import numpy for --help
+def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
     """Return the `ScoringSettings` that the arguments ask for."""
     from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols

@@ -22,6 +22,8 @@ PLANS = "nnUNetPlans_demo"
 CONFIGURATION = "2d"
 PATCH_SIZE = (64, 64)
 BATCH_SIZE = 8
+#: enough for percentiles of such small images
+FINGERPRINT_VOXELS = 1_000_000
 OPTIONS_FILE = "demo.json"
 
 
@@ -50,7 +52,7 @@ class Budget:
     """How much is run: pre-training and fine-tuning in (epochs, iterations per epoch), arms, targets, folds."""
 
     pretrain: tuple[int, int] = (5, 60)
-    finetune: tuple[int, int] = (5, 20)
+    finetune: tuple[int, int] = (5, 60)
     arms: tuple[str, ...] = tuple(ARMS)
     targets: tuple[str, ...] = tuple(TARGETS)
     folds: tuple[int, ...] = (0, 1)
@@ -108,7 +110,7 @@ def prepare(dataset: int) -> None:
     from nnunet_transfer.paths import dataset_name, nnunet_raw
     from nnunet_transfer.plans import write_transfer_plans
 
-    preprocessed = extract_fingerprint_in_process(dataset)
+    preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=FINGERPRINT_VOXELS)
     write_transfer_plans(
         dataset, profile="demo", configurations=[CONFIGURATION], patch_size=PATCH_SIZE, batch_size=BATCH_SIZE
     )
