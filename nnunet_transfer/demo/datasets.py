@@ -38,7 +38,7 @@ def write_natural_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
     The data set's folder below `raw`.
     """
     crops = natural.cut_crops(seed)
-    cases = [f"{crop.photo}{i % (len(crops) // len(natural.PHOTOS)) + 1:02d}" for i, crop in enumerate(crops)]
+    cases = [f"{crop.photo}{i % natural.CROPS_PER_PHOTO + 1:02d}" for i, crop in enumerate(crops)]
     path = raw / f"Dataset{dataset_id:03d}_DemoNatural"
     with atomic_folder(path) as folder:
         _make_folders(folder)
@@ -59,7 +59,7 @@ def write_t1_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
     -------
     The data set's folder below `raw`.
     """
-    # in pairs, so that every stride of the split has both classes
+    # in runs of one stride of the split, so that every fold validates both classes
     classes = [("young", "old")[i // SOURCE_VALIDATION_SHARE % 2] for i in range(SOURCE_SUBJECTS)]
     return _write_t1(raw, dataset_id, "DemoT1", "source", seed, t1.TISSUES, None, SOURCE_VALIDATION_SHARE, classes)
 

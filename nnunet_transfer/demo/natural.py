@@ -24,8 +24,10 @@ PHOTOS = {
 REGIONS = {"background": 0, "dim": 1, "medium": 2, "bright": 3}
 #: pixels, width and height
 CROP_SIZE = 96
-#: cells of a photo, rows and columns; one crop from each, so that crops never overlap
-CELLS = (2, 4)
+#: crops per photo, from tiles that don't overlap
+CROPS_PER_PHOTO = 8
+#: a tile's side in units of the photo's height (but no smaller than a crop): four rows, with room to shift them
+_TILE_SHARE = 0.22
 _KMEANS_STEPS = 30
 
 
@@ -56,7 +58,7 @@ def load_photo(name: str) -> NDArray[np.uint8]:
 
 
 def cut_crops(seed: int) -> list[Crop]:
-    """Return one crop per photo and cell, photo by photo, with labels that mean the same in all photos.
+    """Return `CROPS_PER_PHOTO` crops of each photo, photo by photo, with labels that mean the same in all photos.
 
     The labels are k-means clusters of smoothed colour over all crops, ordered from dark to bright.
     """
@@ -71,17 +73,22 @@ def cut_crops(seed: int) -> list[Crop]:
 
 
 def _cut(photo: NDArray[np.uint8], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    rows, columns = CELLS
-    height, width = photo.shape[0] // rows, photo.shape[1] // columns
-    crops = []
-    for row in range(rows):
-        for column in range(columns):
-            side = int(rng.integers(min(CROP_SIZE, height, width), min(height, width) + 1))
-            top = row * height + int(rng.integers(height - side + 1))
-            left = column * width + int(rng.integers(width - side + 1))
-            crop = Image.fromarray(np.ascontiguousarray(photo[top : top + side, left : left + side]))
-            crops.append(np.asarray(crop.resize((CROP_SIZE, CROP_SIZE), Image.Resampling.BILINEAR)))
-    return crops
+    """Return the tiles with the most contrast, so no plain sky or blurred background, in reading order."""
+    height, width = photo.shape[:2]
+    side = max(CROP_SIZE, round(_TILE_SHARE * height))
+    top, left = int(rng.integers(height % side + 1)), int(rng.integers(width % side + 1))
+    tiles = [
+        photo[row : row + side, column : column + side]
+        for row in range(top, height - side + 1, side)
+        for column in range(left, width - side + 1, side)
+    ]
+    contrast = np.array([tile.mean(axis=-1).std() for tile in tiles])
+    chosen = np.sort(np.argsort(-contrast, kind="stable")[:CROPS_PER_PHOTO])
+    size = (CROP_SIZE, CROP_SIZE)
+    return [
+        np.asarray(Image.fromarray(np.ascontiguousarray(tiles[i])).resize(size, Image.Resampling.BILINEAR))
+        for i in chosen
+    ]
 
 
 def _nearest(colours: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -31,6 +31,9 @@ AFFINE = np.array(
 )
 TISSUES = {"background": 0, "CSF": 1, "GM": 2, "WM": 3}
 
+#: voxels; smaller leftovers at the edge of the white matter aren't called lesions
+MIN_MS_VOXELS = 3
+
 #: mm in MNI space: between the bodies of the lateral ventricles, and the reach of their enlargement
 _VENTRICLES = np.array([0.0, -10.0, 14.0])
 _VENTRICLE_REACH = np.array([24.0, 38.0, 22.0])
@@ -92,7 +95,7 @@ def _template() -> _Template:
         origin = affine[:3, 3] + [0, 0, first]
     white = np.median(maps["t1"][maps["wm"] > 0.9])
     brain = ndimage.binary_fill_holes(maps["gm"] + maps["wm"] > 0.1)
-    brain = ndimage.binary_closing(brain, iterations=3) & (maps["t1"] > 0)
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=3))
     t1, brain, gm, wm = (
         ndimage.gaussian_filter(a.astype(np.float32), _PRESMOOTHING)
         for a in (maps["t1"] / white, brain, maps["gm"], maps["wm"])
@@ -120,8 +123,8 @@ def _deformed_coordinates(rng: np.random.Generator, enlargement: float) -> NDArr
             [-roll, pitch, 1],
         ]
     )  # to first order: a few degrees
-    scale = np.diag(rng.normal(1, 0.035, 3))
-    moved = centre + rotation @ scale @ (grid - centre) + rng.normal(0, 2, (3, 1))
+    scale = np.diag(rng.uniform(0.98, 1.09, 3))  # above 1 the brain is smaller than the template
+    moved = centre + rotation @ scale @ (grid - centre) + rng.normal(0, 1.5, (3, 1))
     for axis in range(3):
         moved[axis] += 2.5 * smooth_field(rng, (5, 6, 3)).ravel() + 0.9 * smooth_field(rng, (12, 14, 4)).ravel()
     offset = moved - _VENTRICLES[:, None]
@@ -169,11 +172,10 @@ def add_stroke_lesion(subject: Subject, rng: np.random.Generator) -> Subject:
     centre = middle[rng.integers(len(middle))]
     radii = rng.uniform(12, 24) * rng.uniform(0.8, 1.25, 3)
     distance = _scaled_distance(centre, radii)
-    region = one_side & (distance + 0.28 * smooth_field(rng, (10, 12, 4)) < 1)
-    components, count = ndimage.label(region)
-    if count > 1:
-        region = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
-    return _darken(subject, region, severity=rng.uniform(0.6, 0.95))
+    region = one_side & (distance + 0.2 * smooth_field(rng, (10, 12, 4)) + 0.18 * smooth_field(rng, (24, 30, 6)) < 1)
+    components, sizes = _components(region)
+    region = components == 1 + np.argmax(sizes)
+    return _darken(subject, region, rng, severity=rng.uniform(0.6, 0.95))
 
 
 def add_ms_lesions(subject: Subject, rng: np.random.Generator) -> Subject:
@@ -186,9 +188,17 @@ def add_ms_lesions(subject: Subject, rng: np.random.Generator) -> Subject:
     region = np.zeros(SHAPE, bool)
     for _ in range(int(rng.integers(6, 15))):
         centre = np.array(np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), SHAPE))
-        radii = rng.uniform(3.2, 6.5) * rng.uniform(0.8, 1.25, 3)
+        radii = rng.uniform(3.6, 7.2) * rng.uniform(0.8, 1.25, 3)
         region |= white & (_scaled_distance(centre, radii) < 1)
-    return _darken(subject, region, severity=rng.uniform(0.45, 0.75))
+    components, sizes = _components(region)
+    region = np.isin(components, 1 + np.flatnonzero(sizes >= MIN_MS_VOXELS))
+    return _darken(subject, region, rng, severity=rng.uniform(0.55, 0.85))
+
+
+def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the face-connected components, numbered from 1, and the voxels of each."""
+    components, count = ndimage.label(region)
+    return components, np.bincount(components.ravel(), minlength=count + 1)[1:]
 
 
 def _scaled_distance(centre: NDArray[np.int64], radii: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,10 +207,12 @@ def _scaled_distance(centre: NDArray[np.int64], radii: NDArray[np.float64]) -> N
     return np.sqrt(((offset / radii[:, None, None, None]) ** 2).sum(axis=0))
 
 
-def _darken(subject: Subject, region: NDArray[np.bool_], severity: float) -> Subject:
-    """Move the intensities in `region` towards those of CSF, with a soft edge within grey and white matter."""
-    csf = float(np.median(subject.image[subject.tissue == TISSUES["CSF"]]))
-    core = ndimage.gaussian_filter(region.astype(np.float32), 0.45)
-    share = severity * np.where(subject.parenchyma, np.maximum(core, 0.7 * region), 0)
-    image = subject.image * (1 - share) + csf * share
+def _darken(subject: Subject, region: NDArray[np.bool_], rng: np.random.Generator, *, severity: float) -> Subject:
+    """Move the intensities in `region` unevenly towards those of CSF, with a soft edge in grey and white matter."""
+    csf = subject.image[subject.tissue == TISSUES["CSF"]]
+    core = np.maximum(ndimage.gaussian_filter(region.astype(np.float32), 0.45), 0.7 * region)
+    uneven = np.clip(severity + 0.1 * smooth_field(rng, (14, 17, 6)), 0, 1)
+    share = np.where(subject.parenchyma, core * uneven, 0)
+    floor = np.median(csf) * rng.normal(1, 0.1, SHAPE)  # grain, which mixing with one value would wash out
+    image = subject.image * (1 - share) + floor * share
     return replace(subject, image=image.astype(np.float32), lesion=region.astype(np.uint8))
