@@ -198,8 +198,10 @@ def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
 
 def sentence(result: TargetResult) -> str:
     """Say the target's outcome in plain words."""
-    best = result.summary.loc[result.summary["dice"].idxmax()]
+    best = result.summary.iloc[int(result.summary["dice"].argmax())]
     where = f"{result.n_cases} cases of {result.n_subjects} subjects"
+    if not result.summary["dice"].max() > result.summary["dice"].min():
+        return f"All arms have the same mean Dice, {best['dice']:.3f} ({where})."
     text = f"{best['title']} had the highest mean Dice, {best['dice']:.3f} ({where})."
     rows = result.tests[(result.tests["metric"] == PRIMARY)] if len(result.tests) else result.tests
     if not len(rows):
