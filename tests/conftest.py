@@ -6,11 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nnunet_transfer.discovery import __path__ as discovery_path
 
 # one thread per test process: the networks are tiny and the thread pools cost more than they give
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# how long an example takes says more about the machine's other work than about the code; all else, such as fixed
+# examples where CI is set, stays as hypothesis chose it
+settings.register_profile("no_deadline", parent=settings(), deadline=None)
+settings.load_profile("no_deadline")
 
 
 @pytest.fixture

@@ -130,6 +130,8 @@ def fit_steps(
         if source != target:
             raise MisfitError(f"width {_sizes(source)} in the source, {_sizes(target)} in the target")
         return ()
+    if abs(len(source) - len(target)) > 1:
+        raise MisfitError(f"{len(source) - 2} spatial axes in the source, {len(target) - 2} in the target")
     if source[0] != target[0] or (source[1] != target[1] and not reads_image):
         raise MisfitError(f"width {_sizes(source[:2])} in the source, {_sizes(target[:2])} in the target")
     steps = []
