@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from nnunet_transfer.evaluation.scores import ScoringSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
