@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from nnunet_transfer._nnunet import (
     unwrapped,
 )
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.finetuning.recipes import RECIPES
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.subjects import ordered_by_subject
@@ -114,32 +116,73 @@ def test_arms_with_one_seed_differ_in_nothing_but_the_weights(ready: tuple[Path,
     assert control.optimizer.state_dict()["param_groups"] == arm.optimizer.state_dict()["param_groups"]
 
 
-def test_straight_and_interrupted_runs_end_with_identical_weights(ready: tuple[Path, str, str]) -> None:
+@pytest.mark.parametrize(
+    "recipe",
+    ["warmup", *(pytest.param(r, marks=pytest.mark.slow) for r in RECIPES if r not in ("warmup", "full"))],
+)
+def test_straight_and_interrupted_runs_end_with_identical_weights(recipe: str, ready: tuple[Path, str, str]) -> None:
     folders, dataset, plans = ready
-    name = "nnUNetTrainerT1Segmentation_4epochs_2iterations_seed1"
+    suffix = "" if recipe == "warmup" else f"_{recipe}"
+    name = f"nnUNetTrainerT1Segmentation{suffix}_20epochs_1iterations_seed1"
     straight = _train(dataset, plans, name)
     expected = {k: v.clone() for k, v in unwrapped(straight.network).state_dict().items()}
     shutil.rmtree(Path(straight.output_folder_base))
 
-    interrupted = _build(dataset, plans, name, folders)
-    interrupted.save_every = 2
-    end = interrupted.on_epoch_end
-
-    def stop_after_second_epoch() -> None:
-        end()
-        if interrupted.current_epoch == 2:
-            raise KeyboardInterrupt
-
-    interrupted.on_epoch_end = stop_after_second_epoch
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run_training()
+    # epoch 7 lies in the last phase of most recipes, epoch 1 in a frozen or rising one of all
+    for stop in (1, 7):
+        interrupted = _build(dataset, plans, name, folders)
+        if stop == 7:
+            interrupted.load_checkpoint(str(Path(interrupted.output_folder) / "checkpoint_latest.pth"))
+        _run_until(interrupted, stop)
     # `--c` must not need the source any more
     shutil.rmtree(folders / "results" / "sources")
-    (Path(interrupted.output_folder) / "checkpoint_best.pth").unlink(missing_ok=True)
     continued = _train(dataset, plans, name, continue_training=True)
     weights = unwrapped(continued.network).state_dict()
     assert all(torch.equal(weights[k], v) for k, v in expected.items())
     assert (Path(continued.output_folder) / "validation" / "summary.json").exists()
+
+
+def _run_until(trainer, epoch: int) -> None:
+    """Train, save a checkpoint after each epoch, and stop as a kill would once `epoch` epochs are done."""
+    trainer.save_every = 1
+    end = trainer.on_epoch_end
+
+    def stop_when_done() -> None:
+        end()
+        if trainer.current_epoch == epoch:
+            raise KeyboardInterrupt
+
+    trainer.on_epoch_end = stop_when_done
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
+    (Path(trainer.output_folder) / "checkpoint_best.pth").unlink(missing_ok=True)
+
+
+def test_a_frozen_encoder_stays_as_the_source_left_it(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
+    trainer = _train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_3epochs_2iterations")
+    weights = unwrapped(trainer.network).state_dict()
+    moved = {k for k, v in weights.items() if not (k in source and torch.equal(v, source[k]))}
+    assert not any(k.startswith("encoder.") for k in moved)
+    assert any(k.startswith("decoder.stages") for k in moved)
+
+
+def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
+    distance = {}
+    for recipe, strength in (("warmup", None), ("l2sp", 5.0)):
+        name = f"nnUNetTrainerT1Segmentation{'_l2sp' if strength else ''}_4epochs_4iterations_seed2"
+        trainer = _build(dataset, plans, name, folders)
+        if strength:
+            stronger = replace(RECIPES["l2sp"], start_pull=strength)
+            trainer.__class__ = type(name, (type(trainer),), {"recipe": stronger})
+        trainer.run_training()
+        weights = unwrapped(trainer.network).state_dict()
+        keys = [k for k in source if k.endswith("conv.weight") and "seg_layers" not in k]
+        distance[recipe] = sum(float((weights[k] - source[k]).square().sum()) for k in keys)
+    assert distance["l2sp"] < distance["warmup"]
 
 
 def test_in_process_validation_writes_what_nnunet_writes(
