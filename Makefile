@@ -60,5 +60,6 @@ $(STAMP): setup.py pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
 		|| $(PYTHON) -m virtualenv --quiet --clear $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); echo "$(PYTHON) can't make an environment; run: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV); torch is large, so this takes some minutes the first time"
 	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
 	@touch $@
