@@ -112,4 +112,4 @@ def test_an_interrupted_demo_resumes_and_reports(tmp_path: Path) -> None:
     assert "synthetic" in resumed.stdout
     report = out / "report" / "report.html"
     assert str(report) in resumed.stdout
-    assert "nnUNetTrainerT1Segmentation" in report.read_text(encoding="utf-8")
+    assert "T1 segmentation" in report.read_text(encoding="utf-8")
