@@ -186,9 +186,9 @@ def add_ms_lesions(subject: Subject, rng: np.random.Generator) -> Subject:
     to_ventricles = ndimage.distance_transform_edt(~ventricles, sampling=SPACING)
     weight = np.where(white, np.exp(-to_ventricles / 8) + 0.03, 0).ravel()
     region = np.zeros(SHAPE, bool)
-    for _ in range(int(rng.integers(6, 15))):
+    for _ in range(int(rng.integers(10, 20))):
         centre = np.array(np.unravel_index(rng.choice(weight.size, p=weight / weight.sum()), SHAPE))
-        radii = rng.uniform(3.6, 7.2) * rng.uniform(0.8, 1.25, 3)
+        radii = rng.uniform(5.0, 9.0) * rng.uniform(0.8, 1.25, 3)
         region |= white & (_scaled_distance(centre, radii) < 1)
     components, sizes = _components(region)
     region = np.isin(components, 1 + np.flatnonzero(sizes >= MIN_MS_VOXELS))
