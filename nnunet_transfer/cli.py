@@ -18,7 +18,7 @@ from nnunet_transfer.errors import TransferError
 #: name -> (module in nnunet_transfer.commands, one line of help); modules are imported when used,
 #: so that `--help` answers at once
 COMMANDS: dict[str, tuple[str, str]] = {
-    "env": ("env", "print the shell lines that make nnU-Net find the trainers"),
+    "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
     "doctor": ("doctor", "check the installation and say how to mend it"),
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
     "sources": ("sources", "add, list, show and verify pre-trained networks"),

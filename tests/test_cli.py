@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -147,14 +148,49 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_env_is_understood_by_a_shell(tmp_path: Path) -> None:
-    users = tmp_path / "it's a lab's; $HOME"
+#: shell -> its command, and what a user types to set the variable and see it
+SHELL_SCRIPTS = {
+    "sh": ("sh", 'eval "$({env})"; printenv nnUNet_extTrainer'),
+    "csh": ("tcsh -f", "eval `{env}`\nprintenv nnUNet_extTrainer"),
+    "fish": ("fish --no-config", "{env} | source; printenv nnUNet_extTrainer"),
+    "powershell": ("pwsh -NoProfile", "{env} | Invoke-Expression; $env:nnUNet_extTrainer"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELL_SCRIPTS)
+def test_env_is_understood_by_the_shell(shell: str, tmp_path: Path) -> None:
+    program, script = SHELL_SCRIPTS[shell]
+    if shutil.which(program.split()[0]) is None:
+        pytest.skip(f"{program.split()[0]} is not installed")
+    users = tmp_path / "it's a lab's; $HOME \\ wow!x"
     users.mkdir()
-    script = f'eval "$({sys.executable} -m nnunet_transfer.cli env)"; printf %s "$nnUNet_extTrainer"'
     before = os.pathsep.join([str(users), discovery_path[0], f"{users}/"])
-    environment = os.environ | {"nnUNet_extTrainer": before}
-    run = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout.split(os.pathsep) == [discovery_path[0], str(users)]
+    script = script.format(env=f"{sys.executable} -m nnunet_transfer.cli env --shell {shell}")
+    run = subprocess.run(
+        [*program.split(), "-c", script],
+        env=os.environ | {"nnUNet_extTrainer": before},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip().split(os.pathsep) == [discovery_path[0], str(users)]
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("sh", "export nnUNet_extTrainer='{ours}:/it'\"'\"'s \\ wow!'"),
+        ("csh", "setenv nnUNet_extTrainer '{ours}:/it'\"'\"'s \\ wow\\!'"),
+        ("fish", "set -gx nnUNet_extTrainer '{ours}:/it\\'s \\\\ wow!'"),
+        ("powershell", "$env:nnUNet_extTrainer = '{ours}:/it''s \\ wow!'"),
+    ],
+)
+def test_env_quotes_as_the_shell_does(
+    shell: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", "/it's \\ wow!")
+    assert main(["env", "--shell", shell]) == 0
+    assert capsys.readouterr().out == line.format(ours=discovery_path[0]) + "\n"
 
 
 @pytest.mark.parametrize("present", ["", os.pathsep, "/a", f"/a{os.pathsep}/b{os.pathsep}/a"])

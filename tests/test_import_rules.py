@@ -47,6 +47,13 @@ def test_no_module_of_a_light_package_imports_torch(package: str) -> None:
     assert _heavy_after("\n".join(f"import {m}" for m in modules)) == ""
 
 
+@pytest.mark.parametrize("package", LIGHT_PACKAGES)
+def test_no_function_of_a_light_package_imports_torch(package: str) -> None:
+    # an import inside a function would pass unseen above
+    imported = {name.split(".")[0] for file in _files(package) for name in _imported_modules(file)}
+    assert imported.isdisjoint({"torch", "torchvision", "nnunetv2"})
+
+
 def test_shared_modules_and_commands_import_no_torch() -> None:
     modules = [*LIGHT_MODULES, *_modules("nnunet_transfer.commands")]
     assert _heavy_after("\n".join(f"import {m}" for m in modules)) == ""
@@ -78,20 +85,25 @@ ALLOWED = {
 }
 
 
-def _imports(file: Path) -> set[str]:
-    found = set()
+def _files(package: str) -> list[Path]:
+    folder = Path(importlib.import_module(f"nnunet_transfer.{package}").__path__[0])
+    return sorted(folder.rglob("*.py"))
+
+
+def _imported_modules(file: Path) -> set[str]:
+    """Return the full names of all that is imported in a file, at the top or inside functions."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")}
+            found |= {alias.name for alias in node.names}
     return found
 
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_no_arrow_turns_round(package: str) -> None:
-    folder = Path(importlib.import_module(f"nnunet_transfer.{package}").__path__[0])
-    imported = {name for file in folder.rglob("*.py") for name in _imports(file)}
-    assert imported - {package} <= ALLOWED[package]
+    names = {name for file in _files(package) for name in _imported_modules(file)}
+    parts = {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")}
+    assert parts - {package} <= ALLOWED[package]
