@@ -13,6 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
+from nnunet_transfer.comparison import compare
 from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.demo.study import CONFIGURATION, PLANS, nnunet_environment, train
 from nnunet_transfer.naming import ARMS, TrainerName
@@ -88,8 +89,6 @@ def main() -> None:
     steps = study_steps(tuple(args.pretrain), finetune, args.seed)
     run_steps(steps, work / "steps", jobs=args.jobs, environment=environment, description="study")
     os.environ.update(environment)
-    from nnunet_transfer.comparison import compare
-
     compare(
         list(FOLDS),
         out=args.out,
