@@ -115,6 +115,7 @@ def test_the_report_is_one_file_that_names_every_arm(results: Path, tmp_path: Pa
         assert text in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page
+    assert list(pd.read_csv(report.parent / "lesions.csv")["lesion"]) == []
     assert page.count("data:image/png;base64,") >= 6
     assert {"cases.csv", "lesions.csv", "summary.csv", "tests.csv", "summary.txt"} <= {
         p.name for p in report.parent.iterdir()
@@ -159,6 +160,12 @@ def _add_prediction(folders: Path) -> None:
     shutil.copy(folder / "sub-01.nii.gz", folder / "sub-00.nii.gz")
 
 
+def _stop_before_validation(folders: Path) -> None:
+    folder = _validation(folders, "nnUNetTrainerT1Segmentation", 1)
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 def _write_fractions(folders: Path) -> None:
     path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
     nib.save(nib.Nifti1Image(np.full(SHAPE, 0.3, np.float32), nib.load(path).affine), path)
@@ -185,6 +192,7 @@ def _truncate(folders: Path) -> None:
         (_remove_prediction, "sub-00"),
         (_remove_fold, "fold 1 was not trained"),
         (_add_prediction, "sub-00"),
+        (_stop_before_validation, "fold 1: not validated"),
         (_write_fractions, "fractions"),
         (_shift, "direction"),
         (_unknown_label, "label 7"),
@@ -211,8 +219,8 @@ def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
     model = _model(results, "nnUNetTrainerScratch")
     shutil.rmtree(model / "fold_1")
     (model / "fold_0").rename(model / "fold_all")
-    with pytest.raises(ComparisonError):
-        compare([801], out=tmp_path / "out", arms=list(QUALITY))
+    with pytest.raises(ComparisonError, match="nnUNetTrainerScratch has no numbered fold; fold_all"):
+        compare([801], out=tmp_path / "out")
 
 
 def test_a_missing_baseline_is_named(results: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from nnunet_transfer.comparison.results import Run, Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems, run_tasks
-from nnunet_transfer.evaluation.scores import SCORES_VERSION, CaseScores, Row, ScoringSettings
+from nnunet_transfer.evaluation.scores import LESION_FIELDS, SCORES_VERSION, CaseScores, Row, ScoringSettings
 from nnunet_transfer.files import read_json, sha256_of, write_text
 from nnunet_transfer.subjects import Origin
 
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: agreement of recomputed Dice and IoU with nnU-Net's summary.json
 SUMMARY_TOLERANCE = 1e-6
+#: what every row of the tables begins with
+HEAD_FIELDS = ("target", "arm", "recipe", "seed", "fold", "case", "subject", "site")
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,8 @@ def score_runs(
     for (run, case, _), result in zip(jobs, results, strict=True):
         if isinstance(result, str) or case in failed:
             continue
-        head = {
-            "target": target.title,
-            "arm": run.arm.name,
-            "recipe": run.arm.trainer.recipe,
-            "seed": run.seed,
-            "fold": folds[case],
-            "case": case,
-            "subject": origin.subject[case],
-            "site": origin.site[case],
-        }
+        values = (target.title, run.arm.name, run.arm.trainer.recipe, run.seed, folds[case], case)
+        head = dict(zip(HEAD_FIELDS, (*values, origin.subject[case], origin.site[case]), strict=True))
         cases += [head | row for row in result.cases]
         lesions += [head | row for row in result.lesions]
         stored = summaries[run.folder, folds[case]].get(case)
@@ -102,7 +96,9 @@ def score_runs(
             f"summary.json disagrees with the masks in {len(stale)} cases and is stale there (a mask or a reference was "
             f"changed after validation): {', '.join(stale[:5])}{' ...' if len(stale) > 5 else ''}. The masks count."
         )
-    return Scored(pd.DataFrame(cases), pd.DataFrame(lesions))
+    # without lesions there would be no header, and readers of the table would fail
+    columns = None if lesions else [*HEAD_FIELDS, *LESION_FIELDS]
+    return Scored(pd.DataFrame(cases), pd.DataFrame(lesions, columns=columns))
 
 
 def _predictions(run: Run, folds: dict[str, int]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from nnunet_transfer import paths
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
 from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
+from nnunet_transfer.evaluation.masks import is_image, strip_ending
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
 
@@ -72,7 +73,8 @@ class Target:
     dataset : folder name `DatasetXXX_Name`
     references : case -> reference mask
     folds : fold -> cases of its validation part, as splits_final.json has them
-    image : case -> first channel's image; empty if the raw images are not at hand
+    train_sizes : fold -> number of its training cases
+    images : case -> first channel's image; empty if the raw images are not at hand
     """
 
     dataset: str
@@ -109,7 +111,7 @@ def find_runs(
     """
     root = paths.nnunet_results() / dataset
     parts = {f: f.name.split("__") for f in (sorted(root.iterdir()) if root.is_dir() else []) if f.is_dir()}
-    parts = {f: p for f, p in parts.items() if len(p) == 3 and any(FOLD.fullmatch(c.name) for c in f.iterdir())}
+    parts = {f: p for f, p in parts.items() if len(p) == 3 and any(f.glob("fold_*"))}
     trained = {f: p for f, p in parts.items() if not _is_pretrainer(p[0])}
     if not trained:
         raise ComparisonError(f"no trained fold of {dataset} in {root}; run nnUNetv2_train first")
@@ -320,14 +322,15 @@ def pair_predictions(
     for run in runs:
         if not run.folds:
             raise ComparisonError(
-                f"{run.trainer} has no numbered fold; fold_all validates on its own training data and can't be compared"
+                f"{run.trainer} has no numbered fold; fold_all validates on its own training data and can't be "
+                f"compared; leave it out with --arms"
             )
         for fold, expected in target.folds.items():
             where = f"{run.trainer} fold {fold}"
             if fold not in run.folds:
                 problems |= {c: f"{where} was not trained, but other arms were" for c in expected if c not in problems}
                 continue
-            found = set(list_masks(run.folds[fold])) if run.folds[fold].is_dir() else set()
+            found = {strip_ending(p.name) for p in run.folds[fold].glob("*") if is_image(p)}
             advice = "no prediction" if found else "not validated"
             problems |= {c: f"{where}: {advice}" for c in expected if c not in found and c not in problems}
             superfluous |= {

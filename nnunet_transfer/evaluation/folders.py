@@ -17,7 +17,7 @@ from nnunet_transfer.errors import ComparisonError, TransferError
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.masks import is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
-from nnunet_transfer.evaluation.scores import CaseScores, Row, ScoringSettings, score_case
+from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, ScoringSettings, score_case
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,9 @@ def evaluate_folders(
         lesions += [{"case": task.case, **row} for row in result.lesions]
     if problems and not allow_missing:
         raise_problems(problems, "mend these cases, or add --allow-missing to leave them out")
-    return Evaluation(pd.DataFrame(rows), pd.DataFrame(lesions), dict(sorted(problems.items())))
+    # without lesions there would be no header, and readers of the table would fail
+    table = pd.DataFrame(lesions, columns=None if lesions else ["case", *LESION_FIELDS])
+    return Evaluation(pd.DataFrame(rows), table, dict(sorted(problems.items())))
 
 
 def raise_problems(problems: dict[str, str], advice: str) -> None:

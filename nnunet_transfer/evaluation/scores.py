@@ -21,6 +21,7 @@ SCORES_VERSION = 1
 DEFAULT_TOLERANCE_MM = 1.0
 
 Row = dict[str, Any]
+LESION_FIELDS = ("label", "protocol", "lesion", "volume_mm3", "detected", "coverage", "best_iou")
 DETECTION_FIELDS = ("n_ref", "n_pred", "tp", "fp", "fn", "sensitivity", "precision", "f1")
 
 
@@ -164,14 +165,13 @@ def _add_detection(
         best = np.zeros(table.n_ref)
         np.maximum.at(best, table.ref_index, table.iou())
         for i, detected in zip(result.lesions, result.detected, strict=True):
-            lesions.append(
-                {
-                    "label": masks.label.name,
-                    "protocol": protocol.name,
-                    "lesion": int(i) + 1,
-                    "volume_mm3": float(table.ref_sizes[i] * voxel_mm3),
-                    "detected": bool(detected),
-                    "coverage": float(covered[i]),
-                    "best_iou": float(best[i]),
-                }
+            values = (
+                masks.label.name,
+                protocol.name,
+                int(i) + 1,
+                float(table.ref_sizes[i] * voxel_mm3),
+                bool(detected),
+                float(covered[i]),
+                float(best[i]),
             )
+            lesions.append(dict(zip(LESION_FIELDS, values, strict=True)))

@@ -1,0 +1,384 @@
+"""Scores against plain loops and other libraries, on random masks; files of every format; hostile files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
+from nnunet_transfer.evaluation.detection import detect
+from nnunet_transfer.evaluation.folders import evaluate_folders
+from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
+from nnunet_transfer.evaluation.lesions import lesion_overlap
+from nnunet_transfer.evaluation.masks import Volume, geometry_problem, read_mask
+from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground, overlap
+from nnunet_transfer.evaluation.protocols import PRESETS, LesionProtocol, read_protocols
+from nnunet_transfer.evaluation.scores import ScoringSettings, score_case
+from nnunet_transfer.evaluation.surface import surface_scores
+from nnunet_transfer.files import write_json
+
+RANK = {6: 1, 18: 2, 26: 3}
+NAN = float("nan")
+
+
+def random_pair(rng: np.random.Generator, ndim: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Two related masks of blobs, some of them empty, lesions from one voxel to hundreds."""
+    shape = (14, 12, 10)[:ndim]
+    field = ndimage.gaussian_filter(rng.normal(size=shape), 1.0)
+    other = field + 0.6 * ndimage.gaussian_filter(rng.normal(size=shape), 1.0)
+    cut = rng.choice([0.15, 0.25, 0.4, 9.0], p=[0.4, 0.3, 0.2, 0.1])
+    return field > cut * (ndim == 3 or 0.7), other > rng.choice([cut, 0.25, 9.0], p=[0.6, 0.3, 0.1])
+
+
+def lesions_of(mask: np.ndarray, connectivity: int) -> list[set[int]]:
+    """The voxel numbers of each component, by SciPy."""
+    structure = ndimage.generate_binary_structure(mask.ndim, min(RANK[connectivity], mask.ndim))
+    labels, n = ndimage.label(mask, structure)
+    return [set(np.flatnonzero(labels == i + 1).tolist()) for i in range(n)]
+
+
+def anima_found(refs: list[set[int]], preds: list[set[int]]) -> int:
+    """Anima's walk, on sets of voxels: alpha 0.10, beta 0.70, gamma 0.65."""
+    everything = set().union(*refs)
+    found = 0
+    for ref in refs:
+        covered = sum(len(ref & p) for p in preds)
+        if covered / len(ref) <= 0.10:
+            continue
+        weight, good = 0.0, True
+        for pred in sorted(preds, key=lambda p: -len(ref & p)):
+            if weight >= 0.65:
+                break
+            if len(pred - everything) / len(pred) > 0.70:
+                good = False
+                break
+            weight += len(ref & pred) / covered
+        found += good
+    return found
+
+
+def iou(a: set[int], b: set[int]) -> float:
+    return len(a & b) / len(a | b)
+
+
+def plain_counts(refs: list[set[int]], preds: list[set[int]], rule: str) -> tuple[int, int]:
+    """Detected reference lesions and matched predicted lesions, by loops over sets of voxels."""
+    if rule == "any_overlap":
+        return sum(any(r & p for p in preds) for r in refs), sum(any(r & p for r in refs) for p in preds)
+    if rule == "best_iou":
+        return (
+            sum(any(iou(r, p) >= 0.25 for p in preds) for r in refs),
+            sum(any(iou(r, p) >= 0.25 for r in refs) for p in preds),
+        )
+    if rule == "anima":
+        return anima_found(refs, preds), anima_found(preds, refs)
+    if rule == "one_to_one_optimal":
+        gain = np.array([[v if (v := iou(r, p)) >= 0.25 else 0 for p in preds] for r in refs]).reshape(
+            len(refs), len(preds)
+        )
+        rows, columns = linear_sum_assignment(gain, maximize=True)
+        n = int((gain[rows, columns] > 0).sum())
+        return n, n
+    pairs = sorted(((-iou(r, p), i, j) for i, r in enumerate(refs) for j, p in enumerate(preds)))
+    used_ref, used_pred = set(), set()
+    for value, i, j in pairs:
+        if -value >= 0.25 and i not in used_ref and j not in used_pred:
+            used_ref.add(i)
+            used_pred.add(j)
+    return len(used_ref), len(used_pred)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("name", ["atlas_r2", "isles22", "isles26", "wmh2017", "msseg2016", "shifts_ms", "isbi2015"])
+def test_protocols_agree_with_loops_over_sets_of_voxels(name: str, ndim: int) -> None:
+    protocol = PRESETS[name]
+    rng = np.random.default_rng(7)
+    for _ in range(40):
+        reference, prediction = random_pair(rng, ndim)
+        refs, preds = (lesions_of(m, protocol.connectivity) for m in (reference, prediction))
+        smallest = protocol.min_volume_mm3
+        refs, preds = ([s for s in lesions if len(s) > smallest] for lesions in (refs, preds))
+        found, matched = plain_counts(refs, preds, protocol.matching)
+        result = detect(lesion_overlap(reference, prediction, connectivity=protocol.connectivity), protocol, 1.0)
+        assert (result.n_ref, result.n_pred) == (len(refs), len(preds))
+        assert (result.fn, result.fp) == (len(refs) - found, len(preds) - matched)
+        assert result.detected.sum() == found
+        if refs and preds:
+            assert result.sensitivity == pytest.approx(found / len(refs))
+            if protocol.f1 == "harmonic":
+                a, b = found / len(refs), matched / len(preds)
+                assert result.f1 == pytest.approx(2 * a * b / (a + b) if a + b else 0)
+            else:
+                tp = matched if protocol.f1 == "prediction" else found
+                assert result.f1 == pytest.approx(tp / (tp + (result.fp + result.fn) / 2))
+
+
+def test_optimal_matching_agrees_with_an_assignment_over_all_pairs() -> None:
+    rng = np.random.default_rng(5)
+    optimal = LesionProtocol("optimal", "", 26, matching="one_to_one_optimal", f1="one_to_one", threshold=0.25)
+    for _ in range(40):
+        reference, prediction = random_pair(rng)
+        refs, preds = (lesions_of(m, 26) for m in (reference, prediction))
+        table = lesion_overlap(reference, prediction, connectivity=26)
+        assert detect(table, optimal, 1.0).tp == plain_counts(refs, preds, "one_to_one_optimal")[0]
+
+
+def test_exchanging_the_masks_exchanges_misses_and_false_positives() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        reference, prediction = random_pair(rng)
+        for name in ("atlas_r2", "isles26", "msseg2016", "shifts_ms"):
+            connectivity = PRESETS[name].connectivity
+            there = detect(lesion_overlap(reference, prediction, connectivity=connectivity), PRESETS[name], 1.0)
+            back = detect(lesion_overlap(prediction, reference, connectivity=connectivity), PRESETS[name], 1.0)
+            assert (there.fp, there.fn) == (back.fn, back.fp)
+
+
+def test_brats_merges_close_reference_lesions_and_ignores_small_ones() -> None:
+    reference = np.zeros((20, 20, 20), bool)
+    reference[2:5, 2:5, 2:5] = True  # two pieces one voxel apart: one lesion
+    reference[6:9, 2:5, 2:5] = True
+    reference[15, 15, 15:17] = True  # two voxels: not scored
+    prediction = np.zeros_like(reference)
+    prediction[2:5, 2:5, 2:5] = True
+    prediction[15, 15, 15] = True  # touches the small lesion: no false positive
+    prediction[15, 2, 2] = True  # touches nothing
+    protocol = PRESETS["brats2023"]
+    table = lesion_overlap(reference, prediction, connectivity=26, dilation=protocol.merge_dilation)
+    result = detect(table, protocol, 1.0)
+    assert (result.n_ref, result.n_pred, result.tp, result.fp, result.fn) == (1, 2, 1, 1, 0)
+
+
+def test_a_limit_of_volume_is_strict_unless_the_protocol_says_otherwise() -> None:
+    reference = np.zeros((9, 9, 9), bool)
+    reference[0, 0, :3] = True
+    table = lesion_overlap(reference, reference, connectivity=6)
+    strict = LesionProtocol("strict", "", 6, min_volume_mm3=0.003)
+    loose = LesionProtocol("loose", "", 6, min_volume_mm3=0.003, keep_equal=True)
+    # 3 voxels of 0.1 mm: 3 x 0.001 mm³ is not exactly 0.003 in floating point
+    assert detect(table, strict, 0.1**3).n_ref == 0
+    assert detect(table, loose, 0.1**3).n_ref == 1
+
+
+def surface_by_distance_maps(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...], tolerance: float):
+    """HD95 and NSD by SciPy's erosion and distance transform."""
+    edge_a, edge_b = (m & ~ndimage.binary_erosion(m, border_value=0) for m in (a, b))
+    to_b = ndimage.distance_transform_edt(~edge_b, sampling=spacing)[edge_a]
+    to_a = ndimage.distance_transform_edt(~edge_a, sampling=spacing)[edge_b]
+    hd95 = max(np.percentile(to_b, 95), np.percentile(to_a, 95))
+    within = (to_b <= tolerance).sum() + (to_a <= tolerance).sum()
+    return hd95, within / (len(to_a) + len(to_b))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.9, 0.7)])
+def test_surface_metrics_agree_with_distance_maps(spacing: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(25):
+        a, b = random_pair(rng)
+        found = surface_scores(a, b, spacing, tolerance_mm=1.0, diagonal_mm=50.0)
+        if a.any() and b.any():
+            expected = surface_by_distance_maps(a, b, spacing, 1.0)
+            assert (found.hd95_mm, found.nsd) == pytest.approx(expected)
+        elif a.any() or b.any():
+            assert (found.hd95_mm, found.nsd) == (50.0, 0.0)
+        else:
+            assert np.isnan([found.hd95_mm, found.nsd]).all()
+
+
+def test_cropping_changes_no_surface_metric() -> None:
+    a, b = np.zeros((2, 30, 30, 30), bool)
+    a[10:15, 10:15, 10:15] = True
+    b[11:17, 10:15, 9:14] = True
+    whole = surface_scores(a, b, (1, 1, 2), tolerance_mm=1, diagonal_mm=9)
+    box = np.s_[10:17, 10:15, 9:15]
+    assert surface_scores(a[box], b[box], (1, 1, 2), tolerance_mm=1, diagonal_mm=9) == whole
+
+
+def test_overlap_of_labels_and_regions_agrees_with_loops() -> None:
+    rng = np.random.default_rng(3)
+    for values, ignore in (((1,), frozenset()), ((2, 3), frozenset()), ((1, 3), frozenset({4}))):
+        reference, prediction = rng.integers(0, 5, (2, 6, 7, 8))
+        reference[:2] = prediction[:2] = 0
+        counts = overlap(confusion(crop_to_foreground(reference, prediction)), values, ignore)
+        keep = ~np.isin(reference, list(ignore))
+        a, b = np.isin(reference, values) & keep, np.isin(prediction, values) & keep
+        assert (counts.tp, counts.fp, counts.fn) == ((a & b).sum(), (b & ~a).sum(), (a & ~b).sum())
+        assert counts.dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+        assert counts.iou == pytest.approx((a & b).sum() / (a | b).sum())
+
+
+def test_wmh_leaves_out_other_pathology() -> None:
+    reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
+    reference[1:3, 1:3, 1:3] = 1
+    reference[6:8, 6:8, 6:8] = 2
+    prediction[1:3, 1:3, 1:3] = prediction[6:8, 6:8, 6:8] = 1
+    volumes = [Volume(m, (1, 1, 1), np.eye(4)) for m in (reference, prediction)]
+    settings = ScoringSettings((PRESETS["wmh2017"], PRESETS["isles22"]), surface=False)
+    row = score_case(*volumes, label_set_of((1,)), settings).cases[0]
+    assert row["wmh2017_f1"] == 1
+    assert row["isles22_fp"] == 1
+
+
+def test_the_table_of_lesions_has_volume_coverage_and_best_iou() -> None:
+    reference, prediction = np.zeros((2, 12, 12, 12), np.uint8)
+    reference[1:3, 1:3, 1:3] = 1
+    reference[8:10, 8:10, 8:10] = 1
+    prediction[1:3, 1:3, 1:2] = 1
+    volumes = [Volume(m, (2, 1, 1), np.diag([1, 1, 2, 1.0])) for m in (reference, prediction)]
+    rows = score_case(*volumes, label_set_of((1,)), ScoringSettings((PRESETS["atlas_r2"],))).lesions
+    assert [(r["volume_mm3"], r["detected"], r["coverage"], r["best_iou"]) for r in rows] == [
+        (16.0, True, 0.5, 0.5),
+        (16.0, False, 0.0, 0.0),
+    ]
+
+
+# files
+
+
+def write_mask(array: np.ndarray, path: Path, spacing: tuple[float, ...] = (0.8, 0.9, 3.0)) -> Path:
+    """Write a mask, axes (z, y, x) or (y, x), in the format of the file's ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        Image.fromarray(array.astype(np.uint8)).save(path)
+        return path
+    image = sitk.GetImageFromArray(array.astype(np.uint8))
+    image.SetSpacing(spacing[: array.ndim])
+    image.SetOrigin((10.0, -20.0, 5.0)[: array.ndim])
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd"])
+def test_formats_give_the_same_array_and_geometry(ending: str, tmp_path: Path) -> None:
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    reference = read_mask(write_mask(array, tmp_path / "a.nii.gz"))
+    volume = read_mask(write_mask(array, tmp_path / f"b{ending}"))
+    assert np.array_equal(volume.array, array)
+    assert volume.spacing == pytest.approx((3.0, 0.9, 0.8))
+    assert volume.affine == pytest.approx(reference.affine, abs=1e-5)
+    assert geometry_problem(reference, volume) is None
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".png"])
+def test_two_dimensional_folders(ending: str, tmp_path: Path) -> None:
+    reference, prediction = np.zeros((2, 20, 30), np.uint8)
+    reference[2:8, 3:9] = 1
+    prediction[2:8, 3:6] = 1
+    write_mask(reference, tmp_path / f"ref/a{ending}")
+    write_mask(prediction, tmp_path / f"pred/a{ending}")
+    settings = ScoringSettings((PRESETS["atlas_r2"],))
+    row = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=settings).cases.iloc[0]
+    assert row["dice"] == pytest.approx(2 * 18 / 54)
+    assert row["atlas_r2_f1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((3, 3, 3), 0.5, np.float32), "fractions"),
+        (np.full((3, 3, 3), np.nan, np.float32), "NaN"),
+        (np.full((3, 3, 3), -1, np.int16), "labels from -1"),
+        (np.zeros((3, 3, 3, 2), np.uint8), "shape"),
+    ],
+)
+def test_what_is_no_mask_is_refused(array: np.ndarray, message: str, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match=message):
+        read_mask(tmp_path / "a.nii.gz")
+
+
+def test_whole_numbers_stored_as_floats_are_labels(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.full((3, 3, 3), 2, np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    assert read_mask(tmp_path / "a.nii.gz").array.max() == 2
+
+
+def test_a_flipped_direction_is_noticed_though_the_shape_agrees() -> None:
+    a = Volume(np.zeros((4, 4, 4)), (1, 1, 1), np.eye(4))
+    b = Volume(np.zeros((4, 4, 4)), (1, 1, 1), np.diag([-1.0, 1, 1, 1]))
+    rounded = Volume(np.zeros((4, 4, 4)), (1, 1, 1), np.eye(4) + 1e-6)
+    assert "direction" in (geometry_problem(a, b) or "")
+    assert geometry_problem(a, rounded) is None
+
+
+def test_missing_and_corrupt_cases_are_named_and_left_out_on_request(tmp_path: Path, capsys) -> None:
+    mask = np.zeros((4, 4, 4), np.uint8)
+    mask[1, 1, 1] = 1
+    for case in ("good", "lonely", "corrupt"):
+        write_mask(mask, tmp_path / f"ref/{case}.nii.gz")
+    write_mask(mask, tmp_path / "pred/good.nii.gz")
+    write_mask(mask, tmp_path / "pred/extra.nii.gz")
+    (tmp_path / "pred/corrupt.nii.gz").write_bytes(b"no image")
+    command = ["evaluate", str(tmp_path / "ref"), str(tmp_path / "pred"), "-o", str(tmp_path / "cases.csv")]
+    command += ["--labels", "1", "--processes", "1"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "lonely" in error
+    assert "extra" in error
+    assert not (tmp_path / "cases.csv").exists()
+    assert main([*command, "--allow-missing"]) == 0
+    assert {"left out corrupt", "left out lonely", "left out extra"} <= {
+        line.split(":")[0] for line in capsys.readouterr().out.splitlines()
+    }
+    assert list(pd.read_csv(tmp_path / "cases.csv")["case"]) == ["good"]
+
+
+def test_empty_folders_and_labels_outside_the_data_set_are_refused(tmp_path: Path) -> None:
+    write_mask(np.full((3, 3, 3), 5), tmp_path / "ref/a.nii.gz")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ComparisonError, match="no masks"):
+        evaluate_folders(tmp_path / "ref", tmp_path / "none")
+    with pytest.raises(ComparisonError, match=r"a: the reference has label 5"):
+        evaluate_folders(tmp_path / "ref", tmp_path / "ref", labels=(1, 2))
+
+
+def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(6):
+        for folder, mask in zip(("ref", "pred"), random_pair(rng), strict=True):
+            write_mask(mask, tmp_path / folder / f"c{i}.nii.gz")
+    tables = [evaluate_folders(tmp_path / "ref", tmp_path / "pred", labels=(1,), processes=n).cases for n in (1, 2)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_label_sets_of_nnunet(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    write_json(tmp_path / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})
+    found = read_label_set(tmp_path / "dataset.json")
+    assert isinstance(found, LabelSet)
+    assert [(label.name, label.values, label.summary_key) for label in found.labels] == [
+        ("whole", (1, 2), "(1, 2)"),
+        ("core", (2,), "2"),
+    ]
+    assert found.ignore == {3}
+    assert found.allowed == {0, 1, 2, 3}
+
+
+def test_own_protocols_change_a_preset(tmp_path: Path) -> None:
+    write_json(tmp_path / "p.json", [{"base": "atlas_r2", "name": "large", "min_volume_mm3": 10}])
+    (protocol,) = read_protocols(tmp_path / "p.json")
+    assert (protocol.connectivity, protocol.min_volume_mm3, protocol.name) == (6, 10, "large")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"base": "atlas_r2", "name": "x", "connectivty": 6}, "unknown attribute connectivty"),
+        ({"name": "x", "title": "X", "connectivity": 8}, "choose from 6, 18, 26"),
+        ({"base": "atlas", "name": "x"}, "did you mean atlas_r2"),
+        ({"base": "atlas_r2", "name": "x", "threshold": 2}, "threshold"),
+        ({"title": "X"}, "at least name"),
+    ],
+)
+def test_wrong_protocols_are_explained(entry: dict, message: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "p.json", entry)
+    with pytest.raises(SettingsError, match=message):
+        read_protocols(tmp_path / "p.json")

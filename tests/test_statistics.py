@@ -1,0 +1,114 @@
+"""Statistics against other implementations, and what must hold whatever the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from nnunet_transfer.comparison.bootstrap import cluster_weights, make_clusters, mean_intervals
+from nnunet_transfer.comparison.statistics import complete, rank_biserial, rope_probabilities, wilcoxon_p
+
+DIFFERENCES = arrays(float, st.integers(1, 25), elements=st.floats(-0.5, 0.5, width=16))
+
+
+def own_subjects(n: int, folds: int = 1):
+    """Each case its own subject."""
+    return make_clusters([f"s{i:03d}" for i in range(n)], np.arange(n) % folds)
+
+
+def test_intervals_agree_with_scipy_where_it_can_do_the_same() -> None:
+    # one stratum, one case per subject: the plain BCa bootstrap of a mean
+    values = np.random.default_rng(0).gamma(1.0, 0.1, 40)
+    found = mean_intervals(values[:, None], own_subjects(40), draws=20_000)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=1).confidence_interval
+    width = expected.high - expected.low
+    assert found.method == ("BCa",)
+    assert found.estimate[0] == pytest.approx(values.mean())
+    assert found.low[0] == pytest.approx(expected.low, abs=0.03 * width)
+    assert found.high[0] == pytest.approx(expected.high, abs=0.03 * width)
+
+
+def test_repeating_every_scan_of_a_subject_narrows_no_interval() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    once = mean_intervals(values[:, None], own_subjects(30), draws=2000)
+    subjects = [f"s{i:03d}" for i in range(30) for _ in range(4)]
+    four_times = mean_intervals(np.repeat(values, 4)[:, None], make_clusters(subjects, np.zeros(120, int)), draws=2000)
+    assert (four_times.low[0], four_times.high[0]) == pytest.approx((once.low[0], once.high[0]))
+
+
+def test_every_fold_keeps_its_number_of_subjects() -> None:
+    strata = np.array([0, 0, 0, 1, 1, 2])
+    weights = np.concatenate(list(cluster_weights(strata, 1200, seed=0)))
+    assert weights.shape == (1200, 6)
+    assert (weights[:, :3].sum(1) == 3).all()
+    assert (weights[:, 3:5].sum(1) == 2).all()
+    assert (weights[:, 5] == 1).all()
+    assert weights[:, 0].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_equal_values_get_a_point_and_too_few_subjects_no_interval() -> None:
+    equal = mean_intervals(np.full((10, 1), 0.3), own_subjects(10), draws=200)
+    assert (equal.low[0], equal.high[0], equal.method) == (pytest.approx(0.3), pytest.approx(0.3), ("percentile",))
+    alone = mean_intervals(np.array([[0.2], [0.4]]), make_clusters(["a", "a"], np.zeros(2, int)))
+    assert alone.estimate[0] == pytest.approx(0.3)
+    assert np.isnan([alone.low[0], alone.high[0]]).all()
+
+
+def test_missing_values_are_left_out_of_mean_and_count() -> None:
+    values = np.array([0.1, np.nan, 0.3, 0.5])
+    assert mean_intervals(values[:, None], own_subjects(4), draws=200).estimate[0] == pytest.approx(0.3)
+
+
+def signed_rank_by_all_pairs(d: np.ndarray, rope: float, draws: int) -> np.ndarray:
+    """The Bayesian signed-rank test as Benavoli et al. write it: sums over all pairs, per draw."""
+    z = np.append(0.0, d)
+    weights = np.random.default_rng(9).dirichlet(np.append(0.5, np.ones(len(d))), draws)
+    means = (z[:, None] + z[None, :]) / 2
+    regions = [np.einsum("ki,ij,kj->k", weights, m.astype(float), weights) for m in (means > rope, means < -rope)]
+    share = np.stack([regions[0], 1 - regions[0] - regions[1], regions[1]])
+    return np.bincount(share.argmax(0), minlength=3) / draws
+
+
+@pytest.mark.parametrize("shift", [-0.02, 0.0, 0.004, 0.015])
+def test_probabilities_agree_with_the_sum_over_all_pairs(shift: float) -> None:
+    d = np.random.default_rng(4).normal(shift, 0.03, 24)
+    found = rope_probabilities(d, rope=0.01, draws=6000)
+    expected = signed_rank_by_all_pairs(d, 0.01, 6000)
+    assert [found.better, found.equivalent, found.worse] == pytest.approx(list(expected), abs=0.03)
+
+
+@settings(max_examples=60, deadline=None)
+@given(DIFFERENCES)
+def test_what_holds_for_any_differences(d: np.ndarray) -> None:
+    posterior = rope_probabilities(d, draws=300)
+    mirrored = rope_probabilities(-d, draws=300)
+    assert posterior.better + posterior.equivalent + posterior.worse == pytest.approx(1)
+    # mirrored draws differ: the two agree within the error of 300 draws
+    assert posterior.better == pytest.approx(mirrored.worse, abs=0.2)
+    assert -1 <= rank_biserial(d) <= 1
+    assert rank_biserial(d) == pytest.approx(-rank_biserial(-d))
+    p = wilcoxon_p(d)
+    assert np.isnan(p) if len(complete(d)) < 6 else 0 < p <= 1
+
+
+def test_rounding_errors_break_no_ties() -> None:
+    a = np.array([0.3, 0.6, 0.9, 0.5, 0.4, 0.8, 0.7])
+    d = (a + 0.1) - a  # 0.1 up to rounding
+    assert len(np.unique(d)) > 1
+    assert wilcoxon_p(d) == wilcoxon_p(np.full(7, 0.1))
+
+
+def test_effect_size_of_a_worked_example() -> None:
+    # ranks of |d|: 1, 2, 3, 4, 5; favourable 1 + 3 + 4 + 5 = 13, unfavourable 2: (13 - 2) / 15
+    assert rank_biserial(np.array([0.1, -0.2, 0.3, 0.4, 0.5, 0.0])) == pytest.approx(11 / 15)
+
+
+def test_the_error_rate_under_the_null_is_the_stated_one() -> None:
+    rng = np.random.default_rng(8)
+    p = np.array([wilcoxon_p(rng.laplace(0, 0.05, 30)) for _ in range(600)])
+    # 0.05 within three standard errors of 600 runs
+    assert abs((p < 0.05).mean() - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 600)
