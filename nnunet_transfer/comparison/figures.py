@@ -74,7 +74,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
         axis.plot(row["difference"], y, "o", color=colour)
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"{_metric_name(result, metric)}: difference to {result.title_of(result.baseline)} (95 % interval)")
+    axis.set_xlabel(f"{metric_name(result, metric)}: difference to {result.title_of(result.baseline)} (95 % interval)")
     _bare(axis)
     return figure
 
@@ -91,13 +91,14 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
         if len(values):
             axis.plot([np.median(values)] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=3)
     axis.set_yticks(range(len(arms)), [arm.title for arm in arms])
-    axis.set_xlabel(f"{_metric_name(result, metric)} per case; bar: median")
+    axis.set_xlabel(f"{metric_name(result, metric)} per case; bar: median")
     axis.set_xlim(-0.02, 1.02)
     _bare(axis)
     return figure
 
 
-def _metric_name(result: TargetResult, metric: str) -> str:
+def metric_name(result: TargetResult, metric: str) -> str:
+    """Return how the report calls a metric."""
     lesion_wise = {f"{p.name}_f1": f"{p.title} lesion F1" for p in result.protocols}
     return {"dice": "Dice", "iou": "IoU", **lesion_wise}[metric]
 

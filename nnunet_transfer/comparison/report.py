@@ -123,7 +123,8 @@ def _target(result: TargetResult, pictures: Path) -> str:
     image = figures.save(figures.dots(result), pictures, f"{name}_dots")
     parts.append(_figure(image, f"Every case of every arm, n = {result.n_cases}."))
     if len(result.tests):
-        parts.append(_table(result.tests, TESTS))
+        names = result.tests["metric"].map(lambda metric: figures.metric_name(result, metric))
+        parts.append(_table(result.tests.assign(metric=names), TESTS))
     for role, case in figures.gallery_cases(result).items():
         image = figures.save(figures.slices(result, case), pictures, f"{name}_{role}")
         caption = f"{role.capitalize()} case by mean Dice: {case}. Green: reference; orange: prediction."
@@ -186,7 +187,8 @@ def _table(frame: pd.DataFrame, columns: dict[str, tuple[str, int]]) -> str:
 
 def _cell(value: object, decimals: int) -> str:
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.{decimals}f}"
+        # adding 0.0 turns the -0.0 that rounding may leave into 0.0
+        return "–" if math.isnan(value) else f"{round(value, decimals) + 0.0:.{decimals}f}"
     return _safe(str(value))
 
 
