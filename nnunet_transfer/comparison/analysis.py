@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS, make_clusters, mean_intervals
+from nnunet_transfer.comparison.bootstrap import make_clusters
+from nnunet_transfer.comparison.curves import learning_curves
+from nnunet_transfer.comparison.lesions import pooled_detection, size_sensitivity
+from nnunet_transfer.comparison.paired import Scores, Settings, add_procedure, every_pair, paired_table
+from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.results import Arm, Run, Target
-from nnunet_transfer.comparison.statistics import (
-    FEW_SUBJECTS,
-    LEAST_PAIRS,
-    FloatArray,
-    holm,
-    rank_biserial,
-    rope_probabilities,
-    wilcoxon_p,
-)
+from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
+from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.evaluation.scores import DETECTION_FIELDS
 
 #: the metric of the declared family of tests
 PRIMARY = "dice"
+#: tables of a `TargetResult` that are written as files
+TABLES = ("cases", "lesions", "summary", "tests", "pairs", "ranks", "detection", "sizes", "volumes", "curves")
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,21 @@ class TargetResult:
 
     Attributes
     ----------
-    target, arms, runs, baseline : what was compared; `baseline` is an arm's name
+    target, arms, runs, baseline : what was compared; `baseline` is an arm's name. Arms trained on fewer cases than
+        the baseline are in `cases`, `lesions` and `curves` only
     protocols : lesion protocols
+    settings : of intervals and probabilities
     cases : one row per run, case and label
     lesions : one row per run, case, protocol and reference lesion
     per_case : one row per arm and case: mean over labels, then over seeds
     summary : one row per arm: n, means, medians
     tests : one row per arm but the baseline and per metric: paired difference with interval, p, effect size
+    pairs : one row per pair of arms: the same on the primary metric
+    ranks : one row per arm: rank, its interval, and how often it takes each rank
+    detection : one row per protocol and arm: detection pooled over cases
+    sizes : one row per protocol, arm and stratum of lesion size: sensitivity
+    volumes : one row per label and arm: agreement of volumes
+    curves : one row per arm and number of training cases; empty if there is one number only
     notices : sentences for the head of the report
     """
 
@@ -47,11 +54,18 @@ class TargetResult:
     runs: tuple[Run, ...]
     baseline: str
     protocols: tuple[LesionProtocol, ...]
+    settings: Settings
     cases: pd.DataFrame
     lesions: pd.DataFrame
     per_case: pd.DataFrame
     summary: pd.DataFrame
     tests: pd.DataFrame
+    pairs: pd.DataFrame
+    ranks: pd.DataFrame
+    detection: pd.DataFrame
+    sizes: pd.DataFrame
+    volumes: pd.DataFrame
+    curves: pd.DataFrame
     notices: tuple[str, ...]
 
     @property
@@ -84,104 +98,122 @@ def compared_metrics(protocols: Sequence[LesionProtocol]) -> list[str]:
 def analyse(
     target: Target,
     runs: Sequence[Run],
-    baseline: str,
+    baseline: Arm,
     protocols: Sequence[LesionProtocol],
     cases: pd.DataFrame,
     lesions: pd.DataFrame,
     notices: Sequence[str],
-    *,
-    draws: int = DEFAULT_DRAWS,
-    seed: int = 0,
+    settings: Settings | None = None,
 ) -> TargetResult:
     """Summarise the scores of one target.
 
     A case's score is the mean over labels (labels absent from reference and prediction are left out), then over
     seeds. Intervals come from a bootstrap that draws subjects within folds.
     """
-    arms = tuple(dict.fromkeys(run.arm for run in runs))
+    settings = settings or Settings()
+    every_arm = tuple(dict.fromkeys(run.arm for run in runs))
+    # arms are compared at equal numbers of training cases; the other numbers make the learning curves
+    arms = tuple(arm for arm in every_arm if arm.trainer.cases == baseline.trainer.cases)
+    names = [arm.name for arm in arms]
     columns = score_columns(protocols, list(cases.columns))
-    keys = ["arm", "case", "subject", "site", "fold"]
-    per_seed = cases.groupby([*keys, "seed"], sort=False, dropna=False)[columns].mean()
-    per_case = per_seed.groupby(level=keys, sort=False).mean().reset_index()
-    per_case = per_case.rename(columns={"index": "case"})
-    summary = pd.DataFrame([_summarise(arm, per_case, cases, columns) for arm in arms])
-    tests = pd.DataFrame(
-        [
-            _paired_test(arm, baseline, metric, per_case, draws=draws, seed=seed)
-            for metric in compared_metrics(protocols)
-            for arm in arms
-            if arm.name != baseline
-        ]
+    everything = _average(cases, columns, target)
+    per_case = everything.per_case[everything.per_case["arm"].isin(names)].reset_index(drop=True)
+    scores = replace(everything, per_case=per_case)
+    compared = cases[cases["arm"].isin(names)]
+    tests = paired_table(
+        scores, [(arm, baseline) for arm in arms if arm != baseline], compared_metrics(protocols), settings
     )
-    few = per_case["subject"].nunique()
-    warning = [f"Only {few} subjects: the tests have little power."] if few < FEW_SUBJECTS else []
-    if few < LEAST_PAIRS:
-        warning = [f"Only {few} subjects: no p-values are given."]
+    own_lesions = lesions[lesions["arm"].isin(names)]
     return TargetResult(
-        target,
-        arms,
-        tuple(runs),
-        baseline,
-        tuple(protocols),
-        cases,
-        lesions,
-        per_case,
-        summary,
-        tests,
-        (*notices, *warning),
+        target=target,
+        arms=arms,
+        runs=tuple(run for run in runs if run.arm in arms),
+        baseline=baseline.name,
+        protocols=tuple(protocols),
+        settings=settings,
+        cases=cases,
+        lesions=lesions,
+        per_case=per_case,
+        summary=pd.DataFrame([_summarise(arm, per_case, compared, columns) for arm in arms]),
+        tests=add_procedure(tests, scores, settings) if len(tests) else tests,
+        pairs=every_pair(scores, arms, PRIMARY, settings),
+        ranks=_ranks(per_case, arms, settings),
+        detection=pooled_detection(compared, arms, protocols, settings),
+        sizes=size_sensitivity(own_lesions, arms, settings),
+        volumes=volume_agreement(compared, arms, settings),
+        curves=learning_curves(everything, every_arm, baseline, PRIMARY, settings),
+        notices=(*notices, *_warnings(per_case, runs, arms)),
     )
+
+
+def _average(cases: pd.DataFrame, columns: Sequence[str], target: Target) -> Scores:
+    keys = ["arm", "case", "subject", "site", "fold"]
+    per_seed = cases.groupby([*keys, "seed"], sort=False, dropna=False)[list(columns)].mean()
+    per_case = per_seed.groupby(level=keys, sort=False).mean()
+    return Scores(per_seed.reset_index(), per_case.reset_index(), target.train_sizes)
+
+
+def _warnings(per_case: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm]) -> list[str]:
+    found = []
+    subjects = per_case["subject"].nunique()
+    if subjects < LEAST_PAIRS:
+        found.append(f"Only {subjects} subjects: no p-values are given.")
+    elif subjects < FEW_SUBJECTS:
+        found.append(f"Only {subjects} subjects: the tests have little power.")
+    seeds = {arm.title: sum(run.arm == arm for run in runs) for arm in arms}
+    if len(set(seeds.values())) > 1:
+        listed = ", ".join(f"{title} {n}" for title, n in seeds.items())
+        found.append(f"The arms have different numbers of seeds, and so of averaging: {listed}.")
+    return found
 
 
 def _summarise(arm: Arm, per_case: pd.DataFrame, cases: pd.DataFrame, columns: Sequence[str]) -> dict[str, object]:
     rows = per_case[per_case["arm"] == arm.name]
-    of_labels = cases[cases["arm"] == arm.name].groupby("label", sort=False)["iou"].mean()
+    own = cases[cases["arm"] == arm.name]
+    by_label = own.groupby("label", sort=False)
+    voxels = by_label[["voxels_tp", "voxels_fp", "voxels_fn"]].sum()
     return {
         "arm": arm.name,
         "title": arm.title,
         "source": arm.source or "",
         "n_cases": len(rows),
         "n_subjects": rows["subject"].nunique(),
-        "n_without_dice": int(rows["dice"].isna().sum()),
+        "n_seeds": own["seed"].nunique(dropna=False),
         "dice_median": rows["dice"].median(),
         "dice_sd": rows["dice"].std(),
         "miou_over_cases": rows["iou"].mean(),
-        "miou_over_classes": of_labels.mean(),
+        "miou_over_classes": by_label["iou"].mean().mean(),
+        "miou_pooled": (voxels["voxels_tp"] / voxels.sum(axis=1)).mean(),
         **{column: rows[column].mean() for column in columns},
+        **{f"n_with_{column}": int(rows[column].notna().sum()) for column in columns},
     }
 
 
-def _paired_test(
-    arm: Arm, baseline: str, metric: str, per_case: pd.DataFrame, *, draws: int, seed: int
-) -> dict[str, object]:
-    wide = per_case.pivot(index=["case", "subject", "fold"], columns="arm", values=metric)
-    difference = (wide[arm.name] - wide[baseline]).reset_index(name="difference")
-    values = difference["difference"].to_numpy(float)
-    clusters = make_clusters(list(difference["subject"]), difference["fold"].to_numpy(int))
-    interval = mean_intervals(values[:, None], clusters, draws=draws, seed=seed)
-    by_subject: FloatArray = clusters.means(values[:, None])[:, 0]
-    posterior = rope_probabilities(by_subject, draws=draws, seed=seed)
-    return {
-        "arm": arm.name,
-        "title": arm.title,
-        "metric": metric,
-        "n_cases": int(np.isfinite(values).sum()),
-        "n_subjects": int(np.isfinite(by_subject).sum()),
-        "difference": interval.estimate[0],
-        "low": interval.low[0],
-        "high": interval.high[0],
-        "interval": interval.method[0],
-        "rank_biserial": rank_biserial(by_subject),
-        "p": wilcoxon_p(by_subject),
-        "p_better": posterior.better,
-        "p_equivalent": posterior.equivalent,
-        "p_worse": posterior.worse,
-    }
+def _ranks(per_case: pd.DataFrame, arms: Sequence[Arm], settings: Settings) -> pd.DataFrame:
+    wide = per_case.pivot(index=["case", "subject", "fold"], columns="arm", values=PRIMARY)
+    index = wide.index.to_frame()
+    clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
+    values = wide[[arm.name for arm in arms]].to_numpy(float)
+    found = rank_stability(values, clusters, draws=settings.draws, seed=settings.seed)
+    if found is None or len(arms) < 2:
+        return pd.DataFrame()
+    shares = {f"share_{place + 1}": found.shares[:, place] for place in range(len(arms))}
+    return pd.DataFrame(
+        {
+            "arm": [arm.name for arm in arms],
+            "title": [arm.title for arm in arms],
+            "n_cases": found.n_cases,
+            "rank": found.rank,
+            "rank_low": found.low,
+            "rank_high": found.high,
+            **shares,
+            "tau": found.tau,
+        }
+    )
 
 
 def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
     """Add `p_holm`: the family are all arms against the baseline, on Dice, over all targets; NaN elsewhere."""
-    from dataclasses import replace
-
     tables = [result.tests.copy() for result in results]
     members = [table["metric"] == PRIMARY if len(table) else [] for table in tables]
     adjusted = holm(
@@ -194,30 +226,3 @@ def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
         table.loc[member, "p_holm"] = adjusted[start : start + count]
         start += count
     return tuple(replace(result, tests=table) for result, table in zip(results, tables, strict=True))
-
-
-def sentence(result: TargetResult) -> str:
-    """Say the target's outcome in plain words."""
-    best = result.summary.iloc[int(result.summary["dice"].argmax())]
-    where = f"{result.n_cases} cases of {result.n_subjects} subjects"
-    if not result.summary["dice"].max() > result.summary["dice"].min():
-        return f"All arms have the same mean Dice, {best['dice']:.3f} ({where})."
-    text = f"{best['title']} had the highest mean Dice, {best['dice']:.3f} ({where})."
-    rows = result.tests[(result.tests["metric"] == PRIMARY)] if len(result.tests) else result.tests
-    if not len(rows):
-        return text
-    better = rows[rows["low"] > 0]
-    worse = rows[rows["high"] < 0]
-    reference = result.title_of(result.baseline)
-    if len(better):
-        listed = ", ".join(_signed(row) for _, row in better.iterrows())
-        text += f" Above {reference} with a 95 % interval that excludes zero: {listed}."
-    else:
-        text += f" No arm's 95 % interval of the difference to {reference} lies above zero."
-    if len(worse):
-        text += f" Below {reference}: {', '.join(_signed(row) for _, row in worse.iterrows())}."
-    return text
-
-
-def _signed(row: pd.Series) -> str:
-    return f"{row['title']} ({row['difference']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f})"

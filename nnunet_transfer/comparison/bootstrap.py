@@ -34,19 +34,28 @@ class Intervals:
 
 
 def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterator[FloatArray]:
-    """Yield blocks of bootstrap weights, shape (block, n_clusters): how often each cluster is drawn.
+    """Yield blocks of bootstrap weights, shape (block, n_clusters): how much each cluster counts.
+
+    Of n clusters of a stratum n - 1 are drawn and scaled up to n: drawing n would understate the variance by
+    (n - 1) / n, which matters for folds of few subjects.
 
     Parameters
     ----------
-    strata : stratum of each cluster, shape (n_clusters,); each stratum keeps its number of clusters
+    strata : stratum of each cluster, shape (n_clusters,); the weights of each stratum sum to its number of clusters
+
+    References
+    ----------
+    Rao & Wu, J Am Stat Assoc 1988, 83:231.
     """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     for start in range(0, draws, CHUNK):
         block = min(CHUNK, draws - start)
-        weights = np.empty((block, len(strata)))
+        weights = np.ones((block, len(strata)))
         for index in members:
-            weights[:, index] = rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=block)
+            n = len(index)
+            if n > 1:
+                weights[:, index] = rng.multinomial(n - 1, np.full(n, 1 / n), size=block) * (n / (n - 1))
         yield weights
 
 
@@ -89,7 +98,7 @@ def cluster_bootstrap(
     References
     ----------
     Efron, J Am Stat Assoc 1987, 82:171 (BCa); Davison & Hinkley, Bootstrap Methods and their Application, 1997
-    (stratified and cluster resampling).
+    (stratified and cluster resampling); Rao & Wu, J Am Stat Assoc 1988, 83:231 (see `cluster_weights`).
     """
     n, k = numerator.shape
     with np.errstate(invalid="ignore", divide="ignore"):

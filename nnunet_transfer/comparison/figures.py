@@ -12,8 +12,7 @@ import matplotlib
 import numpy as np
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
-from nnunet_transfer.comparison.results import DOMAINS, TASKS, Run
-from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
+from nnunet_transfer.comparison.results import DOMAINS, TASKS
 from nnunet_transfer.files import atomic_path
 
 matplotlib.use("agg")
@@ -21,9 +20,16 @@ import matplotlib.pyplot as plt  # the backend is chosen before pyplot is import
 from matplotlib.figure import Figure
 
 #: colour-blind safe: Okabe and Ito, "Color universal design", 2008
-BASELINE, T1, NATURAL, REFERENCE, OTHER = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+BASELINE, T1, NATURAL, OTHER = "#000000", "#0072B2", "#E69F00", "#CC79A7"
+REFERENCE, PREDICTION = "#009E73", "#D55E00"
 DOMAIN_COLOURS = {"T1 brain MRI": T1, "natural images": NATURAL, "": BASELINE}
-FORMATS = ("png", "svg")
+#: source task -> marker and line
+TASK_STYLES = {"classification": ("o", "-"), "segmentation": ("s", "--"), "self-supervised": ("^", ":")}
+DIVERGING = "PuOr"
+ALPHA = 0.05
+DPI = 130
+#: inches; text stays readable where the figure shrinks to a phone's width
+WIDTH = 5.4
 
 
 def colour_of(result: TargetResult, arm: str) -> str:
@@ -52,13 +58,13 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
     )
     image: Any = None
     for axis, values, result in zip(axes[0], panels, results, strict=True):
-        image = axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axis.set_xticks(range(len(domains)), ["natural", "T1"])
         axis.set_yticks(range(len(tasks)), tasks if axis is axes[0][0] else [""] * len(tasks))
         axis.set_title(result.target.title, fontsize=10)
         for (i, j), value in np.ndenumerate(values):
-            text = "not run" if np.isnan(value) else f"{value:+.3f}"
-            axis.text(j, i, text, ha="center", va="center", color="white" if abs(value) > 0.6 * limit else "black")
+            text = "not run" if np.isnan(value) else _signed(value)
+            axis.text(j, i, text, ha="center", va="center", color=_ink(value, limit))
     figure.colorbar(image, ax=axes[0].tolist(), label="mean Dice difference to baseline", shrink=0.9)
     return figure
 
@@ -66,7 +72,7 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
 def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
     """Draw each arm's mean paired difference to the baseline with its 95 % interval."""
     rows = result.tests[result.tests["metric"] == metric].iloc[::-1]
-    figure, axis = plt.subplots(figsize=(6.4, 0.42 * len(rows) + 1.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(rows) + 1.2), layout="constrained")
     axis.axvline(0, color="grey", linewidth=1)
     for y, (_, row) in enumerate(rows.iterrows()):
         colour = colour_of(result, row["arm"])
@@ -81,7 +87,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
 
 def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
     """Draw each case's score per arm, with the median."""
-    figure, axis = plt.subplots(figsize=(6.4, 0.42 * len(result.arms) + 1.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(result.arms) + 1.2), layout="constrained")
     rng = np.random.default_rng(0)
     arms = list(reversed(result.arms))
     for y, arm in enumerate(arms):
@@ -109,90 +115,95 @@ def _bare(axis: Any) -> None:
     axis.grid(axis="x", alpha=0.3)
 
 
-def gallery_cases(result: TargetResult) -> dict[str, str]:
-    """Return the cases shown: where the arms' mean Dice is highest, in the middle, and lowest."""
-    means = result.per_case.groupby("case", sort=False)[PRIMARY].mean().dropna().sort_values()
-    if not len(means):
-        return {}
-    chosen = {"best": means.index[-1], "median": means.index[len(means) // 2], "worst": means.index[0]}
-    return {role: case for i, (role, case) in enumerate(chosen.items()) if case not in list(chosen.values())[:i]}
-
-
-def slices(result: TargetResult, case: str) -> Figure:
-    """Draw the slice with the largest reference, with contours of the reference and of each arm's prediction."""
-    target = result.target
-    reference = read_mask(target.references[case])
-    picture = _image_of(target.images.get(case), reference)
-    fold = next(k for k, cases in target.folds.items() if case in cases)
-    first_runs: dict[str, Run] = {}
-    for run in result.runs:
-        first_runs.setdefault(run.arm.name, run)
-    columns = 4
-    rows = -(-len(first_runs) // columns)
-    index, axis_of_slices = _largest_slice(reference)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.3 * columns, 2.6 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, run in zip(axes.flat, first_runs.values(), strict=False):
-        path = run.folds[fold] / target.references[case].name
-        prediction = read_mask(path)
-        aspect = _aspect(reference, axis_of_slices)
-        if picture is not None:
-            axis.imshow(_cut(picture, index, axis_of_slices), cmap="gray", aspect=aspect)
-        _contours(axis, _cut(reference.array, index, axis_of_slices), REFERENCE, picture is None, aspect)
-        _contours(axis, _cut(prediction.array, index, axis_of_slices), "#D55E00", False, aspect)
-        score = result.per_case.query("arm == @run.arm.name and case == @case")[PRIMARY]
-        axis.set_title(f"{run.arm.title}\nDice {score.iloc[0]:.2f}", fontsize=9)
+def significance(result: TargetResult) -> Figure:
+    """Draw the mean paired difference between all arms, row minus column; a star marks p < 0.05 after Holm."""
+    names = [arm.name for arm in result.arms]
+    k = len(names)
+    values, marked = np.full((k, k), np.nan), np.zeros((k, k), bool)
+    for _, row in result.pairs.iterrows():
+        i, j = names.index(row["arm"]), names.index(row["compared_with"])
+        values[i, j], values[j, i] = row["difference"], -row["difference"]
+        marked[i, j] = marked[j, i] = row["p_holm"] < ALPHA
+    finite = np.abs(values[np.isfinite(values)])
+    limit = max(0.01, float(finite.max())) if len(finite) else 0.01
+    figure, axis = plt.subplots(figsize=(0.78 * k + 2.0, 0.5 * k + 1.7), layout="constrained")
+    image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    titles = [arm.title for arm in result.arms]
+    axis.set_xticks(range(k), titles, rotation=40, ha="right")
+    axis.set_yticks(range(k), titles)
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            text = f"{_signed(value)}{'*' if marked[i, j] else ''}"
+            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=_ink(value, limit))
+    figure.colorbar(image, ax=axis, label=f"{metric_name(result, PRIMARY)}, row minus column")
     return figure
 
 
-def _image_of(path: Path | None, reference: Volume) -> np.ndarray | None:
-    if path is None:
-        return None
-    array = read_volume(path).array if path.suffix != ".png" else _grey(path)
-    return array if array.shape == reference.array.shape else None
+def ranks(result: TargetResult) -> Figure:
+    """Draw how often each arm takes each rank under the bootstrap (area of the circles), and its observed rank."""
+    rows = result.ranks.sort_values("rank", kind="stable")
+    k = len(rows)
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * k + 1.2), layout="constrained")
+    for y, (_, row) in enumerate(rows.iloc[::-1].iterrows()):
+        colour = colour_of(result, row["arm"])
+        axis.plot([row["rank_low"], row["rank_high"]], [y, y], color=colour, linewidth=1.5)
+        shares = np.array([row[f"share_{place}"] for place in range(1, k + 1)])
+        axis.scatter(np.arange(1, k + 1), np.full(k, y), s=320 * shares, color=colour, alpha=0.45, linewidths=0)
+        axis.plot(row["rank"], y, "|", color=colour, markersize=18, markeredgewidth=2)
+    axis.set_yticks(range(k), list(rows["title"].iloc[::-1]))
+    axis.set_ylim(-0.6, k - 0.4)
+    axis.set_xticks(range(1, k + 1))
+    axis.set_xlim(0.5, k + 0.5)
+    axis.set_xlabel(f"rank by mean {metric_name(result, PRIMARY)}; circle: share of bootstrap samples")
+    _bare(axis)
+    return figure
 
 
-def _grey(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))
-
-
-def _largest_slice(reference: Volume) -> tuple[int, int]:
-    """Return the slice to show and its axis: across the coarsest spacing, where the reference is largest."""
-    if reference.array.ndim == 2:
-        return 0, -1
-    axis = int(np.argmax(reference.spacing))
-    others = tuple(i for i in range(3) if i != axis)
-    return int((reference.array > 0).sum(others).argmax()), axis
-
-
-def _cut(array: np.ndarray, index: int, axis: int) -> np.ndarray:
-    # the first row of a NIfTI slice is its lowest: show it upright
-    return array if axis < 0 else np.take(array, index, axis)[::-1]
-
-
-def _aspect(reference: Volume, axis: int) -> float:
-    spacing = [s for i, s in enumerate(reference.spacing) if i != axis]
-    return spacing[0] / spacing[1]
+def curves(result: TargetResult) -> Figure:
+    """Draw the mean score over the number of training cases, one line per arm, with 95 % intervals."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    families = list(result.curves.groupby("family", sort=False))
+    sizes = sorted(result.curves["training_cases"].unique())
+    for i, (_, rows) in enumerate(families):
+        # neighbouring lines are shifted by 1 % so that their intervals stay apart
+        x = rows["training_cases"] * (1 + 0.01 * (i - (len(families) - 1) / 2))
+        error = [rows[PRIMARY] - rows["low"], rows["high"] - rows[PRIMARY]]
+        style = line_style(rows["task"].iloc[0], rows["domain"].iloc[0])
+        axis.errorbar(x, rows[PRIMARY], error, label=rows["title"].iloc[0], capsize=2, **style)
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [f"{n:g}" for n in sizes])
+    axis.minorticks_off()
+    axis.set_xlabel("training cases")
+    axis.set_ylabel(f"mean {metric_name(result, PRIMARY)}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.3)
+    return figure
 
 
-def _contours(axis: Any, labels: np.ndarray, colour: str, blank: bool, aspect: float) -> None:
-    if blank:
-        axis.imshow(np.zeros(labels.shape), cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    for value in np.unique(labels):
-        if value:
-            axis.contour(labels == value, levels=[0.5], colors=[colour], linewidths=1)
+def line_style(task: str, domain: str) -> dict[str, Any]:
+    """Return how a line of this arm is drawn: the colour is its source domain's, the marker its source task's."""
+    marker, line = TASK_STYLES.get(task, ("D", "-"))
+    return {"color": DOMAIN_COLOURS.get(domain, OTHER), "marker": marker, "linestyle": line, "markersize": 5}
+
+
+def _signed(value: float) -> str:
+    # adding 0.0 turns the -0.0 that rounding may leave into 0.0
+    return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def _ink(value: float, limit: float) -> str:
+    return "white" if abs(value) > 0.6 * limit else "black"
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write a figure as PNG and SVG into `folder`, close it, and return the PNG as a data URI."""
     buffer = io.BytesIO()
-    for extension in FORMATS:
-        with atomic_path(folder / f"{name}.{extension}") as path:
-            figure.savefig(path, dpi=130)
-    figure.savefig(buffer, format="png", dpi=130)
+    figure.savefig(buffer, format="png", dpi=DPI)
+    with atomic_path(folder / f"{name}.png") as path:
+        path.write_bytes(buffer.getvalue())
+    # without date and random names, equal results give equal files
+    with atomic_path(folder / f"{name}.svg") as path, plt.rc_context({"svg.hashsalt": name}):
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

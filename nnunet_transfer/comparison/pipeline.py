@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_transfer import paths
-from nnunet_transfer.comparison.analysis import TargetResult, adjust_family, analyse
+from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_family, analyse
 from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS
 from nnunet_transfer.comparison.collect import score_runs
+from nnunet_transfer.comparison.paired import Settings
 from nnunet_transfer.comparison.report import ReportText, text_table, write_report
-from nnunet_transfer.comparison.results import Run, find_runs, pair_predictions, read_target, short_titles
+from nnunet_transfer.comparison.results import Arm, Run, find_runs, pair_predictions, read_target, short_titles
+from nnunet_transfer.comparison.statistics import DEFAULT_ROPE
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.evaluation.protocols import LesionProtocol, get_protocol
 from nnunet_transfer.evaluation.scores import DEFAULT_TOLERANCE_MM, ScoringSettings
@@ -51,6 +53,7 @@ def compare(
     processes: int = 1,
     allow_missing: bool = False,
     note: str = "",
+    rope: float = DEFAULT_ROPE,
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
 ) -> Comparison:
@@ -63,6 +66,8 @@ def compare(
     baseline : the arm that the others are compared with, with or without suffixes
     protocols : lesion protocols for all targets, or per data set id
     note : a sentence on the data for the head of the report
+    rope : half-width of the region of practical equivalence
+    draws, seed : of every bootstrap
 
     Raises
     ------
@@ -99,7 +104,7 @@ def compare(
         left_out += [f"{target.title}, {case}: {why}" for case, why in sorted(problems.items())]
         reference = _baseline(runs, baseline, name)
         results.append(
-            analyse(target, runs, reference, chosen, scored.cases, scored.lesions, notices, draws=draws, seed=seed)
+            analyse(target, runs, reference, chosen, scored.cases, scored.lesions, notices, Settings(draws, seed, rope))
         )
     adjusted = adjust_family(results)
     _write_tables(adjusted, out)
@@ -107,22 +112,30 @@ def compare(
     return Comparison(adjusted, report)
 
 
-def _baseline(runs: Sequence[Run], wanted: str, dataset: str) -> str:
-    found = {r.arm.name for r in runs if wanted in (r.trainer, r.arm.name, r.arm.trainer.base)}
-    if len(found) == 1:
-        return found.pop()
+def _baseline(runs: Sequence[Run], wanted: str, dataset: str) -> Arm:
+    exact = {r.arm for r in runs if wanted in (r.trainer, r.arm.name)}
+    found = exact or {r.arm for r in runs if wanted == r.arm.trainer.base}
+    # of a learning curve's points, the one trained on all cases
+    largest = [arm for arm in found if arm.trainer.cases is None] or found
+    if len(largest) == 1:
+        return next(iter(largest))
     names = ", ".join(dict.fromkeys(r.arm.name for r in runs))
     problem = "fits several arms" if found else "was not trained"
     raise ComparisonError(f"{dataset}: the baseline {wanted} {problem}; choose one with --baseline: {names}")
 
 
 def _write_tables(results: Sequence[TargetResult], out: Path) -> None:
-    for name in ("cases", "lesions", "summary", "tests"):
+    for name in TABLES:
         frames = []
         for result in results:
             frame: pd.DataFrame = getattr(result, name)
             if len(frame) and "target" not in frame:
                 frame = frame.assign(target=result.target.title)[["target", *frame.columns]]
-            frames.append(frame)
-        write_text(out / f"{name}.csv", pd.concat(frames, ignore_index=True).to_csv(index=False))
+            if len(frame.columns):
+                frames.append(frame)
+        if frames:
+            write_text(out / f"{name}.csv", pd.concat(frames, ignore_index=True).to_csv(index=False))
+        else:
+            # nothing to say, and nothing left over from an earlier comparison
+            (out / f"{name}.csv").unlink(missing_ok=True)
     write_text(out / "summary.txt", text_table(results))

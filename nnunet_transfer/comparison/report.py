@@ -1,50 +1,90 @@
-"""The report: one HTML file that needs no network. It words and lays out numbers that were computed elsewhere."""
+"""The report: one HTML file that needs no network. It lays out numbers that were computed elsewhere."""
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 
-from nnunet_transfer import __version__
-from nnunet_transfer.comparison import figures
-from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, compared_metrics, sentence
-from nnunet_transfer.comparison.statistics import DEFAULT_ROPE
+from nnunet_transfer.comparison import figures, figures_lesions, gallery
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, compared_metrics
+from nnunet_transfer.comparison.markup import Column, figure, html_table, latex_table, safe
+from nnunet_transfer.comparison.wording import methods, sentence
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_text
 
-#: columns of the summary table: column -> (heading, decimals)
+#: labels of a data set whose volumes are drawn; volumes.csv has all
+DRAWN_LABELS = 4
+
 SUMMARY = {
-    "title": ("Arm", 0),
-    "n_cases": ("n", 0),
-    "dice": ("Dice", 3),
-    "dice_median": ("median", 3),
-    "dice_sd": ("SD", 3),
-    "miou_over_cases": ("mIoU (cases)", 3),
-    "miou_over_classes": ("mIoU (classes)", 3),
-    "hd95_mm": ("HD95 mm", 1),
-    "nsd": ("NSD", 3),
+    "title": Column("Arm"),
+    "n_cases": Column("n"),
+    "dice": Column("Dice", 3, count="n_with_dice"),
+    "dice_median": Column("median", 3),
+    "dice_sd": Column("SD over cases", 3),
+    "miou_over_cases": Column("mIoU (cases)", 3),
+    "miou_over_classes": Column("mIoU (classes)", 3),
+    "miou_pooled": Column("mIoU (pooled)", 3),
+    "hd95_mm": Column("HD95 mm", 1, count="n_with_hd95_mm"),
+    "nsd": Column("NSD", 3, count="n_with_nsd"),
 }
-DETECTION = {"sensitivity": "sensitivity", "precision": "precision", "f1": "F1"}
 TESTS = {
-    "title": ("Arm", 0),
-    "metric": ("Metric", 0),
-    "n_cases": ("cases", 0),
-    "n_subjects": ("subjects", 0),
-    "difference": ("Difference", 3),
-    "low": ("95 % from", 3),
-    "high": ("to", 3),
-    "rank_biserial": ("rank-biserial", 2),
-    "p": ("p", 3),
-    "p_holm": ("p (Holm)", 3),
-    "p_better": ("P(better)", 2),
-    "p_equivalent": ("P(equal)", 2),
-    "p_worse": ("P(worse)", 2),
+    "title": Column("Arm"),
+    "metric": Column("Metric"),
+    "n_cases": Column("cases"),
+    "n_subjects": Column("subjects"),
+    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
+    "p": Column("p", 3, p_value=True),
+    "p_holm": Column("p (Holm)", 3, p_value=True),
+    "rank_biserial": Column("rank-biserial", 2, sign=True),
+    "p_better": Column("P(better)", 2),
+    "p_equivalent": Column("P(equal)", 2),
+    "p_worse": Column("P(worse)", 2),
+}
+PROCEDURE = {
+    "title": Column("Arm"),
+    "n_cases": Column("cases"),
+    "difference": Column("Difference (95 % interval)", 3, low="procedure_low", high="procedure_high", sign=True),
+    "procedure_p": Column("p", 3, p_value=True),
+    "procedure": Column("Method"),
+}
+RANKS = {
+    "title": Column("Arm"),
+    "n_cases": Column("n"),
+    "rank": Column("Rank (95 % interval)", 1, low="rank_low", high="rank_high"),
+    "share_1": Column("comes first", 2),
+}
+DETECTION = {
+    "title": Column("Arm"),
+    "protocol": Column("Protocol"),
+    "n_cases": Column("cases"),
+    "n_ref": Column("lesions"),
+    "n_pred": Column("predicted", 0),
+    "sensitivity": Column("Sensitivity (95 % interval)", 3, low="sensitivity_low", high="sensitivity_high"),
+    "precision": Column("Precision (95 % interval)", 3, low="precision_low", high="precision_high"),
+    "fp_per_case": Column("false positives per case", 1),
+}
+VOLUMES = {
+    "title": Column("Arm"),
+    "label": Column("Label"),
+    "n_cases": Column("n"),
+    "volume_ref_ml": Column("reference ml", 2),
+    "bias_ml": Column("bias ml (95 % interval)", 2, low="bias_low_ml", high="bias_high_ml", sign=True),
+    "limit_low_ml": Column("limits of agreement from", 2, sign=True),
+    "limit_high_ml": Column("to", 2, sign=True),
+    "absolute_ml": Column("mean absolute ml", 2),
+}
+CURVES = {
+    "title": Column("Arm"),
+    "training_cases": Column("training cases"),
+    "n_cases": Column("n"),
+    PRIMARY: Column("Dice (95 % interval)", 3, low="low", high="high"),
+    "difference": Column(
+        "Difference to the baseline of that size", 3, low="difference_low", high="difference_high", sign=True
+    ),
 }
 
 
@@ -56,8 +96,18 @@ class ReportText:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A table of one target, for HTML and LaTeX."""
+
+    name: str
+    frame: pd.DataFrame
+    columns: dict[str, Column]
+    caption: str
+
+
 def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText) -> Path:
-    """Write `report.html` and its figures into `folder`; return the report's path."""
+    """Write `report.html`, its figures and its tables as LaTeX into `folder`; return the report's path."""
     pictures = folder / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
     style = resources.files("nnunet_transfer.comparison").joinpath("report.css").read_text(encoding="utf-8")
@@ -65,8 +115,15 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
     overview = figures.grid(results)
     if overview is not None:
         image = figures.save(overview, pictures, "grid")
-        body.append(_figure(image, "Mean paired difference in Dice to the baseline, by source task and source domain."))
-    body += [_target(result, pictures) for result in results]
+        counts = ", ".join(f"{r.target.title} n = {r.n_cases}" for r in results)
+        caption = f"Mean paired difference in Dice to the baseline, by source task and source domain ({counts})."
+        body.append(figure(image, caption, wide=len(results) > 1))
+    for result in results:
+        tables = {table.name: table for table in _tables(result)}
+        for table in tables.values():
+            path = folder / "tables" / f"{result.target.dataset}_{table.name}.tex"
+            write_text(path, latex_table(table.frame, table.columns, table.caption))
+        body.append(_target(result, tables, pictures))
     body.append(_methods(results))
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -97,47 +154,111 @@ def text_table(results: Sequence[TargetResult]) -> str:
     return "\n".join(lines)
 
 
+def _tables(result: TargetResult) -> Iterator[_Table]:
+    """Yield the tables that have rows."""
+    where = f"{result.target.title}, {result.n_cases} cases of {result.n_subjects} subjects"
+    summary = dict(SUMMARY)
+    for protocol in result.protocols:
+        for field, word in (("sensitivity", "sensitivity"), ("precision", "precision"), ("f1", "F1")):
+            key = f"{protocol.name}_{field}"
+            summary[key] = Column(f"{protocol.title} {word}", 3, count=f"n_with_{key}")
+    summary = {key: column for key, column in summary.items() if key in result.summary.columns}
+    yield _Table("summary", result.summary, summary, f"Mean over cases: {where}.")
+    reference = result.title_of(result.baseline)
+    if len(result.tests):
+        metric = result.tests["metric"].map(lambda name: figures.metric_name(result, name))
+        yield _Table("tests", result.tests.assign(metric=metric), TESTS, f"Paired differences to {reference}: {where}.")
+        primary = result.tests[result.tests["metric"] == PRIMARY]
+        caption = f"Dice difference to {reference} if both arms were trained anew: {where}."
+        yield _Table("procedure", primary, PROCEDURE, caption)
+    if len(result.ranks):
+        yield _Table("ranks", result.ranks.sort_values("rank", kind="stable"), RANKS, f"Ranks by mean Dice: {where}.")
+    if len(result.detection):
+        titles = {p.name: p.title for p in result.protocols}
+        detection = result.detection.assign(protocol=result.detection["protocol"].map(titles))
+        yield _Table("detection", detection, DETECTION, f"Lesion detection pooled over cases: {where}.")
+    yield _Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
+    if len(result.curves):
+        yield _Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
+
+
 def _head(results: Sequence[TargetResult], text: ReportText) -> str:
-    left_out = "".join(f"<li>{_safe(line)}</li>" for line in text.left_out)
-    sentences = "".join(
-        f"<li><b>{_safe(result.target.title)}.</b> {_safe(sentence(result))}</li>" for result in results
-    )
+    left_out = "".join(f"<li>{safe(line)}</li>" for line in text.left_out)
+    sentences = "".join(f"<li><b>{safe(result.target.title)}.</b> {safe(sentence(result))}</li>" for result in results)
     return (
         "<h1>Transfer learning compared over cross-validation</h1>"
         + (f'<p class="warning">Left out of the comparison:</p><ul class="warning">{left_out}</ul>' if left_out else "")
-        + (f'<p class="warning">{_safe(text.note)}</p>' if text.note else "")
+        + (f'<p class="warning">{safe(text.note)}</p>' if text.note else "")
         + f"<ul>{sentences}</ul>"
     )
 
 
-def _target(result: TargetResult, pictures: Path) -> str:
-    name = result.target.dataset
-    parts = [f"<h2>{_safe(result.target.title)}</h2>"]
-    parts += [f'<p class="notice">{_safe(notice)}</p>' for notice in result.notices]
-    parts.append(_table(result.summary, _summary_columns(result)))
+def _target(result: TargetResult, tables: dict[str, _Table], pictures: Path) -> str:
+    name, n = result.target.dataset, f"n = {result.n_cases} cases"
+
+    def picture(drawn: figures.Figure, file: str, caption: str, *, wide: bool = False) -> str:
+        return figure(figures.save(drawn, pictures, f"{name}_{file}"), caption, wide=wide)
+
+    def table(key: str) -> str:
+        if key not in tables:
+            return ""
+        found = tables[key]
+        return f'<p class="caption">{safe(found.caption)}</p>{html_table(found.frame, found.columns)}'
+
+    parts = [f"<h2>{safe(result.target.title)}</h2>"]
+    parts += [f'<p class="notice">{safe(notice)}</p>' for notice in result.notices]
+    parts.append(table("summary"))
+    parts.append(picture(figures.dots(result), "dots", f"Every case of every arm, {n}."))
     if len(result.tests):
+        parts.append(f"<h3>Differences to {safe(result.title_of(result.baseline))}</h3>")
         for metric in compared_metrics(result.protocols):
             if metric != "iou":
-                image = figures.save(figures.forest(result, metric), pictures, f"{name}_forest_{metric}")
-                parts.append(_figure(image, f"Paired differences, n = {result.n_cases} cases."))
-    image = figures.save(figures.dots(result), pictures, f"{name}_dots")
-    parts.append(_figure(image, f"Every case of every arm, n = {result.n_cases}."))
-    if len(result.tests):
-        names = result.tests["metric"].map(lambda metric: figures.metric_name(result, metric))
-        parts.append(_table(result.tests.assign(metric=names), TESTS))
-    for role, case in figures.gallery_cases(result).items():
-        image = figures.save(figures.slices(result, case), pictures, f"{name}_{role}")
+                parts.append(
+                    picture(
+                        figures.forest(result, metric),
+                        f"forest_{metric}",
+                        f"Paired differences, {_counts(result, metric)}.",
+                    )
+                )
+        parts += [table("tests"), table("procedure")]
+    if len(result.pairs) > 1:
+        parts.append("<h3>All arms against each other</h3>")
+        caption = f"Mean paired Dice difference, row minus column; * p < {figures.ALPHA} (Holm over all pairs), {n}."
+        parts.append(picture(figures.significance(result), "significance", caption, wide=True))
+    if len(result.ranks):
+        tau = result.ranks["tau"].iloc[0]
+        caption = f"Ranks in bootstrap samples of subjects, {n}; mean Kendall's tau to the observed order {tau:.2f}."
+        parts += [picture(figures.ranks(result), "ranks", caption), table("ranks")]
+    if len(result.detection):
+        parts += ["<h3>Lesion detection</h3>", table("detection")]
+        for protocol in result.protocols:
+            if protocol.name in set(result.sizes["protocol"]):
+                caption = f"Sensitivity by size of the reference lesion, {protocol.title}; bars: 95 % intervals over subjects."
+                drawn = figures_lesions.size_sensitivity(result, protocol.name)
+                parts.append(picture(drawn, f"sizes_{protocol.name}", caption))
+    parts.append("<h3>Volumes</h3>")
+    for i, label in enumerate(result.target.label_set.labels[:DRAWN_LABELS]):
+        caption = f"Volumes of {label.name}, {n}; lines: bias, and 95 % limits of agreement (dashed)."
+        drawn = figures_lesions.bland_altman(result, label.name)
+        parts.append(picture(drawn, f"volumes_{i + 1}", caption, wide=True))
+    parts.append(table("volumes"))
+    if len(result.curves):
+        parts += [
+            "<h3>Learning curves</h3>",
+            picture(figures.curves(result), "curves", f"Mean Dice, {n}."),
+            table("curves"),
+        ]
+    parts.append("<h3>Cases</h3>")
+    for role, case in gallery.gallery_cases(result).items():
         caption = f"{role.capitalize()} case by mean Dice: {case}. Green: reference; orange: prediction."
-        parts.append(_figure(image, caption))
+        parts.append(picture(gallery.slices(result, case), role, caption, wide=True))
     parts.append(_coverage(result))
     return "".join(parts)
 
 
-def _summary_columns(result: TargetResult) -> dict[str, tuple[str, int]]:
-    columns = dict(SUMMARY)
-    for protocol in result.protocols:
-        columns |= {f"{protocol.name}_{key}": (f"{protocol.title} {word}", 3) for key, word in DETECTION.items()}
-    return {key: value for key, value in columns.items() if key in result.summary.columns}
+def _counts(result: TargetResult, metric: str) -> str:
+    counts = sorted(set(result.tests.loc[result.tests["metric"] == metric, "n_cases"]))
+    return f"n = {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} cases"
 
 
 def _coverage(result: TargetResult) -> str:
@@ -152,49 +273,18 @@ def _coverage(result: TargetResult) -> str:
         rows.append({"title": run.arm.title, **{part: f"{value:.1%}" for part, value in coverage.items()}})
     if not rows:
         return ""
-    table = pd.DataFrame(rows).drop_duplicates()
-    columns = {name: ("Arm" if name == "title" else f"{name} loaded", 0) for name in table.columns}
-    return f"<h3>Weights taken from the source</h3>{_table(table, columns)}"
+    frame = pd.DataFrame(rows).drop_duplicates().fillna("")
+    columns = {name: Column("Arm" if name == "title" else f"{name} loaded") for name in frame.columns}
+    return f"<h3>Weights taken from the source</h3>{html_table(frame, columns)}"
 
 
 def _methods(results: Sequence[TargetResult]) -> str:
+    text, references = methods(results)
     protocols = {p.name: p.describe() for result in results for p in result.protocols}
-    subjects = " ".join(dict.fromkeys(n for result in results for n in result.notices if n.startswith("Subjects")))
-    listed = "".join(f"<li>{_safe(text)}</li>" for text in protocols.values())
+    rules = "".join(f"<li>{safe(rule)}</li>" for rule in protocols.values())
+    listed = "".join(f"<li>{safe(reference)}</li>" for reference in references)
     return (
-        "<h2>Methods</h2><p>Scores were recomputed from the masks. A case's Dice and IoU are means over the labels "
-        "present in reference or prediction, then over seeds; a label absent from both is left out. Differences are "
-        "paired by case; 95 % intervals are bias-corrected and accelerated bootstrap intervals over subjects within "
-        "folds (Efron 1987); p-values are from Wilcoxon's signed-rank test on subjects' mean differences with Pratt's "
-        "zeros, adjusted by Holm over the declared family: every arm against the baseline on Dice, all targets. "
-        f"P(better), P(equal) and P(worse) are from the Bayesian signed-rank test with a region of practical equivalence "
-        f"of ±{DEFAULT_ROPE} (Benavoli et al. 2017). The intervals describe these trained networks on these cases; "
-        f"another training run would differ. {_safe(subjects)}</p>"
-        + (f"<p>Lesion protocols:</p><ul>{listed}</ul>" if listed else "")
-        + f"<p>nnunet_transfer {__version__}; nnU-Net: Isensee et al., Nat Methods 2021;18:203-211; study design after "
-        "Zoetmulder et al., Comput Methods Programs Biomed 2022;214:106539.</p>"
+        f"<h2>Methods</h2><p>{safe(text)}</p>"
+        + (f"<p>Lesion protocols:</p><ul>{rules}</ul>" if rules else "")
+        + f'<ol class="references">{listed}</ol>'
     )
-
-
-def _table(frame: pd.DataFrame, columns: dict[str, tuple[str, int]]) -> str:
-    heads = "".join(f"<th>{_safe(heading)}</th>" for heading, _ in columns.values())
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_cell(row[key], decimals)}</td>" for key, (_, decimals) in columns.items()) + "</tr>"
-        for _, row in frame.iterrows()
-    )
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _cell(value: object, decimals: int) -> str:
-    if isinstance(value, float):
-        # adding 0.0 turns the -0.0 that rounding may leave into 0.0
-        return "–" if math.isnan(value) else f"{round(value, decimals) + 0.0:.{decimals}f}"
-    return _safe(str(value))
-
-
-def _figure(image: str, caption: str) -> str:
-    return f'<figure><img src="{image}" alt="{_safe(caption)}"><figcaption>{_safe(caption)}</figcaption></figure>'
-
-
-def _safe(text: str) -> str:
-    return html.escape(text)

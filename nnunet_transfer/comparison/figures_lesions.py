@@ -1,0 +1,64 @@
+"""Figures on lesions and volumes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnunet_transfer.comparison.analysis import TargetResult
+from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, line_style, plt
+from nnunet_transfer.comparison.lesions import STRATA
+from nnunet_transfer.comparison.volumes import case_volumes
+
+COLUMNS = 4
+
+
+def bland_altman(result: TargetResult, label: str) -> Figure:
+    """Draw predicted minus reference volume over their mean, one panel per arm, with bias and limits of agreement."""
+    volumes = case_volumes(result.cases)
+    volumes = volumes[(volumes["label"] == label) & volumes["arm"].isin([arm.name for arm in result.arms])]
+    mean = (volumes["volume_pred_ml"] + volumes["volume_ref_ml"]) / 2
+    volumes = volumes.assign(mean=mean, difference=volumes["volume_pred_ml"] - volumes["volume_ref_ml"])
+    rows = -(-len(result.arms) // COLUMNS)
+    figure, axes = plt.subplots(
+        rows, COLUMNS, figsize=(9.2, 2.3 * rows + 0.3), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    agreement = result.volumes[result.volumes["label"] == label].set_index("arm")
+    for axis, arm in zip(axes.flat, result.arms, strict=False):
+        own, line = volumes[volumes["arm"] == arm.name], agreement.loc[arm.name]
+        colour = colour_of(result, arm.name)
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.axhline(line["bias_ml"], color=colour, linewidth=1.5)
+        for limit in ("limit_low_ml", "limit_high_ml"):
+            axis.axhline(line[limit], color=colour, linewidth=1, linestyle="--")
+        axis.plot(own["mean"], own["difference"], "o", color=colour, alpha=0.5, markersize=3.5)
+        axis.set_title(f"{arm.title}\nbias {line['bias_ml']:+.3g} ml, n = {len(own)}", fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(result.arms) :]:
+        axis.axis("off")
+    figure.supxlabel(f"{label}: mean of reference and prediction, ml", fontsize=9)
+    figure.supylabel("prediction - reference, ml", fontsize=9)
+    return figure
+
+
+def size_sensitivity(result: TargetResult, protocol: str) -> Figure:
+    """Draw the share of detected reference lesions per stratum of size, with 95 % intervals."""
+    table = result.sizes[result.sizes["protocol"] == protocol]
+    strata = [s for s in STRATA if s in set(table["stratum"])]
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    for i, arm in enumerate(result.arms):
+        rows = table[table["arm"] == arm.name].set_index("stratum").reindex(strata)
+        x = np.arange(len(strata)) + 0.09 * (i - (len(result.arms) - 1) / 2)
+        error = np.nan_to_num([rows["sensitivity"] - rows["low"], rows["high"] - rows["sensitivity"]])
+        # rounding may put an estimate beyond the end of its interval
+        error = np.maximum(error, 0)
+        style = line_style(arm.task, arm.domain) | {"linestyle": "none"}
+        axis.errorbar(x, rows["sensitivity"], error, label=arm.title, elinewidth=1, **style)
+    counts = table.groupby("stratum")["n_lesions"].max()
+    axis.set_xticks(range(len(strata)), [f"{s}\nn = {counts[s]}" for s in strata])
+    axis.set_xlabel("volume of the reference lesion, ml; n: lesions")
+    axis.set_ylabel("share detected")
+    axis.set_ylim(-0.03, 1.03)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.3)
+    return figure

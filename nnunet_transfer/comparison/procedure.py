@@ -1,0 +1,132 @@
+"""Claims about the training procedure, not only about the networks at hand: training runs vary, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nnunet_transfer.comparison.bootstrap import (
+    DEFAULT_DRAWS,
+    DEFAULT_LEVEL,
+    Clusters,
+    FloatArray,
+    cluster_weights,
+    make_clusters,
+)
+from nnunet_transfer.comparison.statistics import nadeau_bengio
+
+NAN = float("nan")
+#: with two folds the t-test has one degree of freedom, and its interval says nothing
+LEAST_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class ProcedureInterval:
+    """Interval of a difference between two procedures.
+
+    Attributes
+    ----------
+    low, high : NaN where there are too few training runs
+    p : two-sided p-value; NaN for the bootstrap, whose interval says enough
+    method : in words, with the number of runs
+    """
+
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
+    method: str = ""
+
+
+def two_level_interval(
+    first: FloatArray,
+    second: FloatArray,
+    clusters: Clusters,
+    *,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+    level: float = DEFAULT_LEVEL,
+) -> tuple[float, float]:
+    """Bootstrap the difference of two arms' means over training runs and subjects.
+
+    In each replicate every fold draws its runs anew, for each arm on its own, and its subjects, for both arms the same.
+    Of n runs n - 1 are drawn, for the reason given in `cluster_weights`.
+
+    Parameters
+    ----------
+    first, second : scores, shape (n_cases, n_seeds) each with at least two seeds; NaN are left out
+    clusters : subjects of the cases; their strata are the folds
+
+    Returns
+    -------
+    low, high : percentile interval of mean(first) - mean(second)
+
+    References
+    ----------
+    Rao & Wu, J Am Stat Assoc 1988, 83:231 (draws of n - 1); Davison & Hinkley, Bootstrap Methods and their
+    Application, 1997, section 3.8 (hierarchical data).
+    """
+    sums = [(clusters.sums(arm), clusters.sums(np.isfinite(arm).astype(float))) for arm in (first, second)]
+    members = [np.flatnonzero(clusters.strata == fold) for fold in np.unique(clusters.strata)]
+    rng = np.random.default_rng(seed + 1)
+    replicates = []
+    for weights in cluster_weights(clusters.strata, draws, seed):
+        means = []
+        for numerator, denominator in sums:
+            runs = numerator.shape[1]
+            total, count = np.zeros(len(weights)), np.zeros(len(weights))
+            for index in members:
+                drawn = rng.multinomial(runs - 1, np.full(runs, 1 / runs), size=len(weights))
+                total += ((weights[:, index] @ numerator[index]) * drawn).sum(1)
+                count += ((weights[:, index] @ denominator[index]) * drawn).sum(1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                means.append(total / count)
+        replicates.append(means[0] - means[1])
+    finite = np.concatenate(replicates)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return NAN, NAN
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def procedure_interval(
+    per_seed: pd.DataFrame,
+    first: str,
+    second: str,
+    metric: str,
+    train_sizes: Mapping[int, int],
+    *,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> ProcedureInterval:
+    """Estimate how far two arms differ when both are trained anew.
+
+    With several seeds of both arms by `two_level_interval`, else from the means of folds by `nadeau_bengio`.
+
+    Parameters
+    ----------
+    per_seed : columns arm, case, subject, fold, seed and the metric
+    train_sizes : fold -> number of training cases
+    """
+    keys = ["case", "subject", "fold"]
+    # a run without a seed in its name is a run of its own
+    seeded = per_seed.assign(seed=per_seed["seed"].fillna(-1)).set_index([*keys, "seed"])
+    wide = [seeded.loc[seeded["arm"] == arm, metric].unstack("seed").sort_index() for arm in (first, second)]
+    complete = wide[0].notna().any(axis=1) & wide[1].notna().any(axis=1)
+    scores = [frame[complete] for frame in wide]
+    seeds = min(frame.notna().any().sum() for frame in scores)
+    index = scores[0].index.to_frame()
+    if seeds >= 2:
+        clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
+        low, high = two_level_interval(*(frame.to_numpy(float) for frame in scores), clusters, draws=draws, seed=seed)
+        return ProcedureInterval(low, high, NAN, f"two-level bootstrap, {seeds} seeds")
+    by_fold = (scores[0].mean(axis=1) - scores[1].mean(axis=1)).groupby(level="fold")
+    differences = by_fold.mean()
+    if len(differences) < LEAST_FOLDS:
+        return ProcedureInterval(method=f"none: one seed, fewer than {LEAST_FOLDS} folds")
+    ratio = float(np.mean([n / train_sizes[int(fold)] for fold, n in by_fold.size().items()]))
+    test = nadeau_bengio(differences.to_numpy(float), test_train_ratio=ratio)
+    return ProcedureInterval(test.low, test.high, test.p, f"Nadeau-Bengio, {test.folds} folds")

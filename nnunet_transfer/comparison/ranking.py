@@ -1,0 +1,86 @@
+"""How stable the order of the arms is: ranks under a bootstrap of the subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS, DEFAULT_LEVEL, Clusters, FloatArray, ratio_draws
+from nnunet_transfer.comparison.statistics import DECIMALS
+
+
+@dataclass(frozen=True)
+class RankStability:
+    """Ranks of arms, 1 is best; tied arms share the mean of their ranks.
+
+    Attributes
+    ----------
+    rank : of the means over all cases, shape (k,)
+    low, high : interval of the rank under the bootstrap, shape (k,)
+    shares : how often arm i takes rank j + 1, ties divided evenly; shape (k, k), rows sum to 1
+    tau : mean of Kendall's tau-a between the bootstrap's order and that of `rank`; NaN for fewer than two arms
+    n_cases : complete cases that were used
+    """
+
+    rank: FloatArray
+    low: FloatArray
+    high: FloatArray
+    shares: FloatArray
+    tau: float
+    n_cases: int
+
+
+def rank_stability(
+    values: FloatArray,
+    clusters: Clusters,
+    *,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+    level: float = DEFAULT_LEVEL,
+) -> RankStability | None:
+    """Rank arms by their mean over cases, and again in every replicate of a bootstrap over subjects within folds.
+
+    Parameters
+    ----------
+    values : scores, shape (n_cases, k), higher is better; cases with NaN in any arm are left out
+    clusters : subjects of the cases
+
+    Returns
+    -------
+    None where no case is complete.
+
+    References
+    ----------
+    Wiesenfarth et al., Sci Rep 2021, 11:2369 (aggregate, then rank; bootstrap of challenge rankings).
+    """
+    complete = np.isfinite(values).all(axis=1)
+    if not complete.any():
+        return None
+    kept = np.where(complete[:, None], values, np.nan)
+    counted = np.broadcast_to(complete[:, None], values.shape).astype(float)
+    observed = np.round(values[complete].mean(axis=0), DECIMALS)
+    replicates = ratio_draws(clusters.sums(kept), clusters.sums(counted), clusters.strata, draws, seed)
+    replicates = np.round(replicates[np.isfinite(replicates).all(axis=1)], DECIMALS)
+    rank = stats.rankdata(-observed)
+    ranks = stats.rankdata(-replicates, axis=1)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(ranks, tails, axis=0)
+    return RankStability(rank, low, high, _shares(replicates), _mean_tau(replicates, observed), int(complete.sum()))
+
+
+def _shares(replicates: FloatArray) -> FloatArray:
+    first = stats.rankdata(-replicates, axis=1, method="min")
+    last = stats.rankdata(-replicates, axis=1, method="max")
+    places = np.arange(1, replicates.shape[1] + 1)
+    shares = [((first <= p) & (p <= last)) / (last - first + 1) for p in places]
+    return np.stack([share.mean(axis=0) for share in shares], axis=1)
+
+
+def _mean_tau(replicates: FloatArray, observed: FloatArray) -> float:
+    i, j = np.triu_indices(len(observed), 1)
+    if not len(i):
+        return float("nan")
+    agreement = np.sign(replicates[:, i] - replicates[:, j]) * np.sign(observed[i] - observed[j])
+    return float(agreement.mean())
