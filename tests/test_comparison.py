@@ -18,17 +18,16 @@ from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
 from nnunet_transfer.comparison.statistics import holm, nadeau_bengio, rank_biserial, rope_probabilities, wilcoxon_p
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.files import write_json
-
-DATASET = "Dataset801_Blobs"
-PLANS, CONFIGURATION = "nnUNetPlans_demo", "2d"
-SHAPE = (24, 20, 6)
-CASES = [f"sub-{i:02d}" for i in range(8)]
-QUALITY = {"nnUNetTrainerScratch": 0.5, "nnUNetTrainerT1Segmentation": 0.9, "nnUNetTrainerNaturalClassification": 0.6}
-
-
-def _save(mask: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), np.diag([1.0, 1.0, 3.0, 1.0])), path)
+from tests.comparison_data import (
+    CASES,
+    DATASET,
+    QUALITY,
+    SHAPE,
+    model_folder,
+    save_mask,
+    validation_folder,
+    write_results,
+)
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -37,43 +36,13 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture
 def results(nnunet_folders: Path) -> Path:
-    """Three arms on eight cases in two folds; a better arm keeps more of the reference."""
-    rng = np.random.default_rng(1)
-    preprocessed = nnunet_folders / "preprocessed" / DATASET
-    dataset_json = {
-        "channel_names": {"0": "T1"},
-        "labels": {"background": 0, "lesion": 1},
-        "numTraining": len(CASES),
-        "file_ending": ".nii.gz",
-    }
-    write_json(preprocessed / "dataset.json", dataset_json)
-    folds = [{"train": CASES[k::2], "val": CASES[1 - k :: 2]} for k in range(2)]
-    write_json(preprocessed / "splits_final.json", folds)
-    for case in CASES:
-        reference = np.zeros(SHAPE, bool)
-        corner = rng.integers(1, 8, 3) % [8, 8, 2]
-        reference[tuple(slice(c, c + n) for c, n in zip(corner, (9, 7, 4), strict=True))] = True
-        _save(reference, preprocessed / "gt_segmentations" / f"{case}.nii.gz")
-        _save(rng.normal(100, 5, SHAPE) - 40 * reference, nnunet_folders / f"raw/{DATASET}/imagesTr/{case}_0000.nii.gz")
-        for arm, quality in QUALITY.items():
-            kept = reference & (rng.random(SHAPE) < quality)
-            fold = next(k for k in range(2) if case in folds[k]["val"])
-            _save(kept, _validation(nnunet_folders, arm, fold) / f"{case}.nii.gz")
-    for arm in QUALITY:
-        write_json(_model(nnunet_folders, arm) / "dataset.json", dataset_json)
+    """Three arms on eight cases in two folds."""
+    write_results(nnunet_folders, QUALITY)
     write_json(
-        _model(nnunet_folders, "nnUNetTrainerT1Segmentation") / "fold_0" / "transfer_report.json",
+        model_folder(nnunet_folders, "nnUNetTrainerT1Segmentation") / "fold_0" / "transfer_report.json",
         {"coverage": {"encoder": 1.0, "decoder": 0.87}},
     )
     return nnunet_folders
-
-
-def _model(folders: Path, arm: str) -> Path:
-    return folders / "results" / DATASET / f"{arm}__{PLANS}__{CONFIGURATION}"
-
-
-def _validation(folders: Path, arm: str, fold: int) -> Path:
-    return _model(folders, arm) / f"fold_{fold}" / "validation"
 
 
 def _read(path: Path) -> np.ndarray:
@@ -88,7 +57,7 @@ def test_numbers_agree_with_a_plain_loop(results: Path, tmp_path: Path) -> None:
         for case in cases:
             reference = _read(results / "preprocessed" / DATASET / "gt_segmentations" / f"{case}.nii.gz")
             for arm in QUALITY:
-                expected[arm].append(_dice(reference, _read(_validation(results, arm, fold) / f"{case}.nii.gz")))
+                expected[arm].append(_dice(reference, _read(validation_folder(results, arm, fold) / f"{case}.nii.gz")))
     summary = result.summary.set_index("arm")
     tests = result.tests[result.tests["metric"] == "dice"].set_index("arm")
     scratch = np.array(expected["nnUNetTrainerScratch"])
@@ -141,48 +110,48 @@ def test_a_second_comparison_scores_nothing_anew(results: Path, tmp_path: Path, 
         caplog.clear()
         compare([801], out=tmp_path / "out", draws=100)
         assert "scoring" not in caplog.text
-        mask = _validation(results, "nnUNetTrainerScratch", 1) / f"{CASES[0]}.nii.gz"
-        _save(np.ones(SHAPE), mask)
+        mask = validation_folder(results, "nnUNetTrainerScratch", 1) / f"{CASES[0]}.nii.gz"
+        save_mask(np.ones(SHAPE), mask)
         compare([801], out=tmp_path / "out", draws=100)
         assert "scoring 1 predictions" in caplog.text
 
 
 def _remove_prediction(folders: Path) -> None:
-    (_validation(folders, "nnUNetTrainerT1Segmentation", 1) / "sub-00.nii.gz").unlink()
+    (validation_folder(folders, "nnUNetTrainerT1Segmentation", 1) / "sub-00.nii.gz").unlink()
 
 
 def _remove_fold(folders: Path) -> None:
-    shutil.rmtree(_model(folders, "nnUNetTrainerT1Segmentation") / "fold_1")
+    shutil.rmtree(model_folder(folders, "nnUNetTrainerT1Segmentation") / "fold_1")
 
 
 def _add_prediction(folders: Path) -> None:
-    folder = _validation(folders, "nnUNetTrainerScratch", 0)
+    folder = validation_folder(folders, "nnUNetTrainerScratch", 0)
     shutil.copy(folder / "sub-01.nii.gz", folder / "sub-00.nii.gz")
 
 
 def _stop_before_validation(folders: Path) -> None:
-    folder = _validation(folders, "nnUNetTrainerT1Segmentation", 1)
+    folder = validation_folder(folders, "nnUNetTrainerT1Segmentation", 1)
     shutil.rmtree(folder)
     folder.mkdir()
 
 
 def _write_fractions(folders: Path) -> None:
-    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    path = validation_folder(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
     nib.save(nib.Nifti1Image(np.full(SHAPE, 0.3, np.float32), nib.load(path).affine), path)
 
 
 def _shift(folders: Path) -> None:
-    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    path = validation_folder(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.diag([1.0, -1.0, 3.0, 1.0])), path)
 
 
 def _unknown_label(folders: Path) -> None:
-    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    path = validation_folder(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
     nib.save(nib.Nifti1Image(np.full(SHAPE, 7, np.uint8), nib.load(path).affine), path)
 
 
 def _truncate(folders: Path) -> None:
-    path = _validation(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
+    path = validation_folder(folders, "nnUNetTrainerScratch", 1) / "sub-00.nii.gz"
     path.write_bytes(path.read_bytes()[:40])
 
 
@@ -216,7 +185,7 @@ def test_what_spoils_the_pairing_is_named_and_only_left_out_on_request(
 
 
 def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
-    model = _model(results, "nnUNetTrainerScratch")
+    model = model_folder(results, "nnUNetTrainerScratch")
     shutil.rmtree(model / "fold_1")
     (model / "fold_0").rename(model / "fold_all")
     with pytest.raises(ComparisonError, match="nnUNetTrainerScratch has no numbered fold; fold_all"):
@@ -224,13 +193,13 @@ def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_baseline_is_named(results: Path, tmp_path: Path) -> None:
-    shutil.rmtree(_model(results, "nnUNetTrainerScratch"))
+    shutil.rmtree(model_folder(results, "nnUNetTrainerScratch"))
     with pytest.raises(ComparisonError, match=r"nnUNetTrainerScratch was not trained.*--baseline"):
         compare([801], out=tmp_path / "out")
 
 
 def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
-    validation = _validation(results, "nnUNetTrainerScratch", 1)
+    validation = validation_folder(results, "nnUNetTrainerScratch", 1)
     entry = {
         "metrics": {"1": {"Dice": 0.123, "IoU": 0.1}},
         "prediction_file": str(validation / "sub-00.nii.gz"),

@@ -80,7 +80,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
         axis.plot(row["difference"], y, "o", color=colour)
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"{metric_name(result, metric)}: difference to {result.title_of(result.baseline)} (95 % interval)")
+    axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.title_of(result.baseline)} (95 % interval)")
     _bare(axis)
     return figure
 
@@ -154,7 +154,7 @@ def ranks(result: TargetResult) -> Figure:
     axis.set_ylim(-0.6, k - 0.4)
     axis.set_xticks(range(1, k + 1))
     axis.set_xlim(0.5, k + 0.5)
-    axis.set_xlabel(f"rank by mean {metric_name(result, PRIMARY)}; circle: share of bootstrap samples")
+    axis.set_xlabel(f"rank by mean {metric_name(result, PRIMARY)};\ncircle: share of bootstrap samples")
     _bare(axis)
     return figure
 

@@ -18,6 +18,10 @@ from nnunet_transfer.files import read_json, write_text
 
 #: labels of a data set whose volumes are drawn; volumes.csv has all
 DRAWN_LABELS = 4
+ONE_RUN = (
+    "With one seed and few folds nothing can be said about arms that are trained anew: the intervals above describe the "
+    "networks at hand. Train several seeds (_seed1, _seed2, ...) for that."
+)
 
 SUMMARY = {
     "title": Column("Arm"),
@@ -170,7 +174,8 @@ def _tables(result: TargetResult) -> Iterator[_Table]:
         yield _Table("tests", result.tests.assign(metric=metric), TESTS, f"Paired differences to {reference}: {where}.")
         primary = result.tests[result.tests["metric"] == PRIMARY]
         caption = f"Dice difference to {reference} if both arms were trained anew: {where}."
-        yield _Table("procedure", primary, PROCEDURE, caption)
+        if primary["procedure_low"].notna().any():
+            yield _Table("procedure", primary, PROCEDURE, caption)
     if len(result.ranks):
         yield _Table("ranks", result.ranks.sort_values("rank", kind="stable"), RANKS, f"Ranks by mean Dice: {where}.")
     if len(result.detection):
@@ -211,16 +216,16 @@ def _target(result: TargetResult, tables: dict[str, _Table], pictures: Path) -> 
     parts.append(picture(figures.dots(result), "dots", f"Every case of every arm, {n}."))
     if len(result.tests):
         parts.append(f"<h3>Differences to {safe(result.title_of(result.baseline))}</h3>")
-        for metric in compared_metrics(result.protocols):
-            if metric != "iou":
-                parts.append(
-                    picture(
-                        figures.forest(result, metric),
-                        f"forest_{metric}",
-                        f"Paired differences, {_counts(result, metric)}.",
-                    )
-                )
-        parts += [table("tests"), table("procedure")]
+        forests = [
+            picture(
+                figures.forest(result, metric), f"forest_{metric}", f"Paired differences, {_counts(result, metric)}."
+            )
+            for metric in compared_metrics(result.protocols)
+            if metric != "iou"
+        ]
+        parts += [f'<div class="figures">{"".join(forests)}</div>', table("tests"), table("procedure")]
+        if "procedure" not in tables:
+            parts.append(f'<p class="notice">{ONE_RUN}</p>')
     if len(result.pairs) > 1:
         parts.append("<h3>All arms against each other</h3>")
         caption = f"Mean paired Dice difference, row minus column; * p < {figures.ALPHA} (Holm over all pairs), {n}."
