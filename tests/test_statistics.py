@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from nnunet_transfer.comparison.bootstrap import cluster_weights, make_clusters, mean_intervals
+from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.statistics import complete, rank_biserial, rope_probabilities, wilcoxon_p
 
 DIFFERENCES = arrays(float, st.integers(1, 25), elements=st.floats(-0.5, 0.5, width=16))
@@ -107,8 +108,31 @@ def test_effect_size_of_a_worked_example() -> None:
     assert rank_biserial(np.array([0.1, -0.2, 0.3, 0.4, 0.5, 0.0])) == pytest.approx(11 / 15)
 
 
-def test_the_error_rate_under_the_null_is_the_stated_one() -> None:
-    rng = np.random.default_rng(8)
-    p = np.array([wilcoxon_p(rng.laplace(0, 0.05, 30)) for _ in range(600)])
-    # 0.05 within three standard errors of 600 runs
-    assert abs((p < 0.05).mean() - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 600)
+def test_ranks_of_clear_and_of_equal_arms() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.5, 0.1, 40)
+    values = np.stack([base, base + 0.1, base, base - 0.1], axis=1)
+    found = rank_stability(values, own_subjects(40, 5), draws=500)
+    assert found is not None
+    assert list(found.rank) == [2.5, 1, 2.5, 4]
+    assert found.shares == pytest.approx(np.array([[0, 0.5, 0.5, 0], [1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]]))
+    assert (list(found.low), list(found.high)) == ([2.5, 1, 2.5, 4], [2.5, 1, 2.5, 4])
+    assert found.tau == pytest.approx(5 / 6)  # five of six pairs are ordered, always alike
+
+
+def test_ranks_use_complete_cases_only() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(0.5, 0.1, (30, 3))
+    spoiled = np.concatenate([values, [[np.nan, 9.0, 9.0]]])
+    clusters = own_subjects(31)
+    assert rank_stability(spoiled, clusters, draws=50).n_cases == 30
+    assert list(rank_stability(spoiled, clusters, draws=50).rank) == list(stats.rankdata(-values.mean(0)))
+    assert rank_stability(np.full((5, 2), np.nan), own_subjects(5)) is None
+
+
+def test_arms_that_differ_by_chance_only_share_the_first_rank() -> None:
+    values = np.random.default_rng(3).normal(0.5, 0.1, (200, 2))
+    values -= values.mean(0)
+    found = rank_stability(values, own_subjects(200, 5), draws=4000)
+    assert found.shares[:, 0] == pytest.approx([0.5, 0.5], abs=0.04)
+    assert abs(found.tau) < 0.08

@@ -40,7 +40,7 @@ def learning_curves(
         return pd.DataFrame()
     everything = float(np.mean(list(scores.train_sizes.values())))
     baselines = {arm.trainer.cases: arm for arm in arms if family(arm) == family(baseline)}
-    members = [arm for group in families.values() for arm in group]
+    members = [arm for group in families.values() for arm in sorted(group, key=_training_cases)]
     pairs = [
         (arm, baselines[arm.trainer.cases])
         for arm in members
@@ -75,4 +75,8 @@ def learning_curves(
                 },
             }
         )
-    return pd.DataFrame(rows).sort_values(["family", "training_cases"], kind="stable", ignore_index=True)
+    return pd.DataFrame(rows)
+
+
+def _training_cases(arm: Arm) -> float:
+    return float("inf") if arm.trainer.cases is None else arm.trainer.cases
