@@ -102,7 +102,7 @@ def plain_counts(refs: list[set[int]], preds: list[set[int]], rule: str) -> tupl
 def test_protocols_agree_with_loops_over_sets_of_voxels(name: str, ndim: int) -> None:
     protocol = PRESETS[name]
     rng = np.random.default_rng(7)
-    for _ in range(40):
+    for _ in range(150):
         reference, prediction = random_pair(rng, ndim)
         refs, preds = (lesions_of(m, protocol.connectivity) for m in (reference, prediction))
         smallest = protocol.min_volume_mm3
@@ -141,6 +141,25 @@ def test_exchanging_the_masks_exchanges_misses_and_false_positives() -> None:
             there = detect(lesion_overlap(reference, prediction, connectivity=connectivity), PRESETS[name], 1.0)
             back = detect(lesion_overlap(prediction, reference, connectivity=connectivity), PRESETS[name], 1.0)
             assert (there.fp, there.fn) == (back.fn, back.fp)
+
+
+def test_brats_agrees_with_loops_over_sets_of_voxels() -> None:
+    protocol = PRESETS["brats2023"]
+    rng = np.random.default_rng(17)
+    for _ in range(300):
+        reference, prediction = random_pair(rng)
+        grown = lesions_of(ndimage.binary_dilation(reference, ndimage.generate_binary_structure(3, 2)), 26)
+        voxels = set(np.flatnonzero(reference).tolist())
+        preds = lesions_of(prediction, 26)
+        scored = [g for g in grown if len(g & voxels) > 2]
+        found = sum(any(g & p for p in preds) for g in scored)
+        # what touches a lesion too small to be scored counts neither way
+        false = sum(not any(g & p for g in grown) for p in preds)
+        matched = sum(any(g & p for g in scored) for p in preds)
+        table = lesion_overlap(reference, prediction, connectivity=26, dilation=protocol.merge_dilation)
+        result = detect(table, protocol, 1.0)
+        assert (result.n_ref, result.tp, result.fn) == (len(scored), found, len(scored) - found)
+        assert (result.fp, result.n_pred) == (false, false + matched)
 
 
 def test_brats_merges_close_reference_lesions_and_ignores_small_ones() -> None:
