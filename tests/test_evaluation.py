@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.evaluation.detection import detect
-from nnunet_transfer.evaluation.folders import evaluate_folders
+from nnunet_transfer.evaluation.folders import CASES_PER_PROCESS, evaluate_folders
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.lesions import lesion_overlap
 from nnunet_transfer.evaluation.masks import Volume, geometry_problem, read_mask
@@ -361,9 +361,9 @@ def test_empty_folders_and_labels_outside_the_data_set_are_refused(tmp_path: Pat
 
 def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    for i in range(6):
+    for i in range(2 * CASES_PER_PROCESS):
         for folder, mask in zip(("ref", "pred"), random_pair(rng), strict=True):
-            write_mask(mask, tmp_path / folder / f"c{i}.nii.gz")
+            write_mask(mask, tmp_path / folder / f"c{i:02d}.nii.gz")
     tables = [evaluate_folders(tmp_path / "ref", tmp_path / "pred", labels=(1,), processes=n).cases for n in (1, 2)]
     pd.testing.assert_frame_equal(*tables)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +21,8 @@ from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, Sc
 
 logger = logging.getLogger(__name__)
 
+#: starting a process takes as long as scoring about this many cases
+CASES_PER_PROCESS = 16
 #: problems named in one error message; the rest are counted
 NAMED = 10
 
@@ -146,11 +148,13 @@ def raise_problems(problems: dict[str, str], advice: str) -> None:
     raise ComparisonError(f"{count} can't be scored: {named}{more}. Do: {advice}")
 
 
-def run_tasks(tasks: Iterable[Task], processes: int) -> Iterator[CaseScores | str]:
+def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | str]:
     """Yield the scores of each task, or what is wrong with it, in order.
 
-    Only file names and rows travel between processes, so memory is bounded by the cases being worked on.
+    Only file names and rows travel between processes, so memory is bounded by the cases being worked on. No more
+    processes are started than are worth it.
     """
+    processes = min(processes, len(tasks) // CASES_PER_PROCESS)
     if processes <= 1:
         yield from map(run_task, tasks)
         return
