@@ -183,6 +183,11 @@ def test_what_spoils_the_pairing_is_named_and_only_left_out_on_request(
     assert page.index("sub-") < page.index("<h2>")
 
 
+def test_the_region_of_equivalence_has_to_be_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "-d", "801", "-o", str(tmp_path / "out"), "--rope", "-1"]) == 2
+    assert "--rope -1" in capsys.readouterr().err
+
+
 def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
     model = model_folder(results, "nnUNetTrainerScratch")
     shutil.rmtree(model / "fold_1")

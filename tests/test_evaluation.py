@@ -368,6 +368,31 @@ def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*tables)
 
 
+def test_dice_and_iou_agree_with_nnunet(tmp_path: Path) -> None:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "edge": 3, "ignore": 4}
+    write_json(tmp_path / "ref/dataset.json", {"labels": labels, "file_ending": ".nii.gz"})
+    rng = np.random.default_rng(6)
+    for i in range(4):
+        # label 3 is missing from both masks of one case
+        highest = 3 if i == 2 else 4
+        reference = rng.integers(0, highest, (6, 8, 10))
+        reference[0] = 4
+        write_mask(reference, tmp_path / f"ref/c{i}.nii.gz")
+        write_mask(rng.integers(0, highest, reference.shape), tmp_path / f"pred/c{i}.nii.gz")
+    table = evaluate_folders(tmp_path / "ref", tmp_path / "pred").cases.set_index(["case", "label"])
+    regions = {"whole": (1, 2), "core": 2, "edge": 3}
+    for i in range(4):
+        files = (str(tmp_path / f"{folder}/c{i}.nii.gz") for folder in ("ref", "pred"))
+        theirs = compute_metrics(*files, SimpleITKIO(), list(regions.values()), 4)["metrics"]
+        for name, key in regions.items():
+            ours = table.loc[(f"c{i}", name)]
+            assert (ours["dice"], ours["iou"]) == pytest.approx((theirs[key]["Dice"], theirs[key]["IoU"]), nan_ok=True)
+    assert np.isnan(table.loc[("c2", "edge"), "dice"])
+
+
 def test_label_sets_of_nnunet(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     write_json(tmp_path / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})

@@ -3,7 +3,10 @@
 Example:
   nnunet_transfer compare -d 111 -c 3d_fullres --protocol atlas_r2 -o comparison
 
-Writes report.html, the tables cases.csv, lesions.csv, summary.csv and tests.csv, and the figures.
+Writes report.html, which needs no network; its figures as PNG and SVG (figures/), its tables as LaTeX (tables/) and as CSV:
+cases, lesions, summary, tests (differences to the baseline), pairs (between all arms), ranks, detection (pooled), sizes
+(sensitivity by lesion size), volumes and curves (arms trained on _<N>cases). A second comparison into the same folder
+scores only what is new.
 """
 
 from __future__ import annotations
@@ -22,13 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="nnU-Net configuration, e.g. 3d_fullres")
     parser.add_argument("-p", "--plans", metavar="PLANS", help="plans identifier")
     parser.add_argument("--baseline", default="nnUNetTrainerScratch", metavar="TRAINER", help="(default %(default)s)")
+    parser.add_argument(
+        "--rope",
+        type=float,
+        default=0.01,
+        metavar="D",
+        help="differences of at most this count as practically equal (default %(default)s)",
+    )
     add_scoring_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and print the table and where the report lies."""
     from nnunet_transfer.comparison import compare
+    from nnunet_transfer.errors import SettingsError
 
+    if not 0 <= args.rope < 1:
+        raise SettingsError(f"--rope {args.rope:g}: give a difference from 0 to below 1")
     settings = scoring_settings(args)
     comparison = compare(
         args.dataset,
@@ -42,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         tolerance_mm=settings.tolerance_mm,
         processes=args.processes,
         allow_missing=args.allow_missing,
+        rope=args.rope,
     )
     print((comparison.report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(f"Report: {comparison.report}")

@@ -65,7 +65,7 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
         for (i, j), value in np.ndenumerate(values):
             text = "not run" if np.isnan(value) else _signed(value)
             axis.text(j, i, text, ha="center", va="center", color=_ink(value, limit))
-    figure.colorbar(image, ax=axes[0].tolist(), label="mean Dice difference to baseline", shrink=0.9)
+    figure.colorbar(image, ax=axes[0].tolist(), label="mean Dice difference", shrink=0.9)
     return figure
 
 

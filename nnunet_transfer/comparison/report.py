@@ -189,7 +189,9 @@ def _tables(result: TargetResult) -> Iterator[_Table]:
 
 def _head(results: Sequence[TargetResult], text: ReportText) -> str:
     left_out = "".join(f"<li>{safe(line)}</li>" for line in text.left_out)
-    sentences = "".join(f"<li><b>{safe(result.target.title)}.</b> {safe(sentence(result))}</li>" for result in results)
+    sentences = "".join(
+        f'<li><a href="#{safe(r.target.dataset)}">{safe(r.target.title)}</a>. {safe(sentence(r))}</li>' for r in results
+    )
     return (
         "<h1>Transfer learning compared over cross-validation</h1>"
         + (f'<p class="warning">Left out of the comparison:</p><ul class="warning">{left_out}</ul>' if left_out else "")
@@ -210,7 +212,7 @@ def _target(result: TargetResult, tables: dict[str, _Table], pictures: Path) -> 
         found = tables[key]
         return f'<p class="caption">{safe(found.caption)}</p>{html_table(found.frame, found.columns)}'
 
-    parts = [f"<h2>{safe(result.target.title)}</h2>"]
+    parts = [f'<h2 id="{safe(name)}">{safe(result.target.title)}</h2>']
     parts += [f'<p class="notice">{safe(notice)}</p>' for notice in result.notices]
     parts.append(table("summary"))
     parts.append(picture(figures.dots(result), "dots", f"Every case of every arm, {n}."))

@@ -56,7 +56,8 @@ def sentence(result: TargetResult) -> str:
     if result.n_subjects < FEW_SUBJECTS:
         text += f" With {result.n_subjects} subjects, what follows are hints, not findings."
     better, worse = rows[rows["low"] > 0], rows[rows["high"] < 0]
-    equal = rows[rows["p_equivalent"] >= CERTAIN]
+    failed = result.summary.loc[result.summary[PRIMARY] == 0]
+    equal = rows[(rows["p_equivalent"] >= CERTAIN) & ~rows["arm"].isin(failed["arm"])]
     reference = result.title_of(result.baseline)
     if len(better):
         text += f" Better than {reference}, with a 95 % interval that excludes zero: {_listed(better)}."
@@ -66,6 +67,8 @@ def sentence(result: TargetResult) -> str:
         text += f" Worse than {reference}: {_listed(worse)}."
     if len(equal):
         text += f" Practically equal to {reference} (within ±{result.settings.rope:g}): {', '.join(equal['title'])}."
+    if len(failed):
+        text += f" Segmented nothing right in any case: {', '.join(failed['title'])}."
     return text
 
 
