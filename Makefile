@@ -21,7 +21,7 @@ help:
 	@echo "make test-fast  run the tests that are not marked slow"
 	@echo "make lint       check style, format and types"
 	@echo "make format     put the code into the project's format"
-	@echo "make bench      measure an epoch and the loading of a source against their limits"
+	@echo "make bench      measure an epoch, the loading of a source, and scoring against their limits"
 	@echo "make clean      remove the environment and what was built; results stay"
 
 demo: $(STAMP)

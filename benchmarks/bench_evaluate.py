@@ -36,7 +36,7 @@ SHAPE = (189, 233, 197)
 LESIONS = (50, 800)
 PROTOCOLS = tuple(get_protocol(name) for name in ("atlas_r2", "isles22", "msseg2016"))
 REPEATS = 5
-MANY = 200
+MANY = 300
 COMPARED_CASES, FOLDS = 655, 5
 DATASET = "Dataset801_Bench"
 
@@ -173,8 +173,20 @@ def bench_folder(folder: Path, checks: Checks) -> None:
     settings = ScoringSettings(PROTOCOLS)
 
     def run(processes: int) -> float:
+        """Time the command: its workers import what it imports, not what this script does."""
+        arguments = [
+            "evaluate",
+            str(folder / "ref"),
+            str(folder / "pred"),
+            "-o",
+            str(folder / "cases.csv"),
+            "--labels",
+            "1",
+        ]
+        arguments += [word for p in PROTOCOLS for word in ("--protocol", p.name)] + ["--processes", str(processes)]
+        program = f"from nnunet_transfer.cli import main; main({arguments})"
         start = time.perf_counter()
-        evaluate_folders(folder / "ref", folder / "pred", settings=settings, labels=(1,), processes=processes)
+        subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     few = folder / "few"
@@ -184,13 +196,13 @@ def bench_folder(folder: Path, checks: Checks) -> None:
             os.link(folder / name / f"case{i:03d}.nii.gz", few / name / f"case{i:03d}.nii.gz")
     evaluate_folders(few / "ref", few / "pred", settings=settings, labels=(1,))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    alone = run(1)
+    run_here = best_of(lambda: evaluate_folders(folder / "ref", folder / "pred", settings=settings, labels=(1,)), 1)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    print(f"{MANY} cases in {alone:.1f} s, peak memory {before + grown:.0f} MB")
+    print(f"{MANY} cases in {run_here:.1f} s, peak memory {before + grown:.0f} MB")
     checks.at_most(f"  growth of peak memory from 4 to {MANY} cases, MB", grown, 30)
     cores = len(os.sched_getaffinity(0))
     if cores > 1:
-        checks.at_least(f"  one process / two processes ({MANY} cases, {cores} cores)", alone / run(2), 1.3)
+        checks.at_least(f"  one process / two processes ({MANY} cases, {cores} cores)", run(1) / run(2), 1.4)
 
 
 def bench_compare(folder: Path, checks: Checks) -> None:

@@ -118,7 +118,9 @@ def analyse(
     columns = score_columns(protocols, list(cases.columns))
     everything = _average(cases, columns, target)
     per_case = everything.per_case[everything.per_case["arm"].isin(names)].reset_index(drop=True)
-    scores = replace(everything, per_case=per_case)
+    limit = baseline.trainer.cases
+    train_sizes = {fold: min(n, limit or n) for fold, n in target.train_sizes.items()}
+    scores = replace(everything, per_case=per_case, train_sizes=train_sizes)
     compared = cases[cases["arm"].isin(names)]
     tests = paired_table(
         scores, [(arm, baseline) for arm in arms if arm != baseline], compared_metrics(protocols), settings

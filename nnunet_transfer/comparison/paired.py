@@ -37,7 +37,7 @@ class Scores:
     ----------
     per_seed : one row per arm, case and seed
     per_case : one row per arm and case, averaged over seeds
-    train_sizes : fold -> number of training cases
+    train_sizes : fold -> number of training cases that the arms use
     """
 
     per_seed: pd.DataFrame

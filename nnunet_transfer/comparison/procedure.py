@@ -116,14 +116,16 @@ def procedure_interval(
     seeded = per_seed.assign(seed=per_seed["seed"].fillna(-1)).set_index([*keys, "seed"])
     wide = [seeded.loc[seeded["arm"] == arm, metric].unstack("seed").sort_index() for arm in (first, second)]
     complete = wide[0].notna().any(axis=1) & wide[1].notna().any(axis=1)
-    scores = [frame[complete] for frame in wide]
-    seeds = min(frame.notna().any().sum() for frame in scores)
-    index = scores[0].index.to_frame()
+    first_scores, second_scores = (frame[complete] for frame in wide)
+    seeds = min(first_scores.notna().any().sum(), second_scores.notna().any().sum())
+    index = first_scores.index.to_frame()
     if seeds >= 2:
         clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
-        low, high = two_level_interval(*(frame.to_numpy(float) for frame in scores), clusters, draws=draws, seed=seed)
+        low, high = two_level_interval(
+            first_scores.to_numpy(float), second_scores.to_numpy(float), clusters, draws=draws, seed=seed
+        )
         return ProcedureInterval(low, high, NAN, f"two-level bootstrap, {seeds} seeds")
-    by_fold = (scores[0].mean(axis=1) - scores[1].mean(axis=1)).groupby(level="fold")
+    by_fold = (first_scores.mean(axis=1) - second_scores.mean(axis=1)).groupby(level="fold")
     differences = by_fold.mean()
     if len(differences) < LEAST_FOLDS:
         return ProcedureInterval(method=f"none: one seed, fewer than {LEAST_FOLDS} folds")

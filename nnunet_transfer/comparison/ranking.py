@@ -55,7 +55,7 @@ def rank_stability(
     ----------
     Wiesenfarth et al., Sci Rep 2021, 11:2369 (aggregate, then rank; bootstrap of challenge rankings).
     """
-    complete = np.isfinite(values).all(axis=1)
+    complete = np.asarray(np.isfinite(values).all(axis=1))
     if not complete.any():
         return None
     kept = np.where(complete[:, None], values, np.nan)
