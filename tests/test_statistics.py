@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from nnunet_transfer.comparison.bootstrap import cluster_weights, make_clusters, mean_intervals
+from nnunet_transfer.comparison.paired import Settings
 from nnunet_transfer.comparison.ranking import rank_stability
+from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.statistics import complete, rank_biserial, rope_probabilities, wilcoxon_p
+from nnunet_transfer.comparison.volumes import volume_agreement
+from nnunet_transfer.naming import TrainerName
 
 DIFFERENCES = arrays(float, st.integers(1, 25), elements=st.floats(-0.5, 0.5, width=16))
 
@@ -136,3 +141,25 @@ def test_arms_that_differ_by_chance_only_share_the_first_rank() -> None:
     found = rank_stability(values, own_subjects(200, 5), draws=4000)
     assert found.shares[:, 0] == pytest.approx([0.5, 0.5], abs=0.04)
     assert abs(found.tau) < 0.08
+
+
+def test_signed_rank_test_of_a_published_example() -> None:
+    # Hollander & Wolfe, Nonparametric Statistical Methods, 1973, p. 29: Hamilton depression scale before and after a
+    # tranquilliser; R's ?wilcox.test has V = 40 and a one-sided p of 0.01953
+    before = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
+    after = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
+    assert wilcoxon_p(before - after) == pytest.approx(2 * 0.01953, abs=1e-5)
+    assert rank_biserial(before - after) == pytest.approx((40 - 5) / 45)
+
+
+def test_limits_of_agreement_of_a_published_example() -> None:
+    # Bland & Altman, Lancet 1986, 327:307, table 1: peak flow by two meters, mean difference -2.1, SD 38.8 l/min
+    wright = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+    mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+    cases = pd.DataFrame({"volume_pred_ml": wright, "volume_ref_ml": mini}).assign(arm="a", label="flow", fold=0)
+    cases = cases.assign(case=cases.index.astype(str), subject=cases.index.astype(str))
+    arm = Arm("a", "A", TrainerName("nnUNetTrainerScratch"))
+    row = volume_agreement(cases, [arm], Settings(draws=200)).iloc[0]
+    assert row["bias_ml"] == pytest.approx(-2.1, abs=0.05)
+    assert row["limit_high_ml"] - row["bias_ml"] == pytest.approx(1.96 * 38.8, abs=0.1)
+    assert row["bias_ml"] - row["limit_low_ml"] == pytest.approx(1.96 * 38.8, abs=0.1)
