@@ -20,6 +20,7 @@ from nnunet_transfer.evaluation.folders import CASES_PER_PROCESS, evaluate_folde
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.lesions import lesion_overlap
 from nnunet_transfer.evaluation.masks import Volume, geometry_problem, read_mask
+from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground, overlap
 from nnunet_transfer.evaluation.protocols import PRESETS, LesionProtocol, read_protocols
 from nnunet_transfer.evaluation.scores import ScoringSettings, score_case
@@ -366,6 +367,20 @@ def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
             write_mask(mask, tmp_path / folder / f"c{i:02d}.nii.gz")
     tables = [evaluate_folders(tmp_path / "ref", tmp_path / "pred", labels=(1,), processes=n).cases for n in (1, 2)]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_the_three_kinds_of_miou_differ_where_a_class_is_rare() -> None:
+    rows = [("a", "x", 90, 10, 0), ("a", "y", 1, 1, 2), ("b", "x", 30, 0, 30), ("b", "y", 0, 0, 0)]
+    cases = pd.DataFrame(rows, columns=["case", "label", "voxels_tp", "voxels_fp", "voxels_fn"])
+    cases["iou"] = cases["voxels_tp"] / cases[["voxels_tp", "voxels_fp", "voxels_fn"]].sum(axis=1)
+    found = mean_iou(cases)
+    # IoU: x 0.9 and 0.5, y 0.25 and none
+    assert found.over_cases == pytest.approx(((0.9 + 0.25) / 2 + 0.5) / 2)
+    assert found.over_classes == pytest.approx(((0.9 + 0.5) / 2 + 0.25) / 2)
+    assert found.pooled == pytest.approx((120 / 160 + 1 / 4) / 2)
+    # a second seed of a case does not double the case
+    seeds = pd.concat([cases.assign(seed=0), cases[cases["case"] == "a"].assign(seed=1)])
+    assert mean_iou(seeds).over_cases == pytest.approx(found.over_cases)
 
 
 def test_dice_and_iou_agree_with_nnunet(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
     from nnunet_transfer.evaluation.folders import evaluate_folders
+    from nnunet_transfer.evaluation.mean_iou import mean_iou
     from nnunet_transfer.files import write_text
 
     result = evaluate_folders(
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     for case, why in result.problems.items():
         print(f"left out {case}: {why}")
     print(result.cases.groupby("label", sort=False).mean(numeric_only=True).T.to_string(float_format="%.4f"))
+    miou = mean_iou(result.cases)
+    print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")
     print(f"{result.cases['case'].nunique()} cases in {args.output}")
     return 0
 

@@ -16,6 +16,7 @@ from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.results import Arm, Run, Target
 from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
 from nnunet_transfer.comparison.volumes import volume_agreement
+from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.evaluation.scores import DETECTION_FIELDS
 
@@ -172,8 +173,7 @@ def _warnings(per_case: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm]) 
 def _summarise(arm: Arm, per_case: pd.DataFrame, cases: pd.DataFrame, columns: Sequence[str]) -> dict[str, object]:
     rows = per_case[per_case["arm"] == arm.name]
     own = cases[cases["arm"] == arm.name]
-    by_label = own.groupby("label", sort=False)
-    voxels = by_label[["voxels_tp", "voxels_fp", "voxels_fn"]].sum()
+    miou = mean_iou(own)
     return {
         "arm": arm.name,
         "title": arm.title,
@@ -183,9 +183,9 @@ def _summarise(arm: Arm, per_case: pd.DataFrame, cases: pd.DataFrame, columns: S
         "n_seeds": own["seed"].nunique(dropna=False),
         "dice_median": rows["dice"].median(),
         "dice_sd": rows["dice"].std(),
-        "miou_over_cases": rows["iou"].mean(),
-        "miou_over_classes": by_label["iou"].mean().mean(),
-        "miou_pooled": (voxels["voxels_tp"] / voxels.sum(axis=1)).mean(),
+        "miou_over_cases": miou.over_cases,
+        "miou_over_classes": miou.over_classes,
+        "miou_pooled": miou.pooled,
         **{column: rows[column].mean() for column in columns},
         **{f"n_with_{column}": int(rows[column].notna().sum()) for column in columns},
     }

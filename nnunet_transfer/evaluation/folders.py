@@ -101,10 +101,12 @@ def evaluate_folders(
     """
     settings = settings or ScoringSettings()
     references, predictions = list_masks(Path(reference_folder)), list_masks(Path(prediction_folder))
-    problems = {c: f"no prediction in {prediction_folder}" for c in references.keys() - predictions.keys()}
-    problems |= {c: f"no reference in {reference_folder}" for c in predictions.keys() - references.keys()}
+    problems = {c: "no prediction" for c in references.keys() - predictions.keys()}
+    problems |= {c: "no reference" for c in predictions.keys() - references.keys()}
     if problems and not allow_missing:
-        raise_problems(problems, "give both masks of every case, or add --allow-missing")
+        raise_problems(
+            problems, f"give every case a mask in {reference_folder} and {prediction_folder}, or add --allow-missing"
+        )
     common = sorted(references.keys() & predictions.keys())
     if not common:
         raise ComparisonError(f"{reference_folder} and {prediction_folder} have no case in common")
