@@ -12,9 +12,13 @@ import pytest
 from scipy import stats
 
 from nnunet_transfer.comparison import Comparison, compare
+from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.markup import Column, html_table, latex, latex_table
+from nnunet_transfer.comparison.paired import Settings
+from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.naming import TrainerName
 from tests.comparison_data import QUALITY, write_results
 
 SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
@@ -109,6 +113,19 @@ def test_pooled_detection_and_strata_agree_with_counting(comparison: Comparison,
     assert list(strata["stratum"]) == ["0.1 to 1"]
 
 
+def test_lesions_fall_into_the_stratum_of_their_volume() -> None:
+    ml = [0.009, 0.01, 0.099, 0.1, 0.99, 1, 9.9, 10, 200]
+    lesions = pd.DataFrame({"volume_mm3": np.array(ml) * 1000, "detected": [False, True, False, *[True] * 6]})
+    lesions = lesions.assign(arm="a", protocol="p", seed=0, fold=0, case=[f"c{i}" for i in range(9)])
+    lesions = lesions.assign(subject=["s0", "s1", "s1", *lesions["case"][3:]])
+    arm = Arm("a", "A", TrainerName(SCRATCH))
+    table = size_sensitivity(lesions, [arm], Settings(draws=100)).set_index("stratum")
+    assert list(table.index) == ["< 0.01", "0.01 to 0.1", "0.1 to 1", "1 to 10", "≥ 10"]
+    assert list(table["n_lesions"]) == [1, 2, 2, 2, 2]
+    assert list(table["n_subjects"]) == [1, 1, 2, 2, 2]
+    assert list(table["sensitivity"]) == [0, 0.5, 1, 1, 1]
+
+
 def test_volumes_have_bias_and_limits_of_agreement(comparison: Comparison, cases: pd.DataFrame) -> None:
     own = cases[cases["arm"] == T1].groupby("case")[["volume_pred_ml", "volume_ref_ml"]].mean()
     difference = own["volume_pred_ml"] - own["volume_ref_ml"]
@@ -147,6 +164,11 @@ def test_methods_cite_what_they_list(comparison: Comparison) -> None:
     assert sorted(set(numbers)) == list(range(1, methods[methods.index("<ol") :].count("<li>") + 1))
     assert list(dict.fromkeys(numbers)) == sorted(set(numbers))
     assert "numpy " in methods
+    listed = re.findall(r"<li>(.*?)</li>", methods[methods.index("<ol") :])
+    for words, author in (("two-level bootstrap over training runs and subjects", "Rao"), ("Holm&#x27;s rule", "Holm")):
+        number = re.search(rf"{words} \[(\d+)\]", methods)
+        assert number is not None
+        assert listed[int(number[1]) - 1].startswith(author)
 
 
 @pytest.fixture
