@@ -38,9 +38,9 @@ SUMMARY = {
 TESTS = {
     "title": Column("Arm"),
     "metric": Column("Metric"),
+    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
     "n_cases": Column("cases"),
     "n_subjects": Column("subjects"),
-    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
     "p": Column("p", 3, p_value=True),
     "p_holm": Column("p (Holm)", 3, p_value=True),
     "rank_biserial": Column("rank-biserial", 2, sign=True),
