@@ -148,7 +148,10 @@ def test_the_report_shows_every_part_and_every_table_is_there_as_latex(compariso
     ):
         assert text in page
     tables = {path.stem.split("_", 2)[2]: path.read_text(encoding="utf-8") for path in (folder / "tables").iterdir()}
-    assert set(tables) == {"summary", "tests", "procedure", "ranks", "detection", "volumes", "curves"}
+    tests = {f"tests_{metric}" for metric in ("dice", "iou", "atlas_r2_f1")}
+    assert set(tables) == {"summary", "procedure", "ranks", "detection", "volumes", "curves", *tests}
+    assert "Holm" in tables["tests_dice"]
+    assert "Holm" not in tables["tests_iou"]
     for text in tables.values():
         rows = re.findall(r"^(?!\\).*\\\\$", text, re.M)
         assert len({row.count(" & ") for row in rows}) == 1

@@ -37,7 +37,6 @@ SUMMARY = {
 }
 TESTS = {
     "title": Column("Arm"),
-    "metric": Column("Metric"),
     "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
     "n_cases": Column("cases"),
     "n_subjects": Column("subjects"),
@@ -170,8 +169,12 @@ def _tables(result: TargetResult) -> Iterator[_Table]:
     yield _Table("summary", result.summary, summary, f"Mean over cases: {where}.")
     reference = result.title_of(result.baseline)
     if len(result.tests):
-        metric = result.tests["metric"].map(lambda name: figures.metric_name(result, name))
-        yield _Table("tests", result.tests.assign(metric=metric), TESTS, f"Paired differences to {reference}: {where}.")
+        for metric in compared_metrics(result.protocols):
+            rows = result.tests[result.tests["metric"] == metric]
+            # only the declared family has adjusted p-values
+            columns = {key: column for key, column in TESTS.items() if rows[key].notna().any()}
+            caption = f"{figures.metric_name(result, metric)}, paired difference to {reference}: {where}."
+            yield _Table(f"tests_{metric}", rows, columns, caption)
         primary = result.tests[result.tests["metric"] == PRIMARY]
         caption = f"Dice difference to {reference} if both arms were trained anew: {where}."
         if primary["procedure_low"].notna().any():
@@ -225,7 +228,9 @@ def _target(result: TargetResult, tables: dict[str, _Table], pictures: Path) -> 
             for metric in compared_metrics(result.protocols)
             if metric != "iou"
         ]
-        parts += [f'<div class="figures">{"".join(forests)}</div>', table("tests"), table("procedure")]
+        parts.append(f'<div class="figures">{"".join(forests)}</div>')
+        parts += [table(f"tests_{metric}") for metric in compared_metrics(result.protocols)]
+        parts.append(table("procedure"))
         if "procedure" not in tables:
             parts.append(f'<p class="notice">{ONE_RUN}</p>')
     if len(result.pairs) > 1:
