@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
     "doctor": ("doctor", "check the installation and say how to mend it"),
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
+    "convert": ("convert", "turn a public data set into an nnU-Net data set"),
+    "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
     "sources": ("sources", "add, list, show and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),

@@ -1,0 +1,111 @@
+"""Convert one 2D case: an RGB picture and its mask, written as PNG, which nnU-Net reads without loss."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from nnunet_transfer.dataset_conversion import labels
+from nnunet_transfer.dataset_conversion.description import Case, Pixels
+from nnunet_transfer.dataset_conversion.job import Findings, Job, make_record, put_file
+from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path
+
+#: pictures compress little more at higher levels, which take several times as long
+COMPRESSION_LEVEL = 1
+
+
+def convert_picture(case: Case, job: Job, state: str) -> Record:
+    """Write the picture and the label of a case.
+
+    Raises
+    ------
+    DataError
+        If the case can't be converted; nothing is left of it then.
+    """
+    findings = Findings(actions=list(case.notes))
+    try:
+        _convert(case, job, findings)
+    except DataError:
+        for name in findings.files:
+            (job.out / name).unlink(missing_ok=True)
+        raise
+    return make_record(case, job, state, findings)
+
+
+def _convert(case: Case, job: Job, findings: Findings) -> None:
+    (source,) = case.images.values()
+    folder = "Tr" if case.split == "train" else "Ts"
+    picture, unchanged = _read_picture(source, findings)
+    findings.measured["shape"] = picture.shape[:2]
+    findings.measured["content"] = hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
+    label = _read_label(case, picture.shape[:2], job, findings)
+    name = f"images{folder}/{case.name}_0000.png"
+    findings.files.append(name)
+    if unchanged and isinstance(source, Path):
+        put_file(source, job.out / name, job.link)
+    else:
+        _save(picture, job.out / name)
+    if label is not None:
+        name = f"labels{folder}/{case.name}.png"
+        findings.files.append(name)
+        _save(label, job.out / name)
+
+
+def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[Any]:
+    """Return the decoded picture, or the array of what isn't a file of its own."""
+    if not isinstance(source, Path):
+        findings.sources.append(source.path)
+        return source.read()
+    try:
+        stored = source.read_bytes()
+        findings.sources.append(source)
+        findings.sha256.append(hashlib.sha256(stored).hexdigest())
+        image = Image.open(io.BytesIO(stored))
+        image.load()
+    except UnidentifiedImageError:
+        raise DataError(f"{source.name} is no picture, whatever its name says") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{source.name} can't be read ({error}); copy it anew") from None
+    findings.stored_as.append(f"{image.format} {image.mode}")
+    return image
+
+
+def _read_picture(source: Path | Pixels, findings: Findings) -> tuple[NDArray[np.uint8], bool]:
+    """Return RGB of shape (rows, columns, 3) and whether the file is an RGB PNG already."""
+    image = _open(source, findings)
+    if not isinstance(image, Image.Image):
+        return image, False
+    unchanged = image.format == "PNG" and image.mode == "RGB"
+    if image.mode != "RGB":
+        findings.actions.append(f"{Path(str(source)).name}: {image.mode} turned into RGB")
+    return np.asarray(image.convert("RGB")), unchanged
+
+
+def _read_label(case: Case, shape: tuple[int, ...], job: Job, findings: Findings) -> NDArray[Any] | None:
+    if job.rule.foreground:
+        return np.ones(shape, np.uint8)
+    if not case.masks:
+        return None
+    ((source,),) = case.masks
+    mask = np.asarray(_open(source, findings))  # of a palette picture, the indices
+    name = Path(source if isinstance(source, Path) else source.path).name
+    if mask.shape != shape:
+        raise DataError(f"{name} has {mask.shape} pixels, the picture {shape}; a mask has one value per pixel")
+    findings.measured["label_values"] = tuple(labels.values_in(mask))
+    label = labels.binarised(mask) if job.rule.binary else labels.relabelled(mask, job.rule, name)
+    if not label.any():
+        findings.warn("empty label")
+    return label
+
+
+def _save(array: NDArray[Any], path: Path) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, compress_level=COMPRESSION_LEVEL)

@@ -1,0 +1,58 @@
+"""The data sets that can be converted, and descriptions that users write."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+
+from nnunet_transfer.dataset_conversion import datasets
+from nnunet_transfer.dataset_conversion.description import DatasetDescription
+from nnunet_transfer.errors import SettingsError
+
+
+def all_descriptions() -> dict[str, DatasetDescription]:
+    """Return name -> description: every `DatasetDescription` in a module of `datasets`, sorted by name."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name[0] != "_")
+    found = [
+        description
+        for name in modules
+        for description in vars(importlib.import_module(f"{datasets.__name__}.{name}")).values()
+        if isinstance(description, DatasetDescription)
+    ]
+    return {description.name: description for description in sorted(found, key=lambda d: d.name)}
+
+
+def get_description(name: str) -> DatasetDescription:
+    """Return the description with this name, or the one in this Python file.
+
+    Raises
+    ------
+    SettingsError
+        If there is none, or the file can't be used.
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name).expanduser())
+    known = all_descriptions()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean {near[0]}?" if near else "see `nnunet_transfer convert --list`"
+    raise SettingsError(f"unknown data set {name}; {guess}")
+
+
+def _from_file(path: Path) -> DatasetDescription:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SettingsError(f"{path} is no Python file; give the file that holds your DatasetDescription")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SettingsError(f"{path} can't be used ({type(error).__name__}: {error}); correct it") from error
+    found = [value for value in vars(module).values() if isinstance(value, DatasetDescription)]
+    if len(found) != 1:
+        raise SettingsError(f"{path} holds {len(found)} descriptions; it must hold exactly one DatasetDescription")
+    return found[0]

@@ -1,0 +1,226 @@
+"""Find the cases of a data set from file names alone."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nnunet_transfer.dataset_conversion.description import (
+    CONSENSUS_RULES,
+    Case,
+    DatasetDescription,
+    Layout,
+    Request,
+)
+from nnunet_transfer.dataset_conversion.patterns import Pattern, list_tree, summarise_tree
+from nnunet_transfer.errors import DataError, SettingsError
+
+#: what stays of a name in nnU-Net's file names
+FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case that can't be converted, and why."""
+
+    case: str
+    files: tuple[Path, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What discovery found: cases sorted by name, and problems."""
+
+    cases: list[Case]
+    problems: list[Problem] = field(default_factory=list)
+
+
+def find_cases(description: DatasetDescription, request: Request) -> Found:
+    """Find all cases of a data set below `request.root`.
+
+    Raises
+    ------
+    SettingsError
+        If a channel, label set, rater or option doesn't exist, or a rater must be chosen.
+    DataError
+        If nothing is found; the message says what was looked for and what is there.
+    """
+    _check_request(description, request)
+    problems: list[Problem] = []
+    if description.find_cases:
+        cases = list(description.find_cases(request))
+    else:
+        cases, problems = _match_layouts(description, request)
+    if description.refine:
+        cases = description.refine(request, cases)
+    if not cases and not problems:
+        raise DataError(f"{request.root} holds no case of {description.name}; is it the right folder?")
+    cases, clashes = _unique(cases)
+    return Found(sorted(cases, key=lambda case: case.name), sorted([*problems, *clashes], key=lambda p: p.case))
+
+
+def _check_request(description: DatasetDescription, request: Request) -> None:
+    if not request.root.is_dir():
+        raise DataError(f"{request.root} is no folder; give the folder that holds {description.title}")
+    _check_choice(description, "label set", [request.label_set], description.label_sets)
+    if not description.pictures:
+        _check_choice(description, "channel", request.channels, description.all_channels())
+    _check_choice(description, "option", request.options, description.known_options)
+    if description.has_raters(request.label_set):
+        if not request.rater:
+            raise SettingsError(
+                f"{description.name} has masks of several raters; choose with --rater: a rater's name, "
+                f"{', '.join(CONSENSUS_RULES)}"
+            )
+    elif request.rater:
+        raise SettingsError(f"{description.name} has no raters to choose from; leave out --rater {request.rater}")
+
+
+def _check_choice(description: DatasetDescription, what: str, chosen: Iterable[str], known: Iterable[str]) -> None:
+    for name in chosen:
+        if name not in known:
+            raise SettingsError(f"{description.name} has no {what} {name}; there are: {', '.join(known) or 'none'}")
+
+
+def case_name(*parts: str) -> str:
+    """Join parts into a case's name that nnU-Net accepts."""
+    return FORBIDDEN.sub("-", "_".join(part for part in parts if part)).strip("-")
+
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def _match_layouts(description: DatasetDescription, request: Request) -> tuple[list[Case], list[Problem]]:
+    tree = list_tree(request.root)
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    done: set[str] = set()
+    for layout in description.layouts:
+        if layout.split in done:
+            continue
+        found, wrong = _match_layout(description, layout, request, tree)
+        cases += found
+        problems += wrong
+        if found or wrong:
+            done.add(layout.split)
+    if not cases and not problems:
+        wanted = " or ".join(
+            str(pattern)
+            for layout in description.layouts
+            for channel, pattern in layout.image_patterns().items()
+            if channel in request.channels[:1]
+        )
+        raise DataError(
+            f"{request.root} holds no case of {description.name}: looked for {wanted}; "
+            f"found {len(tree)} files such as {summarise_tree(tree)}"
+        )
+    return cases, problems
+
+
+def _match_layout(
+    description: DatasetDescription, layout: Layout, request: Request, tree: Sequence[str]
+) -> tuple[list[Case], list[Problem]]:
+    images: dict[_Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    masks: dict[_Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    patterns = {c: p for c, p in layout.image_patterns().items() if c in request.channels}
+    for channel, pattern in patterns.items():
+        _collect(images, pattern, tree, request.root, lambda fields, channel=channel: channel)  # type: ignore[misc]
+    label_pattern = layout.label_pattern(request.label_set)
+    if label_pattern:
+        _collect(masks, label_pattern, tree, request.root, lambda fields: fields.pop("rater", ""))
+    cases, problems = [], []
+    for key in sorted(images.keys() | masks.keys()):
+        try:
+            cases.append(
+                _make_case(description, layout, request, dict(key[1]), images.get(key, {}), masks.get(key, {}))
+            )
+        except DataError as error:
+            name, _ = _names(description, dict(key[1]))
+            files = [path for group in (images, masks) for paths in group.get(key, {}).values() for path in paths]
+            problems.append(Problem(name, tuple(files), str(error)))
+    return cases, problems
+
+
+def _collect(
+    found: dict[_Key, dict[str, list[Path]]],
+    pattern: Pattern,
+    tree: Sequence[str],
+    root: Path,
+    column: Callable[[dict[str, str]], str],
+) -> None:
+    """Sort the files that match a pattern by the fields' values and a column."""
+    for path in tree:
+        if match := pattern.match(path):
+            above, fields = match
+            name = column(fields)
+            found[above, tuple(sorted(fields.items()))][name].append(root / path)
+
+
+def _names(description: DatasetDescription, fields: Mapping[str, str]) -> tuple[str, str]:
+    values = defaultdict(str, fields)
+    return case_name(description.case.format_map(values)), case_name(description.subject.format_map(values))
+
+
+def _make_case(
+    description: DatasetDescription,
+    layout: Layout,
+    request: Request,
+    fields: Mapping[str, str],
+    images: Mapping[str, Sequence[Path]],
+    masks: Mapping[str, Sequence[Path]],
+) -> Case:
+    if not images:
+        raise DataError("there is a mask but no image")
+    for channel in request.channels:
+        paths = images.get(channel, ())
+        if not paths:
+            raise DataError(f"there is no {channel} image")
+        if len(paths) > 1:
+            raise DataError(f"there are several {channel} images: {', '.join(p.name for p in paths)}")
+    name, subject = _names(description, fields)
+    chosen, combine = _choose_raters(masks, request.rater)
+    if not description.label_sets[request.label_set].binary and any(len(paths) > 1 for paths in chosen):
+        raise DataError(f"there are several label files: {', '.join(p.name for p in chosen[0])}")
+    return Case(
+        name=name,
+        images={channel: images[channel][0] for channel in request.channels},
+        masks=chosen,
+        combine=combine,
+        subject=subject,
+        session=fields.get("session", ""),
+        site=fields.get("site", ""),
+        rater=request.rater,
+        split=layout.split,
+    )
+
+
+def _choose_raters(masks: Mapping[str, Sequence[Path]], rater: str) -> tuple[tuple[tuple[Path, ...], ...], str]:
+    """Return the files of each rater that takes part and how to combine them."""
+    if rater in CONSENSUS_RULES:
+        return tuple(tuple(masks[name]) for name in sorted(masks)), rater
+    if masks and rater not in masks:
+        raise DataError(f"there is no mask of rater {rater}; there are: {', '.join(sorted(masks))}")
+    return ((tuple(masks[rater]),) if masks else ()), "union"
+
+
+def _unique(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
+    """Tell apart cases whose name is used once from the others."""
+    by_name: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_name[case.name.lower()].append(case)  # some file systems ignore case
+    clashes = [
+        Problem(same[0].name, tuple(f for case in same for f in case.files()), f"{len(same)} cases have this name")
+        for same in by_name.values()
+        if len(same) > 1
+    ]
+    return [same[0] for same in by_name.values() if len(same) == 1], clashes
+
+
+def without_labels(case: Case) -> Case:
+    """Return the case as one of imagesTs, with a note why if it was meant for training."""
+    note = () if case.split == "test" else ("no label found: put into imagesTs",)
+    return replace(case, split="test", notes=(*case.notes, *note))

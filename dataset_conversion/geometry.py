@@ -1,0 +1,102 @@
+"""Compare, repair, reorient and resample the grids of images and masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_transfer.errors import DataError
+
+#: what to do where image and mask aren't on one grid
+POLICIES = ("error", "copy-from-image", "resample-label", "resample-image")
+#: two grids are the same if no voxel's centre is further away than this from its place in the other one; rounding in
+#: NIfTI's 32 bit headers gives some 1e-5 mm
+TOLERANCE_MM = 0.01
+#: largest entry of R'R - 1 that is repaired without asking (0.01 is a shear of about half a degree)
+ORTHONORMAL_TOLERANCE = 0.01
+#: below this, nothing is repaired; ITK accepts such directions
+_ROUNDING = 1e-5
+
+Affine = NDArray[np.float64]
+
+
+def displacement(shape: Sequence[int], a: Affine, b: Affine) -> float:
+    """Return how far apart two affines put a voxel's centre, in mm, at most over a grid of `shape`."""
+    corners = np.array([*itertools.product(*((0, n - 1) for n in shape[:3]))], dtype=np.float64)
+    difference = a - b
+    return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())
+
+
+def spacing(affine: Affine) -> NDArray[np.float64]:
+    """Return the voxel's edges in mm, shape (3,)."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def orientation(affine: Affine) -> str:
+    """Return the axes' directions, such as RAS."""
+    return "".join(nib.aff2axcodes(affine))
+
+
+def orthonormalised(affine: Affine, name: str) -> tuple[Affine, str]:
+    """Return the affine with the nearest orthonormal directions, and what was done (empty if nothing).
+
+    The centre of the grid's first voxel stays in place. The nearest orthonormal matrix is that of the polar
+    decomposition (Higham, SIAM J Sci Stat Comput 1986;7:1160).
+
+    Raises
+    ------
+    DataError
+        If the directions are further from orthonormal than `ORTHONORMAL_TOLERANCE`, or singular.
+    """
+    edges = spacing(affine)
+    if not np.all(np.isfinite(affine)) or edges.min() < 1e-6:
+        raise DataError(f"{name} has an unusable orientation: its affine is singular")
+    directions = affine[:3, :3] / edges
+    error = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    if error <= _ROUNDING:
+        return affine, ""
+    if error > ORTHONORMAL_TOLERANCE:
+        raise DataError(
+            f"{name} has axes that aren't at right angles (off by {error:.3g}, {ORTHONORMAL_TOLERANCE} is repaired); "
+            f"resample it to an upright grid"
+        )
+    u, _, v = np.linalg.svd(directions)
+    repaired = affine.copy()
+    repaired[:3, :3] = (u @ v) * edges
+    return repaired, f"axes made orthonormal (were off by {error:.2g})"
+
+
+def reorient(data: NDArray[Any], affine: Affine, target: str) -> tuple[NDArray[Any], Affine]:
+    """Turn and flip axes so that they point to `target`, such as RAS; no voxel changes its value or place."""
+    change = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(target)))
+    turned = orientations.apply_orientation(data, change)
+    return turned, affine @ orientations.inv_ornt_aff(change, data.shape)
+
+
+def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine, *, label: bool) -> NDArray[Any]:
+    """Resample onto another grid: nearest neighbour for labels, linear for images; 0 outside.
+
+    Returns
+    -------
+    Array of `shape`; labels keep their dtype, images become float32
+    """
+    matrix = np.linalg.inv(affine) @ target
+    source = data if label else np.asarray(data, dtype=np.float32)
+    return ndimage.affine_transform(
+        source, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape), order=0 if label else 1, mode="constant"
+    )
+
+
+def describe_mismatch(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other: Affine) -> str:
+    """Return in what two grids differ, empty if in nothing."""
+    if tuple(shape) != tuple(other_shape):
+        return f"{'x'.join(map(str, other_shape))} voxels instead of {'x'.join(map(str, shape))}"
+    distance = displacement(shape, affine, other)
+    return f"voxels displaced by {distance:.3g} mm" if distance > TOLERANCE_MM else ""

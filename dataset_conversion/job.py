@@ -1,0 +1,110 @@
+"""How to convert the cases of one run, and what is found on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer.dataset_conversion.description import Case, LabelRule
+from nnunet_transfer.dataset_conversion.record import Record, relative_to
+from nnunet_transfer.dataset_conversion.volumes import Volume, read_volume
+from nnunet_transfer.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Job:
+    """How to convert the cases of one run; picklable.
+
+    Attributes
+    ----------
+    root : the data set's folder
+    out : where imagesTr ... lie
+    rule : what label values mean
+    geometry : one of `geometry.POLICIES`
+    reorient : axes' directions such as RAS, empty to leave them
+    link : make symbolic links to files that needn't change
+    pictures : 2D pictures
+    hint : added to messages about geometry
+    """
+
+    root: Path
+    out: Path
+    rule: LabelRule
+    geometry: str = "error"
+    reorient: str = ""
+    link: bool = False
+    pictures: bool = False
+    hint: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what makes a difference to the files written."""
+        return {
+            "classes": dict(self.rule.classes),
+            "background": self.rule.background,
+            "ignore": self.rule.ignore,
+            "binary": self.rule.binary,
+            "geometry": self.geometry,
+            "reorient": self.reorient,
+            "link": self.link,
+        }
+
+
+@dataclass
+class Findings:
+    """What is found and done while a case is converted; becomes columns of its record."""
+
+    sources: list[Path] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
+    stored_as: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def warn(self, text: str) -> None:
+        """Note what a user should see."""
+        self.actions.append(text)
+        self.warnings.append(text)
+
+    def read(self, path: Path) -> Volume:
+        """Read a volume and note what was mended on the way."""
+        volume = read_volume(path)
+        self.sources.append(path)
+        self.sha256.append(volume.sha256)
+        self.stored_as.append(volume.stored_as)
+        self.actions += [f"{path.name}: {action}" for action in volume.actions]
+        return volume
+
+
+def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
+    """Return the record of a case that has been written."""
+    return Record(
+        case=case.name,
+        subject=case.subject or case.name,
+        session=case.session,
+        site=case.site,
+        rater=case.rater,
+        split=case.split,
+        class_name=case.class_name,
+        state=state,
+        source_files=tuple(relative_to(path, job.root) for path in findings.sources),
+        sha256=tuple(findings.sha256),
+        stored_as=tuple(findings.stored_as),
+        actions=tuple(findings.actions),
+        warnings=tuple(findings.warnings),
+        files=tuple(findings.files),
+        **findings.measured,
+    )
+
+
+def put_file(source: Path, target: Path, link: bool) -> None:
+    """Copy a file, or make a symbolic link to it, atomically."""
+    with atomic_path(target) as temporary:
+        if link:
+            temporary.unlink(missing_ok=True)
+            os.symlink(source.resolve(), temporary)
+        else:
+            shutil.copyfile(source, temporary)

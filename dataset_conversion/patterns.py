@@ -1,0 +1,77 @@
+"""Path patterns with named fields, and the listing of a data set's tree."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_TOKEN = re.compile(
+    r"\{(?P<field>[a-z_]+)(?::(?P<regex>(?:[^{}]|\{[0-9,]+\})+))?\}|(?P<special>[*\[\]])|(?P<text>[^{}*\[\]]+)"
+)
+_SPECIAL = {"*": "[^/]*", "[": "(?:", "]": ")?"}
+
+
+class Pattern:
+    """A path below a data set's root, with `/` between folders.
+
+    `{subject}` matches one or more characters within a folder's or file's name; the same field used again must match the
+    same text. `{session:[0-9]+}` is restricted by a regular expression. `*` matches anything within a name,
+    `[.gz]` is optional. Folders above the pattern don't matter, so users may give any of them as the root.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fields: tuple[str, ...] = ()
+        self._regex = re.compile(rf"(?P<above>(?:.*/)?){self._translate()}")
+
+    def _translate(self) -> str:
+        parts, end = [], 0
+        for token in _TOKEN.finditer(self.text):
+            if token.start() != end:
+                break
+            end = token.end()
+            parts.append(self._translate_token(token))
+        if end != len(self.text):
+            raise ValueError(f"{self.text}: not a pattern from position {end} on")
+        return "".join(parts)
+
+    def _translate_token(self, token: re.Match[str]) -> str:
+        name = token["field"]
+        if not name:
+            return _SPECIAL[token["special"]] if token["special"] else re.escape(token["text"])
+        if name in self.fields:
+            return f"(?P={name})"
+        self.fields = (*self.fields, name)
+        return f"(?P<{name}>{token['regex'] or '[^/]+?'})"
+
+    def match(self, path: str) -> tuple[str, dict[str, str]] | None:
+        """Return the folder above the pattern and the fields' values, None if the path doesn't match."""
+        found = self._regex.fullmatch(path)
+        if not found:
+            return None
+        fields = found.groupdict()
+        return fields.pop("above"), {name: value for name, value in fields.items() if value is not None}
+
+    def __str__(self) -> str:
+        """Return the pattern as a reader of a message sees it, without regular expressions."""
+        return re.sub(r"\{([a-z_]+):(?:[^{}]|\{[0-9,]+\})+\}", r"{\1}", self.text)
+
+
+def list_tree(root: Path) -> list[str]:
+    """Return all files below `root`, sorted, relative, with `/`; hidden files and folders are left out."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        above = "" if below == "." else f"{below}/"
+        found += [above + name for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def summarise_tree(paths: Iterable[str], limit: int = 4) -> str:
+    """Return a few of the paths, spread over the list, for a message."""
+    paths = list(paths)
+    step = max(1, len(paths) // limit)
+    return ", ".join(paths[::step][:limit]) or "no file"

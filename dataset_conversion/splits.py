@@ -1,0 +1,132 @@
+"""Cross-validation folds in which no group straddles folds, alike in site, lesion load and class."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.errors import DataError, SettingsError
+
+GROUPINGS = ("subject", "site")
+#: lesion load is compared by quarters of the cases with lesions; cases without are a stratum of their own
+LOAD_QUANTILES = 4
+#: as nnU-Net's own splits
+SEED = 12345
+
+Folds = list[dict[str, list[str]]]
+
+
+def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subject") -> tuple[Folds, list[str]]:
+    """Deal the training cases into folds.
+
+    Returns
+    -------
+    splits : as in `splits_final.json`; empty if there is only one group
+    remarks : what a user should know
+
+    Raises
+    ------
+    SettingsError
+        If cases are to be grouped by site and a case has none, or `folds` is below 2.
+    """
+    if folds < 2:
+        raise SettingsError(f"{folds} folds can't be made; take 2 or more")
+    training = sorted((record for record in records if record.split == "train"), key=lambda record: record.case)
+    groups = group_names(training, group_by)
+    count = len(set(groups.values()))
+    if count < 2:
+        return [], [f"no splits: all training cases are of one {group_by}"]
+    remarks = []
+    if count < folds:
+        remarks.append(f"{count} folds instead of {folds}: there are only {count} groups of cases")
+        folds = count
+    validation = deal(groups, strata_of(training), folds)
+    cases = [record.case for record in training]
+    return [
+        {"train": [c for c in cases if validation[c] != fold], "val": [c for c in cases if validation[c] == fold]}
+        for fold in range(folds)
+    ], remarks
+
+
+def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:
+    """Return case -> group. Cases with the same image belong to one group, whatever their names.
+
+    Raises
+    ------
+    SettingsError
+        If a case has no site and sites are asked for.
+    """
+    groups: dict[str, str] = {}
+    first_with: dict[str, str] = {}
+    merged: dict[str, str] = {}
+    for record in records:
+        name = record.subject if group_by == "subject" else record.site
+        if not name:
+            raise SettingsError(f"case {record.case} has no site; take --group-by subject")
+        groups[record.case] = name
+        twin = first_with.setdefault(record.content or record.case, name)
+        if (a := _root(merged, name)) != (b := _root(merged, twin)):
+            merged[a] = b
+    return {case: _root(merged, name) for case, name in groups.items()}
+
+
+def _root(merged: Mapping[str, str], name: str) -> str:
+    while name in merged:
+        name = merged[name]
+    return name
+
+
+def strata_of(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Return case -> names of the strata it belongs to: of its site, its lesion load and its class."""
+    loads = sorted(record.lesion_ml for record in records if record.lesion_ml)
+    strata = {}
+    for record in records:
+        names = [f"site {record.site}"] if record.site else []
+        if record.class_name:
+            names.append(f"class {record.class_name}")
+        if record.lesion_ml is not None:
+            rank = sum(load <= record.lesion_ml for load in loads) if len(loads) < 2 else _rank(loads, record.lesion_ml)
+            names.append(f"load {-(-rank * LOAD_QUANTILES // max(1, len(loads)))}")
+        strata[record.case] = tuple(names)
+    return strata
+
+
+def _rank(loads: Sequence[float], load: float) -> int:
+    from bisect import bisect_right
+
+    return bisect_right(loads, load)
+
+
+def deal(groups: Mapping[str, str], strata: Mapping[str, Sequence[str]], folds: int) -> dict[str, int]:
+    """Return case -> fold in which it is for validation.
+
+    Groups are dealt from the largest to the smallest, each to the fold that has the fewest cases of its strata so far,
+    counted in shares of the stratum, and the fewest cases in all. An empty fold costs nothing, so with as many groups
+    as folds none stays empty.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for case in sorted(groups):
+        members[groups[case]].append(case)
+    if len(members) < folds:
+        raise DataError(f"{len(members)} groups of cases can't be dealt into {folds} folds")
+    totals = Counter(name for case in groups for name in strata.get(case, ()))
+    order = sorted(members)
+    random.Random(SEED).shuffle(order)
+    order.sort(key=lambda group: -len(members[group]))
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    sizes = [0] * folds
+    fold_of: dict[str, int] = {}
+    for group in order:
+        own = Counter(name for case in members[group] for name in strata.get(case, ()))
+
+        def cost(fold: int, own: Counter[str] = own, size: int = len(members[group])) -> tuple[float, int]:
+            shared = sum(held[fold][name] * n / totals[name] for name, n in own.items())
+            return shared + (1 + len(own) / size) * sizes[fold] * size / len(groups), fold
+
+        best = min(range(folds), key=cost)
+        held[best] += own
+        sizes[best] += len(members[group])
+        fold_of |= dict.fromkeys(members[group], best)
+    return fold_of

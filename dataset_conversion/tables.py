@@ -1,0 +1,103 @@
+"""The files beside the images: dataset.json, manifest, skips, label map, classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer import __version__
+from nnunet_transfer.dataset_conversion.description import DatasetDescription, LabelRule
+from nnunet_transfer.dataset_conversion.discovery import Problem
+from nnunet_transfer.dataset_conversion.record import Record, relative_to
+from nnunet_transfer.files import write_json, write_text
+
+MANIFEST = "conversion_manifest.csv"
+SKIPS = "conversion_skips.csv"
+CLASSES = "classes.csv"
+LABEL_MAP = "label_map.json"
+MANIFEST_COLUMNS = (
+    "case",
+    "subject",
+    "session",
+    "site",
+    "rater",
+    "split",
+    "source_files",
+    "sha256",
+    "stored_as",
+    "orientation",
+    "written_orientation",
+    "spacing",
+    "shape",
+    "label_values",
+    "lesion_ml",
+    "lesions",
+    "actions",
+)
+
+
+def write_dataset_json(
+    folder: Path, description: DatasetDescription, channels: tuple[str, ...], rule: LabelRule, records: Sequence[Record]
+) -> None:
+    """Write what nnU-Net needs to know of a data set, and its terms."""
+    write_json(
+        folder / "dataset.json",
+        {
+            "channel_names": description.channel_names(channels),
+            "labels": rule.names(),
+            "numTraining": sum(record.split == "train" for record in records),
+            "file_ending": description.file_ending,
+            "description": description.title,
+            "licence": description.licence,
+            "reference": description.citation,
+            "converted_by": f"nnunet_transfer {__version__} convert {description.name}",
+        },
+    )
+
+
+def write_manifest(folder: Path, records: Iterable[Record]) -> None:
+    """Write one line per case: where it comes from, what was found and done. Lists are joined with ` | `."""
+    rows = ([_cell(getattr(record, column)) for column in MANIFEST_COLUMNS] for record in records)
+    _write_csv(folder / MANIFEST, MANIFEST_COLUMNS, rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return " | ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def write_skips(folder: Path, problems: Iterable[Problem], root: Path) -> None:
+    """Write one line per case that was left out, with the reason."""
+    rows = ([p.case, " | ".join(relative_to(path, root) for path in p.files), p.reason] for p in problems)
+    _write_csv(folder / SKIPS, ("case", "source_files", "reason"), rows)
+
+
+def write_classes(folder: Path, records: Iterable[Record]) -> None:
+    """Write the class of each training case, if the data set has classes."""
+    rows = [(r.case, r.class_name) for r in records if r.split == "train" and r.class_name]
+    if rows:
+        _write_csv(folder / CLASSES, ("case", "class"), rows)
+
+
+def write_label_map(folder: Path, rule: LabelRule) -> None:
+    """Write which raw value became which label, if any changed."""
+    if rule.remaps:
+        names = {label: name for name, label in rule.names().items()}
+        rows = {str(raw): {"label": label, "name": names[label]} for raw, label in sorted(rule.values().items())}
+        write_json(folder / LABEL_MAP, rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

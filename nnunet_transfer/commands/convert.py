@@ -1,0 +1,146 @@
+"""Turn a public data set into an nnU-Net data set.
+
+  nnunet_transfer convert --list
+  nnunet_transfer convert atlas_r2 /data/ATLAS_2 -d 4
+
+Everything that isn't as it should be is an error with its reason; --allow-skips leaves such cases out. Run the same
+command again after an interrupt: finished cases are kept. Afterwards:
+
+  nnUNetv2_plan_and_preprocess -d 4 --verify_dataset_integrity
+  nnunet_transfer install-splits -d 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_transfer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from nnunet_transfer.dataset_conversion.description import DatasetDescription
+    from nnunet_transfer.dataset_conversion.engine import Outcome, Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `convert`."""
+    parser.add_argument(
+        "dataset", nargs="?", metavar="NAME", help="data set (see --list), or a Python file describing yours"
+    )
+    parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder the data set was unpacked to")
+    parser.add_argument("-d", "--dataset-id", type=int, metavar="ID", help="id of the new nnU-Net data set")
+    parser.add_argument(
+        "--list", action="store_true", help="list the data sets with licence, citation and where to get them"
+    )
+    parser.add_argument("--name", help="name of the new data set, after DatasetXXX_")
+    parser.add_argument("--channels", nargs="+", metavar="C", help="images to take, in this order (default: T1)")
+    parser.add_argument("--label-set", metavar="NAME", help="which of the data set's segmentations to take")
+    parser.add_argument("--rater", metavar="R", help="rater's name, or union, intersection or majority of all raters")
+    parser.add_argument(
+        "--geometry",
+        default="error",
+        choices=("error", "copy-from-image", "resample-label", "resample-image"),
+        help="what to do if image and label lie on different grids (%(default)s)",
+    )
+    parser.add_argument(
+        "--reorient", nargs="?", const="RAS", default="", metavar="AXES", help="turn axes to one orientation (RAS)"
+    )
+    parser.add_argument("--group-by", default="subject", choices=("subject", "site"), help="what stays in one fold")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (%(default)s)")
+    parser.add_argument(
+        "--option", nargs="+", default=[], metavar="KEY=VALUE", help="options of a data set (see --list)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="at a time (%(default)s)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only")
+    parser.add_argument("--link", action="store_true", help="link to files that needn't change instead of copying them")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be converted; write nothing")
+    parser.add_argument("--allow-skips", action="store_true", help="leave out cases that can't be converted")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set with this id and name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, check or convert."""
+    from nnunet_transfer.dataset_conversion.catalogue import all_descriptions, get_description
+
+    if args.list:
+        print("\n\n".join(_describe(description) for description in all_descriptions().values()))
+        return 0
+    if not (args.dataset and args.source and args.dataset_id is not None):
+        raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")
+    from nnunet_transfer.dataset_conversion.engine import convert, plan_conversion
+
+    plan = plan_conversion(get_description(args.dataset), args.source, args.dataset_id, _options(args))
+    if args.dry_run:
+        print(_preview(plan))
+        return 0 if args.allow_skips or not plan.found.problems else 1
+    print(_report(convert(plan)))
+    return 0
+
+
+def _options(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from nnunet_transfer.dataset_conversion.engine import Options
+
+    if wrong := [text for text in args.option if "=" not in text]:
+        raise SettingsError(f"--option {wrong[0]} has no value; write KEY=VALUE")
+    return Options(
+        name=args.name,
+        channels=tuple(args.channels) if args.channels else None,
+        label_set=args.label_set,
+        rater=args.rater,
+        geometry=args.geometry,
+        reorient=args.reorient.upper(),
+        group_by=args.group_by,
+        folds=args.folds,
+        processes=args.processes,
+        limit=args.limit,
+        link=args.link,
+        allow_skips=args.allow_skips,
+        overwrite=args.overwrite,
+        settings=dict(text.split("=", 1) for text in args.option),
+    )
+
+
+def _describe(description: DatasetDescription) -> str:
+    rows = {
+        "channels": " ".join(description.all_channels()) if not description.pictures else "",
+        "labels": " ".join(description.label_sets) if len(description.label_sets) > 1 else "",
+        "raters": description.default_rater or "must be chosen" if _has_raters(description) else "",
+        "options": "; ".join(f"{key}: {text}" for key, text in description.known_options.items()),
+        "licence": description.licence,
+        "cite": description.citation,
+        "get it": description.request,
+    }
+    lines = [f"  {key:<9}{text}" for key, text in rows.items() if text]
+    return "\n".join([f"{description.name}: {description.title}", *lines])
+
+
+def _has_raters(description: DatasetDescription) -> bool:
+    return any(map(description.has_raters, description.label_sets))
+
+
+def _preview(plan: Plan) -> str:
+    training = sum(case.split == "train" for case in plan.cases)
+    subjects = len({case.subject for case in plan.cases})
+    lines = [
+        f"{plan.folder.name}: {training} cases for training, {len(plan.cases) - training} for testing, {subjects} subjects",
+        *(f"  {case.name}: {', '.join(path.name for path in case.files())}" for case in plan.cases[:5]),
+        *(f"left out: {problem.case}: {problem.reason}" for problem in plan.found.problems),
+        "nothing was written",
+    ]
+    return "\n".join(lines)
+
+
+def _report(outcome: Outcome) -> str:
+    training = sum(record.split == "train" for record in outcome.records)
+    lines = [
+        *(f"note: {remark}" for remark in outcome.remarks),
+        *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
+        f"{training} cases for training, {len(outcome.records) - training} for testing"
+        + ("" if outcome.converted else "; nothing has changed, nothing was done"),
+        str(outcome.folder),
+    ]
+    return "\n".join(lines)
