@@ -171,8 +171,8 @@ def _foreground(image: Volume) -> Volume:
 
 
 def _measure_label(label: Volume, rule: LabelRule, findings: Findings) -> None:
-    if rule.binary:
-        voxels, count = labels.lesion_load(label.data)
+    if len(rule.classes) == 1 and not rule.foreground:
+        voxels, count = labels.lesion_load((label.data == 1).view(np.uint8))
         millilitres = voxels * float(np.prod(geometry.spacing(label.affine))) / 1000
         findings.measured |= {"lesion_ml": round(millilitres, 4), "lesions": count}
     if not label.data.any():

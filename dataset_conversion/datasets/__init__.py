@@ -1,0 +1,1 @@
+"""One module per family of data sets; each `DatasetDescription` in them is found by `catalogue`."""
