@@ -35,6 +35,7 @@ def convert_volumes(case: Case, job: Job, state: str) -> Record:
         for name in findings.files:
             (job.out / name).unlink(missing_ok=True)
         raise
+    findings.put_in_order_of(case.files())
     return make_record(case, job, state, findings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ class Findings:
         self.stored_as.append(volume.stored_as)
         self.actions += [f"{path.name}: {action}" for action in volume.actions]
         return volume
+
+    def put_in_order_of(self, files: Sequence[Path]) -> None:
+        """Order what was read as in `files`; masks are read before images."""
+        order = sorted(range(len(self.sources)), key=lambda i: files.index(self.sources[i]))
+        for column in (self.sources, self.sha256, self.stored_as):
+            column[:] = [column[i] for i in order]  # type: ignore[index]
 
 
 def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:

@@ -123,6 +123,7 @@ MICCAI2012 = DatasetDescription(
     "Marcus DS et al., J Cogn Neurosci 2007;19:1498-1507",
     request="https://www.synapse.org/Synapse:syn3193805",
     label_sets={"regions": LabelRule(neuromorphometrics.CLASSES, ignore=neuromorphometrics.NOT_SCORED)},
+    case="{subject}_{session}",  # the test part has second scans
     layouts=tuple(
         Layout(
             images={"T1": f"{folder}-images/{{subject:[0-9]+}}_{{session:[0-9]+}}.nii[.gz]"},
