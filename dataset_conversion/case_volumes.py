@@ -71,8 +71,8 @@ def _read_label(case: Case, job: Job, findings: Findings) -> Volume | None:
     values: set[float] = set()
     for files in case.masks:
         rater: NDArray[np.uint8] | None = None
-        for path in files:
-            mask = findings.read(_file(path))
+        for path in map(_file, files):
+            mask = findings.read(path)
             values.update(labels.values_in(mask.data, _MAX_LISTED_VALUES))
             mask.data = _labelled(mask.data, job.rule, path.name, findings)
             if merged is None:

@@ -182,7 +182,7 @@ def _make_case(
         if len(paths) > 1:
             raise DataError(f"there are several {channel} images: {', '.join(p.name for p in paths)}")
     name, subject = _names(description, fields)
-    chosen, combine = _choose_raters(masks, request.rater)
+    chosen, combine = _choose_raters(masks, request.rater, description.default_rater)
     if not description.label_sets[request.label_set].binary and any(len(paths) > 1 for paths in chosen):
         raise DataError(f"there are several label files: {', '.join(p.name for p in chosen[0])}")
     return Case(
@@ -198,10 +198,12 @@ def _make_case(
     )
 
 
-def _choose_raters(masks: Mapping[str, Sequence[Path]], rater: str) -> tuple[tuple[tuple[Path, ...], ...], str]:
-    """Return the files of each rater that takes part and how to combine them."""
+def _choose_raters(
+    masks: Mapping[str, Sequence[Path]], rater: str, consensus: str | None
+) -> tuple[tuple[tuple[Path, ...], ...], str]:
+    """Return the files of each rater that takes part and how to combine them; a published consensus is no rater."""
     if rater in CONSENSUS_RULES:
-        return tuple(tuple(masks[name]) for name in sorted(masks)), rater
+        return tuple(tuple(masks[name]) for name in sorted(masks) if name != consensus), rater
     if masks and rater not in masks:
         raise DataError(f"there is no mask of rater {rater}; there are: {', '.join(sorted(masks))}")
     return ((tuple(masks[rater]),) if masks else ()), "union"

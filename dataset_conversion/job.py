@@ -82,8 +82,9 @@ class Findings:
     def put_in_order_of(self, files: Sequence[Path]) -> None:
         """Order what was read as in `files`; masks are read before images."""
         order = sorted(range(len(self.sources)), key=lambda i: files.index(self.sources[i]))
-        for column in (self.sources, self.sha256, self.stored_as):
-            column[:] = [column[i] for i in order]  # type: ignore[index]
+        self.sources = [self.sources[i] for i in order]
+        self.sha256 = [self.sha256[i] for i in order]
+        self.stored_as = [self.stored_as[i] for i in order]
 
 
 def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:

@@ -31,11 +31,11 @@ _ITK_KINDS = "iuf"
 
 class _Nifti1Header(nib.Nifti1Header):
     # rounding in some data sets' headers makes the quaternion's length exceed 1 by more than nibabel allows
-    quaternion_threshold = -1e-4
+    quaternion_threshold = np.float64(-1e-4)
 
 
 class _Nifti2Header(nib.Nifti2Header):
-    quaternion_threshold = -1e-4
+    quaternion_threshold = np.float64(-1e-4)
 
 
 @dataclass
@@ -106,15 +106,17 @@ def _decompress(stored: bytes, path: Path) -> bytes:
 def _parse_header(payload: bytes, path: Path) -> tuple[nib.Nifti1Header | MGHHeader, bool]:
     """Return the header and whether it is a plain NIfTI-1 one, as all of nnU-Net's readers understand."""
     start = payload[:_HEADER_BYTES]
+    kind: Any
     if path.name.endswith((".mgz", ".mgh")):
-        kinds: list[tuple[type, bool]] = [(MGHHeader, False)]
+        kind, plain = MGHHeader, False
     elif start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # the header's size, 348
-        kinds = [(_Nifti1Header, start[344:348] == b"n+1\0")]
+        kind, plain = _Nifti1Header, start[344:348] == b"n+1\0"
     elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540
-        kinds = [(_Nifti2Header, False)]
+        kind, plain = _Nifti2Header, False
     else:
         raise DataError(f"{path.name} is no NIfTI file, whatever its name says")
-    kind, plain = kinds[0]
+    if len(start) < kind.template_dtype.itemsize:
+        raise DataError(f"{path.name} has a damaged header ({len(start)} bytes are left of it)")
     if not plain and kind is _Nifti1Header:
         raise DataError(f"{path.name} has its voxels in a file of their own (.img); convert it to .nii.gz")
     try:
@@ -126,8 +128,10 @@ def _parse_header(payload: bytes, path: Path) -> tuple[nib.Nifti1Header | MGHHea
 def _voxels(header: nib.Nifti1Header | MGHHeader, payload: bytes, path: Path) -> NDArray[Any]:
     try:
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
-    except (HeaderDataError, KeyError) as error:
+    except (HeaderDataError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path.name} has a damaged header ({error})") from None
+    if not header.template_dtype.itemsize <= offset < 1 << 30:
+        raise DataError(f"{path.name} has a damaged header (voxels start at byte {offset})")
     if dtype.kind not in _ITK_KINDS:
         raise DataError(f"{path.name} holds {dtype} voxels; grey values are needed")
     count = int(np.prod(shape, dtype=np.int64))
@@ -201,5 +205,5 @@ def write_volume(data: NDArray[Any], affine: NDArray[np.float64], path: Path) ->
         file.write(stream.compress(header.binaryblock + b"\0\0\0\0"))
         block = 1 << 20
         for start in range(0, voxels.size, block):
-            file.write(stream.compress(memoryview(voxels[start : start + block]).cast("B")))
+            file.write(stream.compress(voxels[start : start + block].view(np.uint8).data))
         file.write(stream.flush())

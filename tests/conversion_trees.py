@@ -44,13 +44,13 @@ def save(data: NDArray[Any], path: Path, affine: NDArray[np.float64] = AFFINE) -
 
 
 def damage(path: Path, kind: str) -> None:
-    """Spoil a compressed file: "truncated" (half of it is missing), "text", "cut header" or "short" (voxels missing)."""
+    """Spoil a compressed file: what is missing or changed says `kind`."""
     stored = path.read_bytes()
     plain = gzip.decompress(stored)
     path.write_bytes(
         {
             "truncated": stored[: len(stored) // 2],
-            "corrupt": stored[:300] + bytes(64) + stored[364:],
+            "corrupt": stored[: len(stored) // 2] + bytes(8) + stored[len(stored) // 2 + 8 :],
             "text": b"this is not an image\n",
             "cut header": gzip.compress(plain[:100]),
             "short": gzip.compress(plain[:-100]),

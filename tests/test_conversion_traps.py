@@ -1,0 +1,510 @@
+"""What silently goes wrong in these data sets: each trap is caught, and the right thing is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nnunet_transfer.cli import main
+from tests import conversion_trees as trees
+from tests.conversion_trees import AFFINE, RAS, SHAPE, Files, box, damage, image, stripes, write_tree
+
+OUT = "Dataset004_Test"
+
+
+def convert(folders: Path, dataset: str, files: Files, *options: str) -> int:
+    """Write a tree beside nnU-Net's folders and convert it; return the exit status."""
+    root = write_tree(files, folders / "source")
+    return main(["convert", dataset, str(root), "-d", "4", "--name", "Test", "--processes", "1", *options])
+
+
+def label(folders: Path, case: str) -> NDArray[Any]:
+    """Return the voxels of a written label."""
+    return np.asarray(nib.load(folders / f"raw/{OUT}/labelsTr/{case}.nii.gz").dataobj)
+
+
+def rows(folders: Path, table: str = "conversion_manifest") -> dict[str, dict[str, str]]:
+    """Return the rows of a table by case."""
+    with open(folders / f"raw/{OUT}/{table}.csv", newline="", encoding="utf-8") as stream:
+        return {row["case"]: row for row in csv.DictReader(stream)}
+
+
+def refusal(folders: Path, capsys: pytest.CaptureFixture[str], dataset: str, files: Files, *options: str) -> str:
+    """Convert, expect one line of error and nothing left behind; return the line."""
+    capsys.readouterr()
+    assert convert(folders, dataset, files, *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("nnunet_transfer convert: ")
+    assert not list((folders / "raw").iterdir())
+    return error
+
+
+def case_r2(number: int, data: Any, mask: Any = None) -> Files:
+    """Return the files of one ATLAS R2.0 case."""
+    stem = f"Training/R001/sub-r{number:03d}/ses-1/anat/sub-r{number:03d}_ses-1_space-MNI152NLin2009aSym"
+    files = {f"{stem}_T1w.nii.gz": data}
+    return files if mask is None else files | {f"{stem}_label-L_desc-T1lesion_mask.nii.gz": mask}
+
+
+GOOD = case_r2(1, image(1), box()) | case_r2(2, image(2), box(1, 4, 3))
+
+
+# --- values of masks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (0.9999999776, np.float32),
+        (254.9999999, np.float64),
+        (1.99, np.float32),
+        (1, np.uint16),
+        (1, np.int32),
+        (0.3, np.float64),
+    ],
+)
+def test_binary_masks_are_thresholded_before_any_cast(value: float, dtype: Any, nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), box(value, dtype=dtype)) | GOOD_SECOND) == 0
+    written = label(nnunet_folders, "sub-r001_ses-1")
+    assert written.dtype == np.uint8
+    np.testing.assert_array_equal(written, box())
+
+
+GOOD_SECOND = case_r2(2, image(2), box())
+
+
+def test_several_lesion_files_of_a_visit_are_united(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "atlas_r1", trees.atlas_r1()) == 0
+    union = box(1, 1, 2) + box(1, 4, 2)
+    np.testing.assert_array_equal(label(nnunet_folders, "Site1_031768_t02"), union)
+    row = rows(nnunet_folders)["Site1_031768_t02"]
+    assert "union of 2 masks" in row["actions"]
+    assert (row["lesions"], row["lesion_ml"]) == ("2", f"{union.sum() * 2 / 1000:g}")
+    assert row["label_values"] == "0 | 1 | 255"
+    assert row["sha256"].count(" | ") == row["source_files"].count(" | ") == 2
+
+
+def test_site_comes_from_the_metadata_and_gaps_say_nothing(nnunet_folders: Path) -> None:
+    files = {
+        name: text.replace("SOOP", "S07") if isinstance(text, str) else text for name, text in trees.atlas_r3().items()
+    }
+    assert convert(nnunet_folders, "atlas_r3", files) == 0
+    table = rows(nnunet_folders)
+    assert [row["site"] for row in table.values()] == ["R039", "R001", "S07"]
+    assert "chronicity 1" in table["sub-r001s001_ses-1"]["actions"]
+    assert "days" not in table["sub-r001s001_ses-1"]["actions"] + table["sub-r000s001_ses-1"]["actions"]
+    assert "days after stroke 2" in table["sub-r002s001_ses-1"]["actions"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "tree", "case", "values"),
+    [
+        ("wmh2017", trees.wmh2017, "Utrecht_11", {0: 0, 1: 1, 2: 2}),
+        ("mrbrains18", trees.mrbrains18, "070", {**{i: i for i in range(9)}, 9: 9, 10: 9}),
+        ("miccai2012", trees.miccai2012, "1000_3", {4: 1, 43: 135, 1: 135}),
+        ("mindboggle101", trees.mindboggle101, "HLN-12-7", {1002: 1, 1035: 31, 2002: 32, 2035: 62, 1032: 63}),
+    ],
+)
+def test_what_a_challenge_leaves_out_becomes_ignore(
+    dataset: str, tree: Any, case: str, values: dict[int, int], nnunet_folders: Path
+) -> None:
+    files = tree()
+    assert convert(nnunet_folders, dataset, files) == 0
+    names = json.loads((nnunet_folders / f"raw/{OUT}/dataset.json").read_text())["labels"]
+    assert names["ignore"] == len(names) - 1
+    (source,) = (data for name, data in files.items() if rows(nnunet_folders)[case]["source_files"].endswith(name))
+    written = label(nnunet_folders, case)
+    for raw, expected in values.items():
+        assert set(np.unique(written[source == raw])) == {expected}
+    if dataset != "wmh2017":
+        kept = json.loads((nnunet_folders / f"raw/{OUT}/label_map.json").read_text())
+        assert {int(raw): kept[str(raw)]["label"] for raw in values} == values
+        assert all(names[entry["name"]] == entry["label"] for entry in kept.values())
+
+
+@pytest.mark.parametrize("value", [1004, 14175, -1, 0.5])
+def test_unknown_label_values_are_refused(
+    value: float, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = trees.freesurfer()
+    _, lia = files["subjects/sub-01_ses-1/mri/aparc+aseg.mgz"]
+    data = stripes(2, 1035, dtype=np.int32).astype(np.float32)
+    data[0, 0, 0] = value
+    files["subjects/sub-01_ses-1/mri/aparc+aseg.mgz"] = data, lia
+    error = refusal(nnunet_folders, capsys, "freesurfer", files, "--label-set", "aparc+aseg")
+    wanted = "no whole numbers" if value == 0.5 else f"aren't in the data set's table: {value:g}"
+    assert f"sub-01_ses-1: aparc+aseg.mgz holds {'values that are ' * (value == 0.5)}" in error
+    assert wanted in error
+
+
+def test_the_classes_of_freesurfer_are_those_of_its_table(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "freesurfer", trees.freesurfer(), "--label-set", "aseg") == 0
+    names = json.loads((nnunet_folders / f"raw/{OUT}/dataset.json").read_text())["labels"]
+    mapped = json.loads((nnunet_folders / f"raw/{OUT}/label_map.json").read_text())
+    for raw, name in {
+        2: "Left-Cerebral-White-Matter",
+        17: "Left-Hippocampus",
+        53: "Right-Hippocampus",
+        255: "CC_Anterior",
+    }.items():
+        assert mapped[str(raw)] == {"label": names[name], "name": name}
+
+
+# --- raters ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rater_must_be_chosen_where_there_is_no_consensus(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "choose with --rater" in refusal(nnunet_folders, capsys, "isbi2015", trees.isbi2015())
+    assert "no mask of rater 3" in refusal(nnunet_folders, capsys, "isbi2015", trees.isbi2015(), "--rater", "3")
+    assert "no raters to choose" in refusal(nnunet_folders, capsys, "atlas_r2", GOOD, "--rater", "1")
+
+
+@pytest.mark.parametrize(
+    ("rater", "expected"),
+    [
+        ("1", box(1, 2, 3)),
+        ("2", box(1, 3, 3)),
+        ("union", box(1, 2, 3) | box(1, 3, 3)),
+        ("intersection", box(1, 3, 2)),
+        ("majority", box(1, 3, 2)),
+    ],
+)
+def test_raters_are_combined_as_asked(rater: str, expected: NDArray[Any], nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "isbi2015", trees.isbi2015(), "--rater", rater) == 0
+    np.testing.assert_array_equal(label(nnunet_folders, "training01_01"), expected)
+    assert rows(nnunet_folders)["training01_01"]["rater"] == rater
+
+
+def test_a_consensus_is_no_rater_among_others(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "msseg2016", trees.msseg2016(), "--rater", "union") == 0
+    table = rows(nnunet_folders)["Center_01_Patient_01"]
+    assert "union of 7 raters" in table["actions"]
+    assert "Consensus" not in table["source_files"]
+
+
+# --- geometry --------------------------------------------------------------------------------------------------------
+
+
+def shifted(distance: float) -> NDArray[np.float64]:
+    """Return the usual affine, moved along x."""
+    affine = AFFINE.copy()
+    affine[0, 3] += distance
+    return affine
+
+
+def test_a_displaced_label_is_an_error_with_a_hint(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refusal(nnunet_folders, capsys, "hammers", trees.hammers())
+    assert "voxels displaced by 34 mm" in error
+    assert "--geometry copy-from-image" in error
+
+
+def test_copied_geometry_is_that_of_the_image_and_recorded(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "hammers", trees.hammers(), "--geometry", "copy-from-image") == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/labelsTr/a01.nii.gz")
+    np.testing.assert_allclose(written.affine, AFFINE)
+    assert "geometry copied from image, was voxels displaced by 34 mm" in rows(nnunet_folders)["a01"]["actions"]
+
+
+@pytest.mark.parametrize(("distance", "accepted"), [(1e-8, True), (0.009, True), (0.011, False), (1.0, False)])
+def test_the_tolerance_is_a_hundredth_of_a_millimetre(distance: float, accepted: bool, nnunet_folders: Path) -> None:
+    files = case_r2(1, image(1), (box(), shifted(distance))) | GOOD_SECOND
+    assert (convert(nnunet_folders, "atlas_r2", files) == 0) == accepted
+    if accepted:
+        written = nib.load(nnunet_folders / f"raw/{OUT}/labelsTr/sub-r001_ses-1.nii.gz")
+        assert written.affine.tolist() == AFFINE.tolist()
+
+
+def test_a_label_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) -> None:
+    # every second voxel along x: the label's grid has half the voxels, twice as far apart
+    coarse = AFFINE @ np.diag([2.0, 1, 1, 1])
+    files = case_r2(1, image(1), (box(1, 2, 4)[::2], coarse)) | GOOD_SECOND
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "copy-from-image") == 2
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "resample-label") == 0
+    written = label(nnunet_folders, "sub-r001_ses-1")
+    assert written.shape == SHAPE
+    assert set(np.unique(written)) == {0, 1}
+    assert written[2:5, 2:6, 2:6].all()
+    assert "resampled (nearest neighbour), was 6x13x8 voxels" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+
+
+def test_an_image_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) -> None:
+    ramp = np.broadcast_to(np.arange(12.0)[:, None, None], SHAPE).astype(np.float32)
+    moved = AFFINE.copy()
+    moved[0, 3] -= 2  # the axis points to the left: two voxels further on
+    files = case_r2(1, ramp, (box(), moved)) | GOOD_SECOND
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "resample-image") == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz")
+    np.testing.assert_allclose(written.affine, moved)
+    np.testing.assert_allclose(written.dataobj[:10, 5, 5], np.arange(2.0, 12), atol=1e-5)
+    np.testing.assert_array_equal(label(nnunet_folders, "sub-r001_ses-1"), box())
+
+
+@pytest.mark.parametrize(("shear", "accepted"), [(1e-7, True), (1e-3, True), (5e-2, False)])
+def test_axes_that_are_nearly_at_right_angles_are_repaired(
+    shear: float, accepted: bool, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import SimpleITK as sitk
+
+    affine = AFFINE.copy()
+    affine[1, 0] = shear
+    files = case_r2(1, (image(1), affine), (box(), affine)) | GOOD_SECOND
+    if not accepted:
+        assert "aren't at right angles" in refusal(nnunet_folders, capsys, "atlas_r2", files)
+        return
+    assert convert(nnunet_folders, "atlas_r2", files) == 0
+    read = sitk.ReadImage(str(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz"))
+    directions = np.array(read.GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(3), atol=1e-6)
+    assert ("made orthonormal" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]) == (shear > 1e-5)
+
+
+def test_a_quaternion_that_is_slightly_too_long_is_read(nnunet_folders: Path) -> None:
+    root = write_tree(trees.miccai2012(), nnunet_folders / "source")
+    path = root / "MICCAI-2012-Multi-Atlas-Challenge-Data/training-images/1000_3.nii.gz"
+    stored = nib.load(path)
+    stored.header["sform_code"] = 0
+    stored.header["qform_code"] = 1
+    # such a length makes nibabel refuse the header
+    stored.header["quatern_b"], stored.header["quatern_c"], stored.header["quatern_d"] = 0, 0, 1 + 5e-7
+    header = stored.header.copy()
+    header["vox_offset"] = 352
+    data = np.asarray(stored.dataobj)
+    with open(path.with_suffix(""), "wb") as file:
+        file.write(header.binaryblock + bytes(4) + data.tobytes(order="F"))
+    with pytest.raises(ValueError, match="w2 should be positive"):
+        nib.load(path.with_suffix(""))
+    path.unlink()
+    labels = path.parents[1] / "training-labels/1000_3_glm.nii.gz"
+    trees.save(np.asarray(nib.load(labels).dataobj), labels, np.diag([-1.0, -1, 2, 1]) + shift_of(header))
+    assert main(["convert", "miccai2012", str(root), "-d", "4", "--name", "Test", "--processes", "1"]) == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/1000_3_0000.nii.gz")
+    np.testing.assert_array_equal(written.dataobj, data)
+
+
+def shift_of(header: Any) -> NDArray[np.float64]:
+    """Return the header's offset as the last column of a matrix."""
+    matrix = np.zeros((4, 4))
+    matrix[:3, 3] = header["qoffset_x"], header["qoffset_y"], header["qoffset_z"]
+    return matrix
+
+
+@pytest.mark.parametrize("offset", [0, 100, -1, np.nan, 1e30])
+def test_voxels_that_start_nowhere_are_refused(
+    offset: float, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gzip
+
+    root = write_tree(GOOD, nnunet_folders / "source")
+    path = next(root.rglob("sub-r001*T1w.nii.gz"))
+    plain = bytearray(gzip.decompress(path.read_bytes()))
+    plain[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(gzip.compress(plain))
+    assert "damaged header" in refusal(nnunet_folders, capsys, "atlas_r2", {})
+
+
+def test_readers_that_prefer_either_transform_agree(nnunet_folders: Path) -> None:
+    import SimpleITK as sitk
+
+    root = write_tree(GOOD, nnunet_folders / "source")
+    path = next(root.rglob("sub-r001*T1w.nii.gz"))
+    stored = nib.load(path)
+    stored.set_qform(shifted(25), code=1)
+    nib.save(stored, path)
+    assert main(["convert", "atlas_r2", str(root), "-d", "4", "--name", "Test", "--processes", "1"]) == 0
+    written = nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz"
+    np.testing.assert_allclose(sitk.ReadImage(str(written)).GetOrigin(), (-40, -30, -20))
+    np.testing.assert_allclose(nib.load(written).affine, AFFINE)
+
+
+def test_mixed_orientations_are_reported_and_turned_if_asked(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(nnunet_folders, "atlas_r3", trees.atlas_r3()) == 0
+    assert "mixed orientations (LPS 2, RAS 1)" in capsys.readouterr().out
+    assert convert(nnunet_folders, "atlas_r3", trees.atlas_r3(), "--reorient", "--overwrite") == 0
+    assert "mixed orientations" not in capsys.readouterr().out
+    table = rows(nnunet_folders)
+    assert {row["written_orientation"] for row in table.values()} == {"RAS"}
+    assert {row["orientation"] for row in table.values()} == {"LPS", "RAS"}
+    np.testing.assert_array_equal(label(nnunet_folders, "sub-r000s001_ses-1"), box()[::-1, ::-1])
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fourth_axis_of_one_is_squeezed_others_are_refused(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = np.stack([image(1), image(2)], axis=-1)
+    assert "has 4 axes, 12 x 13 x 8 x 2" in refusal(
+        nnunet_folders, capsys, "atlas_r2", case_r2(1, two, box()) | GOOD_SECOND
+    )
+    assert convert(nnunet_folders, "ibsr18", trees.ibsr18()) == 0
+    assert "squeezed from 4D" in rows(nnunet_folders)["IBSR_01"]["actions"]
+
+
+def test_voxels_that_are_no_numbers_are_reported_and_set_to_zero(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = image(1)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    assert convert(nnunet_folders, "atlas_r2", case_r2(1, data, box()) | GOOD_SECOND) == 0
+    assert "voxels that are no numbers set to 0 in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
+    assert "3 voxels that are no numbers" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+    written = np.asarray(nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz").dataobj)
+    np.testing.assert_array_equal(written, np.nan_to_num(data, posinf=0, neginf=0))
+
+
+def test_an_image_without_content_is_refused(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refusal(nnunet_folders, capsys, "atlas_r2", case_r2(1, np.zeros(SHAPE, np.int16), box()) | GOOD_SECOND)
+    assert "is empty: all voxels are 0" in error
+
+
+def test_an_empty_mask_is_kept_and_reported(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), box(0)) | GOOD_SECOND) == 0
+    assert "empty label in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
+    assert rows(nnunet_folders)["sub-r001_ses-1"]["lesion_ml"] == "0"
+
+
+def test_the_same_image_under_two_names_stays_in_one_fold(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files: Files = {}
+    for i in range(6):
+        files |= case_r2(i, image(min(i, 4)), box())  # 4 and 5 are the same
+    assert convert(nnunet_folders, "atlas_r2", files) == 0
+    assert "the same image under 2 names: sub-r004_ses-1, sub-r005_ses-1; kept in one fold" in capsys.readouterr().out
+    folds = json.loads((nnunet_folders / f"raw/{OUT}/splits_final.json").read_text())
+    assert sum({"sub-r004_ses-1", "sub-r005_ses-1"} <= set(fold["val"]) for fold in folds) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_files_that_need_no_change_are_copied_as_they_are(dtype: Any, nnunet_folders: Path) -> None:
+    root = write_tree(case_r2(1, image(1, dtype=dtype), box()) | GOOD_SECOND, nnunet_folders / "source")
+    assert main(["convert", "atlas_r2", str(root), "-d", "4", "--name", "Test", "--processes", "1"]) == 0
+    written = nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz"
+    assert written.read_bytes() == next(root.rglob("sub-r001*T1w.nii.gz")).read_bytes()
+    assert not written.is_symlink()
+
+
+def test_links_are_made_only_to_files_that_need_no_change(nnunet_folders: Path) -> None:
+    files = case_r2(1, image(1), box()) | case_r2(2, image(2)[..., None], box())
+    assert convert(nnunet_folders, "atlas_r2", files, "--link") == 0
+    images = nnunet_folders / f"raw/{OUT}/imagesTr"
+    assert (images / "sub-r001_ses-1_0000.nii.gz").is_symlink()
+    assert (images / "sub-r001_ses-1_0000.nii.gz").resolve().name.endswith("T1w.nii.gz")
+    assert not (images / "sub-r002_ses-1_0000.nii.gz").is_symlink()
+
+
+def test_images_without_labels_are_for_testing(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "atlas_r2", GOOD | case_r2(3, image(3))) == 0
+    assert (nnunet_folders / f"raw/{OUT}/imagesTs/sub-r003_ses-1_0000.nii.gz").is_file()
+    assert "no label found" in rows(nnunet_folders)["sub-r003_ses-1"]["actions"]
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+DAMAGED = {
+    "truncated": "is cut off: its gzip stream has no end",
+    "corrupt": "is damaged",
+    "text": "is no NIfTI file, whatever its name says",
+    "cut header": "has a damaged header",
+    "short": "is cut off: 100 bytes of voxels are missing",
+}
+
+
+@pytest.mark.parametrize("part", ["T1w", "mask"])
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_one_line_and_the_rest_is_kept_if_asked(
+    kind: str, part: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(GOOD, nnunet_folders / "source")
+    damage(next(root.rglob(f"sub-r001*{part}.nii.gz")), kind)
+    error = refusal(nnunet_folders, capsys, "atlas_r2", {})
+    assert "1 of 2 cases can't be converted (sub-r001_ses-1: sub-r001" in error
+    assert DAMAGED[kind] in error
+    assert convert(nnunet_folders, "atlas_r2", {}, "--allow-skips") == 0
+    assert list(rows(nnunet_folders)) == ["sub-r002_ses-1"]
+    skipped = rows(nnunet_folders, "conversion_skips")["sub-r001_ses-1"]
+    assert DAMAGED[kind] in skipped["reason"]
+    assert "T1w" in skipped["source_files"]
+    assert {p.name for p in (nnunet_folders / "raw").iterdir()} == {OUT}
+    assert [p.name for p in (nnunet_folders / f"raw/{OUT}/imagesTr").iterdir()] == ["sub-r002_ses-1_0000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"a/b/c.nii.gz": image()}, r"looked for Training/\{site\}/\{subject\}.*; found 1 files such as a/b/c.nii.gz"),
+        ({}, "found 0 files such as no file"),
+        ({k: v for k, v in GOOD.items() if "mask" in k}, "sub-r001_ses-1: there is a mask but no image"),
+        (GOOD | {k.replace(".nii.gz", ".nii"): v for k, v in GOOD.items()}, "there are several T1 images: "),
+        (case_r2(1, image()), "no case has a label"),
+        (GOOD | {k.replace("R001", "R002"): v for k, v in GOOD.items()}, "2 cases have this name"),
+    ],
+)
+def test_a_tree_that_is_not_as_it_should_be_is_one_line(
+    files: Files, wanted: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    (nnunet_folders / "source").mkdir()
+    assert re.search(wanted, refusal(nnunet_folders, capsys, "atlas_r2", files))
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--channels", "FLAIR"], "atlas_r2 has no channel FLAIR; there are: T1"),
+        (["--label-set", "x"], "atlas_r2 has no label set x; there are: lesion"),
+        (["--folds", "1"], "--folds 1 is too small; give 2 or more"),
+        (["--limit", "0"], "--limit 0 is too small; give 1 or more"),
+        (["--reorient", "RAL"], "RAL is no orientation"),
+        (["--name", "a b"], "Dataset004_a b is no name nnU-Net understands"),
+        (["--option", "x"], "--option x has no value"),
+        (["--option", "x=1"], "atlas_r2 has no option x; there are: none"),
+    ],
+)
+def test_an_option_that_can_not_be_is_one_line(
+    options: list[str], wanted: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wanted in refusal(nnunet_folders, capsys, "atlas_r2", GOOD, *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["atlas_r4", ".", "-d", "1"], "unknown data set atlas_r4; did you mean atlas_r"),
+        (["atlas_r2"], "give the data set's NAME, its folder and an id"),
+        (["atlas_r2", "nowhere", "-d", "1"], "nowhere is no folder"),
+        (["mine.py", ".", "-d", "1"], "mine.py is no Python file"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_line(
+    arguments: list[str], wanted: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", *arguments]) == 2
+    assert wanted in capsys.readouterr().err
+    assert not list((nnunet_folders / "raw").iterdir())
+
+
+def test_unused_grids_are_no_trouble(nnunet_folders: Path) -> None:
+    # a file that isn't asked for may be anything
+    files = trees.mrbrains18()
+    root = write_tree(files, nnunet_folders / "source")
+    damage(root / "training/1/pre/reg_IR.nii.gz", "text")
+    assert main(["convert", "mrbrains18", str(root), "-d", "4", "--processes", "1"]) == 0
+
+
+def test_orientation_of_the_fixture_is_what_the_tests_assume() -> None:
+    assert "".join(nib.aff2axcodes(AFFINE)) == "LPS"
+    assert "".join(nib.aff2axcodes(RAS)) == "RAS"
