@@ -79,7 +79,8 @@ class Outcome:
     records : of all cases in it
     problems : of the cases left out
     remarks : what a user should see
-    converted : how many cases this run converted; 0 if nothing had changed
+    converted : how many cases this run converted
+    unchanged : the data set was there already and nothing was done
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Outcome:
     problems: list[Problem]
     remarks: list[str]
     converted: int
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def _up_to_date(plan: Plan, states: Mapping[str, str]) -> Outcome | None:
     if missing := [name for record in records for name in record.files if not (plan.folder / name).exists()]:
         raise DataError(f"{plan.folder / missing[0]} is gone; give --overwrite to convert anew")
     problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in state["problems"]]
-    return Outcome(plan.folder, records, problems, state["remarks"], 0)
+    return Outcome(plan.folder, records, problems, state["remarks"], 0, unchanged=True)
 
 
 @contextmanager

@@ -90,7 +90,12 @@ def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: A
     matrix = np.linalg.inv(affine) @ target
     source = data if label else np.asarray(data, dtype=np.float32)
     return ndimage.affine_transform(
-        source, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape), order=0 if label else 1, mode="constant"
+        source,
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=tuple(shape),
+        order=0 if label else 1,
+        mode="grid-constant",  # "constant" takes a border voxel that rounding puts at -1e-17 for outside
     )
 
 

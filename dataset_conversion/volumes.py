@@ -27,6 +27,8 @@ COMPRESSION_LEVEL = 1
 #: enough for every header; voxels start behind it
 _HEADER_BYTES = 4096
 _ITK_KINDS = "iuf"
+#: NIFTI_UNITS_UNKNOWN and NIFTI_UNITS_MM, in the three lowest bits of xyzt_units
+_MM_OR_UNKNOWN = (0, 2)
 
 
 class _Nifti1Header(nib.Nifti1Header):
@@ -176,7 +178,9 @@ def _set_affine(volume: Volume, header: nib.Nifti1Header | MGHHeader, path: Path
             coded is not None and geometry.displacement(volume.data.shape, coded, affine) < geometry.TOLERANCE_MM
             for coded in _coded_affines(header)
         )
-        volume.intact &= header.get_xyzt_units()[0] in ("mm", "unknown")
+        if int(header["xyzt_units"]) & 7 not in _MM_OR_UNKNOWN:
+            volume.actions.append("header's unit of length is not mm: numbers taken as mm")
+            volume.intact = False
 
 
 def _coded_affines(header: nib.Nifti1Header) -> Iterator[NDArray[np.float64] | None]:

@@ -140,7 +140,7 @@ def _report(outcome: Outcome) -> str:
         *(f"note: {remark}" for remark in outcome.remarks),
         *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
         f"{training} cases for training, {len(outcome.records) - training} for testing"
-        + ("" if outcome.converted else "; nothing has changed, nothing was done"),
+        + ("; nothing has changed, nothing was done" if outcome.unchanged else ""),
         str(outcome.folder),
     ]
     return "\n".join(lines)
