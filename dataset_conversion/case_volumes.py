@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from nnunet_transfer.dataset_conversion import geometry, labels
 from nnunet_transfer.dataset_conversion.description import Case, LabelRule, Pixels
-from nnunet_transfer.dataset_conversion.job import Findings, Job, make_record, put_file
+from nnunet_transfer.dataset_conversion.job import Findings, Job, content_key, make_record, put_file
 from nnunet_transfer.dataset_conversion.record import Record
 from nnunet_transfer.dataset_conversion.volumes import Volume, write_volume
 from nnunet_transfer.errors import DataError
@@ -111,10 +110,7 @@ def _labelled(mask: NDArray[Any], rule: LabelRule, name: str, findings: Findings
 def _measure_image(image: Volume, findings: Findings) -> None:
     findings.measured["orientation"] = geometry.orientation(image.affine)
     findings.measured["spacing"] = tuple(np.round(geometry.spacing(image.affine), 4).tolist())
-    # in the order of memory, so that no copy is made
-    digest = hashlib.sha256(f"{image.data.shape}{image.data.dtype}".encode())
-    digest.update(np.asfortranarray(image.data).reshape(-1, order="F").view(np.uint8).data)
-    findings.measured["content"] = digest.hexdigest()
+    findings.measured["content"] = content_key(image.data)
 
 
 def _check_values(image: Volume, name: str, findings: Findings) -> None:

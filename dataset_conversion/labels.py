@@ -8,7 +8,6 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nnunet_transfer.dataset_conversion.description import LabelRule
 from nnunet_transfer.errors import DataError
@@ -117,7 +116,16 @@ def lesion_load(label: NDArray[Any]) -> tuple[int, int]:
     voxels = int(np.count_nonzero(label))
     if not voxels:
         return 0, 0
-    box = ndimage.find_objects(label)[0]
-    part = np.asfortranarray(label[box])
+    part = np.asfortranarray(label[_bounding_box(label)])
     neighbours: Any = CONNECTIVITY if part.ndim == 3 else 8  # typed as literals there
     return voxels, int(cc3d.connected_components(part, connectivity=neighbours, return_N=True)[1])
+
+
+def _bounding_box(label: NDArray[Any]) -> tuple[slice, ...]:
+    box: list[slice] = []
+    for axis in reversed(range(label.ndim)):  # the slowest first: each axis makes the rest smaller
+        others = tuple(i for i in range(label.ndim) if i != axis)
+        found = np.flatnonzero(label.any(axis=others))
+        box.insert(0, slice(int(found[0]), int(found[-1]) + 1))
+        label = label[(*[slice(None)] * axis, box[0])]
+    return tuple(box)
