@@ -25,7 +25,8 @@ from PIL import Image
 from scipy import ndimage
 
 from nnunet_transfer.dataset_conversion.catalogue import get_description
-from nnunet_transfer.dataset_conversion.engine import Options, convert, plan_conversion
+from nnunet_transfer.dataset_conversion.engine import convert
+from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
 from nnunet_transfer.dataset_conversion.volumes import COMPRESSION_LEVEL
 
 SHAPE = (197, 233, 189)
@@ -39,7 +40,8 @@ MEMORY = """
 import sys
 from pathlib import Path
 from nnunet_transfer.dataset_conversion.catalogue import get_description
-from nnunet_transfer.dataset_conversion.engine import Options, convert, plan_conversion
+from nnunet_transfer.dataset_conversion.engine import convert
+from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
 plan = plan_conversion(get_description("atlas_r2"), Path(sys.argv[1]), 3, Options(reorient=sys.argv[2], limit=1))
 def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))

@@ -9,6 +9,7 @@ files of their own. Neither is called in a worker process.
     catalogue   the descriptions, by name or from a user's file
     discovery   file names -> cases and problems; reads no voxels
     case_*      one case -> its files and its record, in a worker process
+    plan        options and cases -> what will be done
     engine      all cases -> a data set in place, or nothing
     tables      records -> dataset.json, manifest, skips, classes
     splits      records -> folds

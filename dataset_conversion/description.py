@@ -92,6 +92,18 @@ class Layout:
     prefix: str = ""
     split: str = "train"
 
+    def __post_init__(self) -> None:
+        """Compile the patterns, so that a mistake shows when the description is read.
+
+        Raises
+        ------
+        ValueError
+            If a text is no pattern, or images and labels have different fields and so can't find each other.
+        """
+        patterns = [*self.image_patterns().values(), *(Pattern(self.prefix + text) for text in self.labels.values())]
+        if len({frozenset(pattern.fields) - {"rater"} for pattern in patterns}) != 1:
+            raise ValueError(f"images and labels below '{self.prefix}' have different fields")
+
     def image_patterns(self) -> dict[str, Pattern]:
         """Return channel -> compiled pattern."""
         return {channel: Pattern(self.prefix + text) for channel, text in self.images.items()}

@@ -1,4 +1,4 @@
-"""Convert a data set: find the cases, convert them in parallel, write the tables, move all of it into place."""
+"""Convert a data set: convert the cases in parallel, write the tables, move all of it into place."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer import __version__
 from nnunet_transfer.dataset_conversion import tables
 from nnunet_transfer.dataset_conversion.case_pictures import convert_picture
 from nnunet_transfer.dataset_conversion.case_volumes import convert_volumes
-from nnunet_transfer.dataset_conversion.description import Case, DatasetDescription, Request
-from nnunet_transfer.dataset_conversion.discovery import Found, Problem, find_cases, without_labels
-from nnunet_transfer.dataset_conversion.geometry import POLICIES
+from nnunet_transfer.dataset_conversion.description import Case
+from nnunet_transfer.dataset_conversion.discovery import Problem
 from nnunet_transfer.dataset_conversion.job import Job
+from nnunet_transfer.dataset_conversion.plan import Plan
 from nnunet_transfer.dataset_conversion.record import Record, state_of
-from nnunet_transfer.dataset_conversion.splits import GROUPINGS, make_splits
+from nnunet_transfer.dataset_conversion.splits import make_splits
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
 
 logger = logging.getLogger(__name__)
 
@@ -35,38 +33,8 @@ logger = logging.getLogger(__name__)
 STATE = "conversion.json"
 _RECORDS = ".records"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", _RECORDS)
-_ORIENTATION = re.compile(r"(?=.*[LR])(?=.*[PA])(?=.*[IS])[LRPAIS]{3}")
 #: reasons that are shown in an error; all of them stand in the log
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user chose; the names are those of the command line.
-
-    Attributes
-    ----------
-    channels, label_set, rater, geometry : None for the data set's default
-    reorient : axes' directions such as RAS; empty leaves them as they are
-    processes : number of worker processes; 1 works without any
-    limit : convert the first so many cases only
-    settings : options of this data set
-    """
-
-    name: str | None = None
-    channels: tuple[str, ...] | None = None
-    label_set: str | None = None
-    rater: str | None = None
-    geometry: str = "error"
-    reorient: str = ""
-    group_by: str = "subject"
-    folds: int = 5
-    processes: int = 1
-    limit: int | None = None
-    link: bool = False
-    allow_skips: bool = False
-    overwrite: bool = False
-    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,109 +57,6 @@ class Outcome:
     remarks: list[str]
     converted: int
     unchanged: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is decided before the first voxel is read."""
-
-    description: DatasetDescription
-    request: Request
-    found: Found
-    folder: Path
-    job: Job
-    options: Options
-
-    @property
-    def cases(self) -> list[Case]:
-        """Cases to convert, in order."""
-        return self.found.cases
-
-    def settings(self) -> dict[str, Any]:
-        """Return what makes a difference to the data set."""
-        return {
-            "description": self.description.name,
-            "version": __version__,
-            "channels": list(self.request.channels),
-            "label_set": self.request.label_set,
-            "rater": self.request.rater,
-            "group_by": self.options.group_by,
-            "folds": self.options.folds,
-            "options": dict(self.request.options),
-            **self.job.settings(),
-        }
-
-
-def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int, options: Options) -> Plan:
-    """Find the cases and check the options, without reading a voxel or writing anything.
-
-    Raises
-    ------
-    SettingsError, DataError
-        See `find_cases`; or an option, the id or the name is unusable.
-    """
-    _check_options(options)
-    root = root.expanduser().absolute()
-    request = Request(
-        root,
-        options.channels or description.channels,
-        options.label_set or next(iter(description.label_sets)),
-        description.default_rater or "" if options.rater is None else options.rater,
-        options.settings,
-    )
-    folder = nnunet_raw() / _folder_name(dataset_id, options.name or description.folder_name)
-    _check_id(folder, dataset_id)
-    found = find_cases(description, request)
-    rule = description.label_sets[request.label_set]
-    cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
-    cases = cases[: options.limit]
-    job = Job(
-        root,
-        folder.with_name(f".converting-{folder.name}"),
-        rule,
-        options.geometry,
-        options.reorient,
-        options.link,
-        description.pictures,
-        description.hint,
-    )
-    return Plan(description, request, replace(found, cases=cases), folder, job, options)
-
-
-def _check_options(options: Options) -> None:
-    if options.geometry not in POLICIES:
-        raise SettingsError(f"unknown geometry policy {options.geometry}; there are: {', '.join(POLICIES)}")
-    if options.group_by not in GROUPINGS:
-        raise SettingsError(f"cases can't be grouped by {options.group_by}; there are: {', '.join(GROUPINGS)}")
-    if options.reorient and not _ORIENTATION.fullmatch(options.reorient):
-        raise SettingsError(f"{options.reorient} is no orientation; give three letters such as RAS or LPS")
-    for name, value, least in (
-        ("limit", options.limit, 1),
-        ("processes", options.processes, 1),
-        ("folds", options.folds, 2),
-    ):
-        if value is not None and value < least:
-            raise SettingsError(f"--{name} {value} is too small; give {least} or more")
-
-
-def _folder_name(dataset_id: int, name: str) -> str:
-    folder = f"Dataset{dataset_id:03d}_{name}"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not 0 < dataset_id < 1000:
-        raise SettingsError(
-            f"{folder} is no name nnU-Net understands; give an id from 1 to 999 and a name of letters and digits"
-        )
-    return folder
-
-
-def _check_id(folder: Path, dataset_id: int) -> None:
-    raw = folder.parent
-    others = (
-        [d.name for d in raw.iterdir() if (m := DATASET_FOLDER.fullmatch(d.name)) and int(m[1]) == dataset_id]
-        if raw.is_dir()
-        else []
-    )
-    if others and others != [folder.name]:
-        raise DataError(f"id {dataset_id} belongs to {', '.join(sorted(others))} in {raw}; choose another with -d")
 
 
 def convert(plan: Plan) -> Outcome:

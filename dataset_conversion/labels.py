@@ -122,10 +122,9 @@ def lesion_load(label: NDArray[Any]) -> tuple[int, int]:
 
 
 def _bounding_box(label: NDArray[Any]) -> tuple[slice, ...]:
-    box: list[slice] = []
+    box = [slice(None)] * label.ndim
     for axis in reversed(range(label.ndim)):  # the slowest first: each axis makes the rest smaller
         others = tuple(i for i in range(label.ndim) if i != axis)
-        found = np.flatnonzero(label.any(axis=others))
-        box.insert(0, slice(int(found[0]), int(found[-1]) + 1))
-        label = label[(*[slice(None)] * axis, box[0])]
+        found = np.flatnonzero(label[tuple(box)].any(axis=others))
+        box[axis] = slice(int(found[0]), int(found[-1]) + 1)
     return tuple(box)

@@ -21,7 +21,8 @@ from nnunet_transfer.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_transfer.dataset_conversion.description import DatasetDescription
-    from nnunet_transfer.dataset_conversion.engine import Outcome, Plan
+    from nnunet_transfer.dataset_conversion.engine import Outcome
+    from nnunet_transfer.dataset_conversion.plan import Options, Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not (args.dataset and args.source and args.dataset_id is not None):
         raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")
-    from nnunet_transfer.dataset_conversion.engine import convert, plan_conversion
+    from nnunet_transfer.dataset_conversion.engine import convert
+    from nnunet_transfer.dataset_conversion.plan import plan_conversion
 
     plan = plan_conversion(get_description(args.dataset), args.source, args.dataset_id, _options(args))
     if args.dry_run:
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from nnunet_transfer.dataset_conversion.engine import Options
+def _options(args: argparse.Namespace) -> Options:
+    from nnunet_transfer.dataset_conversion.plan import Options
 
     if wrong := [text for text in args.option if "=" not in text]:
         raise SettingsError(f"--option {wrong[0]} has no value; write KEY=VALUE")

@@ -1,0 +1,87 @@
+"""The page on conversion: a lab's own data set in some 30 lines, and a table that leaves out no target."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.dataset_conversion.catalogue import all_descriptions
+from nnunet_transfer.dataset_conversion.geometry import ORTHONORMAL_TOLERANCE, TOLERANCE_MM
+from tests.conversion_trees import Files, box, image, write_tree
+
+PAGE = (Path(__file__).parents[1] / "docs/conversion.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def description(tmp_path: Path) -> Path:
+    """The page's example as a file."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 35
+    path = tmp_path / "lab_stroke.py"
+    path.write_text(block, encoding="utf-8")
+    return path
+
+
+def lab_tree() -> Files:
+    """Three patients, one of them with two visits."""
+    files: Files = {"scanners.csv": "patient,scanner\np1,A\np2,B\np3,A\n"}
+    for i, place in enumerate(("p1/visit1", "p1/visit2", "p2/visit1", "p3/visit1")):
+        files |= {f"patients/{place}/{name}": image(i) for name in ("t1.nii.gz", "flair_in_t1.nii")}
+        files |= {
+            f"patients/{place}/lesion_{rater}.nii.gz": box(1, 2, 2 + k) for k, rater in enumerate(("anna", "ben"))
+        }
+    return files
+
+
+def test_a_lab_converts_its_own_data_set(description: Path, nnunet_folders: Path) -> None:
+    root = write_tree(lab_tree(), nnunet_folders / "lab")
+    options = ["-d", "7", "--processes", "2", "--rater", "intersection", "--channels", "T1", "FLAIR"]
+    assert main(["convert", str(description), str(root), *options]) == 0
+    folder = nnunet_folders / "raw/Dataset007_LabStroke"
+    with open(folder / "conversion_manifest.csv", newline="", encoding="utf-8") as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream)}
+    assert {case: row["site"] for case, row in rows.items()} == {
+        "p1_visit1": "A",
+        "p1_visit2": "A",
+        "p2_visit1": "B",
+        "p3_visit1": "A",
+    }
+    assert all(row["lesion_ml"] == f"{8 * 2 / 1000:g}" for row in rows.values())
+    assert len(list((folder / "imagesTr").iterdir())) == 8
+    assert len(json.loads((folder / "splits_final.json").read_text())) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda text: text.replace("LESION, ", ""), r"lab_stroke.py can't be used (NameError: name 'LESION' is not"),
+        (lambda text: text.replace("{subject}/", "{subject/"), "not a pattern from position 9 on"),
+        (lambda text: text.replace("lesion_{rater}", "{lesion}"), "have different fields"),
+        (lambda text: "x = 1\n", "holds 0 descriptions; it must hold exactly one"),
+    ],
+)
+def test_a_faulty_description_is_one_line(
+    change: object, wanted: str, description: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description.write_text(change(description.read_text()))  # type: ignore[operator]
+    root = write_tree(lab_tree(), nnunet_folders / "lab")
+    assert main(["convert", str(description), str(root), "-d", "7", "--processes", "1", "--rater", "anna"]) == 2
+    error = capsys.readouterr().err
+    assert wanted in error
+    assert error.count("\n") == 1
+
+
+def test_the_page_names_every_target() -> None:
+    volumes = {name for name, d in all_descriptions().items() if d.layouts and not d.pictures}
+    listed = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in PAGE.splitlines() if line[:3] == "| `")))
+    assert volumes - {"t1_bids", "t1_folder"} <= listed
+
+
+def test_the_page_states_the_tolerances() -> None:
+    assert f"displaced by more than {TOLERANCE_MM} mm" in PAGE
+    assert f"(up to {ORTHONORMAL_TOLERANCE})" in PAGE
