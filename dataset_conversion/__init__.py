@@ -8,8 +8,10 @@ files of their own. Neither is called in a worker process.
 
     catalogue   the descriptions, by name or from a user's file
     discovery   file names -> cases and problems; reads no voxels
-    case_*      one case -> its files and its record, in a worker process
+    case_*      one case -> its files and its record
     plan        options and cases -> what will be done
+    workers     cases, one by one or in several processes
+    journal     records on disk, to go on from
     engine      all cases -> a data set in place, or nothing
     tables      records -> dataset.json, manifest, skips, classes
     splits      records -> folds

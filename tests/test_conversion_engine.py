@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion import engine
+from nnunet_transfer.dataset_conversion import engine, workers
 from nnunet_transfer.dataset_conversion.catalogue import all_descriptions, get_description
 from nnunet_transfer.dataset_conversion.engine import convert
 from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
@@ -108,7 +108,7 @@ def test_a_file_that_was_deleted_is_noticed(tree: Path) -> None:
 def interrupt_after(cases: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Make conversion stop at a case, as Ctrl-C does; return the list that names of converted cases go to."""
     done: list[str] = []
-    real = engine.convert_case
+    real = workers.convert_case
 
     def convert_case(case: Any, job: Any, state: str) -> Any:
         if len(done) == cases:
@@ -119,7 +119,7 @@ def interrupt_after(cases: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(case.name)
         return real(case, job, state)
 
-    monkeypatch.setattr(engine, "convert_case", convert_case)
+    monkeypatch.setattr(workers, "convert_case", convert_case)
     return done
 
 

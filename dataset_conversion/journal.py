@@ -1,0 +1,45 @@
+"""Records of converted cases on disk: an interrupted conversion goes on from them, a second run compares with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.files import write_text
+
+FILE_NAME = "conversion_records.jsonl"
+
+
+def read_journal(folder: Path) -> list[Record]:
+    """Return the records in a folder, without a last line that was cut off."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8") as stream:
+        return [Record.from_json(json.loads(line)) for line in stream if line.endswith("\n")]
+
+
+def write_journal(folder: Path, records: Iterable[Record]) -> None:
+    """Write all records anew."""
+    write_text(folder / FILE_NAME, "".join(_line(record) for record in records))
+
+
+@contextmanager
+def open_journal(folder: Path) -> Iterator[TextIO]:
+    """Open the journal for `add_to_journal`."""
+    with open(folder / FILE_NAME, "a", encoding="utf-8") as stream:
+        yield stream
+
+
+def add_to_journal(stream: TextIO, record: Record) -> None:
+    """Append a record; it is on disk when this returns."""
+    stream.write(_line(record))
+    stream.flush()
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record.to_json(), ensure_ascii=False) + "\n"

@@ -1,0 +1,48 @@
+"""What a user should know of a converted data set as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from nnunet_transfer.dataset_conversion.record import Record
+
+_LISTED = 5
+
+
+def remarks_on(records: Sequence[Record]) -> list[str]:
+    """Return remarks on duplicates, mixed orientations, and on how many cases have which warning."""
+    return [*_duplicates(records), *_orientations(records), *_warnings(records)]
+
+
+def _duplicates(records: Sequence[Record]) -> list[str]:
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        by_content[record.content].append(record.case)
+    return [
+        f"the same image under {len(same)} names: {_listing(same)}; kept in one fold"
+        for same in by_content.values()
+        if len(same) > 1
+    ]
+
+
+def _orientations(records: Sequence[Record]) -> list[str]:
+    found = Counter(record.written_orientation for record in records if record.written_orientation)
+    if len(found) < 2:
+        return []
+    counts = ", ".join(f"{name} {count}" for name, count in found.most_common())
+    return [f"mixed orientations ({counts}): nnU-Net does not align them; --reorient does"]
+
+
+def _warnings(records: Sequence[Record]) -> list[str]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for warning in record.warnings:
+            # without the file's name and numbers, equal warnings of many cases become one
+            found[re.sub(r"\d+ ", "", warning.split(": ", 1)[-1])].append(record.case)
+    return [f"{kind} in {len(cases)} cases: {_listing(cases)}" for kind, cases in found.items()]
+
+
+def _listing(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:_LISTED]) + (" ..." if len(cases) > _LISTED else "")

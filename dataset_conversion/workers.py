@@ -1,0 +1,83 @@
+"""Convert cases one by one, in this process or in several."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from nnunet_transfer.dataset_conversion.case_pictures import convert_picture
+from nnunet_transfer.dataset_conversion.case_volumes import convert_volumes
+from nnunet_transfer.dataset_conversion.description import Case
+from nnunet_transfer.dataset_conversion.job import Job
+from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.errors import DataError, TransferError
+
+#: cases handed out per process: enough to keep it busy, few enough for data sets of a million pictures
+_AHEAD = 4
+
+
+def convert_case(case: Case, job: Job, state: str) -> Record | str:
+    """Convert one case; return its record, or why it can't be converted."""
+    try:
+        return (convert_picture if job.pictures else convert_volumes)(case, job, state)
+    except DataError as error:
+        return str(error)
+    except MemoryError:
+        return "not enough memory for this case"
+
+
+def convert_cases(
+    cases: Sequence[Case], job: Job, states: Mapping[str, str], processes: int
+) -> Iterator[tuple[Case, Record | str]]:
+    """Convert cases; give each with its record, or the reason why not, in the order in which they are done.
+
+    Raises
+    ------
+    TransferError
+        If a worker process was ended from outside.
+    """
+    if processes == 1 or len(cases) < 2:
+        for case in cases:
+            yield case, convert_case(case, job, states[case.name])
+        return
+    with ProcessPoolExecutor(min(processes, len(cases)), initializer=_start_worker, initargs=(job,)) as pool:
+        try:
+            yield from _in_turn(pool, cases, states, _AHEAD * processes)
+        except BrokenProcessPool:
+            raise TransferError(
+                "a worker process was ended, perhaps for lack of memory; run again with fewer --processes, "
+                "finished cases are kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _in_turn(
+    pool: ProcessPoolExecutor, cases: Sequence[Case], states: Mapping[str, str], ahead: int
+) -> Iterator[tuple[Case, Record | str]]:
+    waiting = iter(cases)
+    running: dict[Future[Record | str], Case] = {}
+    while True:
+        for case in itertools.islice(waiting, ahead - len(running)):
+            running[pool.submit(_convert_in_worker, case, states[case.name])] = case
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future.result()
+
+
+_job: Job  # of this worker process; sent once, not with every case
+
+
+def _start_worker(job: Job) -> None:
+    global _job
+    _job = job
+    # on Ctrl-C the parent lets running cases end and starts no others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _convert_in_worker(case: Case, state: str) -> Record | str:
+    return convert_case(case, _job, state)
