@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,73 +91,83 @@ def case_name(*parts: str) -> str:
     return FORBIDDEN.sub("-", "_".join(part for part in parts if part)).strip("-")
 
 
+#: folder above the pattern, fields and their values
 _Key = tuple[str, tuple[tuple[str, str], ...]]
+#: key -> channel or rater -> files
+_Found = dict[_Key, dict[str, list[Path]]]
 
 
 def _match_layouts(description: DatasetDescription, request: Request) -> tuple[list[Case], list[Problem]]:
     tree = list_tree(request.root)
+    # folders above the root count only if nothing is found without: the user may have given a folder within the data set
+    for above in ("", f"{request.root.as_posix()}/"):
+        files = [(above + path, request.root / path) for path in tree]
+        cases, problems = _match_splits(description, request, files)
+        if cases or problems:
+            return cases, problems
+    wanted = " or ".join(
+        str(pattern)
+        for layout in description.layouts
+        for channel, pattern in layout.image_patterns().items()
+        if channel in request.channels[:1]
+    )
+    raise DataError(
+        f"{request.root} holds no case of {description.name}: looked for {wanted}; "
+        f"found {len(tree)} files such as {summarise_tree(tree)}"
+    )
+
+
+#: what patterns are matched against, and the file
+_Files = Sequence[tuple[str, Path]]
+
+
+def _match_splits(description: DatasetDescription, request: Request, files: _Files) -> tuple[list[Case], list[Problem]]:
+    """Return what the first layout of each split that finds anything finds."""
     cases: list[Case] = []
     problems: list[Problem] = []
     done: set[str] = set()
     for layout in description.layouts:
         if layout.split in done:
             continue
-        found, wrong = _match_layout(description, layout, request, tree)
+        found, wrong = _match_layout(description, layout, request, files)
         cases += found
         problems += wrong
         if found or wrong:
             done.add(layout.split)
-    if not cases and not problems:
-        wanted = " or ".join(
-            str(pattern)
-            for layout in description.layouts
-            for channel, pattern in layout.image_patterns().items()
-            if channel in request.channels[:1]
-        )
-        raise DataError(
-            f"{request.root} holds no case of {description.name}: looked for {wanted}; "
-            f"found {len(tree)} files such as {summarise_tree(tree)}"
-        )
     return cases, problems
 
 
 def _match_layout(
-    description: DatasetDescription, layout: Layout, request: Request, tree: Sequence[str]
+    description: DatasetDescription, layout: Layout, request: Request, files: _Files
 ) -> tuple[list[Case], list[Problem]]:
-    images: dict[_Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    masks: dict[_Key, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    patterns = {c: p for c, p in layout.image_patterns().items() if c in request.channels}
-    for channel, pattern in patterns.items():
-        _collect(images, pattern, tree, request.root, lambda fields, channel=channel: channel)  # type: ignore[misc]
+    images: _Found = defaultdict(lambda: defaultdict(list))
+    masks: _Found = defaultdict(lambda: defaultdict(list))
+    for channel, pattern in layout.image_patterns().items():
+        if channel in request.channels:
+            for key, _, path in _matches(pattern, files):
+                images[key][channel].append(path)
     label_pattern = layout.label_pattern(request.label_set)
     if label_pattern:
-        _collect(masks, label_pattern, tree, request.root, lambda fields: fields.pop("rater", ""))
+        for key, rater, path in _matches(label_pattern, files):
+            masks[key][rater].append(path)
     cases, problems = [], []
     for key in sorted(images.keys() | masks.keys()):
+        own_images, own_masks, fields = images.get(key, {}), masks.get(key, {}), dict(key[1])
         try:
-            cases.append(
-                _make_case(description, layout, request, dict(key[1]), images.get(key, {}), masks.get(key, {}))
-            )
+            cases.append(_make_case(description, layout, request, fields, own_images, own_masks))
         except DataError as error:
-            name, _ = _names(description, dict(key[1]))
-            files = [path for group in (images, masks) for paths in group.get(key, {}).values() for path in paths]
-            problems.append(Problem(name, tuple(files), str(error)))
+            paths = [path for group in (own_images, own_masks) for some in group.values() for path in some]
+            problems.append(Problem(_names(description, fields)[0], tuple(paths), str(error)))
     return cases, problems
 
 
-def _collect(
-    found: dict[_Key, dict[str, list[Path]]],
-    pattern: Pattern,
-    tree: Sequence[str],
-    root: Path,
-    column: Callable[[dict[str, str]], str],
-) -> None:
-    """Sort the files that match a pattern by the fields' values and a column."""
-    for path in tree:
-        if match := pattern.match(path):
+def _matches(pattern: Pattern, files: _Files) -> Iterator[tuple[_Key, str, Path]]:
+    """Give the key of the case, the rater (empty if there is none) and the path of each file that matches."""
+    for text, path in files:
+        if match := pattern.match(text):
             above, fields = match
-            name = column(fields)
-            found[above, tuple(sorted(fields.items()))][name].append(root / path)
+            rater = fields.pop("rater", "")
+            yield (above, tuple(sorted(fields.items()))), rater, path
 
 
 def _names(description: DatasetDescription, fields: Mapping[str, str]) -> tuple[str, str]:

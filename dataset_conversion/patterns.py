@@ -18,7 +18,8 @@ class Pattern:
 
     `{subject}` matches one or more characters within a folder's or file's name; the same field used again must match the
     same text. `{session:[0-9]+}` is restricted by a regular expression. `*` matches anything within a name,
-    `[.gz]` is optional. Folders above the pattern don't matter, so users may give any of them as the root.
+    `[.gz]` is optional. Folders above the pattern don't matter, so users may give any of them as the
+    root.
     """
 
     def __init__(self, text: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.dataset_conversion.catalogue import all_descriptions
+from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
 from tests import conversion_trees as trees
 
 
@@ -170,6 +171,28 @@ def test_a_tree_becomes_a_data_set_that_nnunet_takes(converted: tuple[Layout, Pa
         (extract_fingerprint_in_process(4, foreground_voxels=100) / "dataset_fingerprint.json").read_text()
     )
     assert len(fingerprint["shapes_after_crop"]) == len(layout.train)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "tree", "within", "cases"),
+    [
+        ("atlas_r2", trees.atlas_r2, "ATLAS_2", 4),
+        ("atlas_r2", trees.atlas_r2, "ATLAS_2/Training", 3),
+        ("atlas_r2", trees.atlas_r2, "ATLAS_2/Training/R001", 2),
+        ("wmh2017", trees.wmh2017, "wmh/training/Utrecht", 1),
+        ("miccai2012", trees.miccai2012, "MICCAI-2012-Multi-Atlas-Challenge-Data", 5),
+        ("freesurfer", trees.freesurfer, "subjects/sub-02_ses-1", 1),
+    ],
+)
+def test_any_folder_above_or_within_the_data_set_will_do(
+    dataset: str, tree: Callable[[], trees.Files], within: str, cases: int, nnunet_folders: Path
+) -> None:
+    root = trees.write_tree(tree(), nnunet_folders / "deep/source")
+    folders = [root.parent, root, root / within] if within.count("/") == 0 else [root / within]
+    for folder in folders:
+        plan = plan_conversion(all_descriptions()[dataset], folder, 4, Options())
+        assert len(plan.cases) == cases
+        assert not plan.found.problems
 
 
 @every_layout

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,6 +146,53 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
     assert (len(first), len(second)) == (stop, CASES - stop)
     assert contents(outcome.folder) == whole
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == [outcome.folder.name]
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_folders: Path) -> None:
+    cases = 40
+    files: trees.Files = {}
+    for i in range(cases):
+        files |= case_r2(i, image(i, (64, 64, 64)), np.pad(box(), [(0, 64 - n) for n in trees.SHAPE]))
+    root = write_tree(files, nnunet_folders / "source")
+    command = [
+        sys.executable,
+        "-m",
+        "nnunet_transfer.cli",
+        "convert",
+        "atlas_r2",
+        str(root),
+        "-d",
+        "4",
+        "--processes",
+        "2",
+    ]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    journal = nnunet_folders / "raw/.converting-Dataset004_ATLASR2/conversion_records.jsonl"
+    while started.poll() is None and not (journal.is_file() and journal.read_text().count("\n") > 3):
+        time.sleep(0.01)
+    os.killpg(started.pid, end)  # as Ctrl-C and the kernel do: the workers, too
+    _, error = started.communicate(timeout=60)
+    if end == signal.SIGINT:
+        assert started.returncode == 130
+        assert "Traceback" not in error
+        assert error.splitlines()[-1] == "nnunet_transfer convert: interrupted"
+    done = journal.read_text().count("\n")
+    assert 3 < done < cases
+    outcome = run(root, processes=2)
+    assert outcome.converted == cases - done
+    assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_ATLASR2"]
+    assert {len(list((outcome.folder / part).iterdir())) for part in ("imagesTr", "labelsTr")} == {cases}
+
+
+def test_a_worker_that_is_ended_is_reported_and_the_rest_kept(
+    tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "convert_case", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert main(["convert", "atlas_r2", str(tree), "-d", "4", "--processes", "2"]) == 2
+    assert "a worker process was ended" in capsys.readouterr().err
+    assert run(tree).converted == CASES
 
 
 def test_what_an_interrupted_conversion_with_other_options_left_is_not_used(
