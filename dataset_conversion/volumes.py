@@ -148,7 +148,7 @@ def _voxels(header: nib.Nifti1Header | MGHHeader, payload: bytes, path: Path) ->
         raise DataError(f"{path.name} has a damaged header ({error})") from None
     if not header.template_dtype.itemsize <= offset < 1 << 30:
         raise DataError(f"{path.name} has a damaged header (voxels start at byte {offset})")
-    if dtype.kind not in _ITK_KINDS:
+    if dtype.kind not in _ITK_KINDS or dtype.itemsize > 8:
         raise DataError(f"{path.name} holds {dtype} voxels; grey values are needed")
     count = int(np.prod(shape, dtype=np.int64))
     missing = offset + count * dtype.itemsize - len(payload)

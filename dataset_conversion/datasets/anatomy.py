@@ -121,7 +121,7 @@ MICCAI2012 = DatasetDescription(
     licence="CC BY-NC; labels by Neuromorphometrics under academic subscription",
     citation="Landman BA, Warfield SK (eds), MICCAI 2012 Workshop on Multi-Atlas Labeling; "
     "Marcus DS et al., J Cogn Neurosci 2007;19:1498-1507",
-    request="https://www.synapse.org/Synapse:syn3193805",
+    request="http://www.neuromorphometrics.com/2012_MICCAI_Challenge_Data.html",
     label_sets={"regions": LabelRule(neuromorphometrics.CLASSES, ignore=neuromorphometrics.NOT_SCORED)},
     case="{subject}_{session}",  # the test part has second scans
     layouts=tuple(

@@ -129,7 +129,7 @@ WMH2017 = DatasetDescription(
     name="wmh2017",
     title="WMH challenge 2017: white-matter hyperintensities (60 for training, 110 for testing)",
     folder_name="WMH2017",
-    licence="CC BY-NC 4.0",
+    licence="terms on the data set's page",
     citation="Kuijf HJ et al., IEEE Trans Med Imaging 2019;38:2556-2568, doi 10.1109/TMI.2019.2905770",
     request="https://doi.org/10.34894/AECRSD",
     # other pathology is not evaluated

@@ -19,9 +19,9 @@ MRBRAINS13 = DatasetDescription(
     name="mrbrains13",
     title="MRBrainS13: brain structures of ageing brains (5 for training)",
     folder_name="MRBrainS13",
-    licence="research only, registration needed",
+    licence="terms of UMC Utrecht, distributed with the data",
     citation="Mendrik AM et al., Comput Intell Neurosci 2015:813696, doi 10.1155/2015/813696",
-    request="https://mrbrains13.isi.uu.nl",
+    request="https://doi.org/10.34894/645ZIN",
     label_sets={"structures": LabelRule(_MRBRAINS), "tissues": LabelRule(_TISSUES)},
     case="{set}_{subject}",  # both parts count from 1
     subject="{set}_{subject}",
@@ -41,14 +41,14 @@ MRBRAINS18 = DatasetDescription(
     name="mrbrains18",
     title="MRBrainS18: brain structures in healthy and diseased brains (7 for training, 23 for testing)",
     folder_name="MRBrainS18",
-    licence="CC BY-NC 4.0",
+    licence="terms of UMC Utrecht, distributed with the data",
     citation="Kuijf HJ et al., MR Brain Segmentation Challenge 2018 Data, DataverseNL 2024, doi 10.34894/E0U32Q",
     request="https://doi.org/10.34894/E0U32Q",
     # infarctions and other lesions are not evaluated
     label_sets={"structures": LabelRule(_MRBRAINS, ignore=(9, 10))},
     layouts=tuple(
         Layout(
-            prefix=f"{folder}/{{subject}}/",
+            prefix=f"{folder}[Data]/{{subject}}/",
             images={
                 "T1": f"pre/{registered}T1.nii[.gz]",
                 "T1-IR": f"pre/{registered}IR.nii[.gz]",
