@@ -85,7 +85,6 @@ def _read_label(case: Case, job: Job, findings: Findings) -> Volume | None:
         return None
     if len(by_rater) > 1 or len(case.masks[0]) > 1:
         merged.data = labels.combined(by_rater, case.combine)
-        merged.intact = False
         findings.actions.append(
             f"{case.combine} of {len(by_rater)} raters" if len(by_rater) > 1 else f"union of {len(case.masks[0])} masks"
         )
@@ -152,15 +151,12 @@ def _put_label_on_grid(
     elif reason and job.geometry == "resample-label":
         label.data = geometry.resample(label.data, label.affine, shape, affine, label=True)
         findings.actions.append(f"label: resampled (nearest neighbour), was {reason}")
-        label.intact = False
     elif reason:
         raise DataError(
             f"the label is not on the image's grid: {reason}; "
             f"{job.hint or 'see --geometry for ways to go on if you know which one is right'}"
         )
-    if not np.array_equal(label.affine, affine):
-        label.affine = affine
-        label.intact = False
+    label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
 
 
 def _foreground(image: Volume) -> Volume:

@@ -26,7 +26,8 @@ class Options:
 
     Attributes
     ----------
-    channels, label_set, rater, geometry : None for the data set's default
+    name, channels, label_set, rater : None for the data set's default
+    geometry : one of `geometry.POLICIES`
     reorient : axes' directions such as RAS; empty leaves them as they are
     processes : number of worker processes; 1 works without any
     limit : convert the first so many cases only
