@@ -144,7 +144,7 @@ def test_weights_that_are_no_numbers_never_enter_the_registry(tmp_path: Path, re
     torch.save(nnunet_run(network, architecture), path)
     with pytest.raises(SourceError, match=r"encoder\.stem\.convs\.0\.conv\.weight has NaN"):
         add_source(path, "s", task="segmentation", domain="t1")
-    assert not registry.exists()
+    assert not registry.exists() or not list(registry.iterdir())
 
 
 def test_integer_weights_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write weights in the safetensors format, hashing while writing.
+"""Write weights in the safetensors format, checking and hashing while writing: the values are read once.
 
 safetensors' own writer needs a second pass over the file for the checksum, hides the system's error number when the
 disk is full, and gives files that only their owner can read. The format is a length (8 bytes, little-endian), a JSON
@@ -14,7 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from nnunet_transfer.errors import SourceError
 
 #: dtypes of weights, and of BatchNorm's counter, by their names in the format
 DTYPES = {
@@ -28,7 +31,13 @@ _ALIGNMENT = 8
 
 
 def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Write contiguous CPU tensors to `path`; return the file's SHA-256."""
+    """Write contiguous CPU tensors to `path`; return the file's SHA-256.
+
+    Raises
+    ------
+    SourceError
+        If a tensor has NaN or infinite values; `path` is then incomplete.
+    """
     header, offset = {}, 0
     # the widest types first keep every tensor aligned
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
@@ -41,13 +50,26 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     digest = hashlib.sha256()
     # hashing and writing both release Python's lock: they run side by side
     with open(path, "wb") as stream, ThreadPoolExecutor(1) as hashing:
-        blocks: list[bytes | memoryview] = [len(text).to_bytes(8, "little") + text]
-        blocks += [_bytes(tensor) for _, tensor in ordered]
-        for block in blocks:
+        head = len(text).to_bytes(8, "little") + text
+        done = hashing.submit(digest.update, head)
+        stream.write(head)
+        for name, tensor in ordered:
+            if tensor.is_floating_point() and not _all_finite(tensor):
+                raise SourceError(f"{name} has NaN or infinite values; train the network again or leave it out")
+            block = _bytes(tensor)
             done = hashing.submit(digest.update, block)
             stream.write(block)
         done.result()
     return digest.hexdigest()
+
+
+def _all_finite(tensor: torch.Tensor) -> bool:
+    # NaN and infinity survive summation; one pass without a mask settles nearly all tensors. numpy's sum, because
+    # torch's threads would take the processor from the hashing
+    values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.numpy().sum()
+    return bool(np.isfinite(total)) or bool(torch.isfinite(tensor).all())
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
