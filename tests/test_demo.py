@@ -77,7 +77,7 @@ def test_a_failed_step_is_named_and_what_was_done_is_kept(tmp_path: Path) -> Non
 
 
 def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(StepError, match="step gone was killed"):
+    with pytest.raises(StepError, match="worker was killed during gone"):
         run_steps([Step("gone", vanish)], tmp_path / "steps", jobs=1, environment={})
     assert not list((tmp_path / "steps").glob("*.done"))
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,6 +23,9 @@ from tqdm import tqdm
 
 from nnunet_transfer.errors import TransferError
 from nnunet_transfer.files import write_text
+
+#: share of the work that must be done before the time left is told: the workers' imports come first
+_ENOUGH_FOR_AN_ESTIMATE = 0.03
 
 
 @dataclass(frozen=True)
@@ -60,55 +67,95 @@ def run_steps(
     ------
     StepError
         If a step fails or a worker dies. Steps that run meanwhile are stopped.
+    ValueError
+        If a step needs what is neither a step nor possible before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = {step.name for step in steps if _mark(folder, step).exists()}
     pending = [step for step in steps if step.name not in done]
     if not pending:
         return
-    total = sum(step.weight for step in steps)
-    bar = tqdm(
-        total=total,
-        initial=total - sum(step.weight for step in pending),
-        desc=description,
-        bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left{postfix}",
-        file=sys.stderr,
-    )
     # spawn: the parent may hold threads, and the variables must stand before nnunetv2 is imported
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(dict(environment),)
     )
     running: dict[Future[None], Step] = {}
-    try:
-        while pending or running:
-            for step in [s for s in pending if done.issuperset(s.needs)][: jobs - len(running)]:
-                pending.remove(step)
-                running[pool.submit(_run_logged, step, folder)] = step
-            bar.set_postfix_str(", ".join(step.name for step in running.values()))
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                step = running.pop(future)
-                _raise_for(future, step, folder)
-                write_text(_mark(folder, step), "done\n")
-                done.add(step.name)
-                bar.update(step.weight)
-        pool.shutdown()
-    except BaseException:
-        _kill(pool)
-        raise
-    finally:
-        bar.close()
+    with _Progress(steps, done, description) as progress:
+        try:
+            while pending or running:
+                for step in [s for s in pending if done.issuperset(s.needs)][: jobs - len(running)]:
+                    pending.remove(step)
+                    running[pool.submit(_run_logged, step, folder)] = step
+                    progress.started(step)
+                if not running:
+                    raise ValueError(f"these steps can never start: {', '.join(step.name for step in pending)}")
+                finished, _ = wait(running, timeout=progress.tick, return_when=FIRST_COMPLETED)
+                progress.show()
+                for future in finished:
+                    _raise_for(future, running, folder)
+                    step = running.pop(future)
+                    write_text(_mark(folder, step), "done\n")
+                    done.add(step.name)
+                    progress.finished(step)
+            pool.shutdown()
+        except BaseException:
+            _kill(pool)
+            raise
 
 
-def _raise_for(future: Future[None], step: Step, folder: Path) -> None:
-    log = folder / f"{step.name}.log"
+class _Progress:
+    """One bar over the weights of all steps, with the time left at the mean speed so far."""
+
+    def __init__(self, steps: Sequence[Step], done: set[str], description: str) -> None:
+        total = sum(step.weight for step in steps)
+        self.start = time.monotonic()
+        self.bar = tqdm(
+            total=total,
+            initial=sum(step.weight for step in steps if step.name in done),
+            desc=description,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed{postfix}",
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        self.latest = ""
+        #: seconds between two looks at the clock; in a log file only each step's end is a line
+        self.tick = 1.0 if sys.stderr.isatty() else None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def started(self, step: Step) -> None:
+        self.latest = step.name
+
+    def finished(self, step: Step) -> None:
+        self.bar.update(step.weight)
+        self.show()
+
+    def show(self) -> None:
+        gained = self.bar.n - self.bar.initial
+        left = "?"
+        if gained >= _ENOUGH_FOR_AN_ESTIMATE * self.bar.total:
+            seconds = (self.bar.total - self.bar.n) * (time.monotonic() - self.start) / gained
+            left = tqdm.format_interval(seconds)
+        self.bar.set_postfix_str(f"{left} left: {self.latest}")
+
+
+def _raise_for(future: Future[None], running: Mapping[Future[None], Step], folder: Path) -> None:
+    step = running[future]
     try:
         future.result()
     except BrokenProcessPool:
+        # whichever worker died: all futures break, so any of the running steps may be the cause
+        names = " or ".join(sorted(step.name for step in running.values()))
         raise StepError(
-            f"step {step.name} was killed (out of memory?); see {log}, then run again with --resume"
+            f"a worker was killed during {names} (out of memory?); see the logs in {folder}, then run again with "
+            f"--resume"
         ) from None
     except StepError as error:
+        log = folder / f"{step.name}.log"
         raise StepError(f"step {step.name} failed: {error}; see {log}, then run again with --resume") from None
 
 
@@ -117,6 +164,8 @@ def _kill(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
+    for process in processes:
+        process.join()
 
 
 def _mark(folder: Path, step: Step) -> Path:
@@ -124,10 +173,20 @@ def _mark(folder: Path, step: Step) -> Path:
 
 
 def _start_worker(environment: dict[str, str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, so that it can't write into what a resumed run works on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_logged(step: Step, folder: Path) -> None:
