@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
     "sources": ("sources", "add, list, show and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
+    "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
     "evaluate": ("evaluate", "score a folder of predictions against references"),
     "compare": ("compare", "compare all arms of a target over cross-validation"),

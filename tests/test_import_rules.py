@@ -76,6 +76,7 @@ ALLOWED = {
     "comparison": BASICS | {"evaluation"},
     "sources": BASICS,
     "plans": BASICS | {"sources"},
+    "planners": BASICS | {"plans", "sources", "training"},
     "adaptation": BASICS | {"sources"},
     "checkpoints": BASICS | {"sources", "plans"},
     "training": BASICS | {"_nnunet"},

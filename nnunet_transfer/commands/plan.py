@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--configurations", nargs="+", metavar="CONFIG", help="2d, 3d_fullres ... (default: all)")
     parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
+    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="fit patch and batch size to it (default: 8)")
+    parser.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="of the data set's axes, for 3D")
     parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE or nnUNetPlans_from_SOURCE)")
     parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
     parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         configurations=args.configurations,
         patch_size=args.patch_size,
         batch_size=args.batch_size,
+        gpu_memory=args.gpu_memory,
+        target_spacing=args.spacing,
         name=args.name,
         base_plans=args.base_plans,
         follow_source=args.follow_source,

@@ -28,7 +28,11 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
     architectures : number of axes -> architecture
     memory : nnU-Net's scale for patch and batch size
     patch_sizes : number of axes -> patch size in voxels that replaces nnU-Net's
+    preprocessor : name of nnU-Net's class
     batch_size : replaces nnU-Net's
+    spacing : of the source, in mm, slowest axis first
+    gpu_memory : GB that patch and batch size are fitted to; default: `memory`'s own
+    target_spacing : mm per axis of the data set; replaces nnU-Net's and the source's
     """
 
     def __init__(
@@ -39,13 +43,22 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         memory: Memory,
         *,
         patch_sizes: Mapping[int, Sequence[int]],
+        preprocessor: str,
         batch_size: int | None = None,
         spacing: Sequence[float] | None = None,
+        gpu_memory: float | None = None,
+        target_spacing: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(dataset, plans_name=plans_name)
+        super().__init__(
+            dataset,
+            preprocessor_name=preprocessor,
+            plans_name=plans_name,
+            overwrite_target_spacing=[float(v) for v in target_spacing] if target_spacing else None,
+        )
         self.UNet_reference_val_3d = memory.reference_3d
         self.UNet_reference_val_2d = memory.reference_2d
-        self.UNet_reference_val_corresp_GB = self.UNet_vram_target_GB = memory.gigabytes
+        self.UNet_reference_val_corresp_GB = memory.gigabytes
+        self.UNet_vram_target_GB = gpu_memory or memory.gigabytes
         self.max_dataset_covered = memory.share_of_dataset
         self.architectures = architectures
         self.patch_sizes = patch_sizes
@@ -56,7 +69,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
     def determine_fullres_target_spacing(self) -> np.ndarray:
         """Return nnU-Net's choice, or the source's spacing with its slowest axis put where the data set's is."""
         own = super().determine_fullres_target_spacing()
-        if self.source_spacing is None:
+        if self.source_spacing is None or self.overwrite_target_spacing is not None:
             return own
         slowest = int(np.argmax(own))
         order = [slowest, *(axis for axis in range(3) if axis != slowest)]

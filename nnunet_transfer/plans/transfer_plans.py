@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ _DATA_SETTINGS = (
 _PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
 #: configurations whose data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
 _SHARED = ("2d", "3d_fullres")
+#: nnU-Net's default
+PREPROCESSOR = "DefaultPreprocessor"
 NNUNET = "nnU-Net's rule"
 FITTED = f"{NNUNET} for this network's memory"
 GIVEN = "given by the user"
@@ -55,6 +58,9 @@ def write_transfer_plans(
     configurations: Sequence[str] | None = None,
     patch_size: Sequence[int] | None = None,
     batch_size: int | None = None,
+    gpu_memory: float | None = None,
+    target_spacing: Sequence[float] | None = None,
+    preprocessor: str = PREPROCESSOR,
     name: str | None = None,
     base_plans: str = "nnUNetPlans",
     follow_source: Collection[str] = (),
@@ -72,6 +78,9 @@ def write_transfer_plans(
     configurations : which of `2d`, `3d_fullres`, ... to write; default: all that nnU-Net plans
     patch_size : voxels, for the configurations with as many axes
     batch_size : replaces nnU-Net's choice
+    gpu_memory : GB that patch and batch size are fitted to; default: that of the profile, 8 GB for a source
+    target_spacing : mm per axis of the data set's images, replaces nnU-Net's choice
+    preprocessor : name of nnU-Net's class
     name : of the plans; default: `plans_name_for`
     base_plans : plans whose preprocessed data are shared where the settings agree
     follow_source : what else is taken from the source, of `FOLLOW`
@@ -92,17 +101,25 @@ def write_transfer_plans(
     name = name or design.plans_name
     if "__" in name or "/" in name:
         raise PlansError(f"plans name '{name}' must not hold '__' or '/': nnU-Net makes folder names from it")
-    if batch_size is not None and batch_size < 1:
-        raise PlansError(f"batch size {batch_size} must be at least 1")
+    _check_numbers(batch_size, gpu_memory, target_spacing)
     dataset = dataset_name(dataset)
     folder = nnunet_preprocessed() / dataset
     _check_dataset(dataset, folder)
-    patches = {**design.patch_sizes, **({len(patch_size): tuple(patch_size)} if patch_size else {})}
-    plans = _planned(dataset, name, design, patches, batch_size)
+    plans = _planned(
+        dataset,
+        name,
+        design,
+        patch_sizes={**design.patch_sizes, **({len(patch_size): tuple(patch_size)} if patch_size else {})},
+        batch_size=batch_size,
+        gpu_memory=gpu_memory,
+        target_spacing=target_spacing,
+        preprocessor=preprocessor,
+    )
     plans["configurations"] = _chosen(plans["configurations"], configurations, patch_size, dataset)
     if design.normalization:
         _take_normalization(plans, design)
-    _share_data(plans, folder / f"{base_plans}.json", bool(design.spacing or design.normalization))
+    dictated = bool(design.spacing or design.normalization or target_spacing) or preprocessor != PREPROCESSOR
+    _share_data(plans, folder / f"{base_plans}.json", dictated)
     plans["experiment_planner_used"] = "nnunet_transfer"
     plans["transfer"] = {
         "profile": profile,
@@ -111,10 +128,11 @@ def write_transfer_plans(
         "created_with": f"nnunet_transfer {__version__}",
         "origin": {
             "architecture": design.label,
-            "spacing": design.label if design.spacing else NNUNET,
+            "spacing": GIVEN if target_spacing else design.label if design.spacing else NNUNET,
             "normalization": design.label if design.normalization else NNUNET,
             "patch_size": GIVEN if patch_size else design.label if design.patch_sizes else FITTED,
             "batch_size": GIVEN if batch_size else FITTED,
+            **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
         },
     }
     return _write(plans, folder / f"{name}.json", overwrite)
@@ -164,6 +182,15 @@ def _design(profile: str | None, source: str | None, follow: Collection[str]) ->
     )
 
 
+def _check_numbers(batch_size: int | None, gpu_memory: float | None, target_spacing: Sequence[float] | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise PlansError(f"batch size {batch_size} must be at least 1")
+    if gpu_memory is not None and not 0 < gpu_memory < math.inf:
+        raise PlansError(f"GPU memory {gpu_memory} must be a number of GB above 0")
+    if target_spacing is not None and (len(target_spacing) != 3 or not all(0 < v < math.inf for v in target_spacing)):
+        raise PlansError(f"spacing {' '.join(map(str, target_spacing))} must be three numbers of mm above 0")
+
+
 def _check_dataset(dataset: str, folder: Path) -> None:
     if not (nnunet_raw() / dataset / "dataset.json").is_file():
         raise DataError(f"{nnunet_raw() / dataset} has no dataset.json; convert the data set first")
@@ -174,9 +201,7 @@ def _check_dataset(dataset: str, folder: Path) -> None:
         )
 
 
-def _planned(
-    dataset: str, name: str, design: _Design, patches: Mapping[int, Sequence[int]], batch_size: int | None
-) -> dict[str, Any]:
+def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str, Any]:
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
 
     # nnU-Net prints every attempt; what it decided stands in the plans
@@ -187,9 +212,8 @@ def _planned(
                 name,
                 design.architectures,
                 design.memory,
-                patch_sizes=patches,
-                batch_size=batch_size,
                 spacing=design.spacing or None,
+                **given,
             )
         except AssertionError:
             # nnunetv2 2.8: the planner copies the raw folder's splits and asserts that they agree
