@@ -103,7 +103,8 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     found = find_cases(description, request)
     rule = description.label_sets[request.label_set]
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
-    cases = cases[: options.limit]
+    # a trial of a few cases must have some to train on
+    cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
     job = Job(
         root,
         folder.with_name(f".converting-{folder.name}"),

@@ -51,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-by", default="subject", choices=("subject", "site"), help="what stays in one fold")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (%(default)s)")
     parser.add_argument(
-        "--option", nargs="+", default=[], metavar="KEY=VALUE", help="options of a data set (see --list)"
+        "--option",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options of a data set (see --list)",
     )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="at a time (%(default)s)"

@@ -1,0 +1,355 @@
+"""The sources: natural images and T1 images without masks, from miniature trees with their traps into nnU-Net."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.dataset_conversion.datasets._natural_labels import ADE20K, CAMVID, COCO, VOC
+from tests import conversion_trees as trees
+
+
+def convert(dataset: str, root: Path, *options: str) -> Path:
+    """Convert a tree; return the new data set's folder."""
+    assert main(["convert", dataset, str(root), "-d", "4", "--name", "Source", "--processes", "1", *options]) == 0
+    return root.parent / "raw/Dataset004_Source"
+
+
+def refused(capsys: pytest.CaptureFixture[str], dataset: str, root: Path, *options: str) -> str:
+    """Convert what can't be converted; return the message, one line."""
+    assert main(["convert", dataset, str(root), "-d", "4", "--name", "Source", "--processes", "1", *options]) != 0
+    assert not list((root.parent / "raw").glob("Dataset*"))
+    *_, message = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in message
+    return message
+
+
+def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 16), seed: int = 0) -> NDArray[np.uint8]:
+    """Write a picture of noise; return it as RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng([seed, *path.name.encode()]).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    image.save(path)
+    with Image.open(path) as stored:
+        return np.asarray(stored.convert("RGB"))
+
+
+def mask(path: Path, values: NDArray[np.integer], palette: bool = False) -> None:
+    """Write a mask, as indices of a palette if asked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(values.astype(np.uint8))
+    if palette:
+        image = image.convert("P")
+        image.putdata(values.ravel().tolist())
+    image.save(path)
+
+
+def pixels(path: Path) -> NDArray[np.integer]:
+    """Return a written PNG's pixels."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def names(folder: Path) -> list[str]:
+    """Return the files of a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Return a CSV file's rows."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def root(nnunet_folders: Path) -> Path:
+    """Where the tree goes."""
+    folder = nnunet_folders / "source"
+    folder.mkdir()
+    return folder
+
+
+def test_imagenet_with_its_grey_and_cmyk_pictures(root: Path) -> None:
+    expected = {
+        "n01440764_1": picture(root / "train/n01440764/n01440764_1.JPEG"),
+        "n01440764_2": picture(root / "train/n01440764/n01440764_2.JPEG", "L"),
+        "n02110185_1": picture(root / "train/n02110185/n02110185_1.JPEG", "CMYK"),
+    }
+    picture(root / "train/n02110185/.hidden.JPEG")
+    picture(root / "val/ILSVRC2012_val_1.JPEG")
+    folder = convert("imagefolder", root)
+    written = names(folder / "imagesTr")
+    assert len(written) == 3
+    for name, rgb in expected.items():
+        (file,) = [file for file in written if name in file]
+        np.testing.assert_array_equal(pixels(folder / "imagesTr" / file), rgb)
+    assert len(names(folder / "imagesTs")) == 1
+    assert [row["class"] for row in table(folder / "classes.csv")] == ["n01440764", "n01440764", "n02110185"]
+    assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {"0": "R", "1": "G", "2": "B"}
+
+
+def test_pictures_of_one_name_in_two_classes_are_two_cases(root: Path) -> None:
+    for name in ("cat", "dog"):
+        picture(root / name / "1.png", seed=len(name) + ord(name[0]))
+    folder = convert("imagefolder", root)
+    assert {row["case"]: row["class"] for row in table(folder / "classes.csv")}.keys() == {"cat_1", "dog_1"}
+
+
+def test_voc_reads_indices_and_ignores_outlines(root: Path) -> None:
+    values = np.zeros((16, 20), np.int64)
+    values[4:8, 4:8], values[3, 3:9] = 20, 255
+    top = root / "VOCdevkit/VOC2012"
+    for part, name in (("train", "2007_000032"), ("val", "2007_000033")):
+        (top / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (top / f"ImageSets/Segmentation/{part}.txt").write_text(name + "\n")
+        picture(top / f"JPEGImages/{name}.jpg")
+        mask(top / f"SegmentationClass/{name}.png", values, palette=True)
+    picture(top / "JPEGImages/2008_000001.jpg")  # of another task
+    folder = convert("voc2012", root)
+    written = pixels(folder / "labelsTr/2007_000032.png")
+    np.testing.assert_array_equal(written, np.where(values == 255, 21, values))
+    labels = json.loads((folder / "dataset.json").read_text())["labels"]
+    assert (labels["aeroplane"], labels["tvmonitor"], labels["ignore"]) == (1, 20, 21)
+    assert names(folder / "labelsTs") == ["2007_000033.png"]
+    again = convert("voc2012", root, "--option", "train=trainval", "--overwrite")
+    assert len(names(again / "imagesTr")) == 2
+
+
+def coco_tree(root: Path) -> None:
+    """Two pictures: a large object under a small one under nothing, and a crowd; one picture without objects."""
+    for name in ("000000000009", "000000000025"):
+        picture(root / f"train2017/{name}.jpg")
+    square = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]
+    small = [4.0, 4.0, 8.0, 4.0, 8.0, 8.0, 4.0, 8.0]
+    # run lengths, down the columns: the last two columns of 16 rows
+    crowd = {"size": [16, 20], "counts": [18 * 16, 2 * 16]}
+    objects = [
+        {"id": 1, "image_id": 9, "category_id": 90, "iscrowd": 0, "area": 16, "segmentation": [small]},
+        {"id": 2, "image_id": 9, "category_id": 1, "iscrowd": 0, "area": 100, "segmentation": [square]},
+        {"id": 3, "image_id": 9, "category_id": 1, "iscrowd": 1, "area": 32, "segmentation": crowd},
+    ]
+    size = {"height": 16, "width": 20}
+    images = [
+        {"id": 9, "file_name": "000000000009.jpg", **size},
+        {"id": 25, "file_name": "000000000025.jpg", **size},
+    ]
+    (root / "annotations").mkdir()
+    content = {"images": images, "annotations": objects, "categories": [{"id": i, "name": n} for i, n in COCO.items()]}
+    (root / "annotations/instances_train2017.json").write_text(json.dumps(content))
+
+
+def test_coco_closes_the_gaps_of_its_ids(root: Path) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools, the extra coco, is not installed")
+    coco_tree(root)
+    folder = convert("coco2017", root)
+    written = pixels(folder / "labelsTr/train_000000000009.png")
+    assert written[3, 3] == 1
+    assert written[5, 5] == 80, "category 90 is the 80th; small objects lie on large ones"
+    assert written[0, 19] == 81, "crowds are ignored"
+    assert written[15, 0] == 0
+    assert not pixels(folder / "labelsTr/train_000000000025.png").any()
+
+
+def test_ade20k_ignores_what_belongs_to_no_class(root: Path) -> None:
+    values = np.arange(16 * 20).reshape(16, 20) % 151
+    top = root / "ADEChallengeData2016"
+    for part, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000001")):
+        picture(top / f"images/{part}/{name}.jpg")
+        mask(top / f"annotations/{part}/{name}.png", values)
+    folder = convert("ade20k", root)
+    written = pixels(folder / "labelsTr/ADE_train_00000001.png")
+    np.testing.assert_array_equal(written, np.where(values == 0, 151, values))
+    kept = convert("ade20k", root, "--label-set", "with_background", "--overwrite")
+    np.testing.assert_array_equal(pixels(kept / "labelsTr/ADE_train_00000001.png"), values)
+
+
+def camvid_tree(root: Path, value: int = 11) -> None:
+    """Three frames of two drives for training, one for validation."""
+    for part, name in (("train", "0001TP_1"), ("train", "0001TP_2"), ("train", "0006R0_1"), ("val", "0016E5_1")):
+        picture(root / f"{part}/{name}.png")
+        mask(root / f"{part}annot/{name}.png", np.arange(320).reshape(16, 20) % (value + 1))
+
+
+def test_camvid_has_sky_at_zero(root: Path) -> None:
+    camvid_tree(root)
+    folder = convert("camvid", root)
+    values = np.arange(320).reshape(16, 20) % 12
+    np.testing.assert_array_equal(pixels(folder / "labelsTr/0001TP_1.png"), values + 1)
+    labels = json.loads((folder / "dataset.json").read_text())["labels"]
+    assert (labels["sky"], labels["bicyclist"], labels["ignore"]) == (1, 11, 12)
+    for fold in json.loads((folder / "splits_final.json").read_text()):
+        assert not {name[:6] for name in fold["train"]} & {name[:6] for name in fold["val"]}
+    # a picture that is an RGB PNG already is taken as it is
+    assert (folder / "imagesTr/0001TP_1_0000.png").read_bytes() == (root / "train/0001TP_1.png").read_bytes()
+
+
+def test_an_unknown_value_is_an_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    camvid_tree(root, 12)
+    assert "12" in refused(capsys, "camvid", root)
+
+
+@pytest.fixture
+def cifar() -> tuple[NDArray[np.uint8], list[int]]:
+    """Twelve pictures, class numbers."""
+    return np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8), [i % 10 for i in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["python", "npz"])
+def test_cifar10_in_both_formats(root: Path, kind: str, cifar: tuple[NDArray[np.uint8], list[int]]) -> None:
+    data, classes = cifar
+    if kind == "npz":
+        np.savez(root / "cifar10.npz", x_train=data, y_train=np.array(classes)[:, None])
+        first = "cifar10_train_00000"
+    else:
+        rows = data.transpose(0, 3, 1, 2).reshape(12, -1)
+        (root / "cifar-10-batches-py").mkdir()
+        with open(root / "cifar-10-batches-py/data_batch_1", "wb") as stream:
+            pickle.dump({b"data": rows, b"labels": classes}, stream, protocol=2)
+        first = "data_batch_1_00000"
+    folder = convert("cifar10", root)
+    np.testing.assert_array_equal(pixels(folder / f"imagesTr/{first}_0000.png"), data[0])
+    rows_of_classes = table(folder / "classes.csv")
+    assert [row["class"] for row in rows_of_classes[:3]] == ["airplane", "automobile", "bird"]
+    assert pixels(folder / f"labelsTr/{first}.png").min() == 1
+
+
+class Evil:
+    """Would write a file when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+def test_a_batch_can_not_run_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(root / "data_batch_1", "wb") as stream:
+        pickle.dump({b"data": Evil(root / "ran"), b"labels": []}, stream)
+    assert "no archive of CIFAR-10" in refused(capsys, "cifar10", root)
+    assert not (root / "ran").exists()
+
+
+def bids_tree(root: Path) -> None:
+    """Three subjects, one with two sessions, a derivative, another modality."""
+    for seed, name in enumerate(("sub-01/ses-1/anat/sub-01_ses-1_T1w", "sub-01/ses-2/anat/sub-01_ses-2_T1w")):
+        trees.save(trees.image(seed), root / f"{name}.nii.gz")
+    trees.save(trees.image(2), root / "sub-02/anat/sub-02_run-02_T1w.nii.gz")
+    trees.save(trees.image(3), root / "sub-03/anat/sub-03_T1w.nii.gz")
+    trees.save(trees.image(4), root / "sub-03/anat/sub-03_T2w.nii.gz")
+    trees.save(trees.image(5), root / "derivatives/prep/sub-03/anat/sub-03_T1w.nii.gz")
+    (root / "participants.tsv").write_text("participant_id\tsex\tage\nsub-01\tF\t39.9\nsub-02\tM\t40\n03\tF\tn/a\n")
+
+
+def test_bids_takes_classes_from_participants(root: Path) -> None:
+    bids_tree(root)
+    folder = convert("t1_bids", root, "--option", "class=sex")
+    classes = {row["case"]: row["class"] for row in table(folder / "classes.csv")}
+    assert classes == {"sub-01_ses-1": "F", "sub-01_ses-2": "F", "sub-02_run-02": "M", "sub-03": "F"}
+    for fold in json.loads((folder / "splits_final.json").read_text()):
+        assert not {case[:6] for case in fold["train"]} & {case[:6] for case in fold["val"]}
+
+
+def test_bins_of_age_and_what_is_unknown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bids_tree(root)
+    options = ("--option", "class=age", "--option", "bins=40,60")
+    assert "missing=leave-out" in refused(capsys, "t1_bids", root, *options)
+    folder = convert("t1_bids", root, *options, "--option", "missing=leave-out")
+    classes = {row["case"]: row["class"] for row in table(folder / "classes.csv")}
+    assert classes == {"sub-01_ses-1": "below 40", "sub-01_ses-2": "below 40", "sub-02_run-02": "40 to 60"}
+
+
+def test_subjects_of_two_openneuro_sets_are_apart(root: Path) -> None:
+    for seed, accession in enumerate(("ds000001", "ds000002")):
+        name = "sub-01/ses-DEFAULT/anat/sub-01_ses-DEFAULT_T1w.nii.gz"
+        trees.save(trees.image(seed), root / f"OpenMind/{accession}/{name}")
+    rows = table(convert("t1_bids", root) / "conversion_manifest.csv")
+    assert [row["subject"] for row in rows] == ["ds000001_sub-01", "ds000002_sub-01"]
+
+
+def test_ixi_with_a_table_of_plain_numbers(root: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("IXI002-Guys-0828-T1", "IXI012-HH-1211-T1", "IXI013-HH-1212-T2")):
+        trees.save(trees.image(seed), root / f"IXI-T1/{name}.nii.gz")
+    ages = tmp_path / "IXI.csv"
+    ages.write_text("IXI_ID,SEX\n2,1\n12,2\n")
+    folder = convert("t1_bids", root, "--option", "class=SEX", "--option", f"table={ages}")
+    assert {row["case"]: row["class"] for row in table(folder / "classes.csv")} == {
+        "IXI002_Guys": "1",
+        "IXI012_HH": "2",
+    }
+    assert {row["site"] for row in table(folder / "conversion_manifest.csv")} == {"Guys", "HH"}
+
+
+def test_any_folder_of_t1(root: Path) -> None:
+    for seed, name in enumerate(("P1/first_T1", "P1/second_T1", "P2/first_T1", "P2/first_FLAIR")):
+        trees.save(trees.image(seed), root / f"{name}.nii.gz")
+    folder = convert("t1_folder", root, "--option", "name=*_T1*", "--option", "subject=(P[0-9]+)")
+    rows = table(folder / "conversion_manifest.csv")
+    assert {row["case"]: row["subject"] for row in rows} == {
+        "P1_first_T1": "P1",
+        "P1_second_T1": "P1",
+        "P2_first_T1": "P2",
+    }
+    assert len(names(folder / "labelsTr")) == 3
+
+
+@pytest.mark.parametrize(
+    ("dataset", "wanted"),
+    [
+        ("imagefolder", "CLASS/PICTURE"),
+        ("voc2012", "ImageSets/Segmentation"),
+        ("coco2017", "instances_train2017.json"),
+        ("ade20k", "annotations/training"),
+        ("camvid", "trainannot"),
+        ("cifar10", "data_batch_1"),
+        ("t1_bids", "t1_folder"),
+        ("t1_folder", ".nii.gz"),
+    ],
+)
+def test_a_wrong_root_is_told(root: Path, capsys: pytest.CaptureFixture[str], dataset: str, wanted: str) -> None:
+    (root / "thesis.txt").write_text("mine")
+    message = refused(capsys, dataset, root)
+    assert wanted in message
+    assert "thesis.txt" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["class=height"], "there are: participant_id, sex, age"),
+        (["class=age", "bins=60,40"], "must rise"),
+        (["class=age", "bins=old"], "give numbers"),
+        (["class=sex", "bins=40"], "is no number"),
+        (["bins=40"], "needs --option class"),
+        (["class=sex", "table=/nowhere.tsv"], "can't be read"),
+        (["clas=sex"], "has no option clas"),
+    ],
+)
+def test_wrong_options_are_told(
+    root: Path, capsys: pytest.CaptureFixture[str], options: list[str], wanted: str
+) -> None:
+    bids_tree(root)
+    assert wanted in refused(capsys, "t1_bids", root, *(part for o in options for part in ("--option", o)))
+
+
+def test_names_of_classes_are_complete() -> None:
+    assert [len(set(found)) for found in (VOC, CAMVID, COCO.values(), ADE20K)] == [20, 11, 80, 150]
+    assert (COCO[1], COCO[90], ADE20K[11], ADE20K[149]) == ("person", "toothbrush", "sidewalk", "flag")
+
+
+@pytest.mark.real_data
+def test_the_real_camvid_and_cifar10(real_data: Path, nnunet_folders: Path) -> None:
+    for dataset, count in (("camvid", 90), ("cifar10", 2000)):
+        number = "4" if dataset == "camvid" else "5"
+        command = ["convert", dataset, str(real_data / f"natural_{dataset}"), "-d", number, "--name", "Real"]
+        assert main([*command, "--processes", "1"]) == 0
+        folder = nnunet_folders / f"raw/Dataset00{number}_Real"
+        assert len(names(folder / "imagesTr")) == len(names(folder / "labelsTr")) == count
