@@ -192,7 +192,7 @@ def add_ms_lesions(subject: Subject, rng: np.random.Generator) -> Subject:
         region |= white & (_scaled_distance(centre, radii) < 1)
     components, sizes = _components(region)
     region = np.isin(components, 1 + np.flatnonzero(sizes >= MIN_MS_VOXELS))
-    return _darken(subject, region, rng, severity=rng.uniform(0.55, 0.85))
+    return _darken(subject, region, rng, severity=rng.uniform(0.8, 0.95))
 
 
 def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
