@@ -18,14 +18,12 @@ RGB = ("R", "G", "B")
 
 @runtime_checkable
 class Pixels(Protocol):
-    """A picture or mask that is no file of its own, such as an entry of an archive or polygons; must be picklable.
+    """A picture or mask that is no file of its own, such as an entry of an archive or polygons; must be picklable."""
 
-    Attributes
-    ----------
-    path : the file it comes from, for the manifest
-    """
-
-    path: Path
+    @property
+    def path(self) -> Path:
+        """The file it comes from, for the manifest."""
+        ...
 
     def read(self) -> np.ndarray:
         """Return a picture as uint8 of shape `(rows, columns, 3)`, a mask as integers of shape `(rows, columns)`."""

@@ -109,9 +109,11 @@ class _Progress:
     def __init__(self, steps: Sequence[Step], done: set[str], description: str) -> None:
         total = sum(step.weight for step in steps)
         self.start = time.monotonic()
+        self.total = total
+        self.done_before = sum(step.weight for step in steps if step.name in done)
         self.bar = tqdm(
             total=total,
-            initial=sum(step.weight for step in steps if step.name in done),
+            initial=self.done_before,
             desc=description,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed{postfix}",
             dynamic_ncols=True,
@@ -135,10 +137,10 @@ class _Progress:
         self.show()
 
     def show(self) -> None:
-        gained = self.bar.n - self.bar.initial
+        gained = self.bar.n - self.done_before
         left = "?"
-        if gained >= _ENOUGH_FOR_AN_ESTIMATE * self.bar.total:
-            seconds = (self.bar.total - self.bar.n) * (time.monotonic() - self.start) / gained
+        if gained >= _ENOUGH_FOR_AN_ESTIMATE * self.total:
+            seconds = (self.total - self.bar.n) * (time.monotonic() - self.start) / gained
             left = tqdm.format_interval(seconds)
         self.bar.set_postfix_str(f"{left} left: {self.latest}")
 
