@@ -1,114 +1,97 @@
-"""Fetching public checkpoints: what is downloaded is checked, and being offline is said in one line."""
+"""Fetching public checkpoints by name: what is downloaded is checked, and keeps its provenance."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
-from email.message import Message
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torchvision
 
-from nnunet_transfer.checkpoints import catalogue
+from nnunet_transfer.checkpoints.catalogue import CATALOGUE
+from nnunet_transfer.checkpoints.downloads import is_address, stated_sha256
 from nnunet_transfer.cli import main
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.sources import list_sources, load_source
+from tests.file_server import FileServer, serving
 
 
 @pytest.fixture(autouse=True)
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
     return tmp_path / "sources"
 
 
-class Answer(io.BytesIO):
-    """What `urlopen` returns."""
-
-    headers = Message()
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception) -> list[str]:
-    asked: list[str] = []
-
-    def urlopen(address: str, timeout: float) -> Any:
-        asked.append(address)
-        if isinstance(answer, Exception):
-            raise answer
-        return Answer(answer)
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    return asked
-
-
-def weights() -> bytes:
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """Serves a ResNet-18 in the place of torchvision's, under two names; that of the second is wrong."""
     buffer = io.BytesIO()
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), buffer)
-    return buffer.getvalue()
+    with serving() as running:
+        for name, digits in (
+            ("imagenet_resnet18", hashlib.sha256(buffer.getvalue()).hexdigest()[:8]),
+            ("wrong", "0" * 8),
+        ):
+            path = f"/resnet18-{digits}.pth"
+            running.files[path] = buffer.getvalue()
+            entry = replace(CATALOGUE["imagenet_resnet18"], address=running.address + path)
+            monkeypatch.setitem(CATALOGUE, name, entry)
+        yield running
 
 
 def test_entries_are_complete() -> None:
-    for name, entry in catalogue.CATALOGUE.items():
-        assert entry.address.startswith(("https://", catalogue.HUGGING_FACE)), name
+    for name, entry in CATALOGUE.items():
+        assert is_address(entry.address), name
+        assert entry.address.startswith(("https://", "hf://")), name
         assert entry.task in PRETRAINERS.values(), name
         assert entry.licence, name
         assert entry.citation, name
+    assert stated_sha256(CATALOGUE["imagenet_resnet18d"].address) == "48a79e06"
+    # each of the arms from natural images finds a source
+    assert {e.task for e in CATALOGUE.values() if e.domain == "natural"} == set(PRETRAINERS.values())
 
 
-def test_a_fetched_checkpoint_carries_its_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = weights()
-    entry = catalogue.CATALOGUE["imagenet_resnet18"]
-    stated = hashlib.sha256(content).hexdigest()[:8]
-    monkeypatch.setitem(
-        catalogue.CATALOGUE, "imagenet_resnet18", replace(entry, address=f"https://x/resnet18-{stated}.pth")
-    )
-    asked = serve(monkeypatch, content)
+def test_the_catalogue_s_addresses_are_the_publishers() -> None:
+    """Where a library knows the address, it is the same."""
+    import timm
+
+    weights = torchvision.models.segmentation
+    assert CATALOGUE["imagenet_resnet50"].address == torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url
+    assert CATALOGUE["imagenet_resnet34"].address == torchvision.models.ResNet34_Weights.DEFAULT.url
+    assert CATALOGUE["imagenet_resnet18"].address == torchvision.models.ResNet18_Weights.DEFAULT.url
+    assert CATALOGUE["coco_fcn_resnet50"].address == weights.FCN_ResNet50_Weights.DEFAULT.url
+    assert CATALOGUE["coco_deeplabv3_resnet50"].address == weights.DeepLabV3_ResNet50_Weights.DEFAULT.url
+    for depth in (18, 34, 50):
+        assert CATALOGUE[f"imagenet_resnet{depth}d"].address == timm.get_pretrained_cfg(f"resnet{depth}d").url
+
+
+def test_a_fetched_checkpoint_carries_its_provenance(server: FileServer) -> None:
     assert main(["sources", "fetch", "imagenet_resnet18", "--save-as", "natural_classification"]) == 0
-    assert asked == [f"https://x/resnet18-{stated}.pth"]
+    entry = CATALOGUE["imagenet_resnet18"]
     card = load_source("natural_classification").card
     assert (card.task, card.domain, card.trained_on) == ("classification", "natural", ("ImageNet-1k",))
-    assert card.licence == entry.licence
+    assert (card.licence, card.extra["address"]) == (entry.licence, entry.address)
+    assert main(["sources", "fetch", "imagenet_resnet18", "--save-as", "natural_classification"]) == 2
+    assert len(server.asked) == 1
 
 
-def test_another_file_than_stated_is_not_added(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    serve(monkeypatch, weights())
-    assert main(["sources", "fetch", "imagenet_resnet18"]) == 2
-    assert "its publisher states f37072fd" in capsys.readouterr().err
+def test_another_file_than_stated_is_not_added(server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sources", "fetch", "wrong"]) == 2
+    assert "its name says 00000000" in capsys.readouterr().err
     assert list_sources() == []
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (urllib.error.URLError("no route to host"), "can't be reached (no route to host)"),
-        (TimeoutError("timed out"), "can't be reached (timed out)"),
-        (urllib.error.HTTPError("https://x", 404, "Not Found", Message(), None), "answers 404"),
-    ],
-)
-def test_being_offline_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, message: str
-) -> None:
-    asked = serve(monkeypatch, error)
-    assert main(["sources", "fetch", "openmind_mae"]) == 2
-    text = capsys.readouterr().err
-    assert message in text
-    assert text.count("\n") == 1
-    assert asked == ["https://huggingface.co/AnonRes/ResEncL-OpenMind-MAE/resolve/main/checkpoint_final.pth"]
-
-
 def test_without_a_name_the_catalogue_is_listed_and_nothing_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: FileServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = serve(monkeypatch, AssertionError("no download was asked for"))
     assert main(["sources", "fetch"]) == 0
     assert "imagenet_resnet18d" in capsys.readouterr().out
     assert main(["sources", "fetch", "imagenet_resnet18x"]) == 2
     assert "did you mean imagenet_resnet18" in capsys.readouterr().err
-    assert asked == []
+    assert server.asked == []

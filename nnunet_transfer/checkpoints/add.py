@@ -34,12 +34,28 @@ class Reading:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the user says about a checkpoint; empty fields are taken from the file, where it has them."""
+    """What the user says about a checkpoint; empty fields are taken from the file, where it has them.
+
+    `address` is where it was downloaded.
+    """
 
     licence: str = ""
     citation: str = ""
     trained_on: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
+    address: str = ""
+
+
+def check_name_free(name: str, overwrite: bool) -> None:
+    """Check, before a long download, that a source may be saved under this name.
+
+    Raises
+    ------
+    SourceError
+        If the name is taken.
+    """
+    if (sources_folder() / name).exists() and not overwrite:
+        raise SourceError(f"there is a source {name} already; choose another name or overwrite it")
 
 
 def add_source(
@@ -72,8 +88,7 @@ def add_source(
         If the name is taken or a value is not allowed.
     """
     provenance, reading = provenance or Provenance(), reading or Reading()
-    if (sources_folder() / name).exists() and not overwrite:
-        raise SourceError(f"there is a source {name} already; choose another name or overwrite it")
+    check_name_free(name, overwrite)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
         card = SourceCard(
@@ -93,6 +108,7 @@ def add_source(
             format=known,
             extra={
                 "file": path.name,
+                **({"address": provenance.address} if provenance.address else {}),
                 "notes": list(converted.notes),
                 **({"trusted": "unpickled without checks"} if reading.trust else {}),
             },

@@ -1,31 +1,19 @@
-"""Public checkpoints that can be fetched by name, and their download. Nothing is downloaded unless asked for.
+"""Public checkpoints that can be fetched by name. Nothing is downloaded unless asked for.
 
 Addresses, licences and training data are those that the publishers state. A checksum is given where the publisher
-states one: PyTorch and timm put the first digits of the SHA-256 into their file names.
+states one: PyTorch and timm put the first digits of the SHA-256 into their file names, Hugging Face sends it.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_transfer.checkpoints.add import Provenance, add_source
+from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
+from nnunet_transfer.checkpoints.downloads import downloaded
 from nnunet_transfer.checkpoints.resnet import RESNET_PAPER
 from nnunet_transfer.errors import CheckpointError
-from nnunet_transfer.files import sha256_of
-
-HUGGING_FACE = "hf://"
-TIMEOUT_SECONDS = 30
-#: the largest file that is downloaded, in bytes
-MAX_DOWNLOAD = 8 << 30
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.(pth|pt)$")
 
 
 @dataclass(frozen=True)
@@ -34,7 +22,7 @@ class Entry:
 
     Attributes
     ----------
-    address : `https://...`, or `hf://<owner>/<repository>/<file>` on Hugging Face
+    address : of `downloads`
     task, domain : of the source
     licence, citation, trained_on : as the publisher states
     """
@@ -46,17 +34,18 @@ class Entry:
     citation: str
     trained_on: tuple[str, ...]
 
-    @property
-    def sha256_prefix(self) -> str:
-        """The first digits of the checksum, where the file name has them."""
-        match = _HASH_IN_NAME.search(self.address)
-        return match[1] if match else ""
-
 
 _TORCH = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
+_META = "https://dl.fbaipublicfiles.com/"
 _IMAGENET = "ImageNet's terms of access (non-commercial research)"
+_UNKNOWN = "see the repository"
 _OPENMIND_PAPER = "Wald et al., An OpenMind for 3D medical vision self-supervised learning, arXiv 2412.17041"
+_DINO_PAPER = "Caron et al., Emerging properties in self-supervised vision transformers, ICCV 2021, arXiv 2104.14294"
+_SWAV_PAPER = "Caron et al., Contrasting cluster assignments, NeurIPS 2020, arXiv 2006.09882"
+_MOCO_PAPER = "Chen et al., Improved baselines with momentum contrastive learning, arXiv 2003.04297"
+_MEDICALNET_PAPER = "Chen et al., Med3D, arXiv 1904.00625"
+_VOCO_PAPER = "Wu et al., Large-scale 3D medical image pre-training with geometric context priors, arXiv 2410.09890"
 
 
 def _torchvision(file: str, task: str, trained_on: tuple[str, ...]) -> Entry:
@@ -70,9 +59,18 @@ def _timm(file: str) -> Entry:
     )
 
 
+def _self_supervised(file: str, licence: str, citation: str) -> Entry:
+    return Entry(_META + file, "self_supervised", "natural", f"{licence}; {_IMAGENET}", citation, ("ImageNet-1k",))
+
+
 def _openmind(method: str) -> Entry:
-    address = f"{HUGGING_FACE}AnonRes/ResEncL-OpenMind-{method}/checkpoint_final.pth"
-    return Entry(address, "self_supervised", "brain_mri", "see the repository", _OPENMIND_PAPER, ("OpenMind",))
+    address = f"hf://AnonRes/ResEncL-OpenMind-{method}/checkpoint_final.pth"
+    return Entry(address, "self_supervised", "brain_mri", _UNKNOWN, _OPENMIND_PAPER, ("OpenMind",))
+
+
+def _medicalnet(depth: int) -> Entry:
+    address = f"hf://TencentMedicalNet/MedicalNet-Resnet{depth}/resnet_{depth}_23dataset.pth"
+    return Entry(address, "segmentation", "medical", "MIT", _MEDICALNET_PAPER, ("the 23 data sets of Med3D",))
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -86,14 +84,33 @@ CATALOGUE: dict[str, Entry] = {
     "coco_deeplabv3_resnet50": _torchvision(
         "deeplabv3_resnet50_coco-cd0a2569.pth", "segmentation", ("ImageNet-1k", "COCO")
     ),
+    "dino_resnet50": _self_supervised(
+        "dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth", "Apache-2.0", _DINO_PAPER
+    ),
+    "swav_resnet50": _self_supervised("deepcluster/swav_800ep_pretrain.pth.tar", "CC BY-NC 4.0", _SWAV_PAPER),
+    "moco_v2_resnet50": _self_supervised(
+        "moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar", "CC BY-NC 4.0", _MOCO_PAPER
+    ),
     **{f"openmind_{method.lower()}": _openmind(method) for method in ("MAE", "VF", "MG", "SimCLR", "VoCo")},
     "nnfoundation_cnn": Entry(
-        f"{HUGGING_FACE}MIC-DKFZ/nnFoundationCNN/checkpoint_final.pth",
+        "hf://MIC-DKFZ/nnFoundationCNN/checkpoint_final.pth",
         "self_supervised",
         "medical",
         "CC BY-SA 4.0",
         "MIC-DKFZ, nnFoundationCNN, Hugging Face",
         (),
+    ),
+    "ssl3d_mae": Entry(
+        "hf://MIC-DKFZ/SSL3D-checkpoints/ResEnc-L/DKFZ_MAE/DKFZ_MAE_ResEncL.pth",
+        "self_supervised",
+        "brain_mri",
+        _UNKNOWN,
+        "SSL3D challenge, MICCAI 2025, Hugging Face MIC-DKFZ/SSL3D-checkpoints",
+        ("OpenMind",),
+    ),
+    **{f"medicalnet_resnet{depth}": _medicalnet(depth) for depth in (18, 34, 50)},
+    "vocomni_nnunet": Entry(
+        "hf://Luffy503/VoCo/VoComni_nnunet.pt", "segmentation", "ct", _UNKNOWN, _VOCO_PAPER, ("VoComni",)
     ),
 }
 
@@ -116,42 +133,9 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
         hint = f"did you mean {near[0]}? " if near else ""
         raise CheckpointError(f"the catalogue has no {name}; {hint}there are: {', '.join(CATALOGUE)}")
     entry = CATALOGUE[name]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / entry.address.rsplit("/", 1)[-1]
-        fetch = _from_hugging_face if entry.address.startswith(HUGGING_FACE) else _from_address
-        _download(fetch, entry.address, file)
-        found = sha256_of(file)
-        if not found.startswith(entry.sha256_prefix):
-            raise CheckpointError(
-                f"{entry.address} has sha256 {found[:12]}, its publisher states {entry.sha256_prefix}; not added"
-            )
-        provenance = Provenance(entry.licence, entry.citation, entry.trained_on)
+    check_name_free(save_as or name, overwrite)
+    with downloaded(entry.address) as file:
+        provenance = Provenance(entry.licence, entry.citation, entry.trained_on, address=entry.address)
         return add_source(
             file, save_as or name, task=entry.task, domain=entry.domain, provenance=provenance, overwrite=overwrite
         )
-
-
-def _download(fetch: Callable[[str, Path], None], address: str, file: Path) -> None:
-    try:
-        fetch(address, file)
-    except urllib.error.HTTPError as error:
-        raise CheckpointError(f"{address} answers {error.code} ({error.reason}); it may have moved") from None
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        reason = getattr(error, "reason", error)
-        raise CheckpointError(
-            f"{address} can't be reached ({reason}); where there is a network, download the file, and add it here with "
-            f"`nnunet_transfer sources add`"
-        ) from None
-
-
-def _from_address(address: str, file: Path) -> None:
-    # addresses are the table's own, all https
-    with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as stream, open(file, "wb") as sink:
-        if int(stream.headers.get("Content-Length") or 0) > MAX_DOWNLOAD:
-            raise CheckpointError(f"{address} is larger than {MAX_DOWNLOAD >> 30} GiB; it was not downloaded")
-        shutil.copyfileobj(stream, sink, 1 << 20)
-
-
-def _from_hugging_face(address: str, file: Path) -> None:
-    owner, repository, path = address[len(HUGGING_FACE) :].split("/", 2)
-    _from_address(f"https://huggingface.co/{owner}/{repository}/resolve/main/{path}", file)

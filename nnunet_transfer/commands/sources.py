@@ -1,5 +1,8 @@
-"""List, show and verify pre-trained networks.
+"""Add, inspect, list, show and verify pre-trained networks.
 
+nnunet_transfer sources inspect checkpoint_final.pth
+nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
+    --name openmind --task self_supervised --domain brain_mri
 nnunet_transfer sources list
 nnunet_transfer sources show t1_segmentation
 nnunet_transfer sources verify
@@ -9,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _reading_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="weights file, nnU-Net run or model folder, or exported zip")
+    parser.add_argument(
+        "path",
+        metavar="FILE_OR_FOLDER_OR_URL",
+        help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY/FILE, "
+        "timm://MODEL, torchvision://WEIGHTS",
+    )
+    parser.add_argument("--sha256", default="", metavar="HEX", help="checksum, or its start, of what an address gives")
     parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
     parser.add_argument("--checkpoint", help="which file of a fold (default: checkpoint_final.pth)")
     parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
@@ -65,10 +75,23 @@ def run(args: argparse.Namespace) -> int:
     return ACTIONS[args.action](args)
 
 
+@contextmanager
+def _obtained(args: argparse.Namespace) -> Iterator[Path]:
+    """Give the file or folder that was named, downloaded if it is an address."""
+    from nnunet_transfer.checkpoints import downloaded, is_address
+
+    if is_address(args.path):
+        with downloaded(args.path, args.sha256) as file:
+            yield file
+    else:
+        yield Path(args.path)
+
+
 def _inspect(args: argparse.Namespace) -> int:
     from nnunet_transfer.checkpoints import inspect_checkpoint
 
-    content = inspect_checkpoint(args.path, reading=_reading(args))
+    with _obtained(args) as path:
+        content = inspect_checkpoint(path, reading=_reading(args))
     if args.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
@@ -88,18 +111,26 @@ def _text(value: object) -> str:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from nnunet_transfer.checkpoints import Provenance, add_source
+    from nnunet_transfer.checkpoints import Provenance, add_source, check_name_free, is_address
 
-    provenance = Provenance(args.licence, args.citation, tuple(args.trained_on), tuple(args.channel_names))
-    folder = add_source(
-        args.path,
-        args.name,
-        task=args.task,
-        domain=args.domain,
-        provenance=provenance,
-        reading=_reading(args),
-        overwrite=args.overwrite,
+    check_name_free(args.name, args.overwrite)
+    provenance = Provenance(
+        args.licence,
+        args.citation,
+        tuple(args.trained_on),
+        tuple(args.channel_names),
+        args.path if is_address(args.path) else "",
     )
+    with _obtained(args) as path:
+        folder = add_source(
+            path,
+            args.name,
+            task=args.task,
+            domain=args.domain,
+            provenance=provenance,
+            reading=_reading(args),
+            overwrite=args.overwrite,
+        )
     print(folder)
     return 0
 

@@ -1,0 +1,212 @@
+"""Get a weights file from an address. Nothing is downloaded unless the user gives or names an address.
+
+    https://..., http://...             any file; those of PyTorch's naming are kept in torch.hub's folder
+    hf://OWNER/REPOSITORY/FILE[@REV]    Hugging Face, through its own library: its cache, its tokens, its offline mode
+    timm://MODEL                        the weights that timm knows under this name, e.g. resnet50.a1_in1k
+    torchvision://WEIGHTS               torchvision's name, e.g. ResNet50_Weights.IMAGENET1K_V2
+
+What is in a cache already is used without a network.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import re
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.files import atomic_path, sha256_of
+
+TIMEOUT_SECONDS = 30
+#: the largest file that is downloaded, in bytes
+MAX_DOWNLOAD = 8 << 30
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)", re.DOTALL)
+_HUB_PAGE = re.compile(r"https?://huggingface\.co/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/([^?#]+)")
+_HUB_ADDRESS = re.compile(r"([^/]+/[^/]+)/([^@]+)(?:@(.+))?")
+#: PyTorch and timm put the first digits of the SHA-256 into file names
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an address, not a path."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def stated_sha256(address: str) -> str:
+    """Return the first digits of the file's SHA-256, where its name has them."""
+    match = _HASH_IN_NAME.search(urllib.parse.urlsplit(address).path)
+    return match[1] if match else ""
+
+
+@contextmanager
+def downloaded(address: str, sha256: str = "") -> Iterator[Path]:
+    """Give the file at an address; one that is in no cache is removed at the end of the block.
+
+    Parameters
+    ----------
+    sha256 : what the file must have, or its first digits; what the publisher states is checked anyway
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such file, no network, or another file than stated.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or match[1] not in _SCHEMES:
+        raise CheckpointError(f"{address} is no address to download from; give one of: {'://, '.join(_SCHEMES)}://")
+    with tempfile.TemporaryDirectory() as folder:
+        file = _SCHEMES[match[1]](address, Path(folder))
+        _check(file, sha256.lower(), address, "you state")
+        yield file
+
+
+def _check(file: Path, sha256: str, address: str, who: str) -> None:
+    if sha256 and not (found := sha256_of(file)).startswith(sha256):
+        raise CheckpointError(f"{address} has sha256 {found[: max(12, len(sha256))]}, {who} {sha256}; it was not used")
+
+
+def _from_web(address: str, folder: Path) -> Path:
+    if match := _HUB_PAGE.match(address):
+        return _from_hub(f"hf://{match[1]}/{match[3]}@{match[2]}", folder)
+    name = urllib.parse.unquote(urllib.parse.urlsplit(address).path).rsplit("/", 1)[-1] or "checkpoint"
+    stated = stated_sha256(address)
+    file = _torch_hub_folder() / name if stated else folder / name
+    if file.is_file() and sha256_of(file).startswith(stated):
+        return file
+    with _web_in_one_line(address), atomic_path(file) as temporary:
+        _stream(address, temporary)
+        _check(temporary, stated, address, "its name says")
+    return file
+
+
+def _torch_hub_folder() -> Path:
+    # torchvision and timm look here, too
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _stream(address: str, file: Path) -> None:
+    from tqdm import tqdm
+
+    # only http and https come here, see `_SCHEMES`
+    request = urllib.request.Request(address, headers={"User-Agent": "nnunet_transfer"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as stream, open(file, "wb") as sink:
+        size = int(stream.headers.get("Content-Length") or 0)
+        if "text/html" in (stream.headers.get("Content-Type") or ""):
+            raise CheckpointError(f"{address} is a web page, no weights file; give the address of the file itself")
+        # None: no bar where the output is no terminal
+        bar = tqdm(total=size or None, desc=file.name, unit="B", unit_scale=True, disable=None)
+        received = 0
+        with bar:
+            while block := stream.read(1 << 20):
+                received += len(block)
+                if max(size, received) > MAX_DOWNLOAD:
+                    raise CheckpointError(f"{address} is larger than {MAX_DOWNLOAD >> 30} GiB; it was not downloaded")
+                sink.write(block)
+                bar.update(len(block))
+        if received < size:
+            raise CheckpointError(f"{address} ended after {received} of {size} bytes; run the same command again")
+
+
+def _from_hub(address: str, folder: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
+    if match is None:
+        raise CheckpointError(f"{address} lacks a part; write hf://OWNER/REPOSITORY/FILE, with @REVISION if need be")
+    with _hub_in_one_line(address):
+        file = Path(hf_hub_download(match[1], match[2], revision=match[3] or "main"))
+    # the cache names a large file by the checksum that the server states
+    blob = file.resolve().name
+    _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
+    return file
+
+
+def _from_timm(address: str, folder: Path) -> Path:
+    import timm
+
+    name = address.removeprefix("timm://")
+    try:
+        known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # the model is known, the tag after the point isn't
+        known = None
+    if known is None or not known.has_weights:
+        raise CheckpointError(f"timm has no weights {name}; see timm.list_models(pretrained=True)")
+    if known.hf_hub_id:
+        # timm's own order: safetensors, which can hold no code, before pickles
+        return _from_hub(f"hf://{known.hf_hub_id}/{known.hf_hub_filename or 'model.safetensors'}", folder)
+    return _from_web(str(known.url), folder)
+
+
+def _from_torchvision(address: str, folder: Path) -> Path:
+    from torchvision.models import get_weight
+
+    name = address.removeprefix("torchvision://")
+    try:
+        weights = get_weight(name)
+    except (ValueError, KeyError, AttributeError):
+        raise CheckpointError(
+            f"torchvision has no weights {name}; its names are like ResNet50_Weights.IMAGENET1K_V2"
+        ) from None
+    return _from_web(weights.url, folder)
+
+
+_SCHEMES: dict[str, Callable[[str, Path], Path]] = {
+    "https": _from_web,
+    "http": _from_web,
+    "hf": _from_hub,
+    "timm": _from_timm,
+    "torchvision": _from_torchvision,
+}
+
+
+@contextmanager
+def _web_in_one_line(address: str) -> Iterator[None]:
+    """Turn what goes wrong on the network into one line; faults of this machine's disk pass."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        raise CheckpointError(f"{address} answers {error.code} ({error.reason}); it may have moved") from None
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "errno", None) in _OF_THE_MACHINE:
+            raise
+        raise CheckpointError(_offline(address, str(getattr(error, "reason", error)))) from None
+
+
+@contextmanager
+def _hub_in_one_line(address: str) -> Iterator[None]:
+    """The same for Hugging Face's library."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise CheckpointError(
+            f"{address} needs your consent: accept its terms on its page at huggingface.co, then `hf auth login`"
+        ) from None
+    except errors.LocalEntryNotFoundError:
+        raise CheckpointError(_offline(address, "Hugging Face does not answer, and it is not in the cache")) from None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        raise CheckpointError(f"{address} does not exist on Hugging Face ({type(error).__name__})") from None
+    except Exception as error:
+        # a connection that breaks gives errors of the HTTP library beneath, which is another one in each major version
+        if getattr(error, "errno", None) in _OF_THE_MACHINE:
+            raise
+        raise CheckpointError(_offline(address, str(error))) from None
+
+
+def _offline(address: str, reason: str) -> str:
+    return (
+        f"{address} can't be reached ({' '.join(reason.split())}); where there is a network, download the file, and add "
+        f"it here with `nnunet_transfer sources add`"
+    )

@@ -1,0 +1,250 @@
+"""Getting checkpoints from addresses: from a server on this machine, from caches, and without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub.constants
+import pytest
+import torch
+import torchvision
+
+from nnunet_transfer.checkpoints import downloads
+from nnunet_transfer.checkpoints.downloads import downloaded, is_address
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources import list_sources, load_source
+from tests.file_server import COMMIT, FileServer, serving
+
+ADD = ["--name", "s", "--task", "classification", "--domain", "natural"]
+
+
+@pytest.fixture(autouse=True)
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "sources"
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def hub(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """The same server, in the place of huggingface.co, with an empty cache."""
+    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return server
+
+
+@pytest.fixture(scope="module")
+def weights() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def test_a_file_is_added_from_its_address(server: FileServer, weights: bytes, tmp_path: Path) -> None:
+    server.files["/a/resnet.pth"] = weights
+    address = f"{server.address}/a/resnet.pth?download=1"
+    assert main(["sources", "add", address, *ADD]) == 0
+    card = load_source("s").card
+    assert (card.extra["address"], card.extra["file"], card.format) == (address, "resnet.pth", "ResNet")
+    assert server.asked == ["/a/resnet.pth"]
+    assert not (tmp_path / "torch").exists()
+
+
+def test_inspect_takes_addresses_too(
+    server: FileServer, weights: bytes, capsys: pytest.CaptureFixture[str], registry: Path
+) -> None:
+    server.files["/resnet.pth"] = weights
+    assert main(["sources", "inspect", f"{server.address}/resnet.pth"]) == 0
+    assert "ResidualEncoderUNet" in capsys.readouterr().out
+    assert not registry.exists()
+
+
+def test_a_taken_name_is_told_before_the_download(
+    server: FileServer, weights: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files["/resnet.pth"] = weights
+    for _ in range(2):
+        status = main(["sources", "add", f"{server.address}/resnet.pth", *ADD])
+    assert status == 2
+    assert "there is a source s already" in capsys.readouterr().err
+    assert len(server.asked) == 1
+
+
+def test_the_checksum_in_a_name_is_checked_and_the_file_kept_for_the_next_time(
+    server: FileServer, weights: bytes, tmp_path: Path
+) -> None:
+    digits = hashlib.sha256(weights).hexdigest()[:8]
+    server.files[f"/resnet18-{digits}.pth"] = weights
+    server.files["/resnet18-00000000.pth"] = weights
+    for _ in range(2):
+        with downloaded(f"{server.address}/resnet18-{digits}.pth") as file:
+            assert file.read_bytes() == weights
+    # where torchvision and timm look, too
+    assert file == tmp_path / "torch" / "hub" / "checkpoints" / f"resnet18-{digits}.pth"
+    assert len(server.asked) == 1
+    file.write_bytes(b"damaged")
+    with downloaded(f"{server.address}/resnet18-{digits}.pth") as file:
+        assert file.read_bytes() == weights
+    with pytest.raises(CheckpointError, match=f"has sha256 {digits}.*its name says 00000000"):
+        downloaded(f"{server.address}/resnet18-00000000.pth").__enter__()
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_the_user_s_checksum_decides(server: FileServer, weights: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    server.files["/resnet.pth"] = weights
+    right = hashlib.sha256(weights).hexdigest()
+    assert main(["sources", "add", f"{server.address}/resnet.pth", "--sha256", "0" * 64, *ADD]) == 2
+    assert f"you state {'0' * 64}" in capsys.readouterr().err
+    assert list_sources() == []
+    assert main(["sources", "add", f"{server.address}/resnet.pth", "--sha256", right.upper(), *ADD]) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (404, {}, "answers 404"),
+        (500, {}, "answers 500"),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, "is a web page"),
+        (200, {"Content-Length": str(9 << 30)}, "is larger than 8 GiB"),
+        (200, {"Content-Length": "1000"}, "ended after 4 of 1000 bytes"),
+    ],
+)
+def test_what_a_server_may_do_is_one_line_and_leaves_nothing(
+    server: FileServer, status: int, headers: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files["/x.pth"] = b"abcd"
+    server.status["/x.pth"] = status
+    server.headers["/x.pth"] = headers
+    assert main(["sources", "add", f"{server.address}/x.pth", *ADD]) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.count("\n") == 1
+    assert list_sources() == []
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.pth", "https://nowhere.invalid/x.pth"])
+def test_no_network_is_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sources", "add", address, *ADD]) == 2
+    text = capsys.readouterr().err
+    assert "can't be reached" in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["file:///etc/passwd", "ftp://x/y", "hf://x", "hf://owner/repository"])
+def test_other_addresses_are_refused(text: str) -> None:
+    assert is_address(text)
+    with pytest.raises(CheckpointError, match=r"no address to download from|lacks a part"):
+        downloaded(text).__enter__()
+
+
+@pytest.mark.parametrize("text", ["a/b.pth", "/a/b.pth", "C:\\a.pth", "C:/a.pth", "a:b", ""])
+def test_paths_are_no_addresses(text: str) -> None:
+    assert not is_address(text)
+
+
+def test_hugging_face_by_its_own_library(hub: FileServer, weights: bytes, tmp_path: Path) -> None:
+    hub.files["/owner/repo/resolve/main/sub/checkpoint_final.pth"] = weights
+    address = "hf://owner/repo/sub/checkpoint_final.pth"
+    assert main(["sources", "add", address, *ADD]) == 0
+    assert load_source("s").card.extra["address"] == address
+    asked = len(hub.asked)
+    # the address of the page and of the file are the same file; it is in the cache now
+    for page in ("blob", "resolve"):
+        with downloaded(f"https://huggingface.co/owner/repo/{page}/main/sub/checkpoint_final.pth?x=1") as file:
+            assert file.read_bytes() == weights
+    assert len(hub.asked) == asked
+    assert (tmp_path / "hub") in file.parents
+    file.resolve().write_bytes(b"another file")
+    with pytest.raises(CheckpointError, match="Hugging Face states"):
+        downloaded(address).__enter__()
+
+
+def test_hugging_face_s_cache_serves_without_a_network(
+    tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cache as its library lays it out, brought from another machine."""
+    folder = tmp_path / "hub" / "models--owner--repo"
+    blob = folder / "blobs" / hashlib.sha256(weights).hexdigest()
+    pointer = folder / "snapshots" / COMMIT / "checkpoint_final.pth"
+    for parent in (blob.parent, pointer.parent, folder / "refs"):
+        parent.mkdir(parents=True)
+    blob.write_bytes(weights)
+    pointer.symlink_to(blob)
+    (folder / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert main(["sources", "add", "hf://owner/repo/checkpoint_final.pth", *ADD]) == 0
+    assert main(["sources", "add", "hf://owner/repo/other.pth", *ADD, "--overwrite"]) == 2
+    text = capsys.readouterr().err
+    assert "can't be reached (Hugging Face does not answer, and it is not in the cache)" in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "does not exist on Hugging Face"), (403, "needs your consent")])
+def test_hugging_face_s_refusals_are_one_line(
+    hub: FileServer, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.status["/owner/repo/resolve/main/x.pth"] = status
+    assert main(["sources", "add", "hf://owner/repo/x.pth", *ADD]) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert text.count("\n") == 1
+
+
+def test_a_broken_connection_to_hugging_face_is_one_line(hub: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.files["/owner/repo/resolve/main/x.pth"] = b"abcd"
+    hub.headers["/owner/repo/resolve/main/x.pth"] = {"X-Linked-Size": "7"}
+    assert main(["sources", "add", "hf://owner/repo/x.pth", *ADD]) == 2
+    text = capsys.readouterr().err
+    assert "can't be reached" in text
+    assert text.count("\n") == 1
+
+
+def test_timm_s_and_torchvision_s_names_become_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def note(address: str, folder: Path) -> Path:
+        asked.append(address)
+        return folder
+
+    monkeypatch.setattr(downloads, "_from_hub", note)
+    monkeypatch.setattr(downloads, "_from_web", note)
+    for address in ("timm://resnet18d.ra2_in1k", "torchvision://ResNet50_Weights.IMAGENET1K_V1"):
+        with downloaded(address):
+            pass
+    assert asked == [
+        "hf://timm/resnet18d.ra2_in1k/model.safetensors",
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    ]
+    for address in (
+        "timm://resnet18d.nonsense",
+        "timm://nonsense",
+        "torchvision://ResNet50",
+        "torchvision://X_Weights.V",
+    ):
+        with pytest.raises(CheckpointError, match="has no weights"):
+            downloaded(address).__enter__()
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> SimpleNamespace:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", full)
+    with pytest.raises(OSError, match="No space left"):
+        downloaded("https://x/y.pth").__enter__()
