@@ -14,12 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from nnunet_transfer.dataset_conversion import labels
 from nnunet_transfer.dataset_conversion.description import Case, Pixels
 from nnunet_transfer.dataset_conversion.job import Findings, Job, make_record, put_file
+from nnunet_transfer.dataset_conversion.png import write_png
 from nnunet_transfer.dataset_conversion.record import Record
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path
-
-#: pictures compress little more at higher levels, which take several times as long
-COMPRESSION_LEVEL = 1
 
 
 def convert_picture(case: Case, job: Job, state: str) -> Record:
@@ -52,11 +49,11 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
     if unchanged and isinstance(source, Path):
         put_file(source, job.out / name, job.link)
     else:
-        _save(picture, job.out / name)
+        write_png(picture, job.out / name)
     if label is not None:
         name = f"labels{folder}/{case.name}.png"
         findings.files.append(name)
-        _save(label, job.out / name)
+        write_png(label, job.out / name)
 
 
 def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[Any]:
@@ -104,8 +101,3 @@ def _read_label(case: Case, shape: tuple[int, ...], job: Job, findings: Findings
     if not label.any():
         findings.warn("empty label")
     return label
-
-
-def _save(array: NDArray[Any], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, compress_level=COMPRESSION_LEVEL)

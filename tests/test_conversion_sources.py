@@ -6,14 +6,19 @@ import csv
 import json
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.dataset_conversion.datasets._natural_labels import ADE20K, CAMVID, COCO, VOC
+from nnunet_transfer.dataset_conversion.png import write_png
 from tests import conversion_trees as trees
 
 
@@ -343,6 +348,42 @@ def test_wrong_options_are_told(
 def test_names_of_classes_are_complete() -> None:
     assert [len(set(found)) for found in (VOC, CAMVID, COCO.values(), ADE20K)] == [20, 11, 80, 150]
     assert (COCO[1], COCO[90], ADE20K[11], ADE20K[149]) == ("person", "toothbrush", "sidewalk", "flag")
+
+
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
+    | hnp.arrays(st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(1, 9), st.integers(1, 9)))
+)
+def test_pictures_are_written_without_loss(array: NDArray[np.integer]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.png"
+        write_png(array, path)
+        np.testing.assert_array_equal(pixels(path), array)
+        with Image.open(path) as image:
+            image.verify()
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 2, 4), np.uint8), np.zeros((2, 2), np.int32)])
+def test_what_png_can_not_hold_is_refused(tmp_path: Path, array: NDArray[np.integer]) -> None:
+    with pytest.raises(ValueError, match="neither an RGB picture nor a mask"):
+        write_png(array, tmp_path / "a.png")
+
+
+def test_nnunet_takes_the_pictures(root: Path) -> None:
+    from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
+    from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+
+    from nnunet_transfer._nnunet import extract_fingerprint_in_process
+
+    camvid_tree(root)
+    folder = convert("camvid", root)
+    cases = [name.removesuffix(".png") for name in names(folder / "labelsTr")]
+    for case in cases:
+        label = str(folder / f"labelsTr/{case}.png")
+        assert verify_labels(label, NaturalImage2DIO, list(range(13)))
+        assert check_cases([str(folder / f"imagesTr/{case}_0000.png")], label, 3, NaturalImage2DIO)
+    fingerprint = extract_fingerprint_in_process(4, foreground_voxels=100) / "dataset_fingerprint.json"
+    assert len(json.loads(fingerprint.read_text())["shapes_after_crop"]) == len(cases) == 3
 
 
 @pytest.mark.real_data
