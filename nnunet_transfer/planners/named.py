@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from nnunet_transfer.errors import PlansError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.plans import PROFILES, get_profile, plans_name_for, write_transfer_plans
 from nnunet_transfer.sources import load_source
@@ -36,7 +37,8 @@ class TransferPlanner:
         suppress_transpose: bool = False,
     ) -> None:
         if suppress_transpose:
-            raise NotImplementedError("transfer plans are transposed as nnU-Net's default plans, whose data they share")
+            with one_line_errors():
+                raise PlansError("transfer plans are transposed as nnU-Net's default plans; leave out suppress_transpose")
         self.dataset = dataset_name_or_id
         self.plans_identifier = plans_name or plans_name_for(profile=self.profile, source=self.source)
         self.options: dict[str, Any] = {
