@@ -249,6 +249,24 @@ def test_weights_that_do_not_fit_refuse_to_train(ready: tuple[Path, str, str]) -
         _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
 
 
+def test_the_rules_in_the_plans_are_followed(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    path = folders / "preprocessed" / dataset / f"{plans}.json"
+    content = read_json(path)
+    kwargs = content["configurations"]["2d"]["architecture"]["arch_kwargs"]
+    kwargs["features_per_stage"] = [2 * f for f in kwargs["features_per_stage"]]
+    content["transfer"]["rules"] = {"widths": "leading", "minimum_encoder": 0.2}
+    write_json(path, content)
+    trainer = _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+    report = read_json(Path(trainer.output_folder) / "transfer_report.json")
+    assert 0.2 < report["coverage"]["encoder"] < 0.3
+    assert report["minimum_encoder"] == 0.2
+    content["transfer"]["rules"] = {"width": "leading"}
+    write_json(path, content)
+    with pytest.raises(SystemExit, match="there is no rule width"):
+        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations_seed2")
+
+
 def test_pretrained_weights_of_the_host_are_refused(ready: tuple[Path, str, str]) -> None:
     from nnunetv2.run.run_training import maybe_load_checkpoint
 

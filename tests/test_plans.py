@@ -259,6 +259,15 @@ def test_anisotropic_architectures_lose_and_regain_their_first_axis() -> None:
     assert flat["conv_op"] == "m.Conv2d"
 
 
+def test_rules_of_adaptation_stand_in_the_plans(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "-d", "11", "--profile", "demo", "-c", "2d", "--rules"]
+    assert main([*asked, "inflation=centre", "minimum_encoder=0.5"]) == 0
+    rules = read_json(Path(capsys.readouterr().out.strip()))["transfer"]["rules"]
+    assert (rules["inflation"], rules["kernel"], rules["minimum_encoder"]) == ("centre", "sum", 0.5)
+    assert main([*asked, "inflation=up"]) == 2
+    assert "there are: mean, centre" in capsys.readouterr().err
+
+
 def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-d", "11", "--profile", "demo", "-c", "2d", "--patch-size", "32", "32"]) == 0
     path = Path(capsys.readouterr().out.strip())

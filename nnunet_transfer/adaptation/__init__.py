@@ -1,7 +1,8 @@
 """Adaptation: putting a source's weights into a network that may differ, and telling what was done."""
 
 from nnunet_transfer.adaptation.report import TransferReport
+from nnunet_transfer.adaptation.settings import TransferSettings
 from nnunet_transfer.adaptation.steps import AdaptationRules
 from nnunet_transfer.adaptation.transfer import transfer_weights
 
-__all__ = ["AdaptationRules", "TransferReport", "transfer_weights"]
+__all__ = ["AdaptationRules", "TransferReport", "TransferSettings", "transfer_weights"]

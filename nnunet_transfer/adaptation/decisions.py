@@ -15,6 +15,7 @@ from nnunet_transfer.adaptation.parts import (
     is_transposed,
     number_of_stages,
     part_of,
+    reads_skip_connection,
     shift_decoder_stage,
 )
 from nnunet_transfer.adaptation.steps import (
@@ -22,6 +23,7 @@ from nnunet_transfer.adaptation.steps import (
     AdaptationRules,
     ChannelNames,
     MisfitError,
+    Role,
     Shape,
     Step,
     fit_steps,
@@ -48,6 +50,7 @@ class Decision:
     reason : why the tensor was not loaded
     source_shape, target_shape : `None` where there is no such tensor
     parameters : number of learned values; 0 for running statistics
+    transferred : how many of them come from the source
     """
 
     key: str
@@ -59,6 +62,7 @@ class Decision:
     source_shape: Shape | None
     target_shape: Shape | None
     parameters: int
+    transferred: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,21 +118,17 @@ def _for_target(key: str, problem: _Problem) -> Decision:
         reason = "the source has no such tensor"
     elif not reason and source_key is not None and source_shape is not None:
         try:
-            steps = fit_steps(
-                source_shape,
-                shape,
-                rules=problem.rules,
-                names=problem.names,
-                reads_image=is_input_convolution(key),
-                transposed=is_transposed(key),
-            )
+            role = Role(is_input_convolution(key), is_transposed(key), 2 if reads_skip_connection(key) else 1)
+            steps = fit_steps(source_shape, shape, rules=problem.rules, names=problem.names, role=role)
         except MisfitError as misfit:
             reason = str(misfit)
         if _running_mean(source_key) in problem.source and _running_mean(key) not in problem.target:
             steps = (*steps, BATCHNORM_TO_INSTANCENORM)
     status: Status = "initialised" if reason else "adapted" if steps else "loaded"
     parameters = 0 if is_statistic(key) else math.prod(shape)
-    return Decision(key, source_key, part, status, () if reason else steps, reason, source_shape, shape, parameters)
+    transferred = 0 if reason else min([parameters, *(step.kept for step in steps if step.kept is not None)])
+    steps = () if reason else steps
+    return Decision(key, source_key, part, status, steps, reason, source_shape, shape, parameters, transferred)
 
 
 def _why_left(part: str, problem: _Problem) -> str:
@@ -170,5 +170,5 @@ def coverage(decisions: Sequence[Decision]) -> dict[str, float]:
         of_part = [d for d in decisions if d.part in parts and d.target_shape is not None]
         total = sum(d.parameters for d in of_part)
         if total:
-            fractions[name] = sum(d.parameters for d in of_part if d.status in TRANSFERRED) / total
+            fractions[name] = sum(d.transferred for d in of_part) / total
     return fractions

@@ -19,6 +19,8 @@ _ENCODER_STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
 _DECODER_STAGE = re.compile(r"decoder\.(stages|transpconvs|seg_layers)\.(\d+)\.")
 _INPUT_CONVOLUTION = re.compile(r"encoder\.(stem\.convs\.0|stages\.0\.0\.convs\.0)\.conv\.weight")
 
+_BEHIND_SKIP = re.compile(r"decoder\.stages\.\d+\.convs\.0\.conv\.weight")
+
 
 def part_of(key: str) -> str | None:
     """Return `stem`, `encoder`, `decoder` or `head`; `None` if the key is of no nnU-Net network."""
@@ -39,6 +41,11 @@ def is_input_convolution(key: str) -> bool:
 def is_transposed(key: str) -> bool:
     """Whether the tensor is the weight of a transposed convolution."""
     return key.startswith("decoder.transpconvs.") and key.endswith(".weight")
+
+
+def reads_skip_connection(key: str) -> bool:
+    """Whether the tensor is the weight that reads the decoder's and the encoder's channels, equally many of both."""
+    return _BEHIND_SKIP.fullmatch(key) is not None
 
 
 def number_of_stages(keys: Iterable[str]) -> int:

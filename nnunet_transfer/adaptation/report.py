@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from nnunet_transfer.adaptation.decisions import TRANSFERRED, Decision, Scope
+from nnunet_transfer.adaptation.decisions import Decision, Scope
 from nnunet_transfer.files import write_json
 from nnunet_transfer.sources import SourceCard
 
@@ -68,6 +68,7 @@ class TransferReport:
                     "source_shape": d.source_shape and list(d.source_shape),
                     "target_shape": d.target_shape and list(d.target_shape),
                     "parameters": d.parameters,
+                    "transferred": d.transferred,
                 }
                 for d in self.decisions
             ],
@@ -103,7 +104,7 @@ def _row(part: str, counts: Sequence[str], share: str) -> str:
 def _share(decisions: Iterable[Decision]) -> str:
     of_target = [d for d in decisions if d.target_shape is not None]
     total = sum(d.parameters for d in of_target)
-    moved = sum(d.parameters for d in of_target if d.status in TRANSFERRED)
+    moved = sum(d.transferred for d in of_target)
     return f"{moved:,} of {total:,} ({moved / total:.1%})" if total else ""
 
 

@@ -7,7 +7,7 @@ configuration slices along the first image axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor
 
@@ -110,6 +110,44 @@ def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
     return weight
 
 
+def _leading_widths(weight: Tensor, own: Tensor, groups: int, transposed: bool) -> Tensor:
+    """Put `weight` into the first channels of the fresh `own`; no old output sees a new input.
+
+    Where channels were added the first ones compute what the source's do, and the new ones start at random. Where there
+    are fewer channels, the last are dropped.
+
+    Parameters
+    ----------
+    groups : into how many equal parts the inputs fall, each with first channels of its own
+    transposed : the weight is `(in, out, *k)`
+    """
+    if weight.dim() == 1:
+        kept = min(len(weight), len(own))
+        result = own.clone()
+        result[:kept] = weight[:kept]
+        return result
+    if transposed:
+        return _leading_widths(weight.transpose(0, 1), own.transpose(0, 1), groups, False).transpose(0, 1)
+    old, new = weight.unflatten(1, (groups, -1)), own.unflatten(1, (groups, -1)).clone()
+    outputs, inputs = min(old.shape[0], new.shape[0]), min(old.shape[2], new.shape[2])
+    new[:outputs] = 0
+    new[:outputs, :, :inputs] = old[:outputs, :, :inputs]
+    return new.flatten(1, 2)
+
+
+#: what to do about other widths; `None` refuses
+WIDTH_RULES: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor] | None] = {
+    "refuse": None,
+    "leading": _leading_widths,
+}
+
+
+def fit_widths(weight: Tensor, own: Tensor, rule: str, groups: int, transposed: bool) -> Tensor:
+    """Return `weight` with the channels of `own`, which has the same kernel."""
+    function = WIDTH_RULES[rule]
+    return weight if function is None else function(weight, own, groups, transposed)
+
+
 def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str]) -> Tensor:
     """Give each target channel the weights of the source channel of the same name, 0 where there is none."""
     result = weight.new_zeros((weight.shape[0], len(target), *weight.shape[2:]))
@@ -125,7 +163,7 @@ def normalised(channel_name: str) -> str:
     return "".join(c for c in channel_name.casefold() if c.isalnum())
 
 
-def checked_rule(kind: str, name: str, table: dict[str, Callable[..., Tensor]]) -> str:
+def checked_rule(kind: str, name: str, table: Collection[str]) -> str:
     """Return `name` if `table` has it.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from nnunet_transfer.adaptation.rules import (
     INFLATION_RULES,
     INPUT_CHANNEL_RULES,
     KERNEL_RULES,
+    WIDTH_RULES,
     by_channel_name,
     checked_rule,
     fit_kernel,
     fit_transposed_kernel,
+    fit_widths,
     normalised,
 )
 
@@ -35,16 +38,19 @@ class AdaptationRules:
     input_channels : one of `INPUT_CHANNEL_RULES`; not asked where channels are matched by name
     inflation : 2D to 3D, one of `INFLATION_RULES`
     kernel : other kernel sizes, one of `KERNEL_RULES`
+    widths : other numbers of channels inside the network, one of `WIDTH_RULES`
     """
 
     input_channels: str = "mean"
     inflation: str = "mean"
     kernel: str = "sum"
+    widths: str = "refuse"
 
     def __post_init__(self) -> None:
         checked_rule("input channels", self.input_channels, INPUT_CHANNEL_RULES)
         checked_rule("2D to 3D", self.inflation, INFLATION_RULES)
         checked_rule("kernel sizes", self.kernel, KERNEL_RULES)
+        checked_rule("widths", self.widths, WIDTH_RULES)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,22 @@ class ChannelNames:
 
 
 @dataclass(frozen=True)
+class Role:
+    """What a tensor does in the network, as far as its adaptation depends on it.
+
+    Attributes
+    ----------
+    reads_image : it is the first convolution's weight, whose input channels may change
+    transposed : it is a transposed convolution's weight `(in, out, *kernel)`
+    input_groups : 2 for the weight behind a skip connection, whose inputs are two networks' channels, else 1
+    """
+
+    reads_image: bool = False
+    transposed: bool = False
+    input_groups: int = 1
+
+
+@dataclass(frozen=True)
 class Step:
     """One adaptation of one tensor.
 
@@ -71,55 +93,48 @@ class Step:
     rule : the rule's name
     argument : what the rule needs besides the tensor
     description : for the report
+    kept : number of the target's values that come from the source; `None` if all do
     """
 
     kind: str
     rule: str
     argument: Any
     description: str
+    kept: int | None = None
 
     def __str__(self) -> str:
         return f"{self.description} ({self.rule})"
 
 
-STEPS: dict[str, Callable[[Tensor, Step], Tensor]] = {
-    "input channels": lambda w, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
-    "channel names": lambda w, s: by_channel_name(w, s.argument.source, s.argument.target),
-    "inflate": lambda w, s: INFLATION_RULES[s.rule](w, s.argument),
-    "flatten": lambda w, s: w.sum(2),
-    "kernel": lambda w, s: fit_kernel(w, s.argument, s.rule),
-    "inflate transposed": lambda w, s: fit_transposed_kernel(w.unsqueeze(2), s.argument),
-    "flatten transposed": lambda w, s: w.mean(2),
-    "transposed kernel": lambda w, s: fit_transposed_kernel(w, s.argument),
-    "norm": lambda w, s: w,
+#: kind -> function of the tensor, the target's own fresh tensor, and the step
+STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
+    "input channels": lambda w, own, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
+    "channel names": lambda w, own, s: by_channel_name(w, s.argument.source, s.argument.target),
+    "inflate": lambda w, own, s: INFLATION_RULES[s.rule](w, s.argument),
+    "flatten": lambda w, own, s: w.sum(2),
+    "kernel": lambda w, own, s: fit_kernel(w, s.argument, s.rule),
+    "inflate transposed": lambda w, own, s: fit_transposed_kernel(w.unsqueeze(2), s.argument),
+    "flatten transposed": lambda w, own, s: w.mean(2),
+    "transposed kernel": lambda w, own, s: fit_transposed_kernel(w, s.argument),
+    "widths": lambda w, own, s: fit_widths(w, own, s.rule, s.argument.input_groups, s.argument.transposed),
+    "norm": lambda w, own, s: w,
 }
 
 #: noted on the affine parameters of a norm whose running statistics have no place in the target
 BATCHNORM_TO_INSTANCENORM = Step("norm", "affine part kept, running statistics dropped", None, "BatchNorm→InstanceNorm")
 
 
-def apply_steps(tensor: Tensor, steps: Sequence[Step]) -> Tensor:
-    """Return `tensor` after all `steps`."""
+def apply_steps(tensor: Tensor, own: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Return `tensor` after all `steps`; `own` is the target's, fresh and unchanged here."""
     for step in steps:
-        tensor = STEPS[step.kind](tensor, step)
+        tensor = STEPS[step.kind](tensor, own, step)
     return tensor
 
 
 def fit_steps(
-    source: Shape,
-    target: Shape,
-    *,
-    rules: AdaptationRules,
-    names: ChannelNames,
-    reads_image: bool,
-    transposed: bool,
+    source: Shape, target: Shape, *, rules: AdaptationRules, names: ChannelNames, role: Role
 ) -> tuple[Step, ...]:
     """Return the steps that turn a tensor of shape `source` into one of shape `target`.
-
-    Parameters
-    ----------
-    reads_image : the tensor is the first convolution's weight, whose input channels may change
-    transposed : the tensor is a transposed convolution's weight `(in, out, *kernel)`
 
     Raises
     ------
@@ -127,18 +142,28 @@ def fit_steps(
         If it can't be done.
     """
     if len(source) < 3 or len(target) < 3:
-        if source != target:
-            raise MisfitError(f"width {_sizes(source)} in the source, {_sizes(target)} in the target")
-        return ()
+        return tuple(_width_steps(source, target, rules, role))
     if abs(len(source) - len(target)) > 1:
         raise MisfitError(f"{len(source) - 2} spatial axes in the source, {len(target) - 2} in the target")
-    if source[0] != target[0] or (source[1] != target[1] and not reads_image):
-        raise MisfitError(f"width {_sizes(source[:2])} in the source, {_sizes(target[:2])} in the target")
     steps = []
-    if reads_image:
+    channels = source[:2]
+    if role.reads_image:
         steps += _channel_steps(source[1], target[1], rules, names)
-    steps += _transposed_steps(source[2:], target[2:]) if transposed else _kernel_steps(source[2:], target[2:], rules)
-    return tuple(steps)
+        channels = (source[0], target[1])
+    fit = _transposed_steps(source[2:], target[2:]) if role.transposed else _kernel_steps(source[2:], target[2:], rules)
+    return (*steps, *fit, *_width_steps((*channels, *target[2:]), target, rules, role))
+
+
+def _width_steps(source: Shape, target: Shape, rules: AdaptationRules, role: Role) -> list[Step]:
+    if source == target:
+        return []
+    before, after = source[:2], target[:2]
+    groups = role.input_groups
+    fits = len(source) == len(target) != 0 and (len(source) == 1 or (source[1] % groups == 0 == target[1] % groups))
+    if WIDTH_RULES[rules.widths] is None or not fits:
+        raise MisfitError(f"width {_sizes(before)} in the source, {_sizes(after)} in the target")
+    kept = math.prod(min(a, b) for a, b in zip(source, target, strict=True))
+    return [Step("widths", rules.widths, role, f"width {_sizes(before)}→{_sizes(after)}", kept)]
 
 
 def _channel_steps(before: int, after: int, rules: AdaptationRules, names: ChannelNames) -> list[Step]:

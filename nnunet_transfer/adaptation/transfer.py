@@ -67,7 +67,10 @@ def transfer_weights(
     with torch.no_grad():
         for decision in decisions:
             if decision.status in TRANSFERRED and decision.source_key is not None:
-                own[decision.key].copy_(apply_steps(weights[decision.source_key], decision.steps))
+                target = own[decision.key]
+                # half precision is widened and brought to the target's device before it is mixed with fresh values
+                tensor = weights[decision.source_key].to(target) if decision.steps else weights[decision.source_key]
+                target.copy_(apply_steps(tensor, target, decision.steps))
     return TransferReport(
         source=source.card,
         scope=scope,
@@ -94,9 +97,10 @@ def _too_little(card: SourceCard, decisions: Sequence[Decision], found: float, m
     missed: Counter[str] = Counter()
     example: dict[str, str] = {}
     for d in decisions:
-        if d.part in ("stem", "encoder") and d.status == "initialised":
-            missed[d.reason] += d.parameters
-            example.setdefault(d.reason, d.key)
+        if d.part in ("stem", "encoder") and d.transferred < d.parameters:
+            reason = d.reason or "only some of the values, by the rule for widths"
+            missed[reason] += d.parameters - d.transferred
+            example.setdefault(reason, d.key)
     reasons = "; ".join(f"{example[reason]}: {reason}" for reason, _ in missed.most_common(2))
     return (
         f"only {found:.1%} of the encoder's parameters fit from source {card.name}, {minimum:.0%} are needed "

@@ -10,6 +10,8 @@ Spacing, normalisation, patch and batch size follow nnU-Net's rules. Then prepro
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from nnunet_transfer.plans import FOLLOW, PROFILES, write_transfer_plans
 
@@ -29,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE or nnUNetPlans_from_SOURCE)")
     parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
     parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
+    parser.add_argument(
+        "--rules",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how weights are made to fit: input_channels=mean|sum|repeat, inflation=mean|centre, kernel=sum|mean, "
+        "widths=refuse|leading, minimum_encoder=0.9",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace plans of this name")
 
 
@@ -46,7 +56,16 @@ def run(args: argparse.Namespace) -> int:
         name=args.name,
         base_plans=args.base_plans,
         follow_source=args.follow_source,
+        rules=_rules(args.rules),
         overwrite=args.overwrite,
     )
     print(path)
     return 0
+
+
+def _rules(words: Sequence[str]) -> dict[str, Any] | None:
+    if not words:
+        return None
+    from nnunet_transfer.adaptation import TransferSettings
+
+    return TransferSettings.from_words(words).to_dict()

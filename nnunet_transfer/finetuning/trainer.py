@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.optim import Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
-from nnunet_transfer.adaptation import TransferReport, transfer_weights
+from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.errors import PlansError, SettingsError
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
@@ -74,9 +74,13 @@ class FineTuningTrainer(NamedTrainer):
         if name is None:
             self.print_to_log_file("Control arm: the network starts at random.")
             return
+        block = self.plans_manager.plans.get("transfer") or {}
+        settings = TransferSettings.from_dict(block.get("rules") or {})
         report = transfer_weights(
             network,
             load_source(name),
+            rules=settings.rules,
+            minimum_encoder=settings.minimum_encoder,
             scope="encoder" if self.settings.encoder_only else "encoder+decoder",
             channel_names=list(self.dataset_json["channel_names"].values()),
             target_dataset=self.plans_manager.dataset_name,

@@ -64,6 +64,7 @@ def write_transfer_plans(
     name: str | None = None,
     base_plans: str = "nnUNetPlans",
     follow_source: Collection[str] = (),
+    rules: Mapping[str, str | float] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Plan a data set with a fixed architecture; the stock nnU-Net commands run with the result.
@@ -84,6 +85,7 @@ def write_transfer_plans(
     name : of the plans; default: `plans_name_for`
     base_plans : plans whose preprocessed data are shared where the settings agree
     follow_source : what else is taken from the source, of `FOLLOW`
+    rules : how weights are made to fit when a training starts from these plans, see `adaptation.TransferSettings`
     overwrite : replace plans of this name that differ
 
     Returns
@@ -126,6 +128,7 @@ def write_transfer_plans(
         "source": design.card.name if design.card else None,
         "sha256": design.card.sha256 if design.card else None,
         "created_with": f"nnunet_transfer {__version__}",
+        **({"rules": dict(rules)} if rules else {}),
         "origin": {
             "architecture": design.label,
             "spacing": GIVEN if target_spacing else design.label if design.spacing else NNUNET,
