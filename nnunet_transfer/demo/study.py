@@ -37,14 +37,11 @@ class DemoDataset:
     protocols: tuple[str, ...] = ()
 
 
-SOURCE_DATA = {
-    "natural": DemoDataset(701, datasets.write_natural_source),
-    "t1": DemoDataset(702, datasets.write_t1_source),
-}
+SOURCE_DATA = {name: DemoDataset(*datasets.DATASETS[name]) for name in ("natural", "t1")}
 TARGETS = {
-    "stroke": DemoDataset(711, datasets.write_stroke_target, ("atlas_r2",)),
-    "ms": DemoDataset(712, datasets.write_ms_target, ("msseg2016",)),
-    "anatomy": DemoDataset(713, datasets.write_anatomy_target),
+    "stroke": DemoDataset(*datasets.DATASETS["stroke"], ("atlas_r2",)),
+    "ms": DemoDataset(*datasets.DATASETS["ms"], ("msseg2016",)),
+    "anatomy": DemoDataset(*datasets.DATASETS["anatomy"]),
 }
 
 
