@@ -61,6 +61,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "pytest-timeout>=2.3",
                 "pytest-xdist>=3.6",
                 "statsmodels>=0.14",
+                "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
             ],
             "coco": ["pycocotools>=2.0.8"],

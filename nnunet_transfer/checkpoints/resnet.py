@@ -24,10 +24,12 @@ from nnunet_transfer.plans.profiles import PROFILES
 ANCHOR = "layer1.0.conv1.weight"
 #: of several networks in a file, the one to take: MoCo's query encoder learns by gradient, DINO's teacher is better
 _PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
-#: parts that change what a block computes and have no place in nnU-Net's blocks
-_FOREIGN = {"se": "squeeze-and-excitation", "attn": "attention", "conv2.0": "split attention"}
-_LAYER = re.compile(r"layer([1-4])\.(\d+)\.(conv|bn)([123])\.(.+)")
-_SHORTCUT = re.compile(r"layer([1-4])\.0\.downsample\.([012])\.(.+)")
+#: parts that change what a block computes and have no place in nnU-Net's blocks; others are called by their keys
+_FOREIGN = {"se": "squeeze-and-excitation", "se_module": "squeeze-and-excitation", "attn": "attention"}
+_IN_BLOCK = re.compile(r"layer[1-4]\.\d+\.(\w+)")
+_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_LAYER = re.compile(rf"layer([1-4])\.(\d+)\.(conv|bn)([123])\.{_TENSOR}")
+_SHORTCUT = re.compile(rf"layer([1-4])\.0\.downsample\.([012])\.{_TENSOR}")
 RESNET_PAPER = "He et al., Deep residual learning, CVPR 2016, doi 10.1109/CVPR.2016.90"
 
 
@@ -44,9 +46,7 @@ def _prefix(tensors: Mapping[str, torch.Tensor]) -> str | None:
 def _convert(found: Found) -> Converted:
     prefix = _prefix(found.tensors)
     own = {k[len(prefix) :]: t for k, t in found.tensors.items() if k.startswith(prefix)} if prefix is not None else {}
-    for part, what in _FOREIGN.items():
-        if any(f".{part}." in f".{k}" and k.startswith("layer") for k in own):
-            raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks don't; not loaded")
+    _check_blocks(own)
     blocks = {(int(m[1]), int(m[2])) for k in own if (m := _LAYER.match(k))}
     counts = tuple(sum(layer == s for layer, _ in blocks) for s in range(1, 5))
     bottleneck = "layer1.0.conv3.weight" in own
@@ -66,6 +66,7 @@ def _convert(found: Found) -> Converted:
         features=(stem_width, *widths),
         blocks=(1, *counts),
         bottleneck_channels=(stem_width // 4, *inner) if bottleneck else (),
+        norms=PROFILES["resnet18"].norms if _has_statistics(own) else ("InstanceNorm", "InstanceNorm"),
     )
     architecture = _card_architecture(profile.architecture(dimensions))
     first = "conv1.weight" if "conv1.weight" in own else "conv1.0.weight"
@@ -80,6 +81,14 @@ def _convert(found: Found) -> Converted:
         citation=RESNET_PAPER,
         notes=tuple(_notes(own, tensors, found)),
     )
+
+
+def _check_blocks(own: Mapping[str, torch.Tensor]) -> None:
+    for key in own:
+        match = _IN_BLOCK.match(key)
+        if match and not (_LAYER.fullmatch(key) or _SHORTCUT.fullmatch(key)):
+            what = _FOREIGN.get(match[1], match[1])
+            raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks haven't; not loaded")
 
 
 def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -106,13 +115,21 @@ def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor],
     notes = ["stage 0 of nnU-Net's encoder, at full resolution, has no counterpart and starts at random"]
     if "conv1.0.weight" in own:
         notes.append("the three-layer stem of ResNet-D has no counterpart; the stem starts at random")
-    elif any(k.startswith("layer2.0.downsample.0.") for k in own):
+    if any(k.startswith("layer2.0.downsample.0.") for k in own):
         notes.append("the shortcuts stride by themselves in the original and after average pooling here")
     if not any(".skip." in k for k in tensors):
         notes.append("the original's shortcuts have no weights (type A); those of the target start at random")
-    if any(k.startswith("classifier.") for k in found.tensors):
-        notes.append("segmentation networks of torchvision dilate layers 3 and 4 instead of striding")
+    if any(k.startswith("classifier.") or ".aspp." in k for k in found.tensors):
+        notes.append("segmentation networks of torchvision and DeepLab dilate layers 3 and 4 instead of striding")
+    if own["layer1.0.conv2.weight"].dim() == 5:
+        notes.append("MedicalNet dilates layers 3 and 4 instead of striding")
+    if not _has_statistics(own):
+        notes.append("the original's norm keeps no statistics (GroupNorm?); InstanceNorm takes its affine part")
     return notes
+
+
+def _has_statistics(own: Mapping[str, torch.Tensor]) -> bool:
+    return "layer1.0.bn1.running_mean" in own
 
 
 def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
