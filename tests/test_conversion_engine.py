@@ -166,6 +166,7 @@ def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_fol
         "4",
         "--processes",
         "2",
+        "--reorient",  # slow enough to be caught at it
     ]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = nnunet_folders / "raw/.converting-Dataset004_ATLASR2/conversion_records.jsonl"
@@ -179,7 +180,7 @@ def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_fol
         assert error.splitlines()[-1] == "nnunet_transfer convert: interrupted"
     done = journal.read_text().count("\n")
     assert 3 < done < cases
-    outcome = run(root, processes=2)
+    outcome = run(root, processes=2, reorient="RAS")
     assert outcome.converted == cases - done
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_ATLASR2"]
     assert {len(list((outcome.folder / part).iterdir())) for part in ("imagesTr", "labelsTr")} == {cases}
