@@ -380,6 +380,13 @@ def test_resnet_variants_that_compute_something_else_are_refused(tmp_path: Path,
         inspect_checkpoint(path)
 
 
+def test_a_run_s_encoder_alone_is_called_so(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    content["network_weights"] = {k: v for k, v in content["network_weights"].items() if k.startswith("encoder.")}
+    assert added(content, tmp_path).card.parts == "encoder"
+
+
 def test_inspect_says_what_is_in_a_file(tmp_path: Path) -> None:
     architecture = plans_architecture()
     network = build(architecture)

@@ -164,7 +164,7 @@ def test_shapes_that_the_bytes_don_t_fill(tmp_path: Path) -> None:
 
 def test_too_many_keys(tmp_path: Path) -> None:
     path = tmp_path / "many.pth"
-    torch.save(dict.fromkeys(map(str, range(200_000)), 0), path)
+    torch.save(dict.fromkeys(map(str, range(10**6)), torch.zeros(1)), path)
     with pytest.raises(CheckpointError, match="no network has so many"):
         inspect_checkpoint(path)
 

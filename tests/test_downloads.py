@@ -174,6 +174,23 @@ def test_hugging_face_by_its_own_library(hub: FileServer, weights: bytes, tmp_pa
         downloaded(address).__enter__()
 
 
+@pytest.mark.parametrize(
+    ("head", "licence"),
+    [
+        ("license: cc-by-4.0\ntags:\n- mri", "cc-by-4.0"),
+        ("license: other\nlicense_name: 'lab-terms'", "lab-terms"),
+        ("tags: []", ""),
+    ],
+)
+def test_the_licence_of_a_model_card_is_kept(hub: FileServer, weights: bytes, head: str, licence: str) -> None:
+    hub.files["/owner/repo/resolve/main/x.pth"] = weights
+    hub.files["/owner/repo/resolve/main/README.md"] = f"---\n{head}\n---\n# A model\nlicense: none of it\n".encode()
+    assert main(["sources", "add", "hf://owner/repo/x.pth", *ADD]) == 0
+    assert load_source("s").card.licence == licence
+    assert main(["sources", "add", "hf://owner/repo/x.pth", *ADD, "--overwrite", "--licence", "mine"]) == 0
+    assert load_source("s").card.licence == "mine"
+
+
 def test_hugging_face_s_cache_serves_without_a_network(
     tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

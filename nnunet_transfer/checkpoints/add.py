@@ -103,7 +103,7 @@ def add_source(
             spacing=converted.spacing,
             patch_size=converted.patch_size,
             trained_on=provenance.trained_on or converted.trained_on,
-            licence=provenance.licence or converted.licence,
+            licence=provenance.licence or converted.licence or found.licence,
             citation=provenance.citation or converted.citation,
             format=known,
             extra={
@@ -140,7 +140,7 @@ def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[st
             "patch_size": list(converted.patch_size),
             "normalization_schemes": list(converted.normalization_schemes),
             "trained_on": list(converted.trained_on),
-            "licence": converted.licence or "unknown",
+            "licence": converted.licence or found.licence or "unknown",
             "citation": converted.citation,
             "notes": list(converted.notes),
         }

@@ -135,7 +135,9 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
     entry = CATALOGUE[name]
     check_name_free(save_as or name, overwrite)
     with downloaded(entry.address) as file:
-        provenance = Provenance(entry.licence, entry.citation, entry.trained_on, address=entry.address)
+        # the repository's model card, where there is one, says more
+        licence = "" if entry.licence == _UNKNOWN else entry.licence
+        provenance = Provenance(licence, entry.citation, entry.trained_on, address=entry.address)
         return add_source(
             file, save_as or name, task=entry.task, domain=entry.domain, provenance=provenance, overwrite=overwrite
         )

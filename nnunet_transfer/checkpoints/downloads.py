@@ -18,7 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnunet_transfer.errors import CheckpointError
@@ -119,13 +119,19 @@ def _stream(address: str, file: Path) -> None:
 
 
 def _from_hub(address: str, folder: Path) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
     if match is None:
         raise CheckpointError(f"{address} lacks a part; write hf://OWNER/REPOSITORY/FILE, with @REVISION if need be")
+    repository, name, revision = match[1], match[2], match[3] or "main"
+    cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
     with _hub_in_one_line(address):
-        file = Path(hf_hub_download(match[1], match[2], revision=match[3] or "main"))
+        file = Path(hf_hub_download(repository, name, revision=revision))
+    if not cached:
+        # the model card, which states the licence, comes to lie beside it; not asked for again without a network
+        with suppress(Exception):
+            hf_hub_download(repository, "README.md", revision=revision)
     # the cache names a large file by the checksum that the server states
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")

@@ -18,6 +18,7 @@ from nnunet_transfer.checkpoints.nnunet_v2 import (
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,
+    parts_of,
 )
 from nnunet_transfer.checkpoints.refused import REFUSED
 from nnunet_transfer.checkpoints.resnet import RESNET
@@ -99,6 +100,5 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], rules: Sequence[tuple[re
             f"after the key map the keys are not nnU-Net's (encoder.stages.0...), "
             f"but {', '.join(list(own)[:KEYS_SHOWN])}"
         )
-    parts = "encoder+decoder" if any(k.startswith("decoder.") for k in own) else "encoder"
     notes = ("keys by the user's map; the architecture was read off the shapes",)
-    return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts, notes=notes)
+    return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts_of(own), notes=notes)

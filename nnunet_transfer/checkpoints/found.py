@@ -24,6 +24,8 @@ CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest
 MAX_JSON = 64 << 20
 MAX_CHECKPOINT = 16 << 30
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
+_CARD_HEAD = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
+_CARD_LICENCE = re.compile(r"^(license|license_name):[ \t]*[\"']?([^\"'\n]+?)[\"']?[ \t]*$", re.MULTILINE)
 #: where files keep their weights, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
 
@@ -38,6 +40,8 @@ class Found:
     content : what the file holds
     tensors : its state dict, keys as stored
     plans, dataset : nnU-Net's `plans.json` and `dataset.json` beside it, where there are any
+    run_folder : name of the folder above the fold's
+    licence : what a model card beside it states
     """
 
     path: Path
@@ -46,6 +50,7 @@ class Found:
     plans: Mapping[str, Any] | None = None
     dataset: Mapping[str, Any] | None = None
     run_folder: str = ""
+    licence: str = ""
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +91,7 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(file, "plans.json"),
         _beside(file, "dataset.json"),
         file.parent.parent.name,
+        _stated_licence(file.parent / "README.md"),
     )
 
 
@@ -115,6 +121,17 @@ def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
                 raise CheckpointError(str(error)) from None
             return content if isinstance(content, Mapping) else None
     return None
+
+
+def _stated_licence(card: Path) -> str:
+    """Return the licence in the head of a model card as Hugging Face's; empty if there is none."""
+    try:
+        head = _CARD_HEAD.match(card.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    stated: dict[str, str] = dict(_CARD_LICENCE.findall(head[1])) if head else {}
+    licence = stated.get("license", "")
+    return stated.get("license_name", licence) if licence == "other" else licence
 
 
 def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
-from nnunet_transfer.checkpoints.nnunet_v2 import has_nnunet_keys, input_channels_of, nnunet_tensors
+from nnunet_transfer.checkpoints.nnunet_v2 import has_nnunet_keys, input_channels_of, nnunet_tensors, parts_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 
@@ -32,7 +32,6 @@ def _convert(found: Found) -> Converted:
     if not _NETWORKS[name]:
         tensors = {k: t for k, t in tensors.items() if k.startswith("encoder.")}
         notes.append("its decoder has no skip connections and was left out")
-    has_decoder = any(k.startswith("decoder.stages.") for k in tensors)
     if architecture_plans.get("arch_kwargs") is None:
         notes.append("the architecture was read off the shapes: the adaptation plan gives only its name")
     # shapes say more than `arch_kwargs`, which nnssl leaves out or writes in several ways
@@ -43,7 +42,7 @@ def _convert(found: Found) -> Converted:
         tensors,
         architecture,
         input_channels_of(tensors),
-        parts="encoder+decoder" if has_decoder else "encoder",
+        parts=parts_of(tensors),
         normalization_schemes=tuple(map(str, configuration.get("normalization_schemes") or ())),
         spacing=tuple(float(v) for v in configuration.get("spacing") or ()),
         patch_size=tuple(int(v) for v in configuration.get("patch_size") or ()),

@@ -47,6 +47,11 @@ def input_channels_of(tensors: Mapping[str, torch.Tensor]) -> int:
     raise CheckpointError("the network has no first convolution under nnU-Net's name")
 
 
+def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return whether canonical tensors are those of an encoder alone or with a decoder, as a source card says it."""
+    return "encoder+decoder" if any(k.startswith("decoder.stages.") for k in tensors) else "encoder"
+
+
 def _convert_run(found: Found) -> Converted:
     arguments = found.top.get("init_args") or {}
     plans = arguments.get("plans") or found.plans or {}
@@ -79,6 +84,7 @@ def _convert_run(found: Found) -> Converted:
         inputs,
         # a cascade's second stage also reads the first stage's labels
         channel_names=names if len(names) == inputs else (),
+        parts=parts_of(tensors),
         normalization_schemes=tuple(configuration.get("normalization_schemes", ())),
         spacing=tuple(float(v) for v in configuration.get("spacing", ())),
         patch_size=tuple(int(v) for v in configuration.get("patch_size", ())),
@@ -113,7 +119,7 @@ def _convert_keys(found: Found) -> Converted:
         tensors,
         architecture_from_shapes(tensors),
         input_channels_of(tensors),
-        parts="encoder+decoder" if any(k.startswith("decoder.") for k in tensors) else "encoder",
+        parts=parts_of(tensors),
         notes=("the architecture was read off the shapes; strides without a decoder are taken as 2",),
     )
 
