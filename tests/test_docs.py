@@ -75,6 +75,24 @@ def test_the_readme_lists_all_arms_and_recipes() -> None:
     assert GRAMMAR in README
 
 
+def test_the_page_on_sources_names_all_rules_and_kinds_of_addresses() -> None:
+    from dataclasses import fields
+
+    from nnunet_transfer.adaptation import rules
+    from nnunet_transfer.adaptation.settings import MINIMUM
+    from nnunet_transfer.adaptation.steps import AdaptationRules
+    from nnunet_transfer.checkpoints.downloads import SCHEMES
+
+    page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+    values = (rules.INPUT_CHANNEL_RULES, rules.INFLATION_RULES, rules.KERNEL_RULES, rules.WIDTH_RULES)
+    for names, rule in zip(values, fields(AdaptationRules), strict=True):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{rule.name}` |")]
+        assert all(f"`{name}`" in line for name in names)
+        assert line.split("| ")[2].startswith(f"`{rule.default}`")
+    assert f"| `{MINIMUM}` |" in page
+    assert all(f"{scheme}://" in page for scheme in SCHEMES if scheme != "http")
+
+
 def test_the_two_commands_come_first() -> None:
     assert README.index("make demo") < README.index("make test") < README.index("## What you get")
 

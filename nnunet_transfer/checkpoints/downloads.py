@@ -61,10 +61,10 @@ def downloaded(address: str, sha256: str = "") -> Iterator[Path]:
         If there is no such file, no network, or another file than stated.
     """
     match = _ADDRESS.fullmatch(address)
-    if match is None or match[1] not in _SCHEMES:
-        raise CheckpointError(f"{address} is no address to download from; give one of: {'://, '.join(_SCHEMES)}://")
+    if match is None or match[1] not in SCHEMES:
+        raise CheckpointError(f"{address} is no address to download from; give one of: {'://, '.join(SCHEMES)}://")
     with tempfile.TemporaryDirectory() as folder:
-        file = _SCHEMES[match[1]](address, Path(folder))
+        file = SCHEMES[match[1]](address, Path(folder))
         _check(file, sha256.lower(), address, "you state")
         yield file
 
@@ -98,7 +98,7 @@ def _torch_hub_folder() -> Path:
 def _stream(address: str, file: Path) -> None:
     from tqdm import tqdm
 
-    # only http and https come here, see `_SCHEMES`
+    # only http and https come here, see `SCHEMES`
     request = urllib.request.Request(address, headers={"User-Agent": "nnunet_transfer"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as stream, open(file, "wb") as sink:
         size = int(stream.headers.get("Content-Length") or 0)
@@ -167,7 +167,8 @@ def _from_torchvision(address: str, folder: Path) -> Path:
     return _from_web(weights.url, folder)
 
 
-_SCHEMES: dict[str, Callable[[str, Path], Path]] = {
+#: kind of address -> how its file is got into the folder or a cache
+SCHEMES: dict[str, Callable[[str, Path], Path]] = {
     "https": _from_web,
     "http": _from_web,
     "hf": _from_hub,
