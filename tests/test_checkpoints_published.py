@@ -20,7 +20,7 @@ from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources import Source, load_source
-from tests.checkpoint_files import build, plans_architecture, randomise
+from tests.checkpoint_files import build, nnunet_v1_state, plans_architecture, randomise
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +209,33 @@ def test_nnunets_networks_can_t_do_what_models_genesis_does() -> None:
     assert not any(isinstance(m, nn.MaxPool3d) for m in network.modules())
     for width, stage in zip(kwargs["features_per_stage"], network.encoder.stages, strict=True):
         assert {c.conv.out_channels for c in stage[0].convs} == {width}
+
+
+def test_nnunet_v1_with_kernels_that_differ_between_stages(tmp_path: Path) -> None:
+    """Checked against nnunet 1.7.1: the encoder is exact, the last decoder stage has the kernel of the one below."""
+    architecture = plans_architecture(residual=False)
+    architecture["arch_kwargs"] |= {
+        "n_conv_per_stage": [2, 2, 2],
+        "n_conv_per_stage_decoder": [2, 2],
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+    }
+    original = randomise(build(architecture)).eval()
+    state = nnunet_v1_state(original, 3)
+    for convolution in range(2):
+        key = f"conv_blocks_localization.1.{convolution}.blocks.0.conv.weight"
+        state[key] = state[key].expand(-1, -1, 3, -1, -1).clone()
+    source = added({"state_dict": state}, tmp_path)
+    assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
+    assert "kernel of the stage below" in source.card.extra["notes"][1]
+    mine = build(dict(source.card.architecture)).eval()
+    report = transfer_weights(mine, source)
+    assert [d.key for d in report.decisions if d.steps] == [
+        f"decoder.stages.1.convs.{convolution}.conv.weight" for convolution in range(2)
+    ]
+    x = torch.randn(1, 1, 16, 16, 16)
+    for a, b in zip(mine.encoder(x), original.encoder(x), strict=True):
+        assert torch.equal(a, b)
 
 
 LETTERS = st.text("abcdefgh", min_size=1, max_size=4)

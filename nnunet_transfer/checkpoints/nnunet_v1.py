@@ -50,12 +50,17 @@ def _convert(found: Found) -> Converted:
             "own code"
         )
     tensors = _renamed(found.tensors)
+    architecture = architecture_from_shapes(tensors)
+    notes = ["nnU-Net v1: the architecture was read off the shapes"]
+    if len({tuple(kernel) for kernel in architecture["arch_kwargs"]["kernel_sizes"]}) > 1:
+        # Generic_UNet: conv_blocks_localization takes conv_kernel_sizes[-(u + 1)], nnU-Net v2 one stage further up
+        notes.append("v1's decoder stages have the kernel of the stage below; the transfer fits it to v2's")
     return Converted(
         tensors,
-        architecture_from_shapes(tensors),
+        architecture,
         input_channels_of(tensors),
         citation=NNUNET_PAPER,
-        notes=("nnU-Net v1: the architecture was read off the shapes",),
+        notes=tuple(notes),
     )
 
 
