@@ -145,6 +145,16 @@ def nnssl(network: nn.Module, name: str, kwargs: dict[str, Any] | None) -> dict[
 
 
 @pytest.mark.parametrize(("name", "parts"), [("ResEncL", "encoder+decoder"), ("NoSkipResEncL", "encoder")])
+def test_nnssl_with_its_plan_beside_the_weights(tmp_path: Path, name: str, parts: str) -> None:
+    network = randomise(build(plans_architecture()))
+    content = nnssl(network, name, None)
+    write_json(tmp_path / "adaptation_plan.json", content.pop("nnssl_adaptation_plan"))
+    source = added(content, tmp_path)
+    assert (source.card.format, source.card.parts, source.card.patch_size) == ("nnssl", parts, (160, 160, 160))
+    same_functions(network, source, 3)
+
+
+@pytest.mark.parametrize(("name", "parts"), [("ResEncL", "encoder+decoder"), ("NoSkipResEncL", "encoder")])
 def test_nnssl_with_the_architecture_by_name_only(tmp_path: Path, name: str, parts: str) -> None:
     network = randomise(build(plans_architecture()))
     source = added(nnssl(network, name, None), tmp_path)

@@ -32,6 +32,8 @@ _HUB_PAGE = re.compile(r"https?://huggingface\.co/([^/]+/[^/]+)/(?:resolve|blob|
 _HUB_ADDRESS = re.compile(r"([^/]+/[^/]+)/([^@]+)(?:@(.+))?")
 #: PyTorch and timm put the first digits of the SHA-256 into file names
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")
+#: the model card, which states the licence, and nnssl's plan
+_COMPANIONS = ("README.md", "adaptation_plan.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
@@ -129,9 +131,10 @@ def _from_hub(address: str, folder: Path) -> Path:
     with _hub_in_one_line(address):
         file = Path(hf_hub_download(repository, name, revision=revision))
     if not cached:
-        # the model card, which states the licence, comes to lie beside it; not asked for again without a network
-        with suppress(Exception):
-            hf_hub_download(repository, "README.md", revision=revision)
+        # what many repositories have, and readers look for, beside it; not asked for again without a network
+        for companion in _COMPANIONS:
+            with suppress(Exception):
+                hf_hub_download(repository, companion, revision=revision)
     # the cache names a large file by the checksum that the server states
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")

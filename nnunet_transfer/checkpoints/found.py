@@ -42,6 +42,7 @@ class Found:
     plans, dataset : nnU-Net's `plans.json` and `dataset.json` beside it, where there are any
     run_folder : name of the folder above the fold's
     licence : what a model card beside it states
+    adaptation_plan : nnssl's, from the file or beside it
     """
 
     path: Path
@@ -51,10 +52,15 @@ class Found:
     dataset: Mapping[str, Any] | None = None
     run_folder: str = ""
     licence: str = ""
+    adaptation_plan: Mapping[str, Any] | None = None
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "top", self.content if isinstance(self.content, Mapping) else {})
+        top = self.content if isinstance(self.content, Mapping) else {}
+        own = top.get("nnssl_adaptation_plan")
+        object.__setattr__(self, "top", top)
+        if isinstance(own, Mapping):
+            object.__setattr__(self, "adaptation_plan", own)
 
 
 @contextmanager
@@ -92,6 +98,7 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(file, "dataset.json"),
         file.parent.parent.name,
         _stated_licence(file.parent / "README.md"),
+        _beside(file, "adaptation_plan.json"),
     )
 
 

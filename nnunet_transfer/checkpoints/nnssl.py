@@ -19,7 +19,7 @@ _NETWORKS = {"ResEncL": True, "NoSkipResEncL": False, "ResidualEncoderUNet": Tru
 
 
 def _convert(found: Found) -> Converted:
-    plan = found.top["nnssl_adaptation_plan"]
+    plan = found.adaptation_plan or {}
     architecture_plans = plan.get("architecture_plans") or {}
     name = str(architecture_plans.get("arch_class_name", "")).rsplit(".", 1)[-1]
     if name not in _NETWORKS or not has_nnunet_keys(found.tensors):
@@ -62,4 +62,4 @@ def _dataset(pretrain_plan: Any) -> tuple[str, ...]:
     return (str(name),) if name else ()
 
 
-NNSSL = Format("nnssl", lambda found: isinstance(found.top.get("nnssl_adaptation_plan"), Mapping), _convert)
+NNSSL = Format("nnssl", lambda found: found.adaptation_plan is not None, _convert)
