@@ -148,6 +148,18 @@ def test_plans_of_a_source_have_its_architecture_and_name_it(dataset: str) -> No
     assert plans["transfer"]["origin"]["spacing"] == "nnU-Net's rule"
 
 
+def test_a_source_in_a_profiles_architecture(dataset: str) -> None:
+    planned = read_json(write_transfer_plans(dataset, profile="resnet50"))["configurations"]["2d"]
+    save_plans_as_source("big", planned)
+    profile = read_json(write_transfer_plans(dataset, profile="demo"))
+    path = write_transfer_plans(dataset, profile="demo", source="big")
+    plans = read_json(path)
+    assert path.name == "nnUNetPlans_demo_from_big.json"
+    assert plans["configurations"] == profile["configurations"]
+    assert plans["transfer"]["source"] == "big"
+    assert plans["transfer"]["origin"]["architecture"] == "profile demo"
+
+
 def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> None:
     planned = read_json(write_transfer_plans(dataset, profile="demo"))["configurations"]["3d_fullres"]
     save_plans_as_source(
@@ -193,8 +205,7 @@ def test_other_plans_of_the_same_name_are_kept(dataset: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "either a profile or a source"),
-        ({"profile": "demo", "source": "x"}, "either a profile or a source"),
+        ({}, "a profile, a source, or both"),
         ({"profile": "resnet81"}, "did you mean resnet18"),
         ({"profile": "demo", "patch_size": (30, 32)}, "use 32 32"),
         ({"profile": "demo", "patch_size": (0, 32)}, "use 8 32"),

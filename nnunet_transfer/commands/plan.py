@@ -19,16 +19,19 @@ from nnunet_transfer.plans import FOLLOW, PROFILES, write_transfer_plans
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan`."""
     parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the data set")
-    kind = parser.add_mutually_exclusive_group(required=True)
     profiles = "; ".join(f"{name}: {p.description}" for name, p in PROFILES.items())
-    kind.add_argument("--profile", metavar="NAME", help=f"architecture by name. {profiles}")
-    kind.add_argument("--source", metavar="NAME", help="architecture of a source in the registry, or its folder")
+    parser.add_argument("--profile", metavar="NAME", help=f"architecture by name. {profiles}")
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="source in the registry, or its folder, for nnUNetTrainerTransfer; its architecture, or --profile's if given",
+    )
     parser.add_argument("-c", "--configurations", nargs="+", metavar="CONFIG", help="2d, 3d_fullres ... (default: all)")
     parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
     parser.add_argument("--gpu-memory", type=float, metavar="GB", help="fit patch and batch size to it (default: 8)")
     parser.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="of the data set's axes, for 3D")
-    parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE or nnUNetPlans_from_SOURCE)")
+    parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)")
     parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
     parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
     parser.add_argument(

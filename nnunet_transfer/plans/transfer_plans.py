@@ -17,7 +17,7 @@ from nnunet_transfer.errors import DataError, PlansError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 from nnunet_transfer.plans.architectures import Architecture, from_card, with_dimensions
-from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, get_profile
+from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
 from nnunet_transfer.sources import SourceCard, load_source
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ GIVEN = "given by the user"
 
 
 def plans_name_for(*, profile: str | None = None, source: str | None = None) -> str:
-    """Return the name of the plans for a profile or a source."""
-    return f"nnUNetPlans_{profile}" if profile is not None else f"nnUNetPlans_from_{source}"
+    """Return the name of the plans for a profile, a source, or a source in a profile's architecture."""
+    return "_".join(("nnUNetPlans", *([profile] if profile else []), *([f"from_{source}"] if source else [])))
 
 
 def write_transfer_plans(
@@ -75,7 +75,8 @@ def write_transfer_plans(
     Parameters
     ----------
     dataset : folder name or id
-    profile, source : exactly one; a profile's name, or a source's name or folder
+    profile, source : a profile's name, and a source's name or folder. With a source alone, its architecture is taken;
+        with both, the profile's, and `nnUNetTrainerTransfer` starts from the source's weights made to fit
     configurations : which of `2d`, `3d_fullres`, ... to write; default: all that nnU-Net plans
     patch_size : voxels, for the configurations with as many axes
     batch_size : replaces nnU-Net's choice
@@ -131,9 +132,9 @@ def write_transfer_plans(
         **({"rules": dict(rules)} if rules else {}),
         "origin": {
             "architecture": design.label,
-            "spacing": GIVEN if target_spacing else design.label if design.spacing else NNUNET,
-            "normalization": design.label if design.normalization else NNUNET,
-            "patch_size": GIVEN if patch_size else design.label if design.patch_sizes else FITTED,
+            "spacing": GIVEN if target_spacing else design.dictated_by if design.spacing else NNUNET,
+            "normalization": design.dictated_by if design.normalization else NNUNET,
+            "patch_size": GIVEN if patch_size else design.dictated_by if design.patch_sizes else FITTED,
             "batch_size": GIVEN if batch_size else FITTED,
             **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
         },
@@ -154,35 +155,49 @@ class _Design:
     normalization: tuple[str, ...] = ()
     patch_sizes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def dictated_by(self) -> str:
+        """What may lay down spacing, normalisation and patch size."""
+        return f"source {self.card.name}" if self.card else self.label
+
 
 def _design(profile: str | None, source: str | None, follow: Collection[str]) -> _Design:
     if unknown := sorted(set(follow) - set(FOLLOW)):
         raise PlansError(f"a source can't dictate {', '.join(unknown)}; there are: {', '.join(FOLLOW)}")
-    if profile is not None and source is None:
+    if source is None:
+        if profile is None:
+            raise PlansError("give a profile, a source, or both")
         if follow:
             raise PlansError(f"{', '.join(follow)} can only be taken from a source, not from profile {profile}")
         shape = get_profile(profile)
-        architectures = {n: shape.architecture(n) for n in (2, 3)}
-        return _Design(f"profile {profile}", plans_name_for(profile=profile), architectures, shape.memory)
-    if source is None or profile is not None:
-        raise PlansError("give either a profile or a source")
+        return _Design(f"profile {profile}", plans_name_for(profile=profile), _architectures(shape), shape.memory)
     card = load_source(source).card
-    own = from_card(card.architecture)
     wanted = {"spacing": card.spacing, "normalization": card.normalization_schemes, "patch_size": card.patch_size}
     if missing := [f for f in follow if not wanted[f]]:
         raise PlansError(f"source {card.name} doesn't say its {', '.join(missing)}; leave it to nnU-Net")
     if "spacing" in follow and len(card.spacing) != 3:
         raise PlansError(f"source {card.name} is 2D; its spacing can't be followed, leave it to nnU-Net")
+    if profile is None:
+        label, own = f"source {card.name}", from_card(card.architecture)
+        architectures: Mapping[int, Architecture] = {n: with_dimensions(own, n) for n in (2, 3)}
+        memory = PLAIN_8GB if own["network_class_name"].endswith("PlainConvUNet") else RESENC_M
+    else:
+        label, shape = f"profile {profile}", get_profile(profile)
+        architectures, memory = _architectures(shape), shape.memory
     return _Design(
-        f"source {card.name}",
-        plans_name_for(source=card.name),
-        {n: with_dimensions(own, n) for n in (2, 3)},
-        PLAIN_8GB if own["network_class_name"].endswith("PlainConvUNet") else RESENC_M,
+        label,
+        plans_name_for(profile=profile, source=card.name),
+        architectures,
+        memory,
         card,
         card.spacing if "spacing" in follow else (),
         card.normalization_schemes if "normalization" in follow else (),
         {len(card.patch_size): card.patch_size} if "patch_size" in follow else {},
     )
+
+
+def _architectures(profile: Profile) -> dict[int, Architecture]:
+    return {n: profile.architecture(n) for n in (2, 3)}
 
 
 def _check_numbers(batch_size: int | None, gpu_memory: float | None, target_spacing: Sequence[float] | None) -> None:
@@ -250,7 +265,7 @@ def _chosen(
 def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
     schemes = set(design.normalization)
     if len(schemes) != 1:
-        raise PlansError(f"{design.label} normalises its channels in different ways; leave it to nnU-Net")
+        raise PlansError(f"{design.dictated_by} normalises its channels in different ways; leave it to nnU-Net")
     for configuration in plans["configurations"].values():
         if "normalization_schemes" in configuration:
             count = len(configuration["normalization_schemes"])
