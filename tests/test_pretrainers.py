@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -18,120 +17,46 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_transfer._nnunet import (
-    extract_fingerprint_in_process,
-    preprocess_in_process,
-    run_training_in_process,
-    unwrapped,
-)
+from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS
-from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.pretraining.figures import Reconstruction
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
-from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.pretraining_runs import (
+    CASES,
+    CONFIGURATIONS,
+    CPU,
+    Prepared,
+    Run,
+    a_run,
+    prepare,
+    refusal,
+    refuse_loading,
+)
 
-CPU = torch.device("cpu")
-CONFIGURATIONS = {"2d": ((32, 32, 3), (32, 32)), "3d_fullres": ((32, 32, 16), (16, 32, 32))}
-CASES = 8
 ALL = sorted(PRETRAINERS)
 WITHOUT_MASKS = ["nnUNetPretrainerClassification", "nnUNetPretrainerSelfSupervised"]
 
 
-def _write_classes(raw_dataset: Path) -> None:
-    """Stripe every other pair of cases and say so in the class table; both folds have both classes."""
-    lines = ["case,class"]
-    for i in range(CASES):
-        striped = i // 2 % 2
-        lines.append(f"case{i:02d},{'striped' if striped else 'plain'}")
-        path = raw_dataset / "imagesTr" / f"case{i:02d}_0000.nii.gz"
-        image = nib.load(path)
-        data = np.asarray(image.dataobj).copy()
-        data += 10.0 * striped * (np.arange(len(data)) // 4 % 2)[:, None, None]
-        nib.save(nib.Nifti1Image(data, image.affine), path)
-    (raw_dataset / "classes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, str]]:
-    """A preprocessed data set for each configuration: its folders, name and plans."""
-    result = {}
-    for number, (configuration, (shape, patch)) in enumerate(CONFIGURATIONS.items()):
-        root = tmp_path_factory.mktemp(configuration)
-        with pytest.MonkeyPatch.context() as patcher:
-            for variable, folder in (
-                ("nnUNet_raw", "raw"),
-                ("nnUNet_preprocessed", "preprocessed"),
-                ("nnUNet_results", "results"),
-            ):
-                (root / folder).mkdir()
-                patcher.setenv(variable, str(root / folder))
-            dataset = write_blob_dataset(root / "raw", 510 + number, cases=CASES, shape=shape)
-            _write_classes(root / "raw" / dataset)
-            preprocessed = extract_fingerprint_in_process(dataset)
-            plans = write_transfer_plans(
-                dataset, profile="demo", configurations=[configuration], patch_size=patch, batch_size=4
-            ).stem
-            preprocess_in_process(dataset, plans, [configuration])
-            write_splits(preprocessed)
-        result[configuration] = (root, dataset, plans)
-    return result
-
-
-class _Run:
-    """A copy of a prepared data set, and trainings on it."""
-
-    def __init__(self, folders: Path, dataset: str, plans: str, configuration: str) -> None:
-        self.folders, self.dataset, self.plans, self.configuration = folders, dataset, plans, configuration
-        self.preprocessed = folders / "preprocessed" / dataset
-
-    def build(self, trainer: str, fold: int | str = 0, continue_training: bool = False) -> Any:
-        content = read_json(self.preprocessed / f"{self.plans}.json") | {"continue_training": continue_training}
-        dataset_json = read_json(self.preprocessed / "dataset.json")
-        return get_trainer_class(trainer)(content, self.configuration, fold, dataset_json, CPU)
-
-    def train(self, trainer: str, fold: int | str = 0, continue_training: bool = False) -> Any:
-        return run_training_in_process(
-            self.dataset,
-            self.configuration,
-            fold,
-            get_trainer_class(trainer),
-            self.plans,
-            device=CPU,
-            continue_training=continue_training,
-        )
-
-    def output(self, trainer: str, fold: int | str = 0) -> Path:
-        model = f"{trainer}__{self.plans}__{self.configuration}"
-        return self.folders / "results" / self.dataset / model / f"fold_{fold}"
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(tmp_path_factory)
 
 
 @pytest.fixture
 def run(
-    request: pytest.FixtureRequest,
-    prepared: dict[str, tuple[Path, str, str]],
-    nnunet_folders: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> _Run:
+    request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """A run in 2D, or in the configuration that the test is parametrised with."""
-    configuration = getattr(request, "param", "2d")
-    root, dataset, plans = prepared[configuration]
-    shutil.copytree(root, nnunet_folders, dirs_exist_ok=True)
-    # nnU-Net's progress plot takes longer than these trainings
-    monkeypatch.setattr("nnunet_transfer.training.progress_plot.ThrottledPlots.plot_now", lambda *_: None)
-    return _Run(nnunet_folders, dataset, plans, configuration)
+    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders, monkeypatch)
 
 
 @pytest.fixture
-def single_run(run: _Run, monkeypatch: pytest.MonkeyPatch) -> _Run:
+def single_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run that must end before data are loaded."""
-
-    def _loaded(_: Any) -> None:
-        raise AssertionError("data were loaded")
-
-    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", _loaded)
+    refuse_loading(monkeypatch)
     return run
 
 
@@ -141,16 +66,9 @@ in_2d_and_slowly_3d = pytest.mark.parametrize(
 )
 
 
-def _refusal(caught: pytest.ExceptionInfo[SystemExit]) -> str:
-    message = caught.value.code
-    assert isinstance(message, str), "no message: the exit code would be 0"
-    assert "\n" not in message
-    return message
-
-
 @in_2d_and_3d
 @pytest.mark.parametrize("base", ALL)
-def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str, run: _Run) -> None:
+def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str, run: Run) -> None:
     trainer = run.train(f"{base}_1epochs_2iterations")
     card = load_source(f"t1_{PRETRAINERS[base]}").card
     assert (card.task, card.domain) == (PRETRAINERS[base], "t1")
@@ -177,7 +95,7 @@ def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str,
 @in_2d_and_slowly_3d
 @pytest.mark.parametrize("base", ALL)
 def test_an_interrupted_pretraining_ends_like_a_straight_one(
-    base: str, run: _Run, monkeypatch: pytest.MonkeyPatch
+    base: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{base}_3epochs_2iterations_seed4"
     straight = unwrapped(run.train(name).network).state_dict()
@@ -207,7 +125,7 @@ def test_an_interrupted_pretraining_ends_like_a_straight_one(
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_validation_alone_needs_neither_source_nor_training(base: str, run: _Run) -> None:
+def test_validation_alone_needs_neither_source_nor_training(base: str, run: Run) -> None:
     name = f"{base}_1epochs_2iterations"
     run.train(name)
     path = run.output(name) / "validation" / "summary.json"
@@ -222,7 +140,7 @@ def test_validation_alone_needs_neither_source_nor_training(base: str, run: _Run
 
 
 @in_2d_and_slowly_3d
-def test_classification_learns_to_tell_stripes_from_none(run: _Run) -> None:
+def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     name = "nnUNetPretrainerClassification_5epochs_20iterations_seed1"
     run.train(name)
     summary = read_json(run.output(name) / "validation" / "summary.json")
@@ -237,7 +155,7 @@ def test_classification_learns_to_tell_stripes_from_none(run: _Run) -> None:
 
 
 @in_2d_and_slowly_3d
-def test_masked_autoencoding_restores_better_with_training(run: _Run) -> None:
+def test_masked_autoencoding_restores_better_with_training(run: Run) -> None:
     name = "nnUNetPretrainerSelfSupervised_6epochs_20iterations_seed1"
     trainer = run.train(name)
     losses = trainer.logger.get_value("train_losses", step=None)
@@ -252,7 +170,7 @@ def test_masked_autoencoding_restores_better_with_training(run: _Run) -> None:
     assert (folder / "reconstruction.png").stat().st_size > 1000
 
 
-def test_the_picture_shows_the_output_where_the_input_was_hidden(run: _Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_shows_the_output_where_the_input_was_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Reconstruction] = []
     monkeypatch.setattr(
         "nnunet_transfer.pretraining.self_supervised.draw_reconstructions", lambda _, items: drawn.extend(items)
@@ -266,20 +184,20 @@ def test_the_picture_shows_the_output_where_the_input_was_hidden(run: _Run, monk
         assert not np.isclose(item.output[hidden], item.image[hidden]).all()
 
 
-def test_classes_are_drawn_equally_often_from_an_unbalanced_fold(run: _Run) -> None:
+def test_classes_are_drawn_equally_often_from_an_unbalanced_fold(run: Run) -> None:
     splits = [{"train": [f"case{i:02d}" for i in (0, 2, 3, 4, 5, 6)], "val": ["case01", "case07"]}]
     write_json(run.preprocessed / "splits_final.json", splits)
     trainer = run.build("nnUNetPretrainerClassification_seed0")
     trainer.initialize()
     loader, _ = trainer.get_dataloaders()
     drawn = np.concatenate([next(loader)["keys"] for _ in range(60)])
-    counts = trainer.class_table.counts(drawn)
+    counts = trainer.head.table.counts(drawn)
     assert sum(counts.values()) == 240
     assert abs(counts["plain"] - 120) < 40  # five standard deviations
     assert set(drawn) == set(splits[0]["train"])
 
 
-def test_self_supervision_augments_in_space_only(run: _Run) -> None:
+def test_self_supervision_augments_in_space_only(run: Run) -> None:
     trainer = run.build("nnUNetPretrainerSelfSupervised_seed0")
     trainer.initialize()
     rotation, dummy_2d, patch, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -298,18 +216,18 @@ def test_self_supervision_augments_in_space_only(run: _Run) -> None:
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_prediction_is_refused_because_there_are_no_masks(base: str, run: _Run) -> None:
+def test_prediction_is_refused_because_there_are_no_masks(base: str, run: Run) -> None:
     name = f"{base}_1epochs_1iterations"
     run.train(name)
     with pytest.raises(SystemExit) as caught:
         nnUNetPredictor(device=CPU).initialize_from_trained_model_folder(
             str(run.output(name).parent), use_folds=(0,), checkpoint_name="checkpoint_final.pth"
         )
-    assert "predicts no masks" in _refusal(caught)
+    assert "predicts no masks" in refusal(caught)
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_fold_all_says_that_it_validates_on_training_cases(base: str, run: _Run) -> None:
+def test_fold_all_says_that_it_validates_on_training_cases(base: str, run: Run) -> None:
     name = f"{base}_1epochs_1iterations"
     run.train(name, fold="all")
     summary = read_json(run.output(name, "all") / "validation" / "summary.json")
@@ -319,7 +237,7 @@ def test_fold_all_says_that_it_validates_on_training_cases(base: str, run: _Run)
 
 
 def test_retraining_replaces_the_source_and_another_data_set_does_not(
-    run: _Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run.train("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed1")
     sha256 = load_source("t1_self_supervised").card.sha256
@@ -333,7 +251,7 @@ def test_retraining_replaces_the_source_and_another_data_set_does_not(
     trainer = run.build("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed1")
     with pytest.raises(SystemExit) as caught:
         trainer.on_train_start()
-    assert "a source t1_self_supervised already, from Dataset999_Other" in _refusal(caught)
+    assert "a source t1_self_supervised already, from Dataset999_Other" in refusal(caught)
     monkeypatch.setenv("nnUNet_source_name", "mine")
     trainer = run.build(first.__class__.__name__)
     trainer.on_train_start()
@@ -341,7 +259,7 @@ def test_retraining_replaces_the_source_and_another_data_set_does_not(
 
 
 def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
-    run: _Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "nnUNetPretrainerSelfSupervised_1epochs_1iterations"
 
@@ -352,7 +270,7 @@ def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
         patch.setattr("nnunet_transfer.pretraining.trainer.save_source", full)
         with pytest.raises(SystemExit) as caught:
             run.train(name)
-    assert "no space left to write the source t1_self_supervised" in _refusal(caught)
+    assert "no space left to write the source t1_self_supervised" in refusal(caught)
     assert list_sources() == []
     weights = torch.load(run.output(name) / "checkpoint_final.pth", weights_only=False)["network_weights"]
     run.train(name, continue_training=True)
@@ -361,9 +279,7 @@ def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_a_full_disk_in_validation_leaves_no_half_summary(
-    base: str, run: _Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_in_validation_leaves_no_half_summary(base: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -372,28 +288,28 @@ def test_a_full_disk_in_validation_leaves_no_half_summary(
         patch.setattr("nnunet_transfer.pretraining.task_trainer.write_json", full)
         with pytest.raises(SystemExit) as caught:
             run.train(name)
-    assert "validate again with --val" in _refusal(caught)
+    assert "validate again with --val" in refusal(caught)
     assert not (run.output(name) / "validation" / "summary.json").exists()
 
 
-def _remove_classes(run: _Run) -> None:
+def _remove_classes(run: Run) -> None:
     (run.folders / "raw" / run.dataset / "classes.csv").unlink()
 
 
-def _rename_case(run: _Run) -> None:
+def _rename_case(run: Run) -> None:
     path = run.folders / "raw" / run.dataset / "classes.csv"
     path.write_text(path.read_text().replace("case03", "case99"))
 
 
-def _train_on_one_class(run: _Run) -> None:
+def _train_on_one_class(run: Run) -> None:
     write_json(run.preprocessed / "splits_final.json", [{"train": ["case00", "case01"], "val": ["case02", "case04"]}])
 
 
-def _empty_training(run: _Run) -> None:
+def _empty_training(run: Run) -> None:
     write_json(run.preprocessed / "splits_final.json", [{"train": [], "val": ["case02"]}])
 
 
-def _damage_source(run: _Run) -> None:
+def _damage_source(run: Run) -> None:
     folder = run.folders / "results" / "sources" / "t1_classification"
     folder.mkdir(parents=True)
     (folder / "source.json").write_text("{")
@@ -409,15 +325,15 @@ def _damage_source(run: _Run) -> None:
         (_damage_source, "no valid JSON"),
     ],
 )
-def test_bad_input_ends_in_one_line_before_data_are_loaded(fault: Any, message: str, single_run: _Run) -> None:
+def test_bad_input_ends_in_one_line_before_data_are_loaded(fault: Any, message: str, single_run: Run) -> None:
     fault(single_run)
     trainer = single_run.build("nnUNetPretrainerClassification_1epochs_1iterations")
     with pytest.raises(SystemExit) as caught:
         trainer.on_train_start()
-    assert message in _refusal(caught)
+    assert message in refusal(caught)
 
 
-def test_other_classes_than_the_checkpoints_are_refused(run: _Run) -> None:
+def test_other_classes_than_the_checkpoints_are_refused(run: Run) -> None:
     name = "nnUNetPretrainerClassification_1epochs_1iterations"
     run.train(name)
     path = run.folders / "raw" / run.dataset / "classes.csv"
@@ -425,11 +341,11 @@ def test_other_classes_than_the_checkpoints_are_refused(run: _Run) -> None:
     trainer = run.build(name, continue_training=True)
     with pytest.raises(SystemExit) as caught:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
-    assert "has the classes even, striped" in _refusal(caught)
+    assert "has the classes even, striped" in refusal(caught)
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, run: _Run) -> None:
+def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, run: Run) -> None:
     name = f"{base}_1epochs_1iterations"
     run.train(name)
     write_json(run.preprocessed / "splits_final.json", [{"train": ["case00", "case02"], "val": []}])
@@ -437,13 +353,13 @@ def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, run:
     maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
     with pytest.raises(SystemExit) as caught:
         trainer.perform_actual_validation()
-    assert "no validation cases" in _refusal(caught)
+    assert "no validation cases" in refusal(caught)
 
 
 def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
     try:
-        trainer = _Run(Path(folders), dataset, plans, "2d").build(name)
+        trainer = Run(Path(folders), dataset, plans, "2d").build(name)
         # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
         trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
         trainer.initialize()
@@ -459,7 +375,7 @@ def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_two_processes_train_one_network_and_share_the_validation(base: str, run: _Run) -> None:
+def test_two_processes_train_one_network_and_share_the_validation(base: str, run: Run) -> None:
     # a second epoch would fail if a parameter had got no gradient in the first
     name = f"{base}_2epochs_2iterations_seed1"
     mp.spawn(_rank, args=(str(run.folders), run.dataset, run.plans, name), nprocs=2, join=True)

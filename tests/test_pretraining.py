@@ -1,8 +1,7 @@
-"""Pre-training's building blocks: masks, losses, class tables, scores, patches, networks, names."""
+"""Pre-training's building blocks: masks, losses, patches, networks, names."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, r2_score, roc_auc_score
+from sklearn.metrics import r2_score
 
-from nnunet_transfer.errors import DataError, PlansError, SettingsError
-from nnunet_transfer.pretraining.classes import balanced_cases, find_class_table, read_class_table
+from nnunet_transfer.errors import PlansError, SettingsError
 from nnunet_transfer.pretraining.figures import Reconstruction, draw_reconstructions
 from nnunet_transfer.pretraining.losses import MaskedMSELoss, ReconstructionError
 from nnunet_transfer.pretraining.masking import block_size, hide, random_block_mask
-from nnunet_transfer.pretraining.metrics import area_under_curve, classification_summary
 from nnunet_transfer.pretraining.networks import classification_network, reconstruction_network
 from nnunet_transfer.pretraining.source_name import source_name
 from nnunet_transfer.pretraining.tiles import centre_crop, tiles
@@ -141,124 +138,6 @@ def test_reconstruction_error_of_a_constant_image_or_of_nothing_is_defined() -> 
     everything = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     assert ReconstructionError.measure(image + 1, image, everything).explained_variance == 0
     assert math.isnan(ReconstructionError.measure(image, image, ~everything).mse)
-
-
-# class tables
-
-
-def _table(folder: Path, text: str) -> Path:
-    path = folder / "classes.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-FOUR = ("a", "b", "c", "d")
-
-
-def test_class_table_is_read_with_sorted_classes(tmp_path: Path) -> None:
-    table = read_class_table(_table(tmp_path, "\ufeffcase, class\nb, old\na,young\nd,young\nc,old\n"), FOUR)
-    assert table.classes == ("old", "young")
-    assert table.indices(FOUR).tolist() == [1, 0, 0, 1]
-    assert table.counts(("a", "d")) == {"old": 0, "young": 2}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "column case is missing"),
-        ("case,label\na,x\n", "column class is missing"),
-        ("case,class\na,x\nb,x\nc,y\nd\n", "line 5: case or class is empty"),
-        ("case,class\na,x\nb,x\nc,y\nd,\n", "line 5: case or class is empty"),
-        ("case,class\na,x\nb,x\nc,y\nd,y\na,y\n", "line 6: case a is given twice"),
-        ("case,class\na,x\nb,x\nc,y\nd,y\ne,y\nf,x\n", r"case e \(and 1 more\) is not in the data set"),
-        ("case,class\na,x\nb,x\nc,x\n", "case d has no class"),
-        ("case,class\na,x\nb,x\nc,x\nd,x\n", "only the class x"),
-        ("case,class\na,x\nb,x\nc,x\nd,y\n", "class y has a single case"),
-    ],
-)
-def test_faulty_class_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
-        read_class_table(_table(tmp_path, text), FOUR)
-    assert "\n" not in str(caught.value)
-
-
-def test_class_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "classes.csv"
-    path.write_bytes("case,class\na,Männer\n".encode("latin-1"))
-    with pytest.raises(DataError, match="no CSV table in UTF-8"):
-        read_class_table(path, FOUR)
-
-
-def test_class_table_is_found_beside_the_preprocessed_or_the_raw_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    monkeypatch.delenv("nnUNet_raw", raising=False)
-    with pytest.raises(DataError, match=r"Dataset001_X has no classes\.csv"):
-        find_class_table("Dataset001_X")
-    for folder in ("raw", "preprocessed"):
-        monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-        (tmp_path / folder / "Dataset001_X").mkdir(parents=True)
-        path = _table(tmp_path / folder / "Dataset001_X", "case,class\n")
-        assert find_class_table("Dataset001_X") == path
-
-
-@given(sizes=st.lists(st.integers(2, 40), min_size=2, max_size=5))
-def test_balanced_sampling_gives_every_class_the_same_share(tmp_path_factory: pytest.TempPathFactory, sizes) -> None:
-    rows = [(f"case{k}_{i}", f"class{k}") for k, size in enumerate(sizes) for i in range(size)]
-    path = tmp_path_factory.mktemp("table") / "classes.csv"
-    path.write_text("case,class\n" + "".join(f"{c},{k}\n" for c, k in rows))
-    cases = [case for case, _ in rows]
-    table = read_class_table(path, cases)
-    drawn = balanced_cases(table, cases)
-    assert len(set(table.counts(drawn).values())) == 1
-    assert set(drawn) == set(cases)
-    for k, size in enumerate(sizes):
-        repeats = [drawn.count(f"case{k}_{i}") for i in range(size)]
-        assert max(repeats) - min(repeats) <= (1 if min(repeats) >= 8 else 0)
-
-
-def test_class_without_training_case_is_refused(tmp_path: Path) -> None:
-    table = read_class_table(_table(tmp_path, "case,class\na,x\nb,x\nc,y\nd,y\n"), FOUR)
-    with pytest.raises(DataError, match="no training case of the fold has the class y"):
-        balanced_cases(table, ["a", "b"])
-
-
-# scores
-
-
-@given(st.integers(0, 10_000))
-def test_scores_agree_with_scikit_learn(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    true = np.concatenate([np.arange(3), rng.integers(0, 3, 20)])
-    # few distinct values, so that ties occur; one shift per row keeps the rows' sums and the order within a column
-    scores = rng.integers(1, 5, (23, 3)) / 10
-    probabilities = scores / scores.sum(axis=1, keepdims=True)
-    summary = classification_summary([f"c{i}" for i in range(23)], ("x", "y", "z"), true, probabilities)
-    predicted = probabilities.argmax(axis=1)
-    assert summary["accuracy"] == pytest.approx(accuracy_score(true, predicted))
-    assert summary["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
-    assert summary["auc"] == pytest.approx(roc_auc_score(true, probabilities, multi_class="ovr", average="macro"))
-    assert summary["confusion_matrix"] == confusion_matrix(true, predicted).tolist()
-
-
-def test_area_under_curve_of_a_worked_example() -> None:
-    # 6 pairs: 0.8 beats 0.3 and 0.4; 0.4 beats 0.3 and ties 0.4; 0.3 ties 0.3: (1 + 1 + 1 + 1/2 + 1/2 + 0) / 6
-    area = area_under_curve(np.array([True, True, True, False, False]), np.array([0.8, 0.4, 0.3, 0.3, 0.4]))
-    assert area == pytest.approx(4 / 6)
-
-
-def test_scores_without_a_class_in_the_fold_are_null_and_valid_json() -> None:
-    summary = classification_summary(["a", "b"], ("x", "y"), np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]))
-    assert summary["auc"] is None
-    assert summary["balanced_accuracy"] == 0.5
-    assert summary["cases"][1] == {
-        "case": "b",
-        "class": "x",
-        "predicted": "y",
-        "probabilities": {"x": 0.2, "y": 0.8},
-    }
-    json.dumps(summary, allow_nan=False)
 
 
 # patches

@@ -3,6 +3,6 @@ from nnunet_transfer.pretraining.classification import ClassificationPretrainer
 
 
 class nnUNetPretrainerClassification(ClassificationPretrainer):
-    """Pre-train the encoder by classifying the cases of a data set with `classes.csv`."""
+    """Pre-train the encoder on what `classes.csv` says of a data set's cases: classes, or a number such as the age."""
 
     settings = TrainerName("nnUNetPretrainerClassification")

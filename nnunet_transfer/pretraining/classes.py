@@ -1,48 +1,22 @@
-"""The class table of a data set, `classes.csv`, and balanced sampling over it."""
+"""The file `classes.csv` of a data set."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
-import math
-from collections import Counter
+import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import nnunet_preprocessed, nnunet_raw
+from nnunet_transfer.pretraining.class_tables import SEPARATOR, CaseTable, ClassTable, LabelTable, ValueTable
 
 FILE_NAME = "classes.csv"
-COLUMNS = ("case", "class")
-#: how often balanced sampling lists a case of the largest class, unless fewer repeats already balance exactly
-MIN_REPEATS = 8
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """The class of every case.
-
-    Attributes
-    ----------
-    classes : class names, sorted; a class's index is its position
-    index_of : case -> index of its class
-    """
-
-    classes: tuple[str, ...]
-    index_of: dict[str, int] = field(repr=False)
-
-    def indices(self, cases: Iterable[str]) -> np.ndarray:
-        """Return the class indices of `cases`, int64 of shape `(cases,)`."""
-        return np.array([self.index_of[str(case)] for case in cases], dtype=np.int64)
-
-    def counts(self, cases: Iterable[str]) -> dict[str, int]:
-        """Return how many of `cases` each class has, in the order of `classes`."""
-        found = Counter(self.indices(cases).tolist())
-        return {name: found[index] for index, name in enumerate(self.classes)}
+CASE = "case"
+#: name of the second column -> kind of table
+KINDS: dict[str, type[CaseTable]] = {kind.column: kind for kind in (ClassTable, LabelTable, ValueTable)}
+_HEADERS = " or ".join(f"{CASE},{column}" for column in KINDS)
 
 
 def find_class_table(dataset: str) -> Path:
@@ -61,83 +35,73 @@ def find_class_table(dataset: str) -> Path:
             return path
     raise DataError(
         f"{dataset} has no {FILE_NAME}: classification needs the class of each case; "
-        f"write a table with the columns case,class to {candidates[-1]}"
+        f"write a table with the columns {_HEADERS} to {candidates[-1]}"
     )
 
 
-def read_class_table(path: Path, cases: Iterable[str]) -> ClassTable:
-    """Read a table with the columns `case` and `class` and check it against the data set's cases.
+def read_class_table(path: Path, cases: Iterable[str]) -> CaseTable:
+    """Read a table, of the kind that its header says, and check it against the data set's cases.
 
     Raises
     ------
     DataError
-        If the columns, a case's class or a case is missing, a case is unknown or given twice, there is only
-        one class, or a class has a single case (it can't be in training and in validation).
+        If a column, a case's cell or a case is missing, a case is unknown or given twice, or nothing can be learnt
+        from the table.
     """
-    rows = _read_rows(path)
+    kind, rows = _read_rows(path)
     known = set(cases)
-    names: dict[str, str] = {}
-    for number, (case, name) in enumerate(rows, start=2):
-        if not case or not name:
-            raise DataError(f"{path}, line {number}: case or class is empty; fill it in or remove the line")
-        if case in names:
-            raise DataError(f"{path}, line {number}: case {case} is given twice; keep one line per case")
-        names[case] = name
-    _refuse(path, sorted(set(names) - known), "is not in the data set", "remove the line or preprocess the case")
-    _refuse(path, sorted(known - set(names)), "has no class", "add a line for it")
-    counts = Counter(names.values())
-    if len(counts) < 2:
-        raise DataError(
-            f"{path}: there is only the class {next(iter(counts), 'none')}; classification needs two or more"
-        )
-    if single := sorted(name for name, count in counts.items() if count == 1):
-        raise DataError(
-            f"{path}: class {single[0]} has a single case, which can't be in training and in validation; "
-            f"add cases or merge the class with another"
-        )
-    classes = tuple(sorted(counts))
-    return ClassTable(classes, {case: classes.index(name) for case, name in sorted(names.items())})
+    cells: dict[str, str] = {}
+    for line, case, cell in rows:
+        if not case or not (cell or kind.may_be_empty):
+            raise DataError(f"{path}, line {line}: case or {kind.column} is empty; fill it in or remove the line")
+        if case in cells:
+            raise DataError(f"{path}, line {line}: case {case} is given twice; keep one line per case")
+        cells[case] = cell
+    _refuse(path, sorted(set(cells) - known), "is not in the data set", "remove the line or preprocess the case")
+    _refuse(path, sorted(known - set(cells)), f"has no {kind.column}", "add a line for it")
+    try:
+        return kind.from_cells(cells)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
-def _read_rows(path: Path) -> list[tuple[str, str]]:
+def _read_rows(path: Path) -> tuple[type[CaseTable], list[tuple[int, str, str]]]:
+    """Return the kind of table, and for each row its line number, case and cell."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{path}: column {missing[0]} is missing; the first line must name the columns case,class"
-                )
-            return [((row["case"] or "").strip(), (row["class"] or "").strip()) for row in reader]
+            kind = _kind(path, reader.fieldnames or ())
+            rows = []
+            for row in reader:
+                if any(row.get(None, ())):  # where csv puts surplus cells
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: more cells than columns; separate several classes by "
+                        f"'{SEPARATOR}' and write numbers with a decimal point"
+                    )
+                rows.append((reader.line_num, (row[CASE] or "").strip(), (row[kind.column] or "").strip()))
+            return kind, rows
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; write a table with the columns case,class") from None
+        raise DataError(f"{path} does not exist; write a table with the columns {_HEADERS}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV table in UTF-8 ({error}); save it anew") from None
+
+
+def _kind(path: Path, columns: Sequence[str]) -> type[CaseTable]:
+    if CASE not in columns:
+        raise DataError(f"{path}: column {CASE} is missing; the first line must name the columns {_HEADERS}")
+    found = [column for column in KINDS if column in columns]
+    if not found:
+        near = [name for name in columns if name != CASE and difflib.get_close_matches(name.lower(), KINDS, n=1)]
+        hint = f" (there is {near[0]})" if near else ""
+        raise DataError(
+            f"{path}: column {next(iter(KINDS))} is missing{hint}; the first line must name the columns {_HEADERS}"
+        )
+    if len(found) > 1:
+        raise DataError(f"{path} has the columns {' and '.join(found)}; keep the one to be learnt, rename the others")
+    return KINDS[found[0]]
 
 
 def _refuse(path: Path, cases: Sequence[str], fault: str, mend: str) -> None:
     if cases:
         more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
         raise DataError(f"{path}: case {cases[0]}{more} {fault}; {mend}")
-
-
-def balanced_cases(table: ClassTable, cases: Sequence[str]) -> list[str]:
-    """Repeat cases so that a uniform draw from the list hits every class equally often.
-
-    Every class has the same number of entries. Within a class all cases have equally many where the list stays
-    short, otherwise they differ by one in at least `MIN_REPEATS`. nnU-Net's loader draws uniformly from its data
-    set's identifiers, so the list takes the place of sampling probabilities and needs no loader of our own.
-
-    Raises
-    ------
-    DataError
-        If a class has none of the cases.
-    """
-    members: list[list[str]] = [[] for _ in table.classes]
-    for case in cases:
-        members[table.index_of[case]].append(case)
-    if empty := [name for name, found in zip(table.classes, members, strict=True) if not found]:
-        raise DataError(f"no training case of the fold has the class {empty[0]}; take another fold, or mend the split")
-    sizes = [len(found) for found in members]
-    length = min(math.lcm(*sizes), MIN_REPEATS * max(sizes))
-    return [case for found in members for case in itertools.islice(itertools.cycle(found), length)]

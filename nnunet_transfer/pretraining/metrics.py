@@ -1,10 +1,8 @@
-"""Scores of a classifier over the cases of a validation fold."""
+"""Scores of classifiers and of regressions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -57,52 +55,49 @@ def area_under_curve(positive: np.ndarray, score: np.ndarray) -> float:
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def classification_summary(
-    cases: Sequence[str], classes: Sequence[str], true: np.ndarray, probabilities: np.ndarray
-) -> dict[str, Any]:
-    """Score predicted class probabilities.
-
-    The predicted class is the most probable one, the first of equals. The AUC is that of each class against
-    the rest, averaged over the classes for which it is defined (macro average); `None` stands for undefined.
+def average_precision(positive: np.ndarray, score: np.ndarray) -> float:
+    """Return the mean precision over the positives, each at its own score as threshold.
 
     Parameters
     ----------
-    cases : case identifiers
-    classes : class names
-    true : class indices, shape `(cases,)`
-    probabilities : shape `(cases, classes)`, rows sum to 1
+    positive : boolean, shape `(cases,)`
+    score : higher means more likely positive, shape `(cases,)`
 
     Returns
     -------
-    dict
-        Ready for JSON: `accuracy`, `balanced_accuracy`, `auc`, `auc_per_class`, `confusion_matrix` (rows are
-        true classes), `n_cases`, `classes` and one entry per case.
+    float
+        Between 0 and 1; NaN without positives.
+
+    References
+    ----------
+    Manning, Raghavan and Schütze, Introduction to Information Retrieval, 2008, section 8.4. Equal scores are one
+    threshold, as in scikit-learn.
     """
-    predicted = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(true, predicted, len(classes))
-    areas = {name: area_under_curve(true == i, probabilities[:, i]) for i, name in enumerate(classes)}
-    defined = [area for area in areas.values() if not math.isnan(area)]
-    return {
-        "task": "classification",
-        "accuracy": _finite(accuracy(confusion)),
-        "balanced_accuracy": _finite(balanced_accuracy(confusion)),
-        "auc": float(np.mean(defined)) if defined else None,
-        "auc_per_class": {name: _finite(area) for name, area in areas.items()},
-        "n_cases": len(cases),
-        "classes": list(classes),
-        "confusion_matrix": confusion.tolist(),
-        "cases": [
-            {
-                "case": case,
-                "class": classes[true[row]],
-                "predicted": classes[predicted[row]],
-                "probabilities": {name: float(probabilities[row, i]) for i, name in enumerate(classes)},
-            }
-            for row, case in enumerate(cases)
-        ],
-    }
+    if not positive.any():
+        return math.nan
+    at_least = score[None, :] >= score[positive][:, None]
+    return float(np.mean((at_least & positive).sum(axis=1) / at_least.sum(axis=1)))
 
 
-def _finite(value: float) -> float | None:
-    # NaN is no JSON
-    return None if math.isnan(value) else value
+def f1_score(positive: np.ndarray, predicted: np.ndarray) -> float:
+    """Return 2 TP / (2 TP + FP + FN) of boolean arrays; NaN where nothing is positive or predicted."""
+    found = int(positive.sum() + predicted.sum())
+    return float(2 * (positive & predicted).sum() / found) if found else math.nan
+
+
+def r_squared(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Return 1 - sum of squared errors / sum of squared deviations from the mean; NaN where the values don't differ.
+
+    References
+    ----------
+    Kvålseth, Am Stat 1985;39:279-285, doi:10.1080/00031305.1985.10479448, equation 1
+    """
+    deviations = float(((true - true.mean()) ** 2).sum()) if len(true) else 0.0
+    return float(1 - ((true - predicted) ** 2).sum() / deviations) if deviations else math.nan
+
+
+def pearson_r(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Return Pearson's correlation; NaN where either is constant."""
+    if len(true) < 2 or not true.std() or not predicted.std():
+        return math.nan
+    return float(np.corrcoef(true, predicted)[0, 1])
