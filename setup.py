@@ -29,6 +29,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
         package_data={
             "nnunet_transfer": ["py.typed"],
             "nnunet_transfer.comparison": ["*.html", "*.css"],
+            "nnunet_transfer.study": ["Snakefile", "*.json", "*.yaml", "profiles/*/*.yaml"],
         },
         install_requires=[
             "nnunetv2>=2.8.1,<2.9",
@@ -53,6 +54,10 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "scikit-image>=0.22",
             "scikit-learn>=1.4",
             "tqdm>=4.66",
+            "PyYAML>=6",
+            "jsonschema>=4.18",
+            # the workflow engine; every release since 8 needs Python 3.11
+            "snakemake>=9.5; python_version >= '3.11'",
         ],
         extras_require={
             "test": [
@@ -65,7 +70,15 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "pycocotools>=2.0.8",
             ],
             "coco": ["pycocotools>=2.0.8"],
-            "lint": ["ruff>=0.17,<0.18", "mypy>=2.4,<2.5", "types-tqdm", "pandas-stubs"],
+            "slurm": ["snakemake-executor-plugin-slurm>=2; python_version >= '3.11'"],
+            "lint": [
+                "ruff>=0.17,<0.18",
+                "mypy>=2.4,<2.5",
+                "types-tqdm",
+                "types-PyYAML",
+                "types-jsonschema",
+                "pandas-stubs",
+            ],
         },
         entry_points={"console_scripts": ["nnunet_transfer=nnunet_transfer.cli:main"]},
         classifiers=[

@@ -23,6 +23,8 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
@@ -79,6 +81,32 @@ def run_training_in_process(
     instance.run_training()
     instance.perform_actual_validation()
     return instance
+
+
+def run_stock_training(
+    dataset: str | int, configuration: str, fold: int | str, trainer: str, plans: str, *, device: torch.device
+) -> None:
+    """Do what `nnUNetv2_train --c` does on a GPU; the trainer's class is found by name."""
+    from nnunetv2.run.run_training import run_training
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    run_training(
+        str(dataset),
+        configuration,
+        str(fold),
+        trainer,
+        plans,
+        continue_training=True,
+        device=device,
+    )
+
+
+def default_splits(dataset: str | int, plans: str, configuration: str) -> list[dict[str, list[str]]]:
+    """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without any."""
+    folder = nnunet_preprocessed() / dataset_name(dataset)
+    data = folder / PlansManager(str(folder / f"{plans}.json")).get_configuration(configuration).data_identifier
+    return generate_crossval_split(infer_dataset_class(str(data)).get_identifiers(str(data)), seed=12345, n_splits=5)
 
 
 def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False) -> dict[str, Any]:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
     "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
+    "study": ("study", "run a whole study from one file, here or on a cluster"),
     "evaluate": ("evaluate", "score a folder of predictions against references"),
     "compare": ("compare", "compare all arms of a target over cross-validation"),
 }

@@ -34,3 +34,7 @@ class DataError(TransferError):
 
 class ComparisonError(TransferError):
     """Results can't be compared fairly: cases, folds or references differ or are missing."""
+
+
+class StudyError(TransferError):
+    """A study's file is wrong, or one of its steps failed."""

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
     parser.add_argument("--gpu-memory", type=float, metavar="GB", help="fit patch and batch size to it (default: 8)")
     parser.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="of the data set's axes, for 3D")
-    parser.add_argument("--name", help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)")
+    parser.add_argument(
+        "--name", help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)"
+    )
     parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
     parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
     parser.add_argument(

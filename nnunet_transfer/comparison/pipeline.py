@@ -56,6 +56,7 @@ def compare(
     rope: float = DEFAULT_ROPE,
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
+    scores_folder: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Compare the arms of each target and write tables, figures and the report into `out`.
 
@@ -68,6 +69,7 @@ def compare(
     note : a sentence on the data for the head of the report
     rope : half-width of the region of practical equivalence
     draws, seed : of every bootstrap
+    scores_folder : where single cases' scores are kept for the next comparison; default: a folder in `out`
 
     Raises
     ------
@@ -95,7 +97,7 @@ def compare(
             folds,
             origin,
             ScoringSettings(chosen, surface, tolerance_mm),
-            cache_folder=out / CACHE,
+            cache_folder=Path(scores_folder) if scores_folder else out / CACHE,
             processes=processes,
             problems=problems,
             notices=notices,

@@ -152,7 +152,11 @@ def _order(run: Run) -> tuple[int, str, int]:
 def _select(runs: tuple[Run, ...], arms: Sequence[str], dataset: str) -> tuple[Run, ...]:
     chosen: list[Run] = []
     for name in arms:
-        found = [r for r in runs if name in (r.trainer, r.arm.name, r.arm.trainer.base, r.arm.source)]
+        found = [
+            r
+            for r in runs
+            if name in (r.trainer, f"{r.trainer}@{r.arm.source}", r.arm.name, r.arm.trainer.base, r.arm.source)
+        ]
         if not found:
             raise ComparisonError(
                 f"{dataset} has no results of {name}; there are: {', '.join(dict.fromkeys(r.trainer for r in runs))}"

@@ -1,0 +1,143 @@
+"""Run a whole study from one file, with Snakemake: here, or on a cluster.
+
+nnunet_transfer study init               writes a commented study.yaml: edit it
+nnunet_transfer study check study.yaml   says what would run, how long it takes, and what is wrong
+nnunet_transfer study run study.yaml     runs it, or goes on with it
+nnunet_transfer study status study.yaml  says where it stands, at any time
+nnunet_transfer study report study.yaml  prints the result so far and where the report lies
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunet_transfer.errors import SettingsError, StudyError
+
+DEFAULT_FILE = Path("study.yaml")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of `study`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    init = actions.add_parser("init", help="write a commented study file")
+    init.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help="(default %(default)s)")
+    for name, text in (
+        ("check", "say what would run and what is wrong; run nothing"),
+        ("run", "run all that isn't done"),
+        ("status", "say where the study stands"),
+        ("report", "print the result so far"),
+    ):
+        _file_argument(actions.add_parser(name, help=text))
+    run = actions.choices["run"]
+    cores = os.cpu_count() or 1
+    run.add_argument("--jobs", type=int, metavar="N", help=f"steps at a time (default: the GPUs here, or {cores})")
+    run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
+    run.add_argument("--dry-run", action="store_true", help="only resolve what would run")
+    run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, and end")
+    step = actions.add_parser("step", help="run one step in this process (for the workflow)")
+    _file_argument(step)
+    step.add_argument("job", help="name of a step, as `status` shows it")
+
+
+def _file_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study's file (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the chosen action."""
+    return ACTIONS[args.action](args)
+
+
+def _init(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study.template import write_template
+
+    write_template(args.file)
+    print(f"{args.file}: put in where your data lie, then run: nnunet_transfer study check {args.file}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.checks import check_study
+    from nnunet_transfer.study.estimates import estimate
+    from nnunet_transfer.study.summary import check_text
+
+    study = read_study(args.file)
+    jobs = study_jobs(study)
+    expected = estimate(study, jobs)
+    findings = check_study(study, expected)
+    print(check_text(study, jobs, expected, findings))
+    return 1 if any(finding.stops for finding in findings) else 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.checks import check_study
+    from nnunet_transfer.study.engine import run_study
+    from nnunet_transfer.study.estimates import estimate
+    from nnunet_transfer.study.gpus import visible_gpus
+    from nnunet_transfer.study.steps import report_folder
+
+    if args.slurm_profile:
+        from nnunet_transfer.study.template import write_slurm_profile
+
+        print(write_slurm_profile(args.slurm_profile))
+        return 0
+    study = read_study(args.file)
+    if args.jobs is not None and args.jobs < 1:
+        raise SettingsError(f"--jobs {args.jobs}: give at least 1")
+    jobs = study_jobs(study)
+    findings = [f for f in check_study(study, estimate(study, jobs)) if f.stops]
+    if findings:
+        more = f" ({len(findings) - 1} more: nnunet_transfer study check {args.file})" if len(findings) > 1 else ""
+        raise StudyError(f"{findings[0].text}{more}")
+    slots = args.jobs or len(visible_gpus()) or os.cpu_count() or 1
+    run_study(study, jobs, slots=slots, profile=args.profile, dry=args.dry_run)
+    if not args.dry_run:
+        print((report_folder(study) / "summary.txt").read_text(encoding="utf-8"))
+        print(f"Report: {report_folder(study) / 'report.html'}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.status import job_states, status_table
+
+    study = read_study(args.file)
+    print(status_table(job_states(study, study_jobs(study))))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.interim import report_so_far
+
+    study = read_study(args.file)
+    report, left_out = report_so_far(study, study_jobs(study))
+    print((report.parent / "summary.txt").read_text(encoding="utf-8"))
+    for line in left_out:
+        print(f"not yet: {line}")
+    print(f"Report: {report}")
+    return 0
+
+
+def _step(args: argparse.Namespace) -> int:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.steps import find_job, run_job
+
+    study = read_study(args.file)
+    run_job(study, find_job(study_jobs(study), args.job))
+    return 0
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
+    "check": _check,
+    "run": _run,
+    "status": _status,
+    "report": _report,
+    "step": _step,
+}

@@ -1,0 +1,229 @@
+"""Find, before the first step, what would stop a study or spoil it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_transfer.errors import DataError, TransferError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.sources.leakage import overlap_warnings
+from nnunet_transfer.study.description import Dataset, Source, Study, Target
+from nnunet_transfer.study.document import Document, Place, read_document
+from nnunet_transfer.study.estimates import GB, Estimate
+from nnunet_transfer.study.reading import DEFAULT_FOLDS
+
+_SYNTHETIC_FOLDS = 2
+_CLASSES = "classes.csv"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that stops a study, or (if not `stops`) that its user should know."""
+
+    text: str
+    stops: bool = True
+
+
+@dataclass(frozen=True)
+class _Context:
+    study: Study
+    document: Document
+    estimate: Estimate
+
+    def finding(self, place: Place, message: str, *, stops: bool = True) -> Finding:
+        return Finding(str(self.document.error(place, message)), stops)
+
+
+def check_study(study: Study, estimate: Estimate) -> list[Finding]:
+    """Return everything that is wrong or doubtful, in the order of the file."""
+    context = _Context(study, read_document(study.file), estimate)
+    found = [(place, finding) for check in _CHECKS for place, finding in check(context)]
+    return [finding for _, finding in sorted(found, key=lambda pair: context.document.line(pair[0]))]
+
+
+_Found = Iterator[tuple[Place, Finding]]
+
+
+def _datasets(context: _Context) -> _Found:
+    for name, dataset in context.study.datasets.items():
+        place: Place = ("datasets", name)
+        if dataset.converter:
+            yield from _converted(context, dataset, place)
+        elif not dataset.synthetic and _raw_folder(context.study, dataset) is None:
+            raw = context.study.folders["nnUNet_raw"]
+            yield (
+                place,
+                context.finding(
+                    place,
+                    f"no Dataset{dataset.number:03d}_* in {raw}; give converter and path, or folders.raw where it lies",
+                ),
+            )
+
+
+def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
+    from nnunet_transfer.dataset_conversion.catalogue import get_description
+
+    try:
+        description = get_description(dataset.converter)
+    except TransferError as error:
+        yield (*place, "converter"), context.finding((*place, "converter"), str(error))
+        return
+    if dataset.path is not None and not dataset.path.is_dir():
+        yield (*place, "path"), context.finding((*place, "path"), f"there is no folder {dataset.path}")
+    known = {"label_set": description.label_sets, "channels": description.all_channels()}
+    for option, choices in known.items():
+        given = dataset.options.get(option, ())
+        for value in [given] if isinstance(given, str) else given:
+            if choices and value not in choices:
+                where = (*place, "options", option)
+                yield where, context.finding(where, f"'{value}' is none of {', '.join(choices)}")
+
+
+def _raw_folder(study: Study, dataset: Dataset) -> Path | None:
+    found = sorted(study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*/dataset.json"))
+    return found[0].parent if found else None
+
+
+def _sources(context: _Context) -> _Found:
+    for name, source in context.study.sources.items():
+        place: Place = ("sources", name)
+        if source.fetch or source.checkpoint:
+            yield from _published(context, source, place)
+        if "map" in source.details and not Path(source.details["map"]).is_file():
+            yield (*place, "map"), context.finding((*place, "map"), f"there is no file {source.details['map']}")
+        yield from _classes(context, source, place)
+
+
+def _published(context: _Context, source: Source, place: Place) -> _Found:
+    # imports torch, which most studies needn't wait for
+    from nnunet_transfer.checkpoints import is_address
+    from nnunet_transfer.checkpoints.catalogue import CATALOGUE
+
+    if source.fetch and source.fetch not in CATALOGUE:
+        where = (*place, "fetch")
+        yield where, context.finding(where, f"'{source.fetch}' is none of {', '.join(CATALOGUE)}")
+    if source.checkpoint and not is_address(source.checkpoint):
+        file = context.study.file.parent / os.path.expanduser(source.checkpoint)
+        if not file.exists():
+            yield (*place, "checkpoint"), context.finding((*place, "checkpoint"), f"there is no {file}")
+
+
+def _classes(context: _Context, source: Source, place: Place) -> _Found:
+    if source.trainer is None or source.trainer.base != "nnUNetPretrainerClassification":
+        return
+    dataset = context.study.datasets[source.dataset]
+    folder = _raw_folder(context.study, dataset)
+    if folder is not None and not dataset.converter and not (folder / _CLASSES).is_file():
+        where = (*place, "pretrain")
+        yield where, context.finding(where, f"{folder} has no {_CLASSES}; classification needs one (case,class)")
+
+
+def _leakage(context: _Context) -> _Found:
+    study = context.study
+    used = {arm.source for arm in study.arms}
+    for name, source in study.sources.items():
+        place: Place = ("sources", name)
+        for target in study.targets.values() if name in used else ():
+            message, seen = _overlap(study, source, target)
+            if message:
+                yield place, context.finding(place, message, stops=seen and not study.allow_leakage)
+
+
+def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
+    """Return what a source and a target share, empty if nothing, and whether it is the very data set."""
+    if source.dataset == target.dataset:
+        message = f"is trained on the target {target.name}, whose test cases it would see; take other data"
+        return f"{message}, or say allow_leakage: true", True
+    trained_on, known_as = _trained_on(study, source), _known_as(study.datasets[target.dataset])
+    if same := set(trained_on) & set(known_as):
+        message = f"was trained on {min(same)}, which is the target {target.name}; take another source"
+        return f"{message}, or say allow_leakage: true", True
+    warnings = [w for name in known_as for w in overlap_warnings(trained_on, name)]
+    return (f"target {target.name}: {warnings[0]}", False) if warnings else ("", False)
+
+
+def _trained_on(study: Study, source: Source) -> list[str]:
+    if source.dataset:
+        return _known_as(study.datasets[source.dataset])
+    stated = list(source.details.get("trained_on", ()))
+    if source.fetch:
+        from nnunet_transfer.checkpoints.catalogue import CATALOGUE
+
+        entry = CATALOGUE.get(source.fetch)
+        stated += entry.trained_on if entry else ()
+    return stated
+
+
+def _known_as(dataset: Dataset) -> list[str]:
+    """Return the names by which a data set may be recognised."""
+    name = Path(dataset.converter).stem if dataset.converter else dataset.synthetic
+    return [name] if name else [dataset.name]
+
+
+def _folds(context: _Context) -> _Found:
+    study = context.study
+    for name, target in study.targets.items():
+        dataset = study.datasets[target.dataset]
+        count = _number_of_folds(study, dataset)
+        if count is not None and max(target.folds) >= count:
+            place: Place = ("targets", name, "folds")
+            yield (
+                place,
+                context.finding(place, f"{dataset.name} has the folds 0 to {count - 1}, not {max(target.folds)}"),
+            )
+
+
+def _number_of_folds(study: Study, dataset: Dataset) -> int | None:
+    if dataset.synthetic:
+        return _SYNTHETIC_FOLDS
+    if dataset.converter:
+        return int(dataset.options.get("folds", len(DEFAULT_FOLDS)))
+    folder = _raw_folder(study, dataset)
+    if folder is None:
+        return None
+    try:
+        return len(read_json(folder / "splits_final.json"))
+    except (DataError, TypeError):
+        return len(DEFAULT_FOLDS)
+
+
+def _arms(context: _Context) -> _Found:
+    study = context.study
+    arms = {arm.source for arm in study.arms}
+    for name in study.sources:
+        if name not in arms:
+            place: Place = ("sources", name)
+            yield place, context.finding(place, "no arm starts from it; it is made all the same", stops=False)
+    if None not in arms and "baseline" not in study.comparison:
+        yield ("arms",), context.finding(("arms",), "there is no arm scratch to compare with", stops=False)
+    if study.device == "cpu" and study.configuration != "2d":
+        message = f"{study.configuration} on a processor takes very long; take 2d, or device: cuda"
+        yield ("device",), context.finding(("device",), message, stops=False)
+
+
+def _machine(context: _Context) -> _Found:
+    if importlib.util.find_spec("snakemake") is None:
+        message = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
+        yield (), Finding(message)
+    needed: dict[int, tuple[Path, float]] = {}
+    for variable, gigabytes in context.estimate.gigabytes.items():
+        place = context.study.folders[variable]
+        while not place.exists():
+            place = place.parent
+        device = place.stat().st_dev
+        needed[device] = (place, needed.get(device, (place, 0.0))[1] + gigabytes)
+    for place, gigabytes in needed.values():
+        free = shutil.disk_usage(place).free / GB
+        if gigabytes > free:
+            message = (
+                f"not enough disk: about {gigabytes:,.0f} GB will be written to {place}, where {free:,.0f} GB are free"
+            )
+            yield (), Finding(message)
+
+
+_CHECKS: tuple[Callable[[_Context], _Found], ...] = (_datasets, _sources, _leakage, _folds, _arms, _machine)

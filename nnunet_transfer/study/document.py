@@ -1,0 +1,99 @@
+"""Read YAML so that errors can name a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nnunet_transfer.errors import StudyError
+
+#: keys and list positions from the top of the document
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file's content and the line of each of its parts, counted from 1."""
+
+    path: Path
+    content: Any
+    lines: Mapping[Place, int]
+
+    def line(self, place: Sequence[str | int]) -> int:
+        """Return the line of a part, or of the nearest part around it."""
+        place = tuple(place)
+        while place not in self.lines and place:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+    def error(self, place: Sequence[str | int], message: str) -> StudyError:
+        """Return an error that names file, line and part."""
+        part = ".".join(map(str, place))
+        text = f"{self.path.name}, line {self.line(place)}: {f'{part}: ' if part else ''}{message}"
+        # keys may hold line breaks
+        return StudyError(" ".join(text.split()))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the conversion of words to dates, which would surprise in names and versions."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises
+    ------
+    StudyError
+        If it is missing, no YAML, empty, or has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist; write one with `nnunet_transfer study init {path}`") from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise StudyError(f"{path} is no text file ({error}); give a study.yaml") from None
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            raise StudyError(f"{path} is empty; write one with `nnunet_transfer study init FILE`")
+        lines: dict[Place, int] = {}
+        _note_lines(root, (), lines, path, set())
+        return Document(path, loader.construct_document(root), lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise StudyError(f"{path.name}{where}: no valid YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise StudyError(f"{path.name}: no valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, open_nodes: set[int]) -> None:
+    lines.setdefault(place, node.start_mark.line + 1)
+    if id(node) in open_nodes:
+        raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: an alias (*) refers to what it stands in")
+    open_nodes.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*place, str(key.value))
+            line = key.start_mark.line + 1
+            if inner in lines:
+                raise StudyError(
+                    f"{path.name}, line {line}: {'.'.join(map(str, inner))} is given twice (first in line {lines[inner]})"
+                )
+            lines[inner] = line
+            _note_lines(value, inner, lines, path, open_nodes)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _note_lines(value, (*place, i), lines, path, open_nodes)
+    open_nodes.discard(id(node))

@@ -1,0 +1,143 @@
+"""How long a study takes and how much it writes, before anything was run. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_transfer.naming import parse_trainer_name
+from nnunet_transfer.plans import PROFILES, Profile
+from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_L, RESENC_M
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.jobs import Job
+
+TRAININGS = ("pretrain", "finetune")
+#: nnU-Net's trainers, unless their name says otherwise
+EPOCHS, ITERATIONS = 1000, 250
+#: hours of one 3d_fullres training of 1000 epochs on an A100 (nnU-Net's documentation, resenc_presets.md)
+_HOURS = {PLAIN_8GB: 9.0, RESENC_M: 12.0, RESENC_L: 35.0}
+#: 2D relative to 3D; this package's assumption
+_SHARE_2D = 0.5
+#: checkpoints kept per fold (final and best, for a while also latest), and the optimiser's momentum in each
+_CHECKPOINTS, _TENSORS_PER_WEIGHT = 3, 2
+#: preprocessed data relative to the compressed images; this package's assumption
+_PREPROCESSED_PER_RAW = 3.0
+#: files looked at to tell a data set's size
+_MOST_FILES = 200_000
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Work and space that are left.
+
+    Attributes
+    ----------
+    hours : of training, by kind of step; NaN where nothing is known about the device
+    measured : whether finished trainings of this study were the measure
+    gigabytes : variable of a folder of nnU-Net's -> what will be written there
+    """
+
+    hours: Mapping[str, float]
+    measured: bool
+    gigabytes: Mapping[str, float]
+
+
+def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
+    """Estimate what the steps that aren't done will take."""
+    left = [job for job in jobs.values() if not marks.is_done(study.folder, job)]
+    speeds = {kind: _seconds_per_iteration(study, jobs.values(), kind) for kind in TRAININGS}
+    hours = {kind: 0.0 for kind in TRAININGS}
+    for job in left:
+        if job.kind in TRAININGS:
+            measured = speeds[job.kind]
+            seconds = _assumed_seconds(study, job) if measured is None else measured
+            hours[job.kind] += _iterations(job) * seconds / 3600
+    return Estimate(hours, any(s is not None for s in speeds.values()), _gigabytes(study, left))
+
+
+def _iterations(job: Job) -> int:
+    name = parse_trainer_name(job.settings["trainer"])
+    return (name.epochs or EPOCHS) * (name.iterations or ITERATIONS)
+
+
+def _seconds_per_iteration(study: Study, jobs: Iterable[Job], kind: str) -> float | None:
+    seconds, iterations = 0.0, 0
+    for job in jobs:
+        if job.kind == kind and (done := marks.read_mark(study.folder, job, marks.DONE)):
+            seconds += float(done.get("seconds", 0))
+            iterations += _iterations(job)
+    return seconds / iterations if iterations else None
+
+
+def _assumed_seconds(study: Study, job: Job) -> float:
+    if study.device == "cpu":
+        return math.nan
+    share = _SHARE_2D if job.settings["configuration"] == "2d" else 1.0
+    return share * _HOURS[PROFILES[study.profile].memory] * 3600 / (EPOCHS * ITERATIONS)
+
+
+def _gigabytes(study: Study, left: Iterable[Job]) -> dict[str, float]:
+    total = dict.fromkeys(study.folders, 0.0)
+    for job in left:
+        if job.kind == "convert":
+            total["nnUNet_raw"] += _size(study, job.settings["dataset"])
+        elif job.kind == "preprocess":
+            size = _size(study, job.settings["dataset"]) * len(job.settings["configurations"])
+            total["nnUNet_preprocessed"] += _PREPROCESSED_PER_RAW * size
+        elif job.kind in TRAININGS:
+            dimensions = 2 if job.settings["configuration"] == "2d" else 3
+            weights = 4 * parameters(PROFILES[study.profile], dimensions) / GB
+            total["nnUNet_results"] += _CHECKPOINTS * _TENSORS_PER_WEIGHT * weights
+            if job.kind == "pretrain":
+                total["nnUNet_sources"] += weights
+    return total
+
+
+def _size(study: Study, name: str) -> float:
+    dataset = study.datasets[name]
+    folder = dataset.path
+    if folder is None:
+        found = sorted(study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*"))
+        folder = found[0] if found else None
+    return folder_bytes(folder) / GB if folder is not None else 0.0
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of the files in a folder; beyond a number of files, extrapolate nothing and stop."""
+    total = count = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            count += 1
+            if count > _MOST_FILES:
+                return total
+            try:
+                total += os.path.getsize(os.path.join(place, name))
+            except OSError:
+                continue
+    return total
+
+
+def parameters(profile: Profile, dimensions: int) -> int:
+    """Return about how many parameters the convolutions of a profile's U-Net have, for one input and one label."""
+    kernel, window = 3**dimensions, 2**dimensions
+    widths = profile.features
+    total, before = kernel * widths[0], widths[0]
+    inner = profile.bottleneck_channels or (0,) * len(widths)
+    for width, blocks, narrow in zip(widths, profile.blocks, inner, strict=True):
+        for block in range(blocks):
+            incoming = before if block == 0 else width
+            if narrow:
+                total += incoming * narrow + kernel * narrow * narrow + narrow * width
+            else:
+                total += kernel * incoming * width + (kernel * width * width if profile.residual else 0)
+        before = width
+    for width, below in itertools.pairwise(widths):
+        total += window * below * width + kernel * 2 * width * width
+        total += (profile.decoder_convolutions - 1) * kernel * width * width
+    return total

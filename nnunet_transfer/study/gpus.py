@@ -1,0 +1,47 @@
+"""One GPU per training on a machine with several."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.description import Study
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_WAIT_SECONDS = 5.0
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that may be used: those that `CUDA_VISIBLE_DEVICES` names, else all of this machine."""
+    if (given := os.environ.get(_VISIBLE)) is not None:
+        return [gpu.strip() for gpu in given.split(",") if gpu.strip()]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return [str(i) for i, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+@contextlib.contextmanager
+def one_gpu(study: Study) -> Iterator[None]:
+    """Let this process see one GPU that no other step of the study uses; a cluster has done that already.
+
+    Must be entered before torch touches CUDA.
+    """
+    if study.device != "cuda" or "SLURM_JOB_ID" in os.environ or len(gpus := visible_gpus()) < 2:
+        yield
+        return
+    while True:
+        for gpu in gpus:
+            name = f"gpu-{socket.gethostname()}-{gpu.replace('/', '_')}.lock"
+            with marks.locked_at_once(study.folder / marks.LOCKS / name) as free:
+                if free:
+                    os.environ[_VISIBLE] = gpu
+                    yield
+                    return
+        time.sleep(_WAIT_SECONDS)

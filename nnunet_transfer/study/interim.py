@@ -1,0 +1,52 @@
+"""The result so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnunet_transfer.errors import StudyError
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.jobs import Job, finetune_job
+from nnunet_transfer.study.steps import compare_targets, environment, report_folder
+
+
+def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str]]:
+    """Return the report, and what is not in it.
+
+    The finished study's report is returned as it is. Before, a report is made of the arms of which every fold of every
+    target is trained; targets without two such arms are left out.
+
+    Raises
+    ------
+    StudyError
+        If nothing can be compared yet.
+    """
+    report = report_folder(study) / "report.html"
+    if marks.is_done(study.folder, jobs["report"]) and report.is_file():
+        return report, []
+    finished = {
+        target.name: [
+            arm.name
+            for arm in study.arms
+            if all(marks.is_done(study.folder, jobs[finetune_job(target, arm, fold)]) for fold in target.folds)
+        ]
+        for target in study.targets.values()
+    }
+    baseline = study.comparison.get("baseline")
+    comparable = {
+        name: arms for name, arms in finished.items() if len(arms) > 1 and (baseline or _has_scratch(study, arms))
+    }
+    if not comparable:
+        raise StudyError("no target has the control arm and another one trained on all folds yet; run the study on")
+    shared = [arm.name for arm in study.arms if all(arm.name in arms for arms in comparable.values())]
+    left_out = [f"target {name}" for name in study.targets if name not in comparable]
+    left_out += [f"arm {arm.name}" for arm in study.arms if arm.name not in shared]
+    with environment(study, jobs["report"]):
+        made = compare_targets(study, list(comparable), study.folder / "report_so_far", arms=shared)
+    return made, left_out
+
+
+def _has_scratch(study: Study, names: list[str]) -> bool:
+    return any(arm.source is None and arm.name in names for arm in study.arms)

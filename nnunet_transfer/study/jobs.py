@@ -1,0 +1,139 @@
+"""The steps of a study, and what each needs: a graph that follows from the description alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_transfer.study.description import Dataset, Source, Study, StudyArm, Target
+
+#: kinds of steps, in the order in which a study comes to them
+KINDS = ("convert", "plan", "preprocess", "add", "pretrain", "link", "finetune", "compare", "report")
+#: hexadecimal digits of a digest in file names
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step.
+
+    Attributes
+    ----------
+    name : unique, fit for file names
+    kind : of `KINDS`
+    settings : all that its result depends on, as JSON knows it, besides what it needs
+    needs : names of the jobs whose results it uses
+    digest : of the settings, and of the digests of what it needs: it changes if and only if the result may change
+    """
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    needs: tuple[str, ...]
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """The name with the digest."""
+        return f"{self.name}.{self.digest}"
+
+
+def study_jobs(study: Study) -> dict[str, Job]:
+    """Return all jobs by name, each after those that it needs."""
+    jobs: dict[str, Job] = {}
+    for name, kind, settings, needs in _outline(study):
+        content = json.dumps([kind, settings, [jobs[need].digest for need in needs]], sort_keys=True, default=str)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
+        jobs[name] = Job(name, kind, settings, tuple(needs), digest)
+    return jobs
+
+
+_Outline = tuple[str, str, dict[str, Any], Sequence[str]]
+
+
+def _outline(study: Study) -> Iterator[_Outline]:
+    used = {s.dataset for s in study.sources.values() if s.dataset} | {t.dataset for t in study.targets.values()}
+    for dataset in study.datasets.values():
+        if dataset.name in used:
+            yield from _dataset(study, dataset)
+    for source in study.sources.values():
+        yield _source(source)
+    for target in study.targets.values():
+        yield from _target(study, target)
+    comparison = dict(study.comparison)
+    yield (
+        "report",
+        "report",
+        {"comparison": comparison, "targets": list(study.targets)},
+        [f"compare-{t}" for t in study.targets],
+    )
+
+
+def _dataset(study: Study, dataset: Dataset) -> Iterator[_Outline]:
+    name, number = dataset.name, dataset.number
+    origin = {
+        "converter": dataset.converter,
+        "path": str(dataset.path or ""),
+        "options": dict(dataset.options),
+        "synthetic": dataset.synthetic,
+        "seed": dataset.seed,
+    }
+    yield f"convert-{name}", "convert", {"dataset": name, "id": number, **origin}, ()
+    configurations = list(study.configurations(name))
+    plans = {"dataset": name, "id": number, "configurations": configurations, "profile": study.profile}
+    yield f"plan-{name}", "plan", {**plans, **dataset.plans}, (f"convert-{name}",)
+    yield f"preprocess-{name}", "preprocess", {"dataset": name, "configurations": configurations}, (f"plan-{name}",)
+
+
+def _source(source: Source) -> _Outline:
+    settings: dict[str, Any]
+    if source.trainer is None:
+        settings = {"source": source.name, "checkpoint": source.checkpoint, "fetch": source.fetch, **source.details}
+        return source_job(source), "add", settings, ()
+    settings = {
+        "source": source.name,
+        "dataset": source.dataset,
+        "trainer": str(source.trainer),
+        "configuration": source.configuration,
+        "fold": source.fold,
+    }
+    return source_job(source), "pretrain", settings, (f"preprocess-{source.dataset}",)
+
+
+def source_job(source: Source) -> str:
+    """Return the name of the job that makes a source."""
+    return f"{'pretrain' if source.trainer else 'add'}-{source.name}"
+
+
+def finetune_job(target: Target, arm: StudyArm, fold: int) -> str:
+    """Return the name of the job that trains an arm on a fold."""
+    return f"finetune-{target.name}-{arm.name}-f{fold}"
+
+
+def _target(study: Study, target: Target) -> Iterator[_Outline]:
+    ready = f"preprocess-{target.dataset}"
+    named = dict.fromkeys(arm.source for arm in study.arms if arm.named_in_plans)
+    for source in named:
+        assert source is not None  # an arm named in the plans has one
+        settings = {"target": target.name, "source": source, "configuration": study.configuration}
+        needs = (ready, source_job(study.sources[source]))
+        yield f"link-{target.name}-{source}", "link", settings, needs
+    trainings: list[str] = []
+    for arm in study.arms:
+        made = [] if arm.source is None else [source_job(study.sources[arm.source])]
+        linked = [f"link-{target.name}-{arm.source}"] if arm.named_in_plans else []
+        for fold in target.folds:
+            training = {
+                "target": target.name,
+                "source": arm.source,
+                "trainer": str(arm.trainer),
+                "configuration": study.configuration,
+                "fold": fold,
+            }
+            trainings.append(finetune_job(target, arm, fold))
+            yield trainings[-1], "finetune", training, [ready, *made, *linked]
+    comparison = {"target": target.name, "protocols": list(target.protocols), "comparison": dict(study.comparison)}
+    yield f"compare-{target.name}", "compare", comparison, trainings

@@ -1,0 +1,323 @@
+"""From a study's file to its description; every error names the line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from nnunet_transfer.errors import SettingsError, StudyError
+from nnunet_transfer.finetuning.recipes import RECIPES
+from nnunet_transfer.naming import DEFAULT_RECIPE, PRETRAINERS, TRANSFER, TrainerName, parse_trainer_name
+from nnunet_transfer.plans import PROFILES
+from nnunet_transfer.study.description import FIXED_ARMS, SCRATCH, Dataset, Resources, Source, Study, StudyArm, Target
+from nnunet_transfer.study.document import Document, read_document
+
+#: variable of nnU-Net or of this package -> its folder's name in the file
+FOLDERS = {
+    "nnUNet_raw": "raw",
+    "nnUNet_preprocessed": "preprocessed",
+    "nnUNet_results": "results",
+    "nnUNet_sources": "sources",
+}
+#: nnU-Net's own augmentation wants about 12 cores for a GPU (documentation of nnunetv2 2.8, "How to use nnU-Net")
+DEFAULT_RESOURCES = {
+    "convert": Resources(4, 8, 12),
+    "plan": Resources(4, 16, 4),
+    "preprocess": Resources(8, 32, 12),
+    "add": Resources(1, 8, 2),
+    "pretrain": Resources(12, 48, 72, 1),
+    "link": Resources(1, 8, 1),
+    "finetune": Resources(12, 48, 48, 1),
+    "compare": Resources(4, 16, 8),
+    "report": Resources(1, 16, 4),
+}
+#: on a processor every step takes one core: the trainings are small, and more of them run side by side
+CPU_RESOURCES = {kind: replace(r, cpus=1, memory_gb=4, gpus=0) for kind, r in DEFAULT_RESOURCES.items()}
+DEFAULT_CONFIGURATION = "3d_fullres"
+#: nnU-Net's default split
+DEFAULT_FOLDS = (0, 1, 2, 3, 4)
+_TRAINERS = {task: trainer for trainer, task in reversed(PRETRAINERS.items())}
+_DETAILS = ("task", "domain", "sha256", "licence", "trained_on", "map")
+
+
+def read_study(path: str | os.PathLike[str]) -> Study:
+    """Read and check a study's file.
+
+    Raises
+    ------
+    StudyError
+        In one line: the file, the line in it, what is wrong and what would be right.
+    """
+    document = read_document(Path(path))
+    _check_schema(document)
+    content = document.content
+    file = document.path.absolute()
+    folder = _path(content.get("folder", content["name"]), file.parent)
+    folders = content.get("folders", {})
+    if content["profile"] not in PROFILES:
+        raise document.error(["profile"], _unknown(content["profile"], PROFILES))
+    if "__" in content["name"]:
+        raise document.error(["name"], "must not hold '__': nnU-Net splits its folders' names there")
+    study = Study(
+        name=content["name"],
+        file=file,
+        folder=folder,
+        folders={
+            variable: _path(
+                folders.get(key, key if key == "sources" else variable), file.parent if key in folders else folder
+            )
+            for variable, key in FOLDERS.items()
+        },
+        profile=content["profile"],
+        configuration=content.get("configuration", DEFAULT_CONFIGURATION),
+        device=content.get("device", "cuda"),
+        datasets=_datasets(document, file.parent),
+        sources=_sources(document),
+        targets=_targets(document),
+        arms=(),
+        comparison=content.get("comparison", {}),
+        resources=_resources(content),
+        environment={key: str(value) for key, value in content.get("environment", {}).items()},
+        allow_leakage=content.get("allow_leakage", False),
+    )
+    study = replace(study, arms=tuple(_arms(document, study.sources)))
+    _check_baseline(document, study)
+    return study
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a study's file."""
+    return json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+
+
+def _check_schema(document: Document) -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    errors = [_deepest(error) for error in validator.iter_errors(document.content)]
+    if errors:
+        first = min(errors, key=lambda error: document.line(list(error.absolute_path)))
+        raise document.error(*_explained(first, document))
+
+
+def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Return, of the alternatives that all failed, the failure of the one that was meant."""
+    if error.validator == "anyOf" and error.context:
+        kinds = [e for e in error.context if e.validator != "type"]
+        return _deepest(kinds[0]) if kinds else error
+    return error
+
+
+def _explained(error: jsonschema.ValidationError, document: Document) -> tuple[list[str | int], str]:
+    """Return the place of a schema's error, and what is wrong in the words of the file's writer."""
+    place = list(error.absolute_path)
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    if error.validator == "additionalProperties" and isinstance(value, dict):
+        outer: Any = error.schema
+        known = outer["properties"]
+        wrong = next(key for key in value if key not in known)
+        return [*place, wrong], f"unknown key; {_unknown(wrong, known)}"
+    if error.validator == "required":
+        missing = [key for key in rule if key not in value]
+        return place, f"needs {', '.join(missing)}"
+    if error.validator == "dependentRequired":
+        key, needed = next((k, [n for n in v if n not in value]) for k, v in rule.items() if k in value)
+        return [*place, key], f"goes with {', '.join(needed)}, which is missing"
+    if error.validator == "oneOf":
+        return (
+            place,
+            "give one of: pretrain (a data set); checkpoint with task and domain; fetch (a name in the catalogue)",
+        )
+    if error.validator == "not":
+        return place, "is either converted or synthetic; remove converter or synthetic"
+    if error.validator == "enum":
+        return place, _unknown(str(value), rule)
+    if error.validator == "pattern":
+        return place, f"'{value}' may hold letters, digits and '_' only, and starts with a letter"
+    if error.validator == "type":
+        wanted = rule if isinstance(rule, str) else " or ".join(map(str, rule or ()))
+        return place, f"must be {_YAML_TYPES.get(wanted, wanted)}, not {json.dumps(value, default=str)[:60]}"
+    return place, error.message[:200]
+
+
+#: so few choices are all named instead of the nearest: the nearest of gpu would be cpu
+_FEW = 4
+_YAML_TYPES = {"object": "a mapping (key: value)", "array": "a list", "string": "text", "integer": "a whole number"}
+
+
+def _unknown(wrong: str, known: Iterable[str]) -> str:
+    known = list(map(str, known))
+    if len(known) <= _FEW:
+        return f"'{wrong}' is none of {', '.join(known)}"
+    near = difflib.get_close_matches(str(wrong), known, n=1)
+    return f"'{wrong}': did you mean {near[0]}?" if near else f"'{wrong}' is none of {', '.join(known)}"
+
+
+def _path(text: str, base: Path) -> Path:
+    expanded = os.path.expandvars(text)
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise StudyError(f"{text}: the variable {unset[1]} is not set")
+    return Path(os.path.normpath(base / Path(expanded).expanduser()))
+
+
+def _datasets(document: Document, base: Path) -> dict[str, Dataset]:
+    shared = document.content.get("plans", {})
+    found = {}
+    for name, entry in document.content["datasets"].items():
+        found[name] = Dataset(
+            name,
+            entry["id"],
+            entry.get("converter", ""),
+            _path(entry["path"], base) if "path" in entry else None,
+            entry.get("options", {}),
+            entry.get("synthetic", ""),
+            entry.get("seed", 0),
+            {**shared, **entry.get("plans", {})},
+        )
+    for name, dataset in found.items():
+        twin = next(other for other in found.values() if other.number == dataset.number)
+        if twin.name != name:
+            raise document.error(
+                ["datasets", name, "id"], f"{dataset.number} is the id of {twin.name}, too; give each its own"
+            )
+    return found
+
+
+def _sources(document: Document) -> dict[str, Source]:
+    found = {}
+    for name, entry in document.content.get("sources", {}).items():
+        place: list[str | int] = ["sources", name]
+        if name == SCRATCH:
+            raise document.error(place, f"{SCRATCH} is the control arm; choose another name")
+        if "pretrain" not in entry:
+            details = {key: entry[key] for key in _DETAILS if key in entry}
+            if "map" in details:
+                details["map"] = str(_path(details["map"], document.path.absolute().parent))
+            found[name] = Source(
+                name, checkpoint=entry.get("checkpoint", ""), details=details, fetch=entry.get("fetch", "")
+            )
+            continue
+        if entry["pretrain"] not in document.content["datasets"]:
+            raise document.error([*place, "pretrain"], _unknown(entry["pretrain"], document.content["datasets"]))
+        found[name] = Source(
+            name,
+            dataset=entry["pretrain"],
+            trainer=_pretrainer(document, place, name, entry),
+            configuration=entry.get("configuration", document.content.get("configuration", DEFAULT_CONFIGURATION)),
+            fold=entry.get("fold", 0),
+        )
+    trainings: dict[tuple[Any, ...], str] = {}
+    for name, source in found.items():
+        if source.trainer:
+            key = (source.dataset, source.trainer, source.configuration, source.fold)
+            if (twin := trainings.setdefault(key, name)) != name:
+                raise document.error(["sources", name], f"is the same training as {twin}; remove one of them")
+    return found
+
+
+def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry: Mapping[str, Any]) -> TrainerName:
+    task = entry.get("task") or next((task for task in _TRAINERS if name.endswith(task)), None)
+    if "trainer" not in entry and task is None:
+        raise document.error(place, f"say what is learnt: task: {', '.join(_TRAINERS)}")
+    base = entry.get("trainer") or _TRAINERS[str(task)]
+    if base not in PRETRAINERS:
+        raise document.error([*place, "trainer"], _unknown(base, PRETRAINERS))
+    if "task" in entry and PRETRAINERS[base] != entry["task"]:
+        raise document.error([*place, "task"], f"{base} learns {PRETRAINERS[base]}; remove task or trainer")
+    return TrainerName(
+        base,
+        cases=entry.get("cases"),
+        epochs=entry.get("epochs"),
+        iterations=entry.get("iterations"),
+        seed=entry.get("seed"),
+    )
+
+
+def _targets(document: Document) -> dict[str, Target]:
+    # imported here: protocols need scipy, which is slow to import
+    from nnunet_transfer.evaluation.protocols import get_protocol
+
+    found: dict[str, Target] = {}
+    for name, entry in document.content["targets"].items():
+        if entry["dataset"] not in document.content["datasets"]:
+            raise document.error(["targets", name, "dataset"], _unknown(entry["dataset"], document.content["datasets"]))
+        for i, protocol in enumerate(entry.get("protocols", ())):
+            try:
+                get_protocol(protocol)
+            except SettingsError as error:
+                raise document.error(["targets", name, "protocols", i], str(error)) from None
+        twin = next((t for t in found.values() if t.dataset == entry["dataset"]), None)
+        if twin:
+            raise document.error(["targets", name, "dataset"], f"is target {twin.name}, too; remove one of them")
+        folds = tuple(entry.get("folds", DEFAULT_FOLDS))
+        found[name] = Target(name, entry["dataset"], folds, tuple(entry.get("protocols", ())))
+    return found
+
+
+def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyArm]:
+    """Give every arm: source by recipe by number of cases by seed."""
+    content = document.content
+    schedule = content.get("training", {})
+    seen: set[StudyArm] = set()
+    for i, entry in enumerate(content.get("arms", [SCRATCH, *sources])):
+        place: list[str | int] = ["arms", i]
+        entry = {"source": entry} if isinstance(entry, str) else entry
+        source = entry["source"]
+        if source != SCRATCH and source not in sources:
+            raise document.error(
+                place, f"an arm without source: {_unknown(source, [SCRATCH, *sources])} Describe it under sources"
+            )
+        own = "recipes" in entry
+        recipes = entry.get("recipes", content.get("recipes", [DEFAULT_RECIPE]))
+        for j, recipe in enumerate(recipes):
+            if recipe not in RECIPES:
+                raise document.error([*place, "recipes", j] if own else ["recipes", j], _unknown(recipe, RECIPES))
+            for cases in content.get("cases", ["all"]):
+                for seed in content.get("seeds", [None]):
+                    arm = StudyArm(
+                        None if source == SCRATCH else source,
+                        TrainerName(
+                            FIXED_ARMS.get(source, TRANSFER),
+                            recipe,
+                            entry.get("encoder_only", False),
+                            None if cases == "all" else cases,
+                            schedule.get("epochs"),
+                            schedule.get("iterations"),
+                            seed,
+                        ),
+                    )
+                    if arm in seen:
+                        raise document.error(place, f"{arm.name} is given twice")
+                    seen.add(arm)
+                    yield arm
+
+
+def _check_baseline(document: Document, study: Study) -> None:
+    wanted = study.comparison.get("baseline", SCRATCH)
+    bases = {SCRATCH if arm.source is None else arm.source: arm.trainer.base for arm in study.arms}
+    names = {arm.name for arm in study.arms}
+    if wanted in bases or wanted in bases.values() or wanted in names:
+        return
+    try:
+        parse_trainer_name(wanted.split("@")[0])
+        problem = "is no arm of this study"
+    except SettingsError:
+        problem = _unknown(wanted, bases)
+    place = ["comparison", "baseline"] if "baseline" in study.comparison else ["arms"]
+    raise document.error(place, f"baseline {wanted}: {problem}; choose an arm with comparison.baseline")
+
+
+def _resources(content: Mapping[str, Any]) -> dict[str, Resources]:
+    defaults = DEFAULT_RESOURCES if content.get("device", "cuda") != "cpu" else CPU_RESOURCES
+    given = content.get("resources", {})
+    return {kind: replace(default, **given.get(kind, {})) for kind, default in defaults.items()}

@@ -1,0 +1,86 @@
+"""Where a study stands: true while it runs and after a crash, because it asks the disk and the processes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.jobs import KINDS, Job
+
+#: states of a job, in the order of the table
+DONE, RUNNING, INTERRUPTED, FAILED, WAITING = STATES = ("done", "running", "interrupted", "failed", "waiting")
+_EPOCH = re.compile(r"Epoch (\d+)")
+#: bytes at the end of a log in which the last epoch is looked for
+_TAIL = 20_000
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job's state, and what there is to say about it: for how long it runs and how far it is, or why it failed."""
+
+    job: Job
+    state: str
+    detail: str = ""
+
+
+def job_states(study: Study, jobs: Mapping[str, Job]) -> list[JobState]:
+    """Return the state of every job."""
+    folders = {kind: _names(study.folder / marks.STEPS / kind) for kind in KINDS}
+    return [_state(study, job, folders[job.kind]) for job in jobs.values()]
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _state(study: Study, job: Job, names: set[str]) -> JobState:
+    if f"{job.key}.{marks.DONE}" in names:
+        return JobState(job, DONE)
+    if f"{job.key}.{marks.RUNNING}" in names and (sign := marks.read_mark(study.folder, job, marks.RUNNING)):
+        if marks.is_alive(study.folder, job):
+            minutes = (time.time() - float(sign["started"])) / 60
+            where = f"{sign['host']}, SLURM job {sign['cluster_job']}" if sign.get("cluster_job") else sign["host"]
+            return JobState(job, RUNNING, f"for {minutes:.0f} min on {where}{_epoch(study, job)}")
+        if not marks.is_done(study.folder, job):
+            return JobState(job, INTERRUPTED, "its process is gone; run the study again")
+        return JobState(job, DONE)
+    if f"{job.key}.{marks.FAILED}" in names and (found := marks.read_mark(study.folder, job, marks.FAILED)):
+        return JobState(job, FAILED, f"{found['error']} (see {marks.last_log(study.folder, job)})")
+    return JobState(job, WAITING)
+
+
+def _epoch(study: Study, job: Job) -> str:
+    log = marks.last_log(study.folder, job)
+    if job.kind not in ("pretrain", "finetune") or not log.is_file():
+        return ""
+    with open(log, "rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _TAIL))
+        found = _EPOCH.findall(stream.read().decode(errors="replace"))
+    return f", epoch {found[-1]}" if found else ""
+
+
+def status_table(states: list[JobState]) -> str:
+    """Return a table of counts by kind of step, and a line on everything that runs, stopped or failed."""
+    counts = Counter((s.job.kind, s.state) for s in states)
+    kinds = [kind for kind in KINDS if any((kind, state) in counts for state in STATES)]
+    rows: list[tuple[str, ...]] = [("step", *STATES, "all")]
+    for kind in kinds:
+        numbers = [counts[kind, state] for state in STATES]
+        rows.append((kind, *(str(n) if n else "-" for n in numbers), str(sum(numbers))))
+    totals = [sum(counts[kind, state] for kind in kinds) for state in STATES]
+    rows.append(("all", *(str(n) if n else "-" for n in totals), str(sum(totals))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    told = [s for state in (RUNNING, INTERRUPTED, FAILED) for s in states if s.state == state]
+    return "\n".join([*lines, *(f"{s.state}: {s.job.name}: {s.detail}" for s in told)])

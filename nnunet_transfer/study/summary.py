@@ -1,0 +1,55 @@
+"""What `study check` prints."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.checks import Finding
+from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.estimates import Estimate
+from nnunet_transfer.study.jobs import KINDS, Job
+
+
+def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findings: Sequence[Finding]) -> str:
+    """Return what would run, what it takes, and what was found, as lines."""
+    total = Counter(job.kind for job in jobs.values())
+    left = Counter(job.kind for job in jobs.values() if not marks.is_done(study.folder, job))
+    unit = "hours of training" if study.device == "cpu" else "GPU hours"
+    arms = dict.fromkeys(arm.source or "scratch" for arm in study.arms)
+    lines = [
+        f"{study.name}: {len(study.targets)} targets, {len(study.arms)} arms ({', '.join(arms)}), "
+        f"{sum(len(t.folds) for t in study.targets.values())} folds",
+        f"everything is written to {study.folder}",
+        "",
+        f"{'step':<12}{'all':>6}{'to do':>7}   {unit}",
+    ]
+    for kind in KINDS:
+        if total[kind]:
+            hours = expected.hours.get(kind)
+            lines.append(f"{kind:<12}{total[kind]:>6}{left[kind]:>7}   {_hours(hours)}".rstrip())
+    lines += ["", *_estimates(study, expected)]
+    lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in findings]
+    wrong = sum(f.stops for f in findings)
+    lines.append(f"{wrong} error(s): mend the file first" if wrong else "ready: nnunet_transfer study run")
+    return "\n".join(lines)
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return ""
+    return "unknown" if math.isnan(hours) else f"{hours:,.1f}"
+
+
+def _estimates(study: Study, expected: Estimate) -> list[str]:
+    hours = sum(expected.hours.values())
+    if math.isnan(hours):
+        time = "time: unknown until the first training on this processor has ended"
+    elif expected.measured:
+        time = f"time: about {hours:,.1f} hours of training, by what the finished ones took"
+    else:
+        time = f"time: about {hours:,.0f} GPU hours on an A100; other GPUs differ, and the first training will tell"
+    gigabytes = sum(expected.gigabytes.values())
+    return [time, f"disk: about {gigabytes:,.1f} GB to be written"]

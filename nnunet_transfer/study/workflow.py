@@ -1,0 +1,62 @@
+"""What the Snakefile asks: files, commands and resources of a study's steps."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.jobs import Job, study_jobs
+from nnunet_transfer.study.reading import read_study
+
+
+class Workflow:
+    """A study as Snakemake sees it; all paths are relative to the study's folder."""
+
+    def __init__(self, file: str) -> None:
+        self.study = read_study(file)
+        self.jobs = study_jobs(self.study)
+        self._by_key = {job.key: job for job in self.jobs.values()}
+
+    def results(self) -> list[str]:
+        """Return the marks of what nothing else needs."""
+        needed = {need for job in self.jobs.values() for need in job.needs}
+        return [self._mark(job) for job in self.jobs.values() if job.name not in needed]
+
+    def needs(self, wildcards: Any) -> list[str]:
+        """Return the marks of what a job needs."""
+        return [self._mark(self.jobs[name]) for name in self._by_key[wildcards.job].needs]
+
+    def output(self, kind: str) -> str:
+        """Return the pattern of a kind's marks."""
+        return f"{marks.STEPS}/{kind}/{{job}}.{marks.DONE}"
+
+    def log(self, kind: str) -> str:
+        """Return the pattern of a kind's logs."""
+        return f"{marks.LOGS}/{kind}/{{job}}.log"
+
+    @property
+    def command(self) -> str:
+        """The shell command of every step."""
+        # the mark is written by the step itself, when it has ended well
+        step = shlex.join([sys.executable, "-m", "nnunet_transfer.cli", "study", "step", str(self.study.file)])
+        return f"{step.replace('{', '{{').replace('}', '}}')} {{wildcards.job}} >> {{log}} 2>&1"
+
+    def threads(self, kind: str) -> int:
+        """Return the number of processor cores."""
+        return self.study.resources[kind].cpus
+
+    def resources(self, kind: str) -> dict[str, Any]:
+        """Return memory, time limit (minutes) and GPUs under the names that Snakemake's executors know."""
+        wanted = self.study.resources[kind]
+        gpus = wanted.gpus if self.study.device == "cuda" else 0
+        return {
+            "mem_mb": round(wanted.memory_gb * 1000),
+            "runtime": max(1, round(wanted.hours * 60)),
+            "slots": 1,
+            **({"gpu": gpus} if gpus else {}),
+        }
+
+    def _mark(self, job: Job) -> str:
+        return str(marks.mark(self.study.folder, job, marks.DONE).relative_to(self.study.folder))

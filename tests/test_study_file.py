@@ -1,0 +1,343 @@
+"""A study's file: what is read from it, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import StudyError
+from nnunet_transfer.study import read_study, study_jobs
+from nnunet_transfer.study.reading import schema
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "profile": "demo",
+    "configuration": "2d",
+    "device": "cpu",
+    "plans": {"batch_size": 4, "patch_size": [32, 32]},
+    "datasets": {"t1": {"id": 702, "synthetic": "t1"}, "stroke": {"id": 711, "synthetic": "stroke"}},
+    "sources": {"t1_segmentation": {"pretrain": "t1", "epochs": 1, "iterations": 5, "seed": 0}},
+    "targets": {"stroke": {"dataset": "stroke", "folds": [0, 1], "protocols": ["atlas_r2"]}},
+    "training": {"epochs": 1, "iterations": 5},
+    "seeds": [0],
+}
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def write_study(folder: Path, change: Change | None = None) -> Path:
+    """Write the small study, changed, one key per line."""
+    content = json.loads(json.dumps(SMALL))
+    if change:
+        change(content)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_template_is_a_study_and_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    assert main(["study", "init", str(file)]) == 0
+    study = read_study(file)
+    assert [len(study.targets), len(study.arms), len(study.sources)] == [3, 7, 6]
+    assert len([job for job in study_jobs(study).values() if job.kind == "finetune"]) == 7 * 3 * 5
+    assert main(["study", "init", str(file)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_template_lacks_only_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "study.yaml"
+    main(["study", "init", str(file)])
+    assert main(["study", "check", str(file)]) == 1
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error:")]
+    paths = [line for line in errors if "there is no folder /data/" in line]
+    assert len(paths) == 7
+    assert all("not enough disk" in line for line in set(errors) - set(paths))
+
+
+def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    code = (
+        "import sys; from nnunet_transfer.cli import main\n"
+        f"assert main(['study', 'check', {str(file)!r}]) == 0 and main(['study', 'status', {str(file)!r}]) == 0\n"
+        "sys.exit('torch' in sys.modules or 'nnunetv2' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def set_(*place: Any, to: Any) -> Change:
+    """Return a change that sets one value."""
+
+    def change(content: dict[str, Any]) -> None:
+        part: Any = content
+        for key in place[:-1]:
+            part = part.setdefault(key, {}) if isinstance(part, dict) else part[key]
+        part[place[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "message"),
+    [
+        (set_("sedes", to=[1]), "sedes", "did you mean seeds"),
+        (set_("targets", "stroke", "fold", to=[0]), "fold:", "none of dataset, folds"),
+        (set_("datasets", "t1", "synthetik", to="t1"), "synthetik", "did you mean synthetic"),
+        (set_("profile", to="resnet81"), "profile", "did you mean resnet18"),
+        (set_("device", to="gpu"), "device", "'gpu' is none of cuda, cpu, mps"),
+        (set_("seeds", to=["one"]), "- one", "must be a whole number"),
+        (set_("seeds", to=[-1]), "- -1", "minimum"),
+        (set_("datasets", "t1", "id", to=711), "id: 711", "is the id of"),
+        (set_("datasets", "t1", "id", to="four"), "id: four", "must be a whole number"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "ixi"}), "converter", "goes with path"),
+        (
+            set_("datasets", "t1", to={"id": 702, "synthetic": "t1", "converter": "ixi", "path": "."}),
+            "t1:",
+            "either converted or synthetic",
+        ),
+        (set_("datasets", "t1", to={"synthetic": "t1"}), "t1:", "needs id"),
+        (set_("datasets", "bad-name", to={"id": 5}), "datasets", "letters, digits"),
+        (set_("sources", "t1_segmentation", "pretrain", to="t2"), "pretrain", "none of t1, stroke"),
+        (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "say what is learnt"),
+        (set_("sources", "mine", to={"checkpoint": "x.pth"}), "mine", "checkpoint with task and domain"),
+        (set_("sources", "scratch", to={"pretrain": "t1"}), "scratch", "control arm"),
+        (
+            set_("sources", "twin", to={**SMALL["sources"]["t1_segmentation"], "task": "segmentation"}),
+            "twin",
+            "same training as t1_segmentation",
+        ),
+        (set_("sources", "t1_segmentation", "trainer", to="nnUNetTrainer"), "trainer", "nnUNetPretrainer"),
+        (set_("sources", "t1_segmentation", "task", to="classify"), "task", "none of classification"),
+        (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "none of scratch, t1_segmentation"),
+        (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),
+        (set_("arms", to=["t1_segmentation"]), "arms", "baseline scratch"),
+        (set_("recipes", to=["sawtoth"]), "- sawtoth", "did you mean sawtooth"),
+        (set_("arms", to=[{"source": "scratch", "recipes": ["slow"]}]), "- slow", "none of"),
+        (set_("targets", "stroke", "dataset", to="strok"), "dataset: strok", "none of t1, stroke"),
+        (set_("targets", "twin", to={"dataset": "stroke"}), "dataset: stroke", "is target stroke"),
+        (set_("targets", "stroke", "protocols", to=["atlas"]), "- atlas", "atlas_r2"),
+        (set_("comparison", to={"baseline": "t1"}), "baseline", "t1_segmentation"),
+        (set_("name", to="a__b"), "name", "__"),
+        (set_("name", to="a b"), "name", "letters, digits"),
+        (set_("folder", to="$NNUNET_TRANSFER_UNSET/x"), "", "NNUNET_TRANSFER_UNSET is not set"),
+        (set_("resources", to={"finetune": {"gpus": 2}}), "gpus", "maximum"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(
+    tmp_path: Path, change: Change, key: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, change)
+    with pytest.raises(StudyError, match=message) as caught:
+        read_study(file)
+    text = str(caught.value)
+    assert "\n" not in text
+    if key:
+        number = int(text.split("line ")[1].split(":")[0])
+        assert key in file.read_text().splitlines()[number - 1]
+    assert main(["study", "check", str(file)]) == 2
+    assert capsys.readouterr().err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("name: [a\n", "no valid YAML"),
+        ("name: a\nname: b\n", "line 2: name is given twice"),
+        ("name: !!python/object/apply:os.system ['true']\n", "no valid YAML"),
+        ("a: &x\n  b: *x\n", "refers to what it stands in|unknown key"),
+        ("\x00", "no valid YAML"),
+    ],
+)
+def test_hostile_files(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(StudyError, match=message):
+        read_study(file)
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="study init"):
+        read_study(tmp_path / "no.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(StudyError, match="no text file"):
+        read_study(tmp_path / "binary.yaml")
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(key=st.sampled_from(sorted(schema()["properties"])), value=_VALUES)
+def test_any_value_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
+) -> None:
+    file = write_study(tmp_path_factory.mktemp("study"), set_(key, to=value))
+    problem = ""
+    try:
+        study_jobs(read_study(file))
+    except StudyError as error:
+        problem = str(error)
+    assert "\n" not in problem
+
+
+def jobs_of(folder: Path, change: Change | None = None) -> dict[str, str]:
+    """Return the digests of the small study's jobs, changed."""
+    return {name: job.digest for name, job in study_jobs(read_study(write_study(folder, change))).items()}
+
+
+def test_jobs_come_after_what_they_need(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["sources"]["other"] = {"pretrain": "t1", "task": "self_supervised"}
+        content.update(recipes=["full", "warmup"], seeds=[0, 1], cases=["all", 3])
+
+    study = read_study(write_study(tmp_path, change))
+    jobs = study_jobs(study)
+    seen: set[str] = set()
+    for job in jobs.values():
+        assert seen.issuperset(job.needs)
+        seen.add(job.name)
+    # three arms, two recipes, two numbers of cases, two seeds, two folds
+    trainings = [job for job in jobs.values() if job.kind == "finetune"]
+    assert len(trainings) == 3 * 2 * 2 * 2 * 2
+    assert set(jobs["compare-stroke"].needs) == {job.name for job in trainings}
+    named = jobs["finetune-stroke-nnUNetTrainerTransfer_full_3cases_1epochs_5iterations_seed1@other-f1"]
+    assert set(named.needs) == {"preprocess-stroke", "pretrain-other", "link-stroke-other"}
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (set_("seeds", to=[0]), []),
+        (set_("resources", to={"finetune": {"cpus": 2}}), []),
+        (set_("folders", to={"raw": "elsewhere"}), []),
+        (set_("comparison", to={"rope": 0.02}), ["compare", "report"]),
+        (set_("targets", "stroke", "protocols", to=[]), ["compare", "report"]),
+        (set_("sources", "t1_segmentation", "iterations", to=6), ["pretrain", "finetune-T1", "compare", "report"]),
+        (set_("datasets", "t1", "seed", to=1), ["t1", "pretrain", "finetune-T1", "compare", "report"]),
+        (set_("datasets", "stroke", "plans", to={"batch_size": 2}), ["plan-stroke", "preprocess-stroke", "finetune-*"]),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it_and_no_more(tmp_path: Path, change: Change, changed: list[str]) -> None:
+    before, after = jobs_of(tmp_path), jobs_of(tmp_path, change)
+    different = {name for name in before if before[name] != after.get(name)}
+    expected = {
+        "pretrain": {"pretrain-t1_segmentation"},
+        "compare": {"compare-stroke"},
+        "report": {"report"},
+        "t1": {"convert-t1", "plan-t1", "preprocess-t1"},
+        "plan-stroke": {"plan-stroke"},
+        "preprocess-stroke": {"preprocess-stroke"},
+        "finetune-T1": {name for name in before if name.startswith("finetune") and "T1Segmentation" in name},
+        "finetune-*": {name for name in before if name.startswith(("finetune", "compare", "report"))},
+    }
+    assert different == set().union(*(expected[part] for part in changed))
+
+
+def test_another_arm_changes_no_other_training(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["sources"]["t1_self_supervised"] = {"pretrain": "t1", "seed": 0}
+
+    before, after = jobs_of(tmp_path), jobs_of(tmp_path, change)
+    assert {name for name in before if before[name] != after[name]} == {"compare-stroke", "report"}
+
+
+def check(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run `study check`; return its status and what it printed."""
+    status = main(["study", "check", str(file)])
+    return status, capsys.readouterr().out
+
+
+def test_check_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = check(write_study(tmp_path), capsys)
+    assert status == 0
+    assert "finetune         4      4" in text
+    assert "ready" in text
+    status, text = check(write_study(tmp_path, set_("device", to="cuda")), capsys)
+    # two folds of two arms, five iterations; 9 h for 250 000 in 3D, half of it in 2D
+    assert "time: about 0 GPU hours" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_("datasets", "t1", to={"id": 702}), "no Dataset702_"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "nowhere"}), "there is no folder"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r9", "path": "."}), "atlas_r"),
+        (
+            set_(
+                "datasets", "t1", to={"id": 702, "converter": "mslesseg", "path": ".", "options": {"channels": ["T7"]}}
+            ),
+            "'T7' is none of",
+        ),
+        (set_("sources", "t1_segmentation", "pretrain", to="stroke"), "trained on the target stroke"),
+        (
+            set_("sources", "t1_segmentation", to={"checkpoint": "no.pth", "task": "segmentation", "domain": "t1"}),
+            "there is no .*no.pth",
+        ),
+        (set_("sources", "mine", to={"fetch": "no_such"}), "'no_such' is none of"),
+        (set_("targets", "stroke", "folds", to=[0, 2]), "folds 0 to 1, not 2"),
+    ],
+)
+def test_check_finds_it_before_the_first_job(
+    tmp_path: Path, change: Change, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, change)
+    status, text = check(file, capsys)
+    assert status == 1
+    errors = "\n".join(line for line in text.splitlines() if line.startswith("error:"))
+    assert re.search(message, errors)
+    assert main(["study", "run", str(file)]) == 2
+    assert not (tmp_path / "small" / "steps").exists()
+
+
+def test_leakage_is_allowed_if_said_and_named_if_suspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def allowed(content: dict[str, Any]) -> None:
+        content["sources"]["t1_segmentation"]["pretrain"] = "stroke"
+        content["allow_leakage"] = True
+
+    status, text = check(write_study(tmp_path, allowed), capsys)
+    assert status == 0
+    assert "note: study.yaml" in text
+    assert "is trained on the target" in text
+
+    def suspected(content: dict[str, Any]) -> None:
+        (tmp_path / "weights.pth").touch()
+        content["sources"]["t1_segmentation"] = {
+            "checkpoint": "weights.pth",
+            "task": "segmentation",
+            "domain": "t1",
+            "trained_on": ["OpenMind"],
+        }
+        content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r3", "path": "."}
+
+    status, text = check(write_study(tmp_path, suspected), capsys)
+    assert status == 0
+    assert "may share subjects" in text
+
+
+def test_too_little_disk_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    status, text = check(write_study(tmp_path), capsys)
+    assert status == 1
+    assert "not enough disk" in text
