@@ -26,7 +26,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     if not source.is_file():
         raise DataError(f"{source} does not exist; convert the data set with `nnunet_transfer convert`")
     splits = read_json(source)
-    _check_form(splits, source)
+    check_form(splits, source)
     folder = nnunet_preprocessed() / name
     _check_cases(splits, _preprocessed_cases(folder), source)
     target = folder / FILE_NAME
@@ -41,7 +41,8 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     return target
 
 
-def _check_form(splits: Any, path: Path) -> None:
+def check_form(splits: Any, path: Path) -> None:
+    """Raise a `DataError` if the content of `path` is no list of folds, or a case is on both sides of one."""
     fine = (
         isinstance(splits, list)
         and splits

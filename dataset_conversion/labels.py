@@ -69,7 +69,11 @@ def relabelled(mask: NDArray[Any], rule: LabelRule, name: str) -> NDArray[np.uin
     DataError
         If a value is not a whole number, or is named nowhere in the rule.
     """
-    table = rule.values()
+    return with_values(mask, rule.values(), name)
+
+
+def with_values(mask: NDArray[Any], table: dict[int, int], name: str) -> NDArray[np.uint8 | np.uint16]:
+    """Give each voxel the label that the table has for its value; errors as `relabelled`."""
     whole = _whole(mask, name)
     low, high = int(whole.min()), int(whole.max())
     known = np.array(sorted(table), dtype=np.int64)

@@ -98,7 +98,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         description.default_rater or "" if options.rater is None else options.rater,
         options.settings,
     )
-    folder = nnunet_raw() / _folder_name(dataset_id, options.name or description.folder_name)
+    folder = nnunet_raw() / dataset_folder_name(dataset_id, options.name or description.folder_name)
     _check_id(folder, dataset_id)
     found = find_cases(description, request)
     rule = description.label_sets[request.label_set]
@@ -134,7 +134,8 @@ def _check_options(options: Options) -> None:
             raise SettingsError(f"--{name} {value} is too small; give {least} or more")
 
 
-def _folder_name(dataset_id: int, name: str) -> str:
+def dataset_folder_name(dataset_id: int, name: str) -> str:
+    """Return `DatasetXXX_Name`; raise a `SettingsError` if nnU-Net would not understand it."""
     folder = f"Dataset{dataset_id:03d}_{name}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not 0 < dataset_id < 1000:
         raise SettingsError(

@@ -61,7 +61,7 @@ def write_dataset_json(
 def write_manifest(folder: Path, records: Iterable[Record]) -> None:
     """Write one line per case: where it comes from, what was found and done. Lists are joined with ` | `."""
     rows = ([_cell(getattr(record, column)) for column in MANIFEST_COLUMNS] for record in records)
-    _write_csv(folder / MANIFEST, MANIFEST_COLUMNS, rows)
+    write_csv(folder / MANIFEST, MANIFEST_COLUMNS, rows)
 
 
 def _cell(value: Any) -> str:
@@ -77,14 +77,14 @@ def _cell(value: Any) -> str:
 def write_skips(folder: Path, problems: Iterable[Problem], root: Path) -> None:
     """Write one line per case that was left out, with the reason."""
     rows = ([p.case, " | ".join(relative_to(path, root) for path in p.files), p.reason] for p in problems)
-    _write_csv(folder / SKIPS, ("case", "source_files", "reason"), rows)
+    write_csv(folder / SKIPS, ("case", "source_files", "reason"), rows)
 
 
 def write_classes(folder: Path, records: Iterable[Record]) -> None:
     """Write the class of each training case, if the data set has classes."""
     rows = [(r.case, r.class_name) for r in records if r.split == "train" and r.class_name]
     if rows:
-        _write_csv(folder / CLASSES, ("case", "class"), rows)
+        write_csv(folder / CLASSES, ("case", "class"), rows)
 
 
 def write_label_map(folder: Path, rule: LabelRule) -> None:
@@ -95,7 +95,8 @@ def write_label_map(folder: Path, rule: LabelRule) -> None:
         write_json(folder / LABEL_MAP, rows)
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

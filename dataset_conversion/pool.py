@@ -1,0 +1,194 @@
+"""Pool data sets with different labels into one, for pre-training with one head per set.
+
+Every set keeps its own background: a voxel that one set calls background may hold a structure of another, and is no
+mistake there. The labels of all sets therefore get values of their own, and each case says which set it is from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer import __version__
+from nnunet_transfer.dataset_conversion.job import put_file
+from nnunet_transfer.dataset_conversion.plan import dataset_folder_name
+from nnunet_transfer.dataset_conversion.pooled_folds import pooled_folds
+from nnunet_transfer.dataset_conversion.pooled_labels import write_label
+from nnunet_transfer.dataset_conversion.pooled_set import PooledSet, read_sets
+from nnunet_transfer.dataset_conversion.tables import MANIFEST, write_csv
+from nnunet_transfer.errors import DataError, SettingsError, TransferError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.paths import dataset_name, nnunet_raw
+from nnunet_transfer.subjects import find_origin
+
+logger = logging.getLogger(__name__)
+
+#: dataset.json's block {set: {label: value}}, and the table of each case's set
+LABEL_SETS = "label_sets"
+LABEL_SETS_FILE = "label_sets.csv"
+#: dataset.json's block {set: data set it was}
+POOLED_FROM = "pooled_from"
+_STATE = "pooling.json"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is to be pooled, all checked.
+
+    Attributes
+    ----------
+    folder : of the new data set
+    sets : in the order of their labels
+    ignore : value of the ignore label; None if no set has one
+    splits : the pooled folds
+    """
+
+    folder: Path
+    sets: tuple[PooledSet, ...]
+    ignore: int | None
+    splits: list[dict[str, list[str]]]
+
+
+def plan_pool(datasets: Sequence[str], dataset_id: int, name: str) -> Pool:
+    """Find the sets' cases and check that they go together, without reading a voxel or writing anything.
+
+    Raises
+    ------
+    SettingsError, DataError
+        If the id is in use, a set is given twice or is not in `nnUNet_raw`, the sets' channels or file formats differ,
+        one has regions for labels, or the folds don't fit.
+    """
+    folder = nnunet_raw() / dataset_folder_name(dataset_id, name)
+    _check_id_is_free(folder, dataset_id)
+    names = [dataset_name(dataset) for dataset in datasets]
+    if len(names) < 2:
+        raise SettingsError("give two or more data sets to pool with -d")
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise SettingsError(f"{twice[0]} is given twice")
+    sets, ignore = read_sets([nnunet_raw() / n for n in names])
+    return Pool(folder, sets, ignore, pooled_folds(sets))
+
+
+def _check_id_is_free(folder: Path, dataset_id: int) -> None:
+    try:
+        found = dataset_name(dataset_id)
+    except DataError as error:
+        if "is used by" in str(error):
+            raise
+        return
+    raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
+
+
+def pool(plan: Pool, *, link: bool = False) -> Path:
+    """Write the pooled data set; an interrupted run is taken up where it stopped.
+
+    Parameters
+    ----------
+    link : make symbolic links to the images instead of copying them
+
+    Returns
+    -------
+    Path
+        The new data set's folder.
+
+    Raises
+    ------
+    DataError
+        If a label file can't be read or has a value that its set's dataset.json doesn't name. Nothing is left then.
+    """
+    with _work_folder(plan, link) as work:
+        total = sum(len(pooled.cases) for pooled in plan.sets)
+        done = 0
+        for pooled in plan.sets:
+            for case in pooled.cases:
+                _write_case(pooled, case, work, link)
+                done += 1
+                if done % max(1, total // 10) == 0:
+                    logger.info("%d of %d cases", done, total)
+        _write_tables(plan, work)
+        (work / _STATE).unlink()
+        work.rename(plan.folder)
+    return plan.folder
+
+
+@contextmanager
+def _work_folder(plan: Pool, link: bool) -> Iterator[Path]:
+    """Give the folder where cases are collected: kept after an interrupt, removed after an error in the data."""
+    work = plan.folder.with_name(f".pooling-{plan.folder.name}")
+    content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
+    state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if work.exists() and not ((work / _STATE).is_file() and read_json(work / _STATE) == state):
+        shutil.rmtree(work)
+    for part in ("imagesTr", "labelsTr"):
+        (work / part).mkdir(parents=True, exist_ok=True)
+    write_json(work / _STATE, state)
+    try:
+        yield work
+    except TransferError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
+    files, name = pooled.cases[case], pooled.pooled_name(case)
+    for channel, source in enumerate(files.images):
+        target = work / "imagesTr" / f"{name}_{channel:04d}{pooled.file_ending}"
+        if not _is_current(target, source):
+            put_file(source, target, link)
+    target = work / "labelsTr" / f"{name}{pooled.file_ending}"
+    if not _is_current(target, files.label):
+        write_label(files.label, target, pooled.values)
+
+
+def _is_current(target: Path, source: Path) -> bool:
+    """Whether an interrupted run has written the file already, from the source as it is."""
+    return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
+
+
+def _write_tables(plan: Pool, work: Path) -> None:
+    manifest, sets = [], []
+    for pooled in plan.sets:
+        origin = find_origin(pooled.cases, pooled.folder)
+        for case in pooled.cases:
+            name = pooled.pooled_name(case)
+            subject = f"{pooled.name}_{origin.subject[case]}"
+            manifest.append((name, subject, origin.site[case], pooled.dataset, case))
+            sets.append((name, pooled.name))
+    write_csv(work / MANIFEST, ("case", "subject", "site", "dataset", "case_in_dataset"), sorted(manifest))
+    write_csv(work / LABEL_SETS_FILE, ("case", "set"), sorted(sets))
+    write_json(work / "splits_final.json", plan.splits)
+    write_json(work / "dataset.json", _dataset_json(plan))
+
+
+def _dataset_json(plan: Pool) -> dict[str, Any]:
+    first = plan.sets[0].content
+    ignore = {} if plan.ignore is None else {"ignore": plan.ignore}
+    labels = {f"{s.name}_{label}": value for s in plan.sets for label, value in s.labels.items()}
+    kept = {key: first[key] for key in ("overwrite_image_reader_writer",) if key in first}
+    return {
+        "channel_names": first["channel_names"],
+        "labels": {"background": 0, **labels, **ignore},
+        "numTraining": sum(len(pooled.cases) for pooled in plan.sets),
+        "file_ending": plan.sets[0].file_ending,
+        **kept,
+        LABEL_SETS: {pooled.name: pooled.labels for pooled in plan.sets},
+        POOLED_FROM: {pooled.name: pooled.dataset for pooled in plan.sets},
+        "licence": _joined(plan, "licence", "license"),
+        "reference": _joined(plan, "reference"),
+        "pooled_by": f"nnunet_transfer {__version__} pool",
+    }
+
+
+def _joined(plan: Pool, *keys: str) -> str:
+    """Return what the sets say under the first of `keys` that they have, set by set."""
+    said = {
+        pooled.name: next((str(pooled.content[k]) for k in keys if pooled.content.get(k)), "") for pooled in plan.sets
+    }
+    return "; ".join(f"{name}: {text}" for name, text in said.items() if text)

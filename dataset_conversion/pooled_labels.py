@@ -1,0 +1,29 @@
+"""Rewrite a label file with other values, in the format that it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from nnunet_transfer.dataset_conversion.labels import with_values
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path
+
+
+def write_label(source: Path, target: Path, values: dict[int, int]) -> None:
+    """Write a label whose voxels have the values that the table gives for those of `source`; the grid stays.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or has a value that isn't in the table.
+    """
+    try:
+        image = sitk.ReadImage(str(source))
+    except RuntimeError:
+        raise DataError(f"{source} can't be read as an image; restore it or remove its case") from None
+    label = sitk.GetImageFromArray(with_values(sitk.GetArrayFromImage(image), values, str(source)))
+    label.CopyInformation(image)
+    with atomic_path(target) as temporary:
+        sitk.WriteImage(label, str(temporary), useCompression=True)

@@ -1,0 +1,176 @@
+"""One data set among those that are pooled: its cases, and the values that its labels get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.paths import DATASET_FOLDER
+
+IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Images, in the channels' order, and label of a case."""
+
+    images: tuple[Path, ...]
+    label: Path
+
+
+@dataclass(frozen=True)
+class PooledSet:
+    """One data set of the pool.
+
+    Attributes
+    ----------
+    name : of the set, the prefix of its cases and labels
+    dataset : folder name
+    folder : in `nnUNet_raw`
+    content : its dataset.json
+    cases : its training cases, sorted
+    labels : foreground label -> value in the pool
+    values : value on disk -> value in the pool
+    """
+
+    name: str
+    dataset: str
+    folder: Path
+    content: dict[str, Any] = field(repr=False)
+    cases: dict[str, CaseFiles] = field(repr=False)
+    labels: dict[str, int]
+    values: dict[int, int]
+
+    @property
+    def file_ending(self) -> str:
+        """Ending of images and labels."""
+        return str(self.content["file_ending"])
+
+    def pooled_name(self, case: str) -> str:
+        """Return the case's name in the pool."""
+        return f"{self.name}_{case}"
+
+
+def read_sets(folders: Sequence[Path]) -> tuple[tuple[PooledSet, ...], int | None]:
+    """Read the sets and give their labels disjoint values, from 1 on.
+
+    Returns
+    -------
+    sets : in the order of `folders`
+    ignore : value of the ignore label, the highest as nnU-Net wants it; None if no set has one
+
+    Raises
+    ------
+    DataError
+        If a set is incomplete or has regions, or the sets don't go together.
+    """
+    contents = [_read_dataset_json(folder) for folder in folders]
+    _refuse_differences(folders, contents)
+    foregrounds = [_foreground(folder, content) for folder, content in zip(folders, contents, strict=True)]
+    ignored = [content["labels"].get(IGNORE) for content in contents]
+    total = sum(map(len, foregrounds))
+    ignore = total + 1 if any(value is not None for value in ignored) else None
+    sets: list[PooledSet] = []
+    last = 0
+    names = _set_names(folders)
+    for number, folder in enumerate(folders):
+        own = foregrounds[number]
+        labels = {label: last + value for label, value in own.items()}
+        values = {0: 0} | {value: last + value for value in own.values()}
+        if ignored[number] is not None and ignore is not None:
+            values[ignored[number]] = ignore
+        cases = _find_cases(folder, contents[number])
+        sets.append(PooledSet(names[number], folder.name, folder, contents[number], cases, labels, values))
+        last += len(own)
+    _refuse_equal_names(sets)
+    return tuple(sets), ignore
+
+
+def _read_dataset_json(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise DataError(f"{folder.name} is not in {folder.parent}: pooling needs the raw data")
+    content = read_json(folder / "dataset.json")
+    if missing := [key for key in ("channel_names", "labels", "file_ending") if not content.get(key)]:
+        raise DataError(
+            f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"
+        )
+    return content
+
+
+def _refuse_differences(folders: Sequence[Path], contents: Sequence[dict[str, Any]]) -> None:
+    def channels(content: dict[str, Any]) -> str:
+        ordered = sorted(content["channel_names"].items(), key=lambda item: int(item[0]))
+        return ", ".join(str(name).strip().lower() for _, name in ordered)
+
+    for what, value in (
+        ("the channels", channels),
+        ("the file ending", lambda content: content["file_ending"]),
+        ("the reader", lambda content: content.get("overwrite_image_reader_writer") or "nnU-Net's choice"),
+    ):
+        first = value(contents[0])
+        for folder, content in zip(folders, contents, strict=True):
+            if (other := value(content)) != first:
+                raise DataError(
+                    f"{folder.name} has {what} {other}, {folders[0].name} has {first}; only sets with the same can be pooled"
+                )
+
+
+def _foreground(folder: Path, content: dict[str, Any]) -> dict[str, int]:
+    """Return the labels but background and ignore, by value."""
+    labels = {name: value for name, value in content["labels"].items() if name != IGNORE}
+    if content.get("regions_class_order") or any(not isinstance(value, int) for value in labels.values()):
+        raise DataError(
+            f"{folder.name} has regions for labels, whose outputs overlap; pool a version of it with one label per voxel"
+        )
+    if sorted(labels.values()) != list(range(len(labels))) or len(labels) < 2:
+        raise DataError(
+            f"the labels of {folder.name} are {sorted(labels.values())}; nnU-Net needs 0 for the background and then "
+            f"1, 2, 3 without gaps"
+        )
+    return {name: value for name, value in sorted(labels.items(), key=lambda item: item[1]) if value}
+
+
+def _set_names(folders: Sequence[Path]) -> list[str]:
+    """Return the data sets' names without their ids, or with them where two are called the same."""
+    short = [match[2] if (match := DATASET_FOLDER.fullmatch(folder.name)) else folder.name for folder in folders]
+    return short if len(set(short)) == len(short) else [folder.name for folder in folders]
+
+
+def _find_cases(folder: Path, content: dict[str, Any]) -> dict[str, CaseFiles]:
+    channels, ending = len(content["channel_names"]), content["file_ending"]
+    if listed := content.get("dataset"):  # nnU-Net's way to name files that lie elsewhere
+        cases = {
+            case: CaseFiles(tuple(folder / path for path in files["images"]), folder / files["label"])
+            for case, files in sorted(listed.items())
+        }
+    else:
+        pictures = (folder / "imagesTr").glob(f"*_0000{ending}")
+        cases = {
+            case: CaseFiles(
+                tuple(folder / "imagesTr" / f"{case}_{channel:04d}{ending}" for channel in range(channels)),
+                folder / "labelsTr" / f"{case}{ending}",
+            )
+            for case in sorted(path.name[: -len(f"_0000{ending}")] for path in pictures)
+        }
+    if not cases:
+        raise DataError(f"{folder} has no training cases; look for *_0000{ending} in imagesTr")
+    for files in cases.values():
+        if missing := [path for path in (*files.images, files.label) if not path.is_file()]:
+            raise DataError(f"{missing[0]} does not exist; restore it or remove its case")
+    return cases
+
+
+def _refuse_equal_names(sets: Sequence[PooledSet]) -> None:
+    seen: dict[str, str] = {}
+    for pooled in sets:
+        for case in pooled.cases:
+            name = pooled.pooled_name(case)
+            if name in seen:
+                raise DataError(
+                    f"{seen[name]} and {pooled.dataset} both give a case {name}; rename one of the data sets"
+                )
+            seen[name] = pooled.dataset

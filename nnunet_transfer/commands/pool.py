@@ -1,0 +1,39 @@
+"""Pool data sets with different labels into one, to pre-train on all of them with one head per set.
+
+  nnunet_transfer pool -d 11 12 13 --id 20 --name PooledAnatomy
+
+The sets stay as they are. Their cases get the set's name as prefix, their labels values of their own; subjects and folds
+are kept. Run the same command again after an interrupt: finished cases are kept. Afterwards:
+
+  nnUNetv2_extract_fingerprint -d 20
+  nnunet_transfer plan -d 20 --profile resnet18
+  nnUNetv2_preprocess -d 20 -plans_name nnUNetPlans_resnet18 -c 3d_fullres
+  nnunet_transfer install-splits -d 20
+  nnUNetv2_train 20 3d_fullres 0 -p nnUNetPlans_resnet18 -tr nnUNetPretrainerSegmentation
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `pool`."""
+    parser.add_argument(
+        "-d", "--datasets", nargs="+", required=True, metavar="ID", help="ids or folder names of the sets to pool"
+    )
+    parser.add_argument("--id", type=int, required=True, help="id of the new data set")
+    parser.add_argument("--name", required=True, help="name of the new data set, after DatasetXXX_")
+    parser.add_argument("--link", action="store_true", help="link to the images instead of copying them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pool, and print each set's share and the new folder."""
+    from nnunet_transfer.dataset_conversion.pool import plan_pool, pool
+
+    plan = plan_pool(args.datasets, args.id, args.name)
+    folder = pool(plan, link=args.link)
+    for pooled in plan.sets:
+        print(f"{pooled.name}: {len(pooled.cases)} cases, {len(pooled.labels)} labels, from {pooled.dataset}")
+    print(folder)
+    return 0

@@ -1,0 +1,258 @@
+"""Pooling data sets with different labels, through the command."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.dataset_conversion import pool as pool_module
+from nnunet_transfer.files import read_json, write_json
+from tests.nnunet_data import write_blob_dataset
+
+COMMAND = ["pool", "-d", "11", "12", "--id", "20", "--name", "Pooled"]
+
+
+@pytest.fixture
+def raw(nnunet_folders: Path) -> Path:
+    """Two raw data sets with two and one labels and four and three cases."""
+    folder = nnunet_folders / "raw"
+    write_blob_dataset(folder, 11, name="Hammers", cases=4, shape=(8, 8, 6), labels=2)
+    write_blob_dataset(folder, 12, name="Lobes", cases=3, shape=(8, 8, 6), seed=1)
+    for dataset, folds in (("Dataset011_Hammers", _folds(4)), ("Dataset012_Lobes", _folds(3))):
+        write_json(folder / dataset / "splits_final.json", folds)
+    return folder
+
+
+def _folds(cases: int) -> list[dict[str, list[str]]]:
+    names = [f"case{i:02d}" for i in range(cases)]
+    return [{"train": names[:k] + names[k + 1 :], "val": [names[k]]} for k in range(2)]
+
+
+def _voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _edit(path: Path, **entries: Any) -> None:
+    write_json(path, read_json(path) | entries)
+
+
+def test_pooled_sets_keep_images_labels_folds_and_terms(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _edit(raw / "Dataset011_Hammers/dataset.json", licence="CC BY", reference="Hammers 2003")
+    assert main(COMMAND) == 0
+    folder = raw / "Dataset020_Pooled"
+    assert capsys.readouterr().out.splitlines() == [
+        "Hammers: 4 cases, 2 labels, from Dataset011_Hammers",
+        "Lobes: 3 cases, 1 labels, from Dataset012_Lobes",
+        str(folder),
+    ]
+    content = read_json(folder / "dataset.json")
+    assert content["labels"] == {"background": 0, "Hammers_class1": 1, "Hammers_class2": 2, "Lobes_class1": 3}
+    assert content["label_sets"] == {"Hammers": {"class1": 1, "class2": 2}, "Lobes": {"class1": 3}}
+    assert content["pooled_from"] == {"Hammers": "Dataset011_Hammers", "Lobes": "Dataset012_Lobes"}
+    assert content["numTraining"] == 7
+    assert (content["licence"], content["reference"]) == ("Hammers: CC BY", "Hammers: Hammers 2003")
+    for dataset, name, shift in (("Dataset011_Hammers", "Hammers", 0), ("Dataset012_Lobes", "Lobes", 2)):
+        for path in (raw / dataset / "labelsTr").iterdir():
+            before, after = nib.load(path), nib.load(folder / "labelsTr" / f"{name}_{path.name}")
+            old, new = np.asarray(before.dataobj), np.asarray(after.dataobj)
+            assert np.array_equal(np.where(old > 0, old + shift, 0), new)
+            assert np.allclose(before.affine, after.affine)
+        for path in (raw / dataset / "imagesTr").iterdir():
+            assert (folder / "imagesTr" / f"{name}_{path.name}").read_bytes() == path.read_bytes()
+    assert read_json(folder / "splits_final.json")[1] == {
+        "train": [f"Hammers_case{i:02d}" for i in (0, 2, 3)] + [f"Lobes_case{i:02d}" for i in (0, 2)],
+        "val": ["Hammers_case01", "Lobes_case01"],
+    }
+    assert {row["case"]: row["set"] for row in _rows(folder / "label_sets.csv")} == {
+        **{f"Hammers_case{i:02d}": "Hammers" for i in range(4)},
+        **{f"Lobes_case{i:02d}": "Lobes" for i in range(3)},
+    }
+    assert not list(raw.glob(".*"))
+
+
+def test_subjects_of_different_sets_are_different_and_keep_their_cases(raw: Path) -> None:
+    manifest = "case,subject,site\n" + "".join(f"case{i:02d},sub-{i // 2},A\n" for i in range(4))
+    (raw / "Dataset011_Hammers/conversion_manifest.csv").write_text(manifest, encoding="utf-8")
+    assert main(COMMAND) == 0
+    rows = {row["case"]: row for row in _rows(raw / "Dataset020_Pooled/conversion_manifest.csv")}
+    assert [rows[f"Hammers_case{i:02d}"]["subject"] for i in range(4)] == [f"Hammers_sub-{i // 2}" for i in range(4)]
+    assert rows["Lobes_case00"]["subject"] == "Lobes_case00"
+    assert rows["Hammers_case00"]["site"] == "A"
+
+
+def test_a_set_without_folds_is_dealt_into_as_many_with_subjects_together(raw: Path) -> None:
+    (raw / "Dataset011_Hammers/splits_final.json").unlink()
+    manifest = "case,subject\n" + "".join(f"case{i:02d},sub-{i // 2}\n" for i in range(4))
+    (raw / "Dataset011_Hammers/conversion_manifest.csv").write_text(manifest, encoding="utf-8")
+    assert main(COMMAND) == 0
+    folds = read_json(raw / "Dataset020_Pooled/splits_final.json")
+    own = [{c for c in fold["val"] if c.startswith("Hammers")} for fold in folds]
+    pairs = [{"Hammers_case00", "Hammers_case01"}, {"Hammers_case02", "Hammers_case03"}]
+    assert own in (pairs, pairs[::-1])
+
+
+def test_folds_that_nnunet_trains_on_go_before_those_of_the_conversion(raw: Path) -> None:
+    preprocessed = raw.parent / "preprocessed/Dataset012_Lobes"
+    preprocessed.mkdir()
+    write_json(preprocessed / "splits_final.json", _folds(3)[::-1])
+    assert main(COMMAND) == 0
+    assert read_json(raw / "Dataset020_Pooled/splits_final.json")[0]["val"] == ["Hammers_case00", "Lobes_case01"]
+
+
+def test_voxels_to_ignore_get_one_value_above_all_labels(raw: Path) -> None:
+    labels = {"background": 0, "class1": 1, "ignore": 2}
+    _edit(raw / "Dataset012_Lobes/dataset.json", labels=labels)
+    path = raw / "Dataset012_Lobes/labelsTr/case00.nii.gz"
+    image = nib.load(path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[0] = 2
+    nib.save(nib.Nifti1Image(voxels, image.affine), path)
+    assert main(COMMAND) == 0
+    folder = raw / "Dataset020_Pooled"
+    assert read_json(folder / "dataset.json")["labels"]["ignore"] == 4
+    assert read_json(folder / "dataset.json")["label_sets"]["Lobes"] == {"class1": 3}
+    pooled = _voxels(folder / "labelsTr/Lobes_case00.nii.gz")
+    assert (pooled[0] == 4).all()
+    assert set(np.unique(pooled)) == {0, 3, 4}
+
+
+def test_images_can_be_linked(raw: Path) -> None:
+    assert main([*COMMAND, "--link"]) == 0
+    link = raw / "Dataset020_Pooled/imagesTr/Lobes_case00_0000.nii.gz"
+    assert link.is_symlink()
+    assert link.resolve() == (raw / "Dataset012_Lobes/imagesTr/case00_0000.nii.gz").resolve()
+
+
+def test_sets_of_the_same_name_are_told_apart_by_their_ids(raw: Path) -> None:
+    write_blob_dataset(raw, 13, name="Lobes", cases=3, shape=(8, 8, 6))
+    write_json(raw / "Dataset013_Lobes/splits_final.json", _folds(3))
+    assert main(["pool", "-d", "12", "13", "--id", "20", "--name", "Pooled"]) == 0
+    assert list(read_json(raw / "Dataset020_Pooled/dataset.json")["label_sets"]) == [
+        "Dataset012_Lobes",
+        "Dataset013_Lobes",
+    ]
+
+
+def test_an_interrupted_pooling_leaves_nothing_that_nnunet_sees_and_goes_on(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = pool_module.write_label
+
+    def interrupted(source: Path, target: Path, values: dict[int, int]) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(target.name)
+        write(source, target, values)
+
+    monkeypatch.setattr(pool_module, "write_label", interrupted)
+    assert main(COMMAND) == 130
+    assert not (raw / "Dataset020_Pooled").exists()
+    first = list(written)
+    written.clear()
+    monkeypatch.setattr(pool_module, "write_label", lambda s, t, v: (written.append(t.name), write(s, t, v)))
+    assert main(COMMAND) == 0
+    assert len(written) == 4
+    assert not set(first) & set(written)
+    assert len(list((raw / "Dataset020_Pooled/labelsTr").iterdir())) == 7
+
+
+def test_what_was_interrupted_with_other_labels_is_not_taken_up(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(pool_module, "_write_tables", interrupt)
+        assert main(COMMAND) == 130
+    assert main(["pool", "-d", "12", "11", "--id", "20", "--name", "Pooled"]) == 0
+    assert set(np.unique(_voxels(raw / "Dataset020_Pooled/labelsTr/Lobes_case00.nii.gz"))) == {0, 1}
+
+
+def _other_channels(raw: Path) -> None:
+    _edit(raw / "Dataset012_Lobes/dataset.json", channel_names={"0": "FLAIR"})
+
+
+def _regions(raw: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    _edit(raw / "Dataset012_Lobes/dataset.json", labels=labels, regions_class_order=[1, 2])
+
+
+def _gap(raw: Path) -> None:
+    _edit(raw / "Dataset012_Lobes/dataset.json", labels={"background": 0, "class1": 3})
+
+
+def _unnamed_value(raw: Path) -> None:
+    path = raw / "Dataset012_Lobes/labelsTr/case02.nii.gz"
+    nib.save(nib.Nifti1Image(_voxels(path) * 7, np.eye(4)), path)
+
+
+def _damaged_label(raw: Path) -> None:
+    (raw / "Dataset012_Lobes/labelsTr/case02.nii.gz").write_bytes(b"no image")
+
+
+def _missing_label(raw: Path) -> None:
+    (raw / "Dataset012_Lobes/labelsTr/case02.nii.gz").unlink()
+
+
+def _other_folds(raw: Path) -> None:
+    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[:1])
+
+
+def _strange_folds(raw: Path) -> None:
+    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(5))
+
+
+def _used_id(raw: Path) -> None:
+    (raw.parent / "results/Dataset020_Other").mkdir()
+
+
+def _other_ending(raw: Path) -> None:
+    _edit(raw / "Dataset012_Lobes/dataset.json", file_ending=".nrrd")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (_other_channels, "Dataset012_Lobes has the channels flair, Dataset011_Hammers has t1"),
+        (_other_ending, "has the file ending .nrrd"),
+        (_regions, "has regions for labels"),
+        (_gap, "without gaps"),
+        (_unnamed_value, "aren't in the data set's table: 7"),
+        (_damaged_label, "can't be read as an image"),
+        (_missing_label, "case02.nii.gz does not exist"),
+        (_other_folds, "different numbers of folds (Dataset011_Hammers 2, Dataset012_Lobes 1)"),
+        (_strange_folds, "names the case case03"),
+        (_used_id, "id 20 belongs to Dataset020_Other"),
+    ],
+)
+def test_sets_that_do_not_go_together_are_refused_in_one_line(
+    fault: Any, message: str, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault(raw)
+    assert main(COMMAND) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert not [p.name for p in raw.iterdir() if "Pooled" in p.name]
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [(["11"], "two or more"), (["11", "Dataset011_Hammers"], "given twice"), (["11", "77"], "no data set 77")],
+)
+def test_wrong_choices_are_refused(
+    datasets: list[str], message: str, raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pool", "-d", *datasets, "--id", "20", "--name", "Pooled"]) == 2
+    assert message in capsys.readouterr().err
