@@ -56,6 +56,10 @@ class FineTuningTrainer(NamedTrainer):
             )
         return block["source"]
 
+    def starting_source(self) -> str | None:
+        """Return the source's name for the run's provenance."""
+        return self.source_name()
+
     def check_before_training(self) -> None:
         """Check the base's conditions, and that the recipe's parts exist in this architecture."""
         super().check_before_training()

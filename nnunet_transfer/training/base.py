@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import distributed
 
 from nnunet_transfer._nnunet import validate_in_process
-from nnunet_transfer.errors import DataError, SettingsError, TransferError
+from nnunet_transfer.errors import DataError, SettingsError, SourceError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.sources import load_source
 from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
+from nnunet_transfer.training.provenance import Recorder, sha256_or_none
 from nnunet_transfer.training.seeding import seed_everything
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
@@ -37,6 +42,7 @@ class NamedTrainer(nnUNetTrainer):
 
     settings: ClassVar[TrainerName]
     network: Any  # nnU-Net sets None first and wraps it later
+    _recorder: Recorder | None = None
 
     def initialize(self) -> None:
         """Apply the settings, seed, then build the network, optimiser and loss as nnU-Net does."""
@@ -64,7 +70,51 @@ class NamedTrainer(nnUNetTrainer):
             self.check_before_training()
             if self.current_epoch == 0:
                 self.prepare_fresh_network()
+        self._recorder = self._new_recorder() if self.local_rank == 0 else None
         super().on_train_start()
+
+    def _new_recorder(self) -> Recorder:
+        return Recorder(
+            self.output_folder,
+            self.run_facts(),
+            epoch=self.current_epoch,
+            device=self.device,
+            processes=distributed.get_world_size() if self.is_ddp else 1,
+        )
+
+    def run_facts(self) -> dict[str, Any]:
+        """Return what `provenance.json` says of the run; None stands for what is unknown or not there."""
+        training, validation = self.do_split()
+        folder = Path(self.preprocessed_dataset_folder_base)
+        return {
+            "trainer": self.__class__.__name__,
+            **{key: value for key, value in asdict(self.settings).items() if key not in ("epochs", "iterations")},
+            **({"recipe": None} if self.settings.is_pretrainer else {}),
+            "dataset": self.plans_manager.dataset_name,
+            "configuration": self.configuration_name,
+            "fold": self.fold,
+            "plans": self.plans_manager.plans_name,
+            "plans_sha256": sha256_or_none(folder / f"{self.plans_manager.plans_name}.json"),
+            "fingerprint_sha256": sha256_or_none(folder / "dataset_fingerprint.json"),
+            "splits_sha256": sha256_or_none(folder / "splits_final.json"),
+            "training_cases": len(training),
+            "validation_cases": len(validation),
+            "epochs": self.num_epochs,
+            "iterations_per_epoch": self.num_iterations_per_epoch,
+            "batch_size": self.configuration_manager.batch_size,
+            "source": self._source_facts(),
+        }
+
+    def starting_source(self) -> str | None:
+        """Hook: return the name of the source that the network starts from, if any."""
+        return None
+
+    def _source_facts(self) -> dict[str, Any] | None:
+        name = self.starting_source()
+        try:
+            return None if name is None else {"name": name, "sha256": load_source(name).card.sha256}
+        except SourceError:  # a training that is continued doesn't need it any more
+            return None
 
     def check_before_training(self) -> None:
         """Raise a `TransferError` for anything that would spoil the training."""
@@ -116,11 +166,19 @@ class NamedTrainer(nnUNetTrainer):
             seed_everything(self.settings.seed, self.current_epoch + 1, self.local_rank)
         super().on_epoch_start()
 
+    def on_epoch_end(self) -> None:
+        """End the epoch as nnU-Net does and note it in `provenance.json`."""
+        super().on_epoch_end()
+        if self._recorder:
+            self._recorder.update(self.current_epoch)
+
     def on_train_end(self) -> None:
         """End as nnU-Net does, with the last progress plot."""
         super().on_train_end()
         if self.local_rank == 0:
             self.logger.plot_now(self.output_folder)
+        if self._recorder:
+            self._recorder.update(self.current_epoch, finished=True)
 
     def save_checkpoint(self, filename: str) -> None:
         """Save under a temporary name and rename, so that `--c` never meets half a checkpoint."""
