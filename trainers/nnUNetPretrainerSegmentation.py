@@ -1,12 +1,8 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.trainer import PretrainingTrainer
+from nnunet_transfer.pretraining.segmentation import SegmentationPretrainer
 
 
-class nnUNetPretrainerSegmentation(PretrainingTrainer):
-    """Pre-train the whole network by segmentation: nnU-Net's own training, whose result becomes a source."""
+class nnUNetPretrainerSegmentation(SegmentationPretrainer):
+    """Pre-train the whole network by segmentation: nnU-Net's own training, or one head per set of a pooled data set."""
 
     settings = TrainerName("nnUNetPretrainerSegmentation")
-
-    def source_details(self) -> dict[str, object]:
-        """Add the labels."""
-        return {"labels": self.dataset_json["labels"]}

@@ -12,10 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.pretraining.case_files import SEPARATOR
 from nnunet_transfer.pretraining.sampling import by_rarest_label, evenly
-
-#: between the classes of a case that has several
-SEPARATOR = ";"
 
 
 class CaseTable(ABC):

@@ -1,0 +1,175 @@
+"""Pre-training by segmentation, on one data set or on several that were pooled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer.errors import DataError, PlansError, SettingsError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.pretraining.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
+from nnunet_transfer.pretraining.set_outputs import LabelSetLoss, OwnOutputs
+from nnunet_transfer.pretraining.trainer import PretrainingTrainer
+from nnunet_transfer.sources import SourceCard
+from nnunet_transfer.training.one_line import one_line_errors
+
+
+class SegmentationPretrainer(PretrainingTrainer):
+    """nnU-Net's own training, whose result becomes a source.
+
+    On a data set that `nnunet_transfer pool` made, the network has a group of outputs, background included, for each
+    set. Network, loss and sampling differ from nnU-Net's in that only; other data sets are trained as nnU-Net does.
+    """
+
+    label_sets: LabelSets | None = None
+    dataset_class: Any  # nnU-Net sets None first
+
+    def apply_settings(self) -> None:
+        """Read and check the label sets, if there are any: the network needs the number of outputs."""
+        super().apply_settings()
+        if KEY not in self.dataset_json:
+            return
+        with one_line_errors():
+            dataset = infer_dataset_class(self.preprocessed_dataset_folder)
+            cases = dataset.get_identifiers(self.preprocessed_dataset_folder)
+            self.label_sets = read_label_sets(self.plans_manager.dataset_name, self.dataset_json, cases)
+            if self.is_cascaded:
+                raise PlansError(
+                    f"{self.configuration_name} is the second stage of a cascade, whose input is one segmentation; "
+                    f"pre-train on another configuration, for instance 3d_fullres"
+                )
+        self.own_outputs = OwnOutputs(self.label_sets)
+        # nnU-Net keeps the plans with the model and in its checkpoints
+        self.plans_manager.plans[KEY] = self.label_sets.labels
+        # nnU-Net's inference builds the network through the class, which refuses; a training through the instance
+        self.build_network_architecture = self._build_network  # type: ignore[method-assign]
+
+    @staticmethod
+    def build_network_architecture(plans_manager: Any, *args: Any, **kwargs: Any) -> nn.Module:
+        """Build nnU-Net's network; refuse inference with several label sets, whose outputs nnU-Net can't tell apart."""
+        with one_line_errors():
+            if KEY in plans_manager.plans:
+                raise SettingsError(
+                    "this model was pre-trained on several label sets and predicts none of its own accord; fine-tune "
+                    "from its source, and find its scores in validation/summary.json"
+                )
+        return nnUNetTrainer.build_network_architecture(plans_manager, *args, **kwargs)
+
+    def _build_network(
+        self,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        assert self.label_sets is not None
+        return nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, self.label_sets.outputs, enable_deep_supervision
+        )
+
+    def initialize(self) -> None:
+        """Initialise as nnU-Net does, then pick each case's outputs where they leave the network."""
+        super().initialize()
+        if self.label_sets is not None:
+            # on the outermost wrapper: not within what torch.compile compiles
+            self.network.register_forward_hook(self.own_outputs)
+
+    def check_before_training(self) -> None:
+        """Refuse, in addition, a fold without training cases of some set; say if validation lacks one."""
+        super().check_before_training()
+        if self.label_sets is None:
+            return
+        training, validation = self.do_split()
+        for name, count in self.label_sets.counts(training).items():
+            if not count:
+                raise DataError(f"fold {self.fold} has no training case of the set {name}; mend splits_final.json")
+        for name, count in self.label_sets.counts(validation).items():
+            if not count:
+                self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the set {name}")
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load a checkpoint that was trained with the same label sets."""
+        if not self.was_initialized:
+            self.initialize()
+        plans = Path(self.output_folder_base) / "plans.json"
+        with one_line_errors():
+            known = read_json(plans).get(KEY) if plans.is_file() else self.plans_manager.plans.get(KEY)
+            now = self.label_sets.labels if self.label_sets is not None else None
+            # the order counts: it is that of the outputs
+            if _in_order(known) != _in_order(now):
+                raise SettingsError(
+                    f"dataset.json has the label sets {', '.join(now or ['none'])}, the model in {self.output_folder} "
+                    f"was trained with {', '.join(known or ['none'])} or with other labels; restore it or train anew"
+                )
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        if self.label_sets is None:
+            return loss
+        # Dice over the batches of all processes would add up different sets
+        dice: Any = unwrapped(getattr(loss, "loss", loss).dc)
+        dice.ddp = False
+        return LabelSetLoss(loss, self.own_outputs)
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """Return nnU-Net's data sets; in the first, cases of small sets are repeated."""
+        training, validation = super().get_tr_and_val_datasets()
+        if self.label_sets is not None:
+            training.identifiers = self.label_sets.sampled(training.identifiers)
+        return training, validation
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take nnU-Net's training step."""
+        self._note(batch["keys"])
+        return super().train_step(batch)
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take nnU-Net's validation step."""
+        self._note(batch["keys"])
+        return super().validation_step(batch)
+
+    def _note(self, cases: Any) -> None:
+        if self.label_sets is not None:
+            self.own_outputs.note(cases)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, each case with the outputs of its own set."""
+        note, plain = self._note, self.dataset_class
+
+        class Noting(plain):  # type: ignore[misc, valid-type]
+            """nnU-Net's data set, which says what it loads: it predicts each case right after loading it."""
+
+            def load_case(self, identifier: str) -> Any:
+                note([identifier])
+                return super().load_case(identifier)
+
+        self.dataset_class = Noting
+        try:
+            super().perform_actual_validation(save_probabilities)
+        finally:
+            self.dataset_class = plain
+
+    def source_card(self) -> SourceCard:
+        """Name the pooled data sets, too, as what the source was trained on."""
+        card = super().source_card()
+        return replace(card, trained_on=(*card.trained_on, *self.dataset_json.get(POOLED_FROM, {}).values()))
+
+    def source_details(self) -> dict[str, Any]:
+        """Add the labels, and how many training cases each set has."""
+        details: dict[str, Any] = {"labels": self.dataset_json["labels"]}
+        if self.label_sets is not None:
+            details[KEY] = self.label_sets.labels
+            details["label_set_cases"] = self.label_sets.counts(self.do_split()[0])
+        return details
+
+
+def _in_order(labels: dict[str, dict[str, int]] | None) -> list[tuple[str, list[tuple[str, int]]]]:
+    return [(name, list(own.items())) for name, own in (labels or {}).items()]

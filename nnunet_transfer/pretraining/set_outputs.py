@@ -1,0 +1,101 @@
+"""One group of outputs per label set: each case is trained, scored and predicted with those of its own set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnunet_transfer.pretraining.label_sets import LabelSets
+
+#: logits of labels that a case's set doesn't have lie this much below its own; exp(-20) is 2e-9
+MARGIN = 20.0
+
+Outputs = torch.Tensor | Sequence[torch.Tensor]
+
+
+class OwnOutputs:
+    """A forward hook that picks, for each case of a batch, the outputs of its set.
+
+    What leaves the network has one channel per value in the label maps, so that nnU-Net's training, online Dice,
+    sliding window and export work unchanged. Labels of other sets lie far below the lowest of the case's own
+    everywhere, also after averaging and linear resampling.
+
+    Attributes
+    ----------
+    current : set number of each case of the batch, or of the one case whose patches are predicted
+    """
+
+    def __init__(self, sets: LabelSets) -> None:
+        self.sets = sets
+        self.current: tuple[int, ...] = ()
+
+    def note(self, cases: Sequence[Any]) -> None:
+        """Say which cases come next."""
+        self.current = tuple(self.sets.set_of[str(case)] for case in cases)
+
+    def __call__(self, module: nn.Module, inputs: Any, outputs: Outputs) -> Outputs:
+        """Return logits `(batch, values, *spatial)` for outputs `(batch, outputs, *spatial)`, at each resolution."""
+        if not self.current:  # nobody asks for a case: nnU-Net draws the architecture, for instance
+            return outputs
+        return at_each_resolution(self._own, outputs)
+
+    def _own(self, logits: torch.Tensor) -> torch.Tensor:
+        numbers = self.current * len(logits) if len(self.current) == 1 else self.current
+        return torch.cat([self._of_set(logits[i : i + 1], n) for i, n in zip(range(len(logits)), numbers, strict=True)])
+
+    def _of_set(self, logits: torch.Tensor, number: int) -> torch.Tensor:
+        own = logits[:, self.sets.group(number)]
+        others = own.detach().amin(dim=1, keepdim=True) - MARGIN
+        values = torch.tensor(self.sets.values_of(number), device=logits.device)
+        return others.repeat_interleave(self.sets.values, dim=1).index_copy(1, values, own)
+
+
+class LabelSetLoss(nn.Module):
+    """nnU-Net's loss over each set's own background and labels, averaged over the batch's cases.
+
+    A voxel that one set calls background may belong to a structure of another: no case says anything of other sets'
+    labels.
+
+    Parameters
+    ----------
+    loss : nnU-Net's own, with or without deep supervision
+    own : where the sets of the batch's cases are noted
+    """
+
+    def __init__(self, loss: nn.Module, own: OwnOutputs) -> None:
+        super().__init__()
+        self.loss = loss
+        self.own = own
+
+    def forward(self, outputs: Outputs, target: Outputs) -> torch.Tensor:
+        """Return the loss of the hook's outputs `(batch, values, *spatial)` and label maps `(batch, 1, *spatial)`."""
+        numbers = self.own.current
+        total: Any = 0
+        for number in sorted(set(numbers)):
+            rows = [row for row, other in enumerate(numbers) if other == number]
+            part = self.loss(*self._restricted(outputs, target, number, rows))
+            total = total + len(rows) / len(numbers) * part
+        return total
+
+    def _restricted(
+        self, outputs: Outputs, target: Outputs, number: int, rows: Sequence[int]
+    ) -> tuple[Outputs, Outputs]:
+        """Return the rows of one set, with its labels numbered from 1 on."""
+        sets = self.own.sets
+        values = sets.values_of(number)
+        index = torch.zeros(sets.values + 1, dtype=torch.long)
+        index[values] = torch.arange(len(values))
+        if sets.ignore is not None:
+            index[sets.ignore] = sets.ignore  # above all labels, also those of one set
+        return (
+            at_each_resolution(lambda logits: logits[rows][:, values], outputs),
+            at_each_resolution(lambda labels: index.to(labels.device)[labels[rows].long()], target),
+        )
+
+
+def at_each_resolution(function: Callable[[torch.Tensor], torch.Tensor], tensors: Outputs) -> Outputs:
+    """Apply a function to a tensor, or to each of deep supervision's."""
+    return function(tensors) if isinstance(tensors, torch.Tensor) else [function(tensor) for tensor in tensors]
