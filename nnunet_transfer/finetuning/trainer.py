@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
-from nnunet_transfer.errors import PlansError, SettingsError
+from nnunet_transfer.errors import PlansError, SettingsError, SourceError
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
     check_parts,
@@ -56,9 +56,13 @@ class FineTuningTrainer(NamedTrainer):
             )
         return block["source"]
 
-    def starting_source(self) -> str | None:
-        """Return the source's name for the run's provenance."""
-        return self.source_name()
+    def source_facts(self) -> dict[str, str] | None:
+        """Return name and SHA-256 of the source; a training that is continued doesn't need it to be there."""
+        name = self.source_name()
+        try:
+            return None if name is None else {"name": name, "sha256": load_source(name).card.sha256}
+        except SourceError:
+            return None
 
     def check_before_training(self) -> None:
         """Check the base's conditions, and that the recipe's parts exist in this architecture."""

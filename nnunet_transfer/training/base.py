@@ -13,10 +13,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
 from nnunet_transfer._nnunet import validate_in_process
-from nnunet_transfer.errors import DataError, SettingsError, SourceError, TransferError
+from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.sources import load_source
 from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
@@ -102,19 +101,12 @@ class NamedTrainer(nnUNetTrainer):
             "epochs": self.num_epochs,
             "iterations_per_epoch": self.num_iterations_per_epoch,
             "batch_size": self.configuration_manager.batch_size,
-            "source": self._source_facts(),
+            "source": self.source_facts(),
         }
 
-    def starting_source(self) -> str | None:
-        """Hook: return the name of the source that the network starts from, if any."""
+    def source_facts(self) -> dict[str, str] | None:
+        """Hook: return name and SHA-256 of the source that the network starts from, if any and if it is still there."""
         return None
-
-    def _source_facts(self) -> dict[str, Any] | None:
-        name = self.starting_source()
-        try:
-            return None if name is None else {"name": name, "sha256": load_source(name).card.sha256}
-        except SourceError:  # a training that is continued doesn't need it any more
-            return None
 
     def check_before_training(self) -> None:
         """Raise a `TransferError` for anything that would spoil the training."""
