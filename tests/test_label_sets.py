@@ -58,9 +58,10 @@ def test_one_set_has_nnunets_own_loss(batch_dice: bool, ignore: int | None, deep
     if not deep:
         outputs, target = outputs[0], target[0]
     plain = _loss(batch_dice, ignore, deep)
-    assert LabelSetLoss(plain, own)(own(plain, (), outputs), target).item() == pytest.approx(
-        plain(outputs, target).item(), abs=1e-6
-    )
+    expected = pytest.approx(plain(outputs, target).item(), abs=1e-6)
+    assert LabelSetLoss(plain, own)(outputs, target).item() == expected
+    with torch.no_grad():  # in validation
+        assert LabelSetLoss(plain, own)(own(plain, (), outputs), target).item() == expected
 
 
 @pytest.mark.parametrize("batch_dice", [True, False])
@@ -70,7 +71,10 @@ def test_each_set_has_the_loss_of_a_network_of_its_own(sets: LabelSets, batch_di
     own.note(["a", "c", "b"])
     extra = [] if sets.ignore is None else [sets.ignore]
     outputs, target = _outputs(5), _target([[0, 1, 2, *extra], [0, 3, *extra], [0, 1, 2, *extra]])
-    loss = LabelSetLoss(_loss(batch_dice, sets.ignore), own)(own(nn.Identity(), (), outputs), target)
+    set_loss = LabelSetLoss(_loss(batch_dice, sets.ignore), own)
+    loss = set_loss(own(nn.Identity(), (), outputs), target)
+    with torch.no_grad():
+        assert set_loss(own(nn.Identity(), (), outputs), target).item() == pytest.approx(loss.item(), abs=1e-6)
 
     hammers = _loss(batch_dice, sets.ignore)([o[[0, 2], :3] for o in outputs], [t[[0, 2]] for t in target])
     # the network for lobes alone numbers its label 1, and what to ignore 2
@@ -98,7 +102,8 @@ def test_only_a_cases_own_labels_are_predicted_also_after_averaging(seed: int, d
     logits = 5 * torch.randn(4, 5, 6, 6, generator=torch.Generator().manual_seed(seed))
     for case, group, values in (("a", slice(0, 3), [0, 1, 2]), ("c", slice(3, 5), [0, 3])):
         own.note([case])
-        out = own(nn.Identity(), (), logits.to(dtype))
+        with torch.no_grad():
+            out = own(nn.Identity(), (), logits.to(dtype))
         assert isinstance(out, torch.Tensor)
         assert out.shape == (4, 4, 6, 6)
         assert torch.equal(out.argmax(1), torch.tensor(values)[logits.to(dtype)[:, group].argmax(1)])
@@ -107,15 +112,17 @@ def test_only_a_cases_own_labels_are_predicted_also_after_averaging(seed: int, d
         assert set(mean.argmax(0).unique().tolist()) <= set(values)
 
 
-def test_nobody_noted_leaves_the_outputs_as_they_are() -> None:
+def test_outputs_stay_as_they_are_in_training() -> None:
+    own = OwnOutputs(TWO)
+    own.note(["a", "b", "c"])
     outputs = _outputs(5)
-    assert OwnOutputs(TWO)(nn.Identity(), (), outputs) is outputs
+    assert own(nn.Identity(), (), outputs) is outputs
 
 
 def test_a_batch_of_another_size_is_a_bug() -> None:
     own = OwnOutputs(TWO)
     own.note(["a", "c"])
-    with pytest.raises(ValueError, match="zip"):
+    with torch.no_grad(), pytest.raises(ValueError, match="zip"):
         own(nn.Identity(), (), torch.zeros(3, 5, 4, 4))
 
 

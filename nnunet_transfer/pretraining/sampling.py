@@ -35,8 +35,9 @@ def by_rarest_label(labels_of: Mapping[str, Collection[int]]) -> list[str]:
 
     References
     ----------
-    Gupta et al., LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550, section on repeat factor sampling. Its threshold, below
-    which a label counts as rare, is F here: the data sets are small and have no tail of thousands of labels.
+    Gupta et al., LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550; repeat factor sampling is in the appendix of
+    arXiv:1908.03195. Its threshold, below which a label counts as rare, is F here: the data sets are small and have no
+    tail of thousands of labels.
     """
     frequency = Counter(label for labels in labels_of.values() for label in labels)
     commonest = max(frequency.values(), default=1)

@@ -1,4 +1,4 @@
-"""One group of outputs per label set: each case is trained, scored and predicted with those of its own set."""
+"""One group of outputs per label set: each case is trained, scored and predicted with that of its own set."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Outputs = torch.Tensor | Sequence[torch.Tensor]
 
 
 class OwnOutputs:
-    """A forward hook that picks, for each case of a batch, the outputs of its set.
+    """A forward hook that arranges the outputs of each case's set by the values in the label maps.
 
-    What leaves the network has one channel per value in the label maps, so that nnU-Net's training, online Dice,
-    sliding window and export work unchanged. Labels of other sets lie far below the lowest of the case's own
-    everywhere, also after averaging and linear resampling.
+    nnU-Net's online Dice, sliding window and export then work unchanged. Labels of other sets lie far below the lowest
+    of the case's own everywhere, also after averaging and linear resampling. In training, where the loss takes what it
+    needs, the outputs stay as they are: with a hundred labels, arranging them takes gigabytes.
 
     Attributes
     ----------
@@ -38,19 +38,22 @@ class OwnOutputs:
 
     def __call__(self, module: nn.Module, inputs: Any, outputs: Outputs) -> Outputs:
         """Return logits `(batch, values, *spatial)` for outputs `(batch, outputs, *spatial)`, at each resolution."""
-        if not self.current:  # nobody asks for a case: nnU-Net draws the architecture, for instance
+        if torch.is_grad_enabled():
             return outputs
-        return at_each_resolution(self._own, outputs)
+        return at_each_resolution(self._arranged, outputs)
 
-    def _own(self, logits: torch.Tensor) -> torch.Tensor:
-        numbers = self.current * len(logits) if len(self.current) == 1 else self.current
-        return torch.cat([self._of_set(logits[i : i + 1], n) for i, n in zip(range(len(logits)), numbers, strict=True)])
+    def _arranged(self, outputs: torch.Tensor) -> torch.Tensor:
+        numbers = self.current * len(outputs) if len(self.current) == 1 else self.current
+        logits = outputs.new_empty((len(outputs), self.sets.values, *outputs.shape[2:]))
+        for row, number in zip(range(len(outputs)), numbers, strict=True):
+            own = outputs[row, self.sets.group(number)]
+            logits[row] = own.amin(dim=0) - MARGIN
+            logits[row, self.sets.values_of(number)] = own
+        return logits
 
-    def _of_set(self, logits: torch.Tensor, number: int) -> torch.Tensor:
-        own = logits[:, self.sets.group(number)]
-        others = own.detach().amin(dim=1, keepdim=True) - MARGIN
-        values = torch.tensor(self.sets.values_of(number), device=logits.device)
-        return others.repeat_interleave(self.sets.values, dim=1).index_copy(1, values, own)
+    def columns(self, number: int, channels: int) -> slice | list[int]:
+        """Return which of the channels are those of a set, of outputs as they are or as arranged."""
+        return self.sets.group(number) if channels == self.sets.outputs else self.sets.values_of(number)
 
 
 class LabelSetLoss(nn.Module):
@@ -71,7 +74,12 @@ class LabelSetLoss(nn.Module):
         self.own = own
 
     def forward(self, outputs: Outputs, target: Outputs) -> torch.Tensor:
-        """Return the loss of the hook's outputs `(batch, values, *spatial)` and label maps `(batch, 1, *spatial)`."""
+        """Return the loss of the outputs `(batch, channels, *spatial)`, arranged or not.
+
+        Parameters
+        ----------
+        target : label maps `(batch, 1, *spatial)`
+        """
         numbers = self.own.current
         total: Any = 0
         for number in sorted(set(numbers)):
@@ -91,7 +99,7 @@ class LabelSetLoss(nn.Module):
         if sets.ignore is not None:
             index[sets.ignore] = sets.ignore  # above all labels, also those of one set
         return (
-            at_each_resolution(lambda logits: logits[rows][:, values], outputs),
+            at_each_resolution(lambda all_: all_[:, self.own.columns(number, all_.shape[1])][rows], outputs),
             at_each_resolution(lambda labels: index.to(labels.device)[labels[rows].long()], target),
         )
 
