@@ -1,0 +1,315 @@
+"""Studies that really run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.study import marks, read_study, study_jobs
+from nnunet_transfer.study.gpus import one_gpu
+from nnunet_transfer.study.status import job_states
+from nnunet_transfer.study.steps import ORIGIN_FILE, run_job
+from tests.studies import RESUMED, done, run_here, tables, write_small_study
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was run in this process, step by step; its file."""
+    file = write_small_study(tmp_path_factory.mktemp("finished"))
+    run_here(file)
+    return file
+
+
+def snakemake(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `study run` as a user does."""
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "2", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def changed(file: Path, change: Callable[[dict], None]) -> None:
+    """Change a study's file."""
+    content = yaml.safe_load(file.read_text())
+    change(content)
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def moved(finished: Path, folder: Path) -> Path:
+    """Copy a study with its results; its marks and models hold no absolute path that matters."""
+    shutil.copytree(finished.parent / "small", folder / "small", symlinks=True)
+    shutil.copyfile(finished, folder / "study.yaml")
+    return folder / "study.yaml"
+
+
+def test_a_finished_study_says_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = read_study(finished)
+    jobs = study_jobs(study)
+    assert done(finished) == set(jobs)
+    assert main(["study", "status", str(finished)]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1].split() == ["all", str(len(jobs)), "-", "-", "-", "-", str(len(jobs))]
+    assert main(["study", "report", str(finished)]) == 0
+    text = capsys.readouterr().out
+    assert "Scratch" in text
+    assert "T1 segmentation" in text
+    assert (study.folder / "report/report.html").is_file()
+    assert main(["study", "check", str(finished)]) == 0
+    assert "finetune         4      0   0.0" in capsys.readouterr().out
+
+
+def test_every_training_started_from_its_source(finished: Path) -> None:
+    results = read_study(finished).folders["nnUNet_results"] / "Dataset711_ATLASR2"
+    reports = {path.parent.parent.name.split("__")[0] for path in results.glob("*/fold_*/transfer_report.json")}
+    assert reports == {"nnUNetTrainerT1Segmentation_1epochs_5iterations_seed0"}
+    assert len(list(results.glob("*/fold_*/checkpoint_final.pth"))) == 4
+
+
+@pytest.mark.slow
+def test_snakemake_gives_the_same_result_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
+    file = write_small_study(tmp_path)
+    run = snakemake(file)
+    assert run.returncode == 0, run.stderr
+    assert "Report:" in run.stdout
+    assert tables(file) == tables(finished)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
+    again = snakemake(file)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")} == before
+
+
+@pytest.mark.slow
+def test_a_changed_arm_reruns_only_itself_and_the_comparison(finished: Path, tmp_path: Path) -> None:
+    file = moved(finished, tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
+    arms = ["scratch", {"source": "t1_segmentation", "recipes": ["frozenEncoder"]}]
+    changed(file, lambda content: content.update(arms=arms))
+    run = snakemake(file)
+    assert run.returncode == 0, run.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
+    assert all(after[name] == stamp for name, stamp in before.items())
+    new = {name.rsplit(".", 2)[0] for name in after.keys() - before.keys()}
+    arm = "finetune-stroke-nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_5iterations_seed0"
+    assert new == {f"{arm}-f0", f"{arm}-f1", "compare-stroke", "report"}
+    assert "frozenEncoder" in (tmp_path / "small/report/report.html").read_text()
+
+
+def test_a_changed_source_is_trained_anew_and_the_old_one_kept(finished: Path, tmp_path: Path) -> None:
+    file = moved(finished, tmp_path)
+    before = tables(file)
+    changed(file, lambda content: content["datasets"]["t1"].update(plans={"batch_size": 3}))
+    run_here(file)
+    after = tables(file)
+    assert after["cases.csv"] != before["cases.csv"]
+    scratch = [line for line in before["cases.csv"].splitlines() if "Scratch" in line]
+    assert [line for line in after["cases.csv"].splitlines() if "Scratch" in line] == scratch
+    folder = read_study(file).folder
+    kept = list(folder.rglob(".superseded-*"))
+    assert {path.name for path in kept} == {
+        ".superseded-1-fold_0",
+        ".superseded-1-fold_1",
+        ".superseded-1-t1_segmentation",
+    }
+
+
+def test_results_of_others_are_not_touched(tmp_path: Path, finished: Path) -> None:
+    file = moved(finished, tmp_path)
+    study = read_study(file)
+    job = study_jobs(study)["finetune-stroke-nnUNetTrainerScratch_1epochs_5iterations_seed0-f0"]
+    fold = next(study.folders["nnUNet_results"].glob("*/nnUNetTrainerScratch*/fold_0"))
+    (fold / ORIGIN_FILE).unlink()
+    marks.mark(study.folder, job, marks.DONE).unlink()
+    content = sorted(path.name for path in fold.iterdir())
+    with pytest.raises(DataError, match="was not trained by this study"):
+        run_job(study, job)
+    assert sorted(path.name for path in fold.iterdir()) == content
+    state = next(s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
+    assert state.state == "failed"
+    assert "was not trained by this study" in state.detail
+
+
+def test_a_failed_step_is_named_with_its_log(tmp_path: Path) -> None:
+    file = write_small_study(tmp_path)
+    (next((tmp_path / "ATLAS_2").rglob("*_T1w.nii.gz"))).write_bytes(b"no image")
+    run = snakemake(file)
+    assert run.returncode == 2
+    last = run.stderr.strip().splitlines()[-1]
+    assert "step convert-stroke failed" in last
+    assert "convert-stroke" in last.split("see ")[1]
+    # what doesn't depend on it went on
+    assert "pretrain-t1_segmentation" in done(file)
+
+
+def test_interim_report(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = moved(finished, tmp_path)
+    changed(file, lambda content: content.update(arms=["scratch", "t1_segmentation", "more"]))
+    changed(file, lambda content: content["sources"].update(more={"pretrain": "t1", "task": "self_supervised"}))
+    assert main(["study", "report", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert "not yet: arm nnUNetTrainerTransfer_1epochs_5iterations_seed0@more" in text
+    assert "report_so_far" in text
+    changed(file, lambda content: content.update(training={"epochs": 7}))
+    assert main(["study", "report", str(file)]) == 2
+    assert "no target has" in capsys.readouterr().err
+
+
+def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
+    study = read_study(finished)
+    with marks.locked(study.folder / marks.LOCKS / "run.lock"):
+        run = snakemake(finished)
+    assert run.returncode == 2
+    assert "is being run already" in run.stderr
+
+
+def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
+    study = read_study(moved(finished, tmp_path))
+    job = study_jobs(study)["convert-t1"]
+    mark = marks.mark(study.folder, job, marks.DONE)
+    mark.rename(tmp_path / "kept")
+    code = (
+        "import sys; from nnunet_transfer.cli import main; "
+        f"sys.exit(main(['study', 'step', {str(study.file)!r}, 'convert-t1']))"
+    )
+    with marks.locked(study.folder / marks.LOCKS / "convert-t1.lock"):
+        twin = subprocess.Popen([sys.executable, "-c", code])
+        time.sleep(3)
+        assert twin.poll() is None
+        (tmp_path / "kept").rename(mark)
+        stamp = mark.stat().st_mtime_ns
+    assert twin.wait(60) == 0
+    assert mark.stat().st_mtime_ns == stamp
+
+
+def test_status_is_true_after_a_crash(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = moved(finished, tmp_path)
+    study = read_study(file)
+    job = study_jobs(study)["convert-stroke"]
+    marks.mark(study.folder, job, marks.DONE).unlink()
+    code = f"""
+import sys, time
+from pathlib import Path
+from nnunet_transfer.study import marks, read_study, study_jobs
+study = read_study({str(file)!r})
+with marks.at_work(study.folder, study_jobs(study)["convert-stroke"]):
+    print("at work", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    main(["study", "status", str(file)])
+    assert "running: convert-stroke: for 0 min on" in capsys.readouterr().out
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    main(["study", "status", str(file)])
+    assert "interrupted: convert-stroke" in capsys.readouterr().out
+    # on another machine only the silence tells
+    running = marks.mark(study.folder, job, marks.RUNNING)
+    write_json(running, {**read_json(running), "host": "elsewhere"})
+    assert marks.is_alive(study.folder, job)
+    os.utime(running, (time.time() - 2 * marks.SILENCE,) * 2)
+    assert not marks.is_alive(study.folder, job)
+
+
+def test_unknown_and_changed_steps(finished: Path) -> None:
+    from nnunet_transfer.study.steps import find_job
+
+    jobs = study_jobs(read_study(finished))
+    assert find_job(jobs, "report").kind == "report"
+    assert find_job(jobs, jobs["report"].key).kind == "report"
+    with pytest.raises(StudyError, match="no step repotr"):
+        find_job(jobs, "repotr")
+    with pytest.raises(StudyError, match="was changed"):
+        find_job(jobs, "report.000000000000")
+
+
+def test_gpus_are_dealt_out(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = moved(finished, tmp_path)
+    changed(file, lambda content: content.update(device="cuda"))
+    study = read_study(file)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with one_gpu(study):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        with one_gpu(study):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with one_gpu(study):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+
+
+def test_profiles(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(finished), "--profile", str(tmp_path)]) == 2
+    assert "has no config.yaml" in capsys.readouterr().err
+    assert main(["study", "run", str(finished), "--slurm-profile", str(tmp_path / "slurm")]) == 0
+    assert yaml.safe_load((tmp_path / "slurm/config.yaml").read_text())["executor"] == "slurm"
+    assert main(["study", "run", str(finished), "--jobs", "0"]) == 2
+
+
+@pytest.mark.slow
+def test_ten_thousand_jobs_resolve_in_a_minute_and_a_gigabyte(tmp_path: Path) -> None:
+    sources = {f"s{i}": {"pretrain": "t1", "task": "segmentation", "seed": i} for i in range(6)}
+    file = write_small_study(
+        tmp_path,
+        sources=sources,
+        recipes=["full", "warmup", "frozenEncoder", "lpft", "sawtooth", "layerwise"],
+        seeds=list(range(30)),
+        cases=["all", 1, 2, 3],
+    )
+    assert len(study_jobs(read_study(file))) > 10_000
+    start = time.monotonic()
+    code = (
+        "import resource, subprocess, sys\n"
+        f"run = subprocess.run([sys.executable, '-m', 'nnunet_transfer.cli', 'study', 'run', {str(file)!r}, '--dry-run'])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(run.returncode)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - start
+    assert run.returncode == 0, run.stderr
+    assert "10080" in run.stdout + run.stderr
+    assert int(run.stdout.split("peak")[1]) < 1_000_000  # kB
+    assert seconds < 60
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "killed").mkdir()
+    straight = write_small_study(tmp_path / "straight", training=RESUMED, arms=["scratch", "t1_segmentation"])
+    run_here(straight)
+    file = write_small_study(tmp_path / "killed", training=RESUMED, arms=["scratch", "t1_segmentation"])
+    study = read_study(file)
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "1"]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    latest = None
+    while latest is None:
+        assert process.poll() is None, "ended before a checkpoint was seen"
+        time.sleep(0.02)
+        latest = next(study.folders["nnUNet_results"].glob("Dataset711*/*/fold_*/checkpoint_latest.pth"), None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(latest.parent.glob("checkpoint_final.pth"))
+    run = snakemake(file)
+    assert run.returncode == 0, run.stderr
+    assert tables(file) == tables(straight)
+    logs = "".join(path.read_text() for path in latest.parent.glob("training_log_*.txt"))
+    assert "Using checkpoint" in logs or len(list(latest.parent.glob("training_log_*.txt"))) == 2
