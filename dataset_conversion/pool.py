@@ -26,7 +26,6 @@ from nnunet_transfer.dataset_conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
-from nnunet_transfer.subjects import find_origin
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,12 @@ class Pool:
     splits: list[dict[str, list[str]]]
 
 
-def plan_pool(datasets: Sequence[str], dataset_id: int, name: str) -> Pool:
+def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subjects: bool = False) -> Pool:
     """Find the sets' cases and check that they go together, without reading a voxel or writing anything.
+
+    Parameters
+    ----------
+    same_subjects : whether subjects of the same name in several sets are the same, and must be on one side of a fold
 
     Raises
     ------
@@ -72,8 +75,24 @@ def plan_pool(datasets: Sequence[str], dataset_id: int, name: str) -> Pool:
         raise SettingsError("give two or more data sets to pool with -d")
     if twice := [n for n in names if names.count(n) > 1]:
         raise SettingsError(f"{twice[0]} is given twice")
-    sets, ignore = read_sets([nnunet_raw() / n for n in names])
+    sets, ignore = read_sets([nnunet_raw() / n for n in names], same_subjects)
+    if not same_subjects and (namesake := _namesake(sets)):
+        logger.warning(
+            "several sets have a subject %s, taken for different ones; if they are the same, give --same-subjects",
+            namesake,
+        )
     return Pool(folder, sets, ignore, pooled_folds(sets))
+
+
+def _namesake(sets: Sequence[PooledSet]) -> str:
+    """Return a subject's name that several sets have, or nothing."""
+    seen: set[str] = set()
+    for pooled in sets:
+        names = {subject.removeprefix(f"{pooled.name}_") for subject in pooled.subjects.values()}
+        if both := seen & names:
+            return min(both)
+        seen |= names
+    return ""
 
 
 def _check_id_is_free(folder: Path, dataset_id: int) -> None:
@@ -155,11 +174,9 @@ def _is_current(target: Path, source: Path) -> bool:
 def _write_tables(plan: Pool, work: Path) -> None:
     manifest, sets = [], []
     for pooled in plan.sets:
-        origin = find_origin(pooled.cases, pooled.folder)
         for case in pooled.cases:
             name = pooled.pooled_name(case)
-            subject = f"{pooled.name}_{origin.subject[case]}"
-            manifest.append((name, subject, origin.site[case], pooled.dataset, case))
+            manifest.append((name, pooled.subjects[case], pooled.sites[case], pooled.dataset, case))
             sets.append((name, pooled.name))
     write_csv(work / MANIFEST, ("case", "subject", "site", "dataset", "case_in_dataset"), sorted(manifest))
     write_csv(work / LABEL_SETS_FILE, ("case", "set"), sorted(sets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 
 from nnunet_transfer.dataset_conversion.install import FILE_NAME, check_form
@@ -11,7 +12,8 @@ from nnunet_transfer.dataset_conversion.splits import Folds, deal
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import nnunet_preprocessed
-from nnunet_transfer.subjects import find_origin
+
+logger = logging.getLogger(__name__)
 
 #: as nnU-Net's own, for sets of which none has folds
 DEFAULT = 5
@@ -19,6 +21,8 @@ DEFAULT = 5
 
 def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
     """Join the sets' own folds; a set without any is dealt into as many, subjects kept together.
+
+    Where a subject that several sets share would be on both sides of a fold, all cases are dealt anew.
 
     Raises
     ------
@@ -33,10 +37,20 @@ def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
     number = next(iter(counts.values()), DEFAULT)
     folds: Folds = [{"train": [], "val": []} for _ in range(number)]
     for pooled in sets:
-        for fold, cases in zip(folds, own[pooled.dataset] or _dealt(pooled, number), strict=True):
+        for fold, cases in zip(folds, own[pooled.dataset] or _dealt([pooled], number), strict=True):
             for role in fold:
                 fold[role] += [pooled.pooled_name(case) for case in cases[role]]
+    if subject := _on_both_sides(folds, sets):
+        logger.warning("subject %s would be on both sides of a fold: the folds of all sets are dealt anew", subject)
+        return _dealt(sets, number, pooled_names=True)
     return folds
+
+
+def _on_both_sides(folds: Folds, sets: Sequence[PooledSet]) -> str:
+    """Return a subject that is for training and for validation in one fold, or nothing."""
+    subject = {pooled.pooled_name(case): name for pooled in sets for case, name in pooled.subjects.items()}
+    both = [{subject[c] for c in fold["train"]} & {subject[c] for c in fold["val"]} for fold in folds]
+    return min(set.union(*both), default="")
 
 
 def _own_folds(pooled: PooledSet) -> Folds:
@@ -55,15 +69,25 @@ def _own_folds(pooled: PooledSet) -> Folds:
     return folds
 
 
-def _dealt(pooled: PooledSet, number: int) -> Folds:
-    subject = find_origin(pooled.cases, pooled.folder).subject
-    if len(set(subject.values())) < number:
+def _dealt(sets: Sequence[PooledSet], number: int, pooled_names: bool = False) -> Folds:
+    """Deal the cases of some sets into folds, alike in their shares of each set.
+
+    Parameters
+    ----------
+    pooled_names : whether the folds hold the cases' names in the pool, else those in their set
+    """
+    subject, stratum = {}, {}
+    for pooled in sets:
+        for case in pooled.cases:
+            name = pooled.pooled_name(case) if pooled_names else case
+            subject[name], stratum[name] = pooled.subjects[case], (pooled.name,)
+    found = len(set(subject.values()))
+    if found < number:
         raise DataError(
-            f"{pooled.dataset} has no folds and too few subjects ({len(set(subject.values()))}) to make {number}; "
-            f"give it a {FILE_NAME}"
+            f"{sets[0].dataset} has no folds and too few subjects ({found}) to make {number}; give it a {FILE_NAME}"
         )
-    fold_of = deal(subject, {}, number)
+    fold_of = deal(subject, stratum, number)
     return [
-        {"train": [c for c in pooled.cases if fold_of[c] != k], "val": [c for c in pooled.cases if fold_of[c] == k]}
+        {"train": [c for c in subject if fold_of[c] != k], "val": [c for c in subject if fold_of[c] == k]}
         for k in range(number)
     ]

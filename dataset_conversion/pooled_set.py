@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
+from nnunet_transfer.subjects import find_origin
 
 IGNORE = "ignore"
 
@@ -35,6 +36,8 @@ class PooledSet:
     cases : its training cases, sorted
     labels : foreground label -> value in the pool
     values : value on disk -> value in the pool
+    subjects : case -> subject in the pool
+    sites : case -> site; empty where unknown
     """
 
     name: str
@@ -44,6 +47,8 @@ class PooledSet:
     cases: dict[str, CaseFiles] = field(repr=False)
     labels: dict[str, int]
     values: dict[int, int]
+    subjects: dict[str, str] = field(repr=False)
+    sites: dict[str, str] = field(repr=False)
 
     @property
     def file_ending(self) -> str:
@@ -55,8 +60,12 @@ class PooledSet:
         return f"{self.name}_{case}"
 
 
-def read_sets(folders: Sequence[Path]) -> tuple[tuple[PooledSet, ...], int | None]:
+def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[PooledSet, ...], int | None]:
     """Read the sets and give their labels disjoint values, from 1 on.
+
+    Parameters
+    ----------
+    same_subjects : whether subjects of the same name in several sets are the same
 
     Returns
     -------
@@ -84,7 +93,14 @@ def read_sets(folders: Sequence[Path]) -> tuple[tuple[PooledSet, ...], int | Non
         if ignored[number] is not None and ignore is not None:
             values[ignored[number]] = ignore
         cases = _find_cases(folder, contents[number])
-        sets.append(PooledSet(names[number], folder.name, folder, contents[number], cases, labels, values))
+        origin = find_origin(cases, folder)
+        prefix = "" if same_subjects else f"{names[number]}_"
+        subjects = {case: prefix + subject for case, subject in origin.subject.items()}
+        sets.append(
+            PooledSet(
+                names[number], folder.name, folder, contents[number], cases, labels, values, subjects, origin.site
+            )
+        )
         last += len(own)
     _refuse_equal_names(sets)
     return tuple(sets), ignore

@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
@@ -200,3 +202,30 @@ def test_bad_input_ends_in_one_line_before_data_are_loaded(
     with pytest.raises(SystemExit) as caught:
         trainer.on_train_start()
     assert message in refusal(caught)
+
+
+def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
+    try:
+        trainer = Run(Path(folders), dataset, plans, "2d").build(name)
+        # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
+        trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
+        trainer.initialize()
+        trainer.is_ddp = True
+        trainer._set_batch_size_and_oversample()
+        trainer.loss = trainer._build_loss()
+        trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
+        trainer.run_training()
+        torch.save(unwrapped(trainer.network).state_dict(), f"{folders}/rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_whose_batches_hold_different_sets_train_one_network(run: Run) -> None:
+    # a second epoch would fail if a parameter had got no gradient in the first
+    name = f"{PRETRAINER}_2epochs_3iterations_seed1"
+    mp.spawn(_rank, args=(str(run.folders), run.dataset, run.plans, name), nprocs=2, join=True)
+    first, second = (torch.load(run.folders / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert load_source("t1_segmentation").card.extra["label_set_cases"] == {"Bright": 2, "Brighter": 3}

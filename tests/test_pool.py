@@ -102,6 +102,45 @@ def test_a_set_without_folds_is_dealt_into_as_many_with_subjects_together(raw: P
     assert own in (pairs, pairs[::-1])
 
 
+def _manifests(raw: Path) -> None:
+    """Say that case i is of subject i, in both sets."""
+    for dataset, cases in (("Dataset011_Hammers", 4), ("Dataset012_Lobes", 3)):
+        rows = "".join(f"case{i:02d},sub-{i}\n" for i in range(cases))
+        (raw / dataset / "conversion_manifest.csv").write_text(f"case,subject\n{rows}", encoding="utf-8")
+
+
+def test_subjects_that_sets_share_stay_on_one_side_of_each_fold(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _manifests(raw)
+    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
+    assert main([*COMMAND, "--same-subjects"]) == 0
+    assert "dealt anew" in caplog.text
+    folder = raw / "Dataset020_Pooled"
+    subject = {row["case"]: row["subject"] for row in _rows(folder / "conversion_manifest.csv")}
+    assert subject["Hammers_case01"] == subject["Lobes_case01"] == "sub-1"
+    folds = read_json(folder / "splits_final.json")
+    assert len(folds) == 2
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted(subject)
+    for fold in folds:
+        assert not {subject[case] for case in fold["train"]} & {subject[case] for case in fold["val"]}
+        assert {case.split("_")[0] for case in fold["train"]} == {"Hammers", "Lobes"}
+
+
+def test_folds_that_agree_on_the_shared_subjects_are_kept(raw: Path) -> None:
+    _manifests(raw)
+    assert main([*COMMAND, "--same-subjects"]) == 0
+    assert read_json(raw / "Dataset020_Pooled/splits_final.json")[1]["val"] == ["Hammers_case01", "Lobes_case01"]
+
+
+def test_namesakes_are_taken_for_different_subjects_and_the_user_is_told(
+    raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _manifests(raw)
+    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
+    assert main(COMMAND) == 0
+    assert "several sets have a subject sub-0, taken for different ones" in caplog.text
+    assert read_json(raw / "Dataset020_Pooled/splits_final.json")[0]["val"] == ["Hammers_case00", "Lobes_case01"]
+
+
 def test_folds_that_nnunet_trains_on_go_before_those_of_the_conversion(raw: Path) -> None:
     preprocessed = raw.parent / "preprocessed/Dataset012_Lobes"
     preprocessed.mkdir()

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--id", type=int, required=True, help="id of the new data set")
     parser.add_argument("--name", required=True, help="name of the new data set, after DatasetXXX_")
+    parser.add_argument(
+        "--same-subjects",
+        action="store_true",
+        help="subjects of the same name in several sets are the same, and stay on one side of each fold",
+    )
     parser.add_argument("--link", action="store_true", help="link to the images instead of copying them")
 
 
@@ -31,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Pool, and print each set's share and the new folder."""
     from nnunet_transfer.dataset_conversion.pool import plan_pool, pool
 
-    plan = plan_pool(args.datasets, args.id, args.name)
+    plan = plan_pool(args.datasets, args.id, args.name, same_subjects=args.same_subjects)
     folder = pool(plan, link=args.link)
     for pooled in plan.sets:
         print(f"{pooled.name}: {len(pooled.cases)} cases, {len(pooled.labels)} labels, from {pooled.dataset}")
