@@ -68,6 +68,8 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "statsmodels>=0.14",
                 "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
+                "psutil>=5.9",
+                "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
             ],
             "coco": ["pycocotools>=2.0.8"],
             "slurm": ["snakemake-executor-plugin-slurm>=2; python_version >= '3.11'"],
