@@ -26,12 +26,16 @@ ARMS: dict[str, str | None] = {
 }
 #: takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
-#: pretrainer -> source task of what it makes
+#: pretrainer -> source task of what it makes; the first of a task is its default
 PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerClassification": "classification",
     "nnUNetPretrainerSegmentation": "segmentation",
     "nnUNetPretrainerSelfSupervised": "self_supervised",
+    "nnUNetPretrainerModelsGenesis": "self_supervised",
+    "nnUNetPretrainerSimCLR": "self_supervised",
 }
+#: source task -> its default pretrainer
+DEFAULT_PRETRAINERS: dict[str, str] = {task: name for name, task in reversed(PRETRAINERS.items())}
 BASES: tuple[str, ...] = (*ARMS, TRANSFER, *PRETRAINERS)
 
 #: recipe -> one line for listings; the default is the first

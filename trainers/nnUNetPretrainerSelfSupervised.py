@@ -1,8 +1,8 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.self_supervised import SelfSupervisedPretrainer
+from nnunet_transfer.pretraining.masked_autoencoder import MaskedAutoencoderPretrainer
 
 
-class nnUNetPretrainerSelfSupervised(SelfSupervisedPretrainer):
+class nnUNetPretrainerSelfSupervised(MaskedAutoencoderPretrainer):
     """Pre-train the whole network without labels, by masked autoencoding."""
 
     settings = TrainerName("nnUNetPretrainerSelfSupervised")

@@ -12,7 +12,7 @@ from nnunet_transfer.demo import datasets
 from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.naming import ARMS, PRETRAINERS, TrainerName
+from nnunet_transfer.naming import ARMS, DEFAULT_PRETRAINERS, TrainerName
 
 NOTE = (
     "All images of this demo are synthetic: T1-like subjects made from the MNI152 template and crops of a few photos. "
@@ -78,7 +78,7 @@ def demo_steps(raw: Path, budget: Budget, seed: int) -> list[Step]:
         steps.append(Step(f"prepare-{name}", prepare, {"dataset": data.dataset_id}, (f"data-{name}",), weight=1))
     epochs, iterations = budget.pretrain
     for domain, data in SOURCE_DATA.items():
-        for base, task in PRETRAINERS.items():
+        for task, base in DEFAULT_PRETRAINERS.items():
             source = f"{domain}_{task}"
             if source in sources:
                 trainer = str(TrainerName(base, epochs=epochs, iterations=iterations, seed=seed))

@@ -1,4 +1,4 @@
-"""The picture of what a masked autoencoder restores."""
+"""The picture of what a network restores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_transfer.files import atomic_path
 
-COLUMNS = ("input", "masked input", "reconstruction")
+COLUMNS = ("patch", "as the network gets it", "restored")
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Reconstruction:
     Attributes
     ----------
     case : case identifier
-    image, masked, output : `(channel, *spatial)`, 2D or 3D
+    image, distorted, output : `(channel, *spatial)`, 2D or 3D
     """
 
     case: str
     image: np.ndarray
-    masked: np.ndarray
+    distorted: np.ndarray
     output: np.ndarray
 
 
@@ -38,10 +38,9 @@ def _as_picture(patch: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def draw_reconstructions(path: Path, reconstructions: Sequence[Reconstruction]) -> None:
-    """Write a PNG with one row per patch: input, masked input (what the network sees) and reconstruction.
+    """Write a PNG with one row per patch: the patch, what the network gets of it, and what it makes of that.
 
-    The reconstruction has the network's output in the hidden blocks and the input elsewhere.
-    All three share the intensity window of the input, its 0.5th to 99.5th percentile. Three channels are shown
+    All three share the intensity window of the patch, its 0.5th to 99.5th percentile. Three channels are shown
     as red, green and blue, otherwise the first; 3D patches by their middle slice.
     """
     from matplotlib.figure import Figure
@@ -51,7 +50,7 @@ def draw_reconstructions(path: Path, reconstructions: Sequence[Reconstruction]) 
     axes = figure.subplots(rows, len(COLUMNS), squeeze=False)
     for row, item in zip(axes, reconstructions, strict=True):
         low, high = (float(v) for v in np.percentile(item.image, (0.5, 99.5)))
-        for cell, patch in zip(row, (item.image, item.masked, item.output), strict=True):
+        for cell, patch in zip(row, (item.image, item.distorted, item.output), strict=True):
             cell.imshow(_as_picture(patch, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             cell.set_xticks([])
             cell.set_yticks([])

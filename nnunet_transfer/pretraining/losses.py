@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+#: SimCLR's own for small images (CIFAR-10, batches of 512; github.com/google-research/simclr, README), and that of
+#: nnssl's SimCLR for MRI; with batches of 4096 from ImageNet the authors take 0.1
+TEMPERATURE = 0.5
 
 
 class MaskedMSELoss(nn.Module):
@@ -29,13 +34,39 @@ class MaskedMSELoss(nn.Module):
         return squared.sum() / (mask.sum() * image.shape[1]).clamp(min=1)
 
 
+class NTXentLoss(nn.Module):
+    """Cross-entropy of finding each view's partner among all other views, by the cosine of their projections.
+
+    Chen et al., ICML 2020 (arXiv:2002.05709), equation 1; the temperature divides the cosines.
+    """
+
+    def __init__(self, temperature: float = TEMPERATURE) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, projections: torch.Tensor, partner: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all views, a scalar in float32.
+
+        Parameters
+        ----------
+        projections : `(views, size)`, of any length
+        partner : row of each view's partner, int64 of shape `(views,)`
+        """
+        # autocast would compute the cosines in half precision
+        with torch.autocast(projections.device.type, enabled=False):
+            unit = functional.normalize(projections.float())
+            logits = unit @ unit.T / self.temperature
+            itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+            return functional.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)
+
+
 @dataclass(frozen=True)
 class ReconstructionError:
-    """Sums over hidden voxels, from which mean errors follow; sums of parts can be added.
+    """Sums over scored voxels, from which mean errors follow; sums of parts can be added.
 
     Attributes
     ----------
-    voxels : number of hidden voxels, channels counted separately
+    voxels : number of scored voxels, channels counted separately
     squared_error : sum of squared differences of reconstruction and image
     absolute_error : sum of absolute differences
     total, total_squares : sums of the image's intensities and of their squares
@@ -87,7 +118,7 @@ class ReconstructionError:
 
     @property
     def explained_variance(self) -> float:
-        """Return 1 - squared error / squared deviation from the hidden voxels' mean (the coefficient R^2).
+        """Return 1 - squared error / squared deviation from the scored voxels' mean (the coefficient R^2).
 
         1 is perfect, 0 as good as the mean intensity, negative worse; 0 where the image is constant, so that
         empty background neither helps nor harms.

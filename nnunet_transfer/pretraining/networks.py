@@ -7,41 +7,71 @@ from torch import nn
 
 from nnunet_transfer.errors import PlansError
 
+#: SimCLR's: Chen et al., ICML 2020 (arXiv:2002.05709), section 3
+PROJECTION_SIZE = 128
 
-class ClassificationNetwork(nn.Module):
-    """The encoder of a U-Net, global average pooling of its deepest features, and a linear layer.
+
+class PooledEncoder(nn.Module):
+    """The encoder of a U-Net, global average pooling of its deepest features, and a head.
 
     The encoder is registered as `encoder`, so its weights have the names they have in the U-Net. There is no
     decoder: a decoder that gets no gradient would stop distributed training.
     """
 
-    def __init__(self, encoder: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(features, classes)
+        self.head = head
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map images `(batch, channel, *spatial)` to class logits `(batch, classes)`."""
+        """Map images `(batch, channel, *spatial)` to the head's outputs `(batch, outputs)`."""
         features = self.encoder(image)[-1]
         return self.head(features.flatten(start_dim=2).mean(dim=2))
 
 
-def classification_network(unet: nn.Module, classes: int) -> ClassificationNetwork:
-    """Make a classifier from the encoder of one of nnU-Net's U-Nets.
+def classification_network(unet: nn.Module, classes: int) -> PooledEncoder:
+    """Make a classifier from the encoder of one of nnU-Net's U-Nets: pooling and a linear layer.
 
     Raises
     ------
     PlansError
         If the network has no encoder whose outputs are known.
     """
+    encoder, features = _encoder_of(unet)
+    return PooledEncoder(encoder, nn.Linear(features, classes))
+
+
+def contrastive_network(unet: nn.Module) -> PooledEncoder:
+    """Make SimCLR's network from the encoder of one of nnU-Net's U-Nets: pooling and two normalised linear layers.
+
+    Raises
+    ------
+    PlansError
+        If the network has no encoder whose outputs are known.
+    """
+    encoder, features = _encoder_of(unet)
+    # normalised over the batch as in the authors' code: after instance normalisation and pooling, the features of
+    # different images are nearly the same
+    projection = nn.Sequential(
+        nn.Linear(features, features, bias=False),
+        nn.BatchNorm1d(features),
+        nn.ReLU(),
+        nn.Linear(features, PROJECTION_SIZE, bias=False),
+        nn.BatchNorm1d(PROJECTION_SIZE, affine=False),
+    )
+    return PooledEncoder(encoder, projection)
+
+
+def _encoder_of(unet: nn.Module) -> tuple[nn.Module, int]:
+    """Return the encoder and the number of its deepest features."""
     encoder = getattr(unet, "encoder", None)
     channels = getattr(encoder, "output_channels", None)
     if not isinstance(encoder, nn.Module) or not channels:
         raise PlansError(
-            f"{type(unet).__name__} has no convolutional encoder to classify with; use plans with a U-Net, such as "
+            f"{type(unet).__name__} has no convolutional encoder to pre-train; use plans with a U-Net, such as "
             f"those of `nnunet_transfer plan -d ID --profile resnet18`"
         )
-    return ClassificationNetwork(encoder, channels[-1], classes)
+    return encoder, channels[-1]
 
 
 def reconstruction_network(unet: nn.Module) -> nn.Module:

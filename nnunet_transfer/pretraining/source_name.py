@@ -4,6 +4,7 @@ The name is `<domain>_<task>`, which is where the arms look: `natural_classifica
 The domain follows from the data set's channels: red, green and blue (or grey) are natural images, T1 is brain MRI, and
 any other channels give their own names. `"source_domain"` in dataset.json overrules that, and the environment variable
 `nnUNet_source_name` gives the whole name for one run, for instance when several sources of one task are compared.
+A task's other methods than the default add theirs, so that their sources lie side by side: `t1_self_supervised_simclr`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from nnunet_transfer.errors import SettingsError
 
 VARIABLE = "nnUNet_source_name"
 DOMAIN_KEY = "source_domain"
+#: set by the trainer of a method that is not its task's default
+METHOD_KEY = "source_method"
 NATURAL, T1 = "natural", "t1"
 
 _NATURAL_CHANNELS = {
@@ -64,7 +67,8 @@ def source_name(task: str, dataset_json: Mapping[str, Any]) -> tuple[str, str]:
         If `nnUNet_source_name` or `source_domain` can't be a folder's name.
     """
     domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(channels_of(dataset_json)))
-    name = os.environ.get(VARIABLE) or f"{domain}_{task}"
+    method = dataset_json.get(METHOD_KEY)
+    name = os.environ.get(VARIABLE) or "_".join([domain, task, *([str(method)] if method else [])])
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"'{name}' can't name a source: use letters, digits, '_', '.' and '-'; set {VARIABLE} to a name, or "

@@ -1,0 +1,145 @@
+"""Pre-training by restoring distorted patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nnunet_transfer.pretraining.figures import Reconstruction, draw_reconstructions
+from nnunet_transfer.pretraining.losses import MaskedMSELoss, ReconstructionError
+from nnunet_transfer.pretraining.networks import reconstruction_network
+from nnunet_transfer.pretraining.self_supervised import SelfSupervisedPretrainer
+
+PICTURE_FILE = "reconstruction.png"
+PICTURED_CASES = 4
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of patches in the voxels that are scored: restored by the network, and distorted as they were."""
+
+    restored: ReconstructionError
+    distorted: ReconstructionError
+
+    @classmethod
+    def sum(cls, parts: Iterable[Score]) -> Score:
+        """Add up the errors of several batches or cases."""
+        parts = list(parts)
+        return cls(
+            ReconstructionError.sum(part.restored for part in parts),
+            ReconstructionError.sum(part.distorted for part in parts),
+        )
+
+
+class RestorationPretrainer(SelfSupervisedPretrainer):
+    """Distort each patch and train the whole U-Net to restore it.
+
+    The loss is the mean squared error over the voxels that the method trains, in the intensities that nnU-Net's
+    normalisation gives (z-scores by default). A method says how to distort, what to report and which of it to follow
+    during the training.
+    """
+
+    #: what nnU-Net's log and plot show: in words, and the key in `numbers`; higher is better
+    progress: ClassVar[tuple[str, str]]
+
+    def distort(self, image: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return patches as the network gets them, and which voxels are trained and scored.
+
+        Parameters
+        ----------
+        image : `(batch, channel, *patch)`
+        generator : of the CPU; without one torch's global generators, which `_seed<K>` seeds at every epoch
+
+        Returns
+        -------
+        tuple
+            `(batch, channel, *patch)`, and boolean `(batch, 1, *patch)`, both on the image's device.
+        """
+        raise NotImplementedError
+
+    def numbers(self, score: Score) -> Mapping[str, float]:
+        """Return what `summary.json` says of one or all cases."""
+        raise NotImplementedError
+
+    def task_network(self, unet: nn.Module) -> nn.Module:
+        """Return the U-Net with one output per input channel."""
+        return reconstruction_network(unet)
+
+    def _build_loss(self) -> nn.Module:
+        return MaskedMSELoss()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take nnU-Net's training step with the distorted patch as input and the patch itself as target."""
+        image = batch["data"].to(self.device, non_blocking=True)
+        distorted, scored = self.distort(image, None)
+        return super().train_step({"data": distorted, "target": [image, scored]})
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the loss and the errors of a batch of patches."""
+        image = batch["data"].to(self.device, non_blocking=True)
+        distorted, scored = self.distort(image, self.validation_generator)
+        with self.precision():
+            output = self.network(distorted)
+        return {"loss": float(self.loss(output, [image, scored])), "score": _score(output, image, distorted, scored)}
+
+    def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
+        """Return the method's measure of progress."""
+        words, key = self.progress
+        value = self.numbers(Score.sum(output["score"] for output in outputs))[key]
+        return words, value, [value]
+
+    def _restore(self, network: nn.Module, case: str) -> _Restored:
+        """Restore a case's central patch, distorted in a way that depends on the case's name only."""
+        image = self.central_patch(case)
+        distorted, scored = self.distort(image, self.case_generator(case))
+        # what the network makes of other voxels is arbitrary: the loss never saw it
+        output = torch.where(scored, network(distorted).to(image.dtype), image)
+        return _Restored(image, distorted, scored, output)
+
+    def score_case(self, network: nn.Module, case: str) -> Score:
+        """Return the errors in a case's central patch."""
+        restored = self._restore(network, case)
+        return _score(restored.output, restored.image, restored.distorted, restored.scored)
+
+    def summarise(self, cases: Sequence[str], results: Sequence[Score]) -> dict[str, Any]:
+        """Return the errors over all voxels scored, and each case's."""
+        return {
+            "task": "self_supervised",
+            **self.source_details(),
+            **self.numbers(Score.sum(results)),
+            "n_cases": len(cases),
+            "cases": [{"case": case, **self.numbers(score)} for case, score in zip(cases, results, strict=True)],
+        }
+
+    def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:
+        """Draw the first few cases: whole, distorted and restored."""
+        pictures = []
+        for case in islice(cases, PICTURED_CASES):
+            restored = self._restore(network, case)
+            image, distorted, output = (
+                patch[0].float().cpu().numpy() for patch in (restored.image, restored.distorted, restored.output)
+            )
+            pictures.append(Reconstruction(case, image, distorted, output))
+        draw_reconstructions(folder / PICTURE_FILE, pictures)
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """Tensors `(1, channel, *patch)`; `scored` has one channel."""
+
+    image: torch.Tensor
+    distorted: torch.Tensor
+    scored: torch.Tensor
+    output: torch.Tensor
+
+
+def _score(output: torch.Tensor, image: torch.Tensor, distorted: torch.Tensor, scored: torch.Tensor) -> Score:
+    return Score(
+        ReconstructionError.measure(output, image, scored), ReconstructionError.measure(distorted, image, scored)
+    )

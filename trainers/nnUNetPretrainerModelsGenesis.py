@@ -1,0 +1,8 @@
+from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.pretraining.models_genesis import ModelsGenesisPretrainer
+
+
+class nnUNetPretrainerModelsGenesis(ModelsGenesisPretrainer):
+    """Pre-train the whole network without labels, by Models Genesis."""
+
+    settings = TrainerName("nnUNetPretrainerModelsGenesis")

@@ -1,0 +1,8 @@
+from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.pretraining.contrastive import SimCLRPretrainer
+
+
+class nnUNetPretrainerSimCLR(SimCLRPretrainer):
+    """Pre-train the encoder without labels, by SimCLR."""
+
+    settings = TrainerName("nnUNetPretrainerSimCLR")
