@@ -17,6 +17,11 @@ from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
 from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
+from nnunet_transfer.training.device_augmentation import (
+    augments_on_device,
+    loaders_with_device_augmentation,
+    nnunets_own,
+)
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.provenance import Recorder, sha256_or_none
@@ -40,8 +45,12 @@ class NamedTrainer(nnUNetTrainer):
     """
 
     settings: ClassVar[TrainerName]
-    network: Any  # nnU-Net sets None first and wraps it later
+    # nnU-Net sets None first and replaces or wraps it later
+    network: Any
+    dataloader_train: Any
+    dataloader_val: Any
     _recorder: Recorder | None = None
+    _augments_on_device = False
 
     def initialize(self) -> None:
         """Apply the settings, seed, then build the network, optimiser and loss as nnU-Net does."""
@@ -66,6 +75,7 @@ class NamedTrainer(nnUNetTrainer):
         with one_line_errors():
             if not self.was_initialized:
                 self.initialize()
+            self._augments_on_device = augments_on_device(self.device, self.print_to_log_file)
             self.check_before_training()
             if self.current_epoch == 0:
                 self.prepare_fresh_network()
@@ -79,6 +89,7 @@ class NamedTrainer(nnUNetTrainer):
             epoch=self.current_epoch,
             device=self.device,
             processes=distributed.get_world_size() if self.is_ddp else 1,
+            settings={"augmentation_on_device": self._augments_on_device},
         )
 
     def run_facts(self) -> dict[str, Any]:
@@ -152,6 +163,12 @@ class NamedTrainer(nnUNetTrainer):
     def prepare_fresh_network(self) -> None:
         """Hook: change the weights of a network that starts at epoch 0."""
 
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return nnU-Net's loaders, which augment in their workers or, if so set, on the device."""
+        if self._augments_on_device:
+            return loaders_with_device_augmentation(self, super().get_dataloaders)
+        return super().get_dataloaders()
+
     def on_epoch_start(self) -> None:
         """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""
         if self.settings.seed is not None:
@@ -166,6 +183,7 @@ class NamedTrainer(nnUNetTrainer):
 
     def on_train_end(self) -> None:
         """End as nnU-Net does, with the last progress plot."""
+        self.dataloader_train, self.dataloader_val = map(nnunets_own, (self.dataloader_train, self.dataloader_val))
         super().on_train_end()
         if self.local_rank == 0:
             self.logger.plot_now(self.output_folder)

@@ -1,0 +1,376 @@
+"""Augmentation on the device does what nnU-Net's workers do: sample by sample, in distribution, and on the device only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from scipy.stats import ks_2samp
+
+from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.training import device_augmentation, device_transforms
+from nnunet_transfer.training.device_augmentation import DeviceAugmentation, augments_on_device
+from tests.pretend_device import DEVICE, Elsewhere, Watched, values_of
+
+#: nnU-Net's own angles: 180 degrees in 2D, 30 in 3D (configure_rotation_dummyDA_mirroring_and_inital_patch_size)
+ANGLES = {2: (-np.pi, np.pi), 3: (-np.pi / 6, np.pi / 6)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set's traits that change nnU-Net's transforms."""
+
+    patch: tuple[int, ...]
+    labels: int = 2
+    dummy_2d: bool = False
+    regions: tuple[tuple[int, ...], ...] | None = None
+    masked: bool = False
+
+    @property
+    def initial(self) -> tuple[int, ...]:
+        """nnU-Net's enlarged patch."""
+        spatial = self.patch[1:] if self.dummy_2d else self.patch
+        angles = ANGLES[len(spatial)]
+        return (
+            *self.patch[: len(self.patch) - len(spatial)],
+            *map(int, get_patch_size(spatial, angles, angles, angles, (0.85, 1.25))),
+        )
+
+    def stock(self) -> ComposeTransforms:
+        """nnU-Net's own transforms."""
+        axes = len(self.patch)
+        return nnUNetTrainer.get_training_transforms(
+            self.patch,
+            ANGLES[2 if self.dummy_2d else axes],
+            [[1.0] * axes, [0.5] * axes, [0.25] * axes],
+            tuple(range(axes)),
+            self.dummy_2d,
+            use_mask_for_norm=[self.masked, False],
+            foreground_labels=list(range(1, self.labels)),
+            regions=self.regions,
+        )
+
+    def sample(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A patch with two channels, and labels in blocks; -1 beyond the image, as nnU-Net pads."""
+        rng = np.random.default_rng(seed)
+        image = torch.from_numpy(rng.normal(size=(2, *self.initial)).astype(np.float32))
+        size = int(rng.integers(1, 5))
+        blocks = rng.integers(-1, self.labels, size=[-(-n // size) for n in self.initial])
+        labels = np.kron(blocks, np.ones([size] * len(self.patch)))[tuple(slice(n) for n in self.initial)]
+        return image, torch.from_numpy(labels[None].astype(np.int16))
+
+
+CASES = {
+    "2d": Case((24, 20)),
+    "2d, five labels": Case((24, 20), labels=5),
+    "3d": Case((12, 16, 14), labels=3),
+    "3d, masked background": Case((12, 16, 14), masked=True),
+    "thick slices": Case((6, 20, 18), labels=3, dummy_2d=True),
+    "regions": Case((12, 16, 14), labels=4, regions=((1, 2, 3), (2,))),
+}
+
+
+def _seed(seed: int) -> None:
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_sample_becomes_what_nnunets_workers_make_of_it(name: str) -> None:
+    case = CASES[name]
+    stock = case.stock()
+    on_device = DeviceAugmentation(stock)
+    for seed in range(60):
+        image, labels = case.sample(seed)
+        _seed(seed)
+        expected = stock(image=image.clone(), segmentation=labels.clone())
+        _seed(seed)
+        images, targets = on_device(image[None], labels[None])
+        # the workers blur by Fourier transform where that was faster
+        torch.testing.assert_close(images[0], expected["image"], rtol=0, atol=1e-5)
+        for target, size in zip(targets, expected["segmentation"], strict=True):
+            assert target.dtype == size.dtype
+            assert torch.equal(target[0], size)
+
+
+def test_the_patches_border_is_padded_as_in_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches that are hardly enlarged are sampled beyond their border all the time."""
+    spatial = SpatialTransform(
+        (16, 16), 0, False, p_rotation=1, rotation=ANGLES[2], p_scaling=1, scaling=(0.7, 1.4), **_NNUNETS_BORDER
+    )
+    on_device = DeviceAugmentation(ComposeTransforms([spatial]))
+    rng = np.random.default_rng(0)
+    beyond = 0
+    for seed in range(60):
+        image = torch.from_numpy(rng.normal(size=(1, 18, 17)).astype(np.float32))
+        labels = torch.from_numpy(rng.integers(0, 2 + seed % 3, size=(1, 18, 17)).astype(np.int16))
+        _seed(seed)
+        expected = spatial(image=image.clone(), segmentation=labels.clone())
+        _seed(seed)
+        images, target = on_device(image[None], labels[None])
+        assert torch.equal(images[0], expected["image"])
+        assert torch.equal(target[0], expected["segmentation"])
+        beyond += int((target == -1).any())
+    assert beyond > 30
+
+
+_NNUNETS_BORDER: dict[str, Any] = {
+    "p_synchronize_scaling_across_axes": 1,
+    "border_mode_seg": "constant",
+    "padding_value_seg": -1,
+}
+
+
+# distributions ------------------------------------------------------------------------------------------------------
+
+#: two-sample Kolmogorov-Smirnov tests per comparison: 9 in 2D, 10 in 3D; the seeds are fixed
+ALPHA = 0.001
+SAMPLES, BATCH = 480, 8
+
+
+def _asymmetric(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A patch of which flips, rotations, scaling and intensity changes all show in simple numbers."""
+    axes = torch.meshgrid([torch.linspace(-1, 1, n) for n in shape], indexing="ij")
+    ramp = sum((i + 1) * axis for i, axis in enumerate(axes))
+    waves = torch.stack([torch.sin(4 * axis) for axis in axes]).prod(0)
+    image = torch.stack([ramp + waves, torch.exp(-4 * sum((axis - 0.25) ** 2 for axis in axes))])
+    labels = sum((axis - 0.2 * (i + 1)) ** 2 for i, axis in enumerate(axes)) < 0.3
+    return image.float(), labels[None].to(torch.int16)
+
+
+def _numbers(image: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
+    foreground = (target[0] > 0).float()
+    share = float(foreground.mean())
+    numbers = {
+        "mean": float(image.mean()),
+        "SD": float(image[0].std()),
+        "SD of the second channel": float(image[1].std()),
+        "range": float(image[0].max() - image[0].min()),
+        "gradient energy": float(sum(image.diff(dim=d).square().mean() for d in range(1, image.ndim))),
+        "share of foreground": share,
+        "brightness of foreground": float((image[0] * foreground).mean()) / max(share, 1e-9),
+    }
+    for axis in range(1, image.ndim):
+        first, second = image[0].chunk(2, dim=axis - 1)
+        numbers[f"half against half along axis {axis}"] = float(first.mean() - second.mean())
+    return numbers
+
+
+def _workers(case: Case, transform: BasicTransform, seed: int) -> list[dict[str, float]]:
+    image, labels = _asymmetric(case.initial)
+    _seed(seed)
+    made = [transform(image=image.clone(), segmentation=labels.clone()) for _ in range(SAMPLES)]
+    return [_numbers(sample["image"], sample["segmentation"][0]) for sample in made]
+
+
+def _device(case: Case, transform: BasicTransform, seed: int) -> list[dict[str, float]]:
+    image, labels = (torch.stack([t] * BATCH) for t in _asymmetric(case.initial))
+    on_device = DeviceAugmentation(transform)
+    _seed(seed)
+    batches = [on_device(image.clone(), labels.clone()) for _ in range(SAMPLES // BATCH)]
+    return [_numbers(i, t) for images, targets in batches for i, t in zip(images, targets[0], strict=True)]
+
+
+def _differing(first: list[dict[str, float]], second: list[dict[str, float]]) -> dict[str, float]:
+    """The numbers whose distributions differ, with p values."""
+    found = {k: ks_2samp([n[k] for n in first], [n[k] for n in second]).pvalue for k in first[0]}
+    return {k: p for k, p in found.items() if p < ALPHA}
+
+
+DISTRIBUTIONS = {"2d": Case((20, 16)), "3d": Case((10, 12, 8))}
+
+
+@pytest.fixture(scope="module", params=DISTRIBUTIONS)
+def workers(request: pytest.FixtureRequest) -> tuple[Case, list[dict[str, float]]]:
+    case = DISTRIBUTIONS[request.param]
+    return case, _workers(case, case.stock(), seed=1)
+
+
+def test_batches_are_distributed_like_the_workers(workers: tuple[Case, list[dict[str, float]]]) -> None:
+    case, expected = workers
+    assert _differing(expected, _device(case, case.stock(), seed=2)) == {}
+
+
+def _without(kind: type[BasicTransform]) -> Callable[[ComposeTransforms], None]:
+    def drop(pipeline: ComposeTransforms) -> None:
+        pipeline.transforms = [t for t in pipeline.transforms if not isinstance(t, kind)]
+
+    return drop
+
+
+def _no_rotation(pipeline: ComposeTransforms) -> None:
+    pipeline.transforms[0].p_rotation = pipeline.transforms[0].p_scaling = 0
+
+
+def _intensities_twice_as_often(pipeline: ComposeTransforms) -> None:
+    for transform in pipeline.transforms:
+        if isinstance(transform, RandomTransform):
+            transform.apply_probability *= 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "seen_in"),
+    [
+        (_without(MirrorTransform), "half against half along axis 1"),
+        (_no_rotation, "share of foreground"),
+        (_intensities_twice_as_often, "mean"),
+    ],
+)
+def test_the_comparison_sees_another_augmentation(
+    spoil: Callable[[ComposeTransforms], None], seen_in: str, workers: tuple[Case, list[dict[str, float]]]
+) -> None:
+    case, expected = workers
+    pipeline = case.stock()
+    spoil(pipeline)
+    assert seen_in in _differing(expected, _device(case, pipeline, seed=3))
+
+
+def test_the_comparison_sees_samples_of_a_batch_that_share_their_draws(
+    workers: tuple[Case, list[dict[str, float]]],
+) -> None:
+    """Of a batch all samples differ: augmenting them alike would leave each one's own distribution as it is."""
+    case, _ = workers
+    numbers = _device(case, case.stock(), seed=2)
+    batches = [numbers[i : i + BATCH] for i in range(0, SAMPLES, BATCH)]
+    assert all(len({n["mean"] for n in batch}) > 1 for batch in batches)
+
+
+# where it runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_patch_is_on_the_cpu_between_arrival_and_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES[name]
+    stock = case.stock()
+    for transform in stock.transforms:  # all of them, in few samples
+        if isinstance(transform, RandomTransform):
+            transform.apply_probability = 0.7
+        elif isinstance(transform, SpatialTransform):
+            transform.p_rotation = transform.p_scaling = 0.5
+    here, there = DeviceAugmentation(stock), DeviceAugmentation(stock)
+    waits = []
+
+    def wait_for_labels(segmentation: torch.Tensor) -> list[int]:
+        waits.append(segmentation)
+        return np.unique(values_of(segmentation)).tolist()
+
+    monkeypatch.setattr(device_transforms, "present_labels", wait_for_labels)
+    for seed in range(12):
+        image, labels = (t[None] for t in case.sample(seed))
+        _seed(seed)
+        expected, sizes = here(image.clone(), labels.clone())
+        _seed(seed)
+        # a tensor on the CPU may be as large as a kernel or a grid's corners, not as the smallest of these patches
+        with Watched(most=64) as watch:
+            images, targets = there(Elsewhere(image), Elsewhere(labels))
+        assert images.device == DEVICE
+        torch.testing.assert_close(images.content, expected, rtol=0, atol=1e-5)
+        for target, size in zip(targets, sizes, strict=True):
+            assert torch.equal(target.content, size)
+        assert not watch.waits, "only the labels that are present may be waited for"
+    assert waits
+
+
+@pytest.mark.parametrize(
+    "unfit", [lambda t: t + torch.zeros(t.shape), lambda t: t.cpu(), lambda t: torch.ones(t.shape) * 2]
+)
+def test_the_watch_sees_a_patch_on_the_cpu(unfit: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(AssertionError, match=r"CPU|mixes"), Watched(most=64):
+        unfit(Elsewhere(torch.zeros(20, 20)))
+
+
+@pytest.mark.parametrize("name", ["2d", "3d", "regions"])
+def test_nnunets_transforms_as_they_are_would_need_the_cpu(name: str) -> None:
+    """The reason for the subclasses: with all transforms left as they are the same watch complains."""
+    case = CASES[name]
+    image, labels = case.sample(0)
+    spoilt = 0
+    for seed in range(12):
+        _seed(seed)
+        try:
+            with Watched(most=64):
+                case.stock()(image=Elsewhere(image.clone()), segmentation=Elsewhere(labels.clone()))
+        except (AssertionError, RuntimeError, TypeError, NotImplementedError):
+            spoilt += 1
+    assert spoilt > 0
+
+
+# what is not supported ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("transform", "named"),
+    [
+        (MedianFilterTransform((3, 5)), "MedianFilterTransform"),
+        (RandomTransform(MedianFilterTransform((3, 5)), 0.1), "MedianFilterTransform"),
+        (SpatialTransform((8, 8), 0, False, p_elastic_deform=0.1), "elastic"),
+        (SpatialTransform((8, 8), 0, False, mode_seg="nearest"), "nearest"),
+        (SpatialTransform((8, 8), 0, False, seg_tiebreak="lowest"), "lowest"),
+        (type("Mine", (MirrorTransform,), {})((0,)), "Mine"),
+    ],
+)
+def test_what_can_not_run_on_a_device_is_named(transform: BasicTransform, named: str) -> None:
+    with pytest.raises(device_transforms.UnsupportedTransformError, match=named):
+        DeviceAugmentation(ComposeTransforms([transform]))
+
+
+def test_nnunets_own_transforms_stay_as_they_are() -> None:
+    stock = CASES["2d"].stock()
+    before = repr(stock)
+    DeviceAugmentation(stock)
+    assert repr(stock) == before
+    assert type(stock.transforms[0]) is SpatialTransform
+
+
+# the setting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "device", "expected"),
+    [
+        (None, "cuda", False),
+        ("", "cuda", False),
+        ("0", "cuda", False),
+        ("False", "cuda", False),
+        ("1", "cuda", True),
+        ("true", "cuda:1", True),
+        ("1", "mps", True),
+        ("force", "cuda", True),
+        ("force", "cpu", True),
+    ],
+)
+def test_the_setting(value: str | None, device: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if value is None:
+        monkeypatch.delenv(device_augmentation.VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(device_augmentation.VARIABLE, value)
+    said: list[str] = []
+    assert augments_on_device(torch.device(device), said.append) is expected
+    assert said == []
+
+
+def test_on_a_cpu_the_setting_is_ignored_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(device_augmentation.VARIABLE, "1")
+    said: list[str] = []
+    assert augments_on_device(torch.device("cpu"), said.append) is False
+    (line,) = said
+    assert device_augmentation.VARIABLE in line
+    assert "\n" not in line
+
+
+def test_another_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(device_augmentation.VARIABLE, "gpu")
+    with pytest.raises(SettingsError, match="set it to 1, 0"):
+        augments_on_device(torch.device("cuda"))
