@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nnunet_transfer.demo.runner import Step, StepError, run_steps
-from nnunet_transfer.demo.study import FULL, QUICK, demo_steps, run_demo
+from nnunet_transfer.demo.study import FULL, QUICK, Budget, demo_steps, run_demo, study_file_content
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.naming import ARMS
+from nnunet_transfer.study import read_study
 
 
 def append(path: Path, text: str) -> None:
@@ -31,12 +33,19 @@ def vanish() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def steps_of(folder: Path, budget: Budget) -> list[Step]:
+    """Return the steps of a demo of this size."""
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study_file_content(budget, 0)))
+    return demo_steps(read_study(file))
+
+
 def test_the_full_demo_is_the_papers_study(tmp_path: Path) -> None:
-    steps = demo_steps(tmp_path, FULL, 0)
+    steps = steps_of(tmp_path, FULL)
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
     assert sum(name.startswith("pretrain-") for name in names) == 6
-    assert sum(name.startswith("train-") for name in names) == 3 * len(ARMS) * 2
+    assert sum(name.startswith("finetune-") for name in names) == 3 * len(ARMS) * 2
     seen: set[str] = set()
     for step in steps:
         assert seen.issuperset(step.needs), f"{step.name} comes before what it needs"
@@ -44,7 +53,7 @@ def test_the_full_demo_is_the_papers_study(tmp_path: Path) -> None:
 
 
 def test_the_quick_demo_pretrains_only_what_its_arms_need(tmp_path: Path) -> None:
-    names = [step.name for step in demo_steps(tmp_path, QUICK, 0)]
+    names = [step.name for step in steps_of(tmp_path, QUICK)]
     assert [name for name in names if name.startswith("pretrain-")] == ["pretrain-t1_segmentation"]
     assert not any("natural" in name for name in names)
 
@@ -94,12 +103,12 @@ def test_an_interrupted_demo_resumes_and_reports(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nnunet_transfer.cli", "demo", "--quick", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
         deadline = time.monotonic() + 300
-        while not (out / "steps" / "pretrain-t1_segmentation.done").exists():
+        while not list((out / "steps").glob("pretrain/*.done")):
             assert process.poll() is None, process.stdout.read().decode()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
-    marks = {p.name: p.stat().st_mtime_ns for p in (out / "steps").glob("*.done")}
+    marks = {p.name: p.stat().st_mtime_ns for p in (out / "steps").rglob("*.done")}
 
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
@@ -107,9 +116,16 @@ def test_an_interrupted_demo_resumes_and_reports(tmp_path: Path) -> None:
 
     resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
-    after = {p.name: p.stat().st_mtime_ns for p in (out / "steps").glob("*.done")}
+    after = {p.name: p.stat().st_mtime_ns for p in (out / "steps").rglob("*.done")}
     assert {name: after[name] for name in marks} == marks
     assert "synthetic" in resumed.stdout
     report = out / "report" / "report.html"
     assert str(report) in resumed.stdout
     assert "T1 segmentation" in report.read_text(encoding="utf-8")
+    # the demo is a study
+    status = subprocess.run(
+        [sys.executable, "-m", "nnunet_transfer.cli", "study", "status", str(out / "study.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert status.stdout.splitlines()[-1].split() == ["all", "13", "-", "-", "-", "-", "13"]

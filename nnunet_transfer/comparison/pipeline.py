@@ -33,7 +33,7 @@ Protocols = Sequence[str | LesionProtocol]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all targets, and where they were written."""
+    """The results of all targets, and the report (without one: the summary) that was written."""
 
     results: tuple[TargetResult, ...]
     report: Path
@@ -57,6 +57,7 @@ def compare(
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
     scores_folder: str | os.PathLike[str] | None = None,
+    tables_only: bool = False,
 ) -> Comparison:
     """Compare the arms of each target and write tables, figures and the report into `out`.
 
@@ -69,6 +70,7 @@ def compare(
     note : a sentence on the data for the head of the report
     rope : half-width of the region of practical equivalence
     draws, seed : of every bootstrap
+    tables_only : write no figures and no report
     scores_folder : where single cases' scores are kept for the next comparison; default: a folder in `out`
 
     Raises
@@ -110,8 +112,9 @@ def compare(
         )
     adjusted = adjust_family(results)
     _write_tables(adjusted, out)
-    report = write_report(adjusted, out, ReportText(note, tuple(left_out)))
-    return Comparison(adjusted, report)
+    if tables_only:
+        return Comparison(adjusted, out / "summary.txt")
+    return Comparison(adjusted, write_report(adjusted, out, ReportText(note, tuple(left_out))))
 
 
 def _baseline(runs: Sequence[Run], wanted: str, dataset: str) -> Arm:

@@ -53,7 +53,13 @@ class StepError(TransferError):
 
 
 def run_steps(
-    steps: Sequence[Step], folder: Path, *, jobs: int, environment: Mapping[str, str], description: str = ""
+    steps: Sequence[Step],
+    folder: Path,
+    *,
+    jobs: int,
+    environment: Mapping[str, str],
+    description: str = "",
+    is_done: Callable[[Step], bool] | None = None,
 ) -> None:
     """Run all steps that have no mark of completion yet, each as soon as what it needs is done.
 
@@ -62,6 +68,7 @@ def run_steps(
     folder : gets `<name>.done` when a step has ended well, and `<name>.log` with all it printed
     jobs : number of worker processes; they are started once and import what they need once
     environment : variables set in the workers before they import anything
+    is_done : tells whether a step is done, for steps that leave marks of their own; no others are then written
 
     Raises
     ------
@@ -71,7 +78,8 @@ def run_steps(
         If a step needs what is neither a step nor possible before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done = {step.name for step in steps if _mark(folder, step).exists()}
+    known = is_done or (lambda step: _mark(folder, step).exists())
+    done = {step.name for step in steps if known(step)}
     pending = [step for step in steps if step.name not in done]
     if not pending:
         return
@@ -94,7 +102,8 @@ def run_steps(
                 for future in finished:
                     _raise_for(future, running, folder)
                     step = running.pop(future)
-                    write_text(_mark(folder, step), "done\n")
+                    if is_done is None:
+                        write_text(_mark(folder, step), "done\n")
                     done.add(step.name)
                     progress.finished(step)
             pool.shutdown()

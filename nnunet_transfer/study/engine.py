@@ -102,12 +102,9 @@ def _forget_lost_results(study: Study, jobs: dict[str, Job]) -> None:
     from nnunet_transfer.study.steps import report_folder
 
     for job in jobs.values():
-        if job.kind in ("compare", "report"):
-            folder = (
-                report_folder(study) if job.kind == "report" else study.folder / "comparison" / job.settings["target"]
-            )
-            if not (folder / "report.html").is_file():
-                marks.mark(study.folder, job, marks.DONE).unlink(missing_ok=True)
+        lost = job.kind == "compare" and not (study.folder / "comparison" / job.settings["target"]).is_dir()
+        if lost or (job.kind == "report" and not (report_folder(study) / "report.html").is_file()):
+            marks.mark(study.folder, job, marks.DONE).unlink(missing_ok=True)
 
 
 def _failures(study: Study, jobs: dict[str, Job]) -> str:

@@ -17,7 +17,14 @@ import jsonschema
 
 from nnunet_transfer.errors import SettingsError, StudyError
 from nnunet_transfer.finetuning.recipes import RECIPES
-from nnunet_transfer.naming import DEFAULT_RECIPE, PRETRAINERS, TRANSFER, TrainerName, parse_trainer_name
+from nnunet_transfer.naming import (
+    DEFAULT_PRETRAINERS,
+    DEFAULT_RECIPE,
+    PRETRAINERS,
+    TRANSFER,
+    TrainerName,
+    parse_trainer_name,
+)
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.study.description import FIXED_ARMS, SCRATCH, Dataset, Resources, Source, Study, StudyArm, Target
 from nnunet_transfer.study.document import Document, read_document
@@ -46,7 +53,6 @@ CPU_RESOURCES = {kind: replace(r, cpus=1, memory_gb=4, gpus=0) for kind, r in DE
 DEFAULT_CONFIGURATION = "3d_fullres"
 #: nnU-Net's default split
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
-_TRAINERS = {task: trainer for trainer, task in reversed(PRETRAINERS.items())}
 _DETAILS = ("task", "domain", "sha256", "licence", "trained_on", "map")
 
 
@@ -226,10 +232,10 @@ def _sources(document: Document) -> dict[str, Source]:
 
 
 def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry: Mapping[str, Any]) -> TrainerName:
-    task = entry.get("task") or next((task for task in _TRAINERS if name.endswith(task)), None)
+    task = entry.get("task") or next((task for task in DEFAULT_PRETRAINERS if name.endswith(task)), None)
     if "trainer" not in entry and task is None:
-        raise document.error(place, f"say what is learnt: task: {', '.join(_TRAINERS)}")
-    base = entry.get("trainer") or _TRAINERS[str(task)]
+        raise document.error(place, f"say what is learnt: task: {', '.join(DEFAULT_PRETRAINERS)}")
+    base = entry.get("trainer") or DEFAULT_PRETRAINERS[str(task)]
     if base not in PRETRAINERS:
         raise document.error([*place, "trainer"], _unknown(base, PRETRAINERS))
     if "task" in entry and PRETRAINERS[base] != entry["task"]:

@@ -299,7 +299,8 @@ def _set_aside(path: Path, parent: Path) -> None:
 
 
 def _compare(study: Study, job: Job) -> None:
-    compare_targets(study, [job.settings["target"]], study.folder / "comparison" / job.settings["target"])
+    out = study.folder / "comparison" / job.settings["target"]
+    compare_targets(study, [job.settings["target"]], out, tables_only=True)
 
 
 def _report(study: Study, job: Job) -> None:
@@ -311,12 +312,15 @@ def report_folder(study: Study) -> Path:
     return study.folder / "report"
 
 
-def compare_targets(study: Study, targets: list[str], out: Path, *, arms: list[str] | None = None) -> Path:
+def compare_targets(
+    study: Study, targets: list[str], out: Path, *, arms: list[str] | None = None, tables_only: bool = False
+) -> Path:
     """Compare the study's arms on some targets; return the report's path.
 
     Parameters
     ----------
     arms : names of the arms; default: all
+    tables_only : as in `compare`
     """
     from nnunet_transfer.comparison import compare
 
@@ -334,6 +338,7 @@ def compare_targets(study: Study, targets: list[str], out: Path, *, arms: list[s
         protocols={number: target.protocols for number, target in datasets.items()},
         processes=study.resources["compare"].cpus,
         scores_folder=study.folder / "scores",
+        tables_only=tables_only,
         **settings,
         **chosen,
     ).report

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nnunet_transfer.comparison import compare
 from nnunet_transfer.demo.runner import Step, run_steps
-from nnunet_transfer.demo.study import CONFIGURATION, PLANS, nnunet_environment, train
 from nnunet_transfer.naming import ARMS, TrainerName
 
+PLANS, CONFIGURATION = "nnUNetPlans_demo", "2d"
 #: source -> (data set, pretrainer)
 SOURCES = {
     "natural_classification": (301, "nnUNetPretrainerClassification"),
@@ -56,6 +56,26 @@ def prepare(dataset: int) -> None:
     shutil.copyfile(nnunet_raw() / folder.name / "splits_final.json", folder / "splits_final.json")
 
 
+def train(dataset: int, trainer: str, fold: int, source_name: str = "") -> None:
+    """Train and validate, on from the last checkpoint if there is one."""
+    import torch
+
+    from nnunet_transfer._nnunet import run_training_in_process
+    from nnunet_transfer.trainers import get_trainer_class
+
+    if source_name:
+        os.environ["nnUNet_source_name"] = source_name
+    run_training_in_process(
+        dataset,
+        CONFIGURATION,
+        fold,
+        get_trainer_class(trainer),
+        PLANS,
+        device=torch.device("cpu"),
+        continue_training=True,  # starts anew where there is no checkpoint
+    )
+
+
 def study_steps(pretrain: tuple[int, int], finetune: tuple[int, int], seed: int, targets: list[int]) -> list[Step]:
     """Return all steps but the comparison."""
     datasets = [dataset for dataset, _ in SOURCES.values()] + targets
@@ -77,6 +97,21 @@ def study_steps(pretrain: tuple[int, int], finetune: tuple[int, int], seed: int,
 def arm_name(arm: str, finetune: tuple[int, int], seed: int) -> str:
     """Return an arm's trainer name with the study's budget."""
     return str(TrainerName(arm, epochs=finetune[0], iterations=finetune[1], seed=seed))
+
+
+def nnunet_environment(folder: Path) -> dict[str, str]:
+    """Make nnU-Net's three folders below `folder`; return the variables that name them and keep work in process."""
+    folders = {name: folder / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for path in folders.values():
+        path.mkdir(parents=True, exist_ok=True)
+    return {
+        **{name: str(path) for name, path in folders.items()},
+        "nnUNet_sources": str(folders["nnUNet_results"] / "sources"),
+        "nnUNet_n_proc_DA": "0",
+        "nnUNet_def_n_proc": "0",
+        "nnUNet_compile": "f",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def main() -> None:
