@@ -25,6 +25,7 @@ LIGHT_MODULES = (
     "nnunet_transfer.paths",
     "nnunet_transfer.plans",
     "nnunet_transfer.sources",
+    "nnunet_transfer.study",
 )
 PRINT_HEAVY = f"print(*(m for m in {HEAVY!r} if m in sys.modules))"
 
