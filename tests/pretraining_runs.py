@@ -64,7 +64,7 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
                 patcher.setenv(variable, str(root / folder))
             dataset = write_blob_dataset(root / "raw", 510 + number, cases=CASES, shape=shape)
             _write_patterns(root / "raw" / dataset)
-            preprocessed = extract_fingerprint_in_process(dataset)
+            preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
             plans = write_transfer_plans(
                 dataset, profile="demo", configurations=[configuration], patch_size=patch, batch_size=4
             ).stem

@@ -175,7 +175,7 @@ def test_an_arm_starts_from_the_source_that_its_plans_name(base: str, run: Run) 
 def test_natural_images_are_learnt_in_three_channels(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nnunet_transfer.training.progress_plot.ThrottledPlots.plot_now", lambda *_: None)
     dataset = write_blob_dataset(nnunet_folders / "raw", 530, cases=4, shape=(32, 32, 1), channels=("R", "G", "B"))
-    preprocessed = extract_fingerprint_in_process(dataset)
+    preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
     plans = write_transfer_plans(dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=4).stem
     preprocess_in_process(dataset, plans, ["2d"])
     write_splits(preprocessed)
@@ -184,6 +184,15 @@ def test_natural_images_are_learnt_in_three_channels(nnunet_folders: Path, monke
         run.train(f"{base}_1epochs_1iterations_seed1")
         card = load_source(f"natural_{SOURCE[base]}").card
         assert (card.domain, card.input_channels) == ("natural", 3)
+
+
+def test_one_methods_source_is_not_replaced_by_anothers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.train(f"{MASKED}_1epochs_1iterations")
+    refuse_loading(monkeypatch)
+    monkeypatch.setenv("nnUNet_source_name", "t1_self_supervised")
+    with pytest.raises(SystemExit) as caught:
+        run.build(f"{GENESIS}_1epochs_1iterations").on_train_start()
+    assert "there is a source t1_self_supervised already" in refusal(caught)
 
 
 # determinism

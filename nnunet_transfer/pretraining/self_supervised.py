@@ -13,6 +13,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunet_transfer.pretraining.source_name import METHOD_KEY
 from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 from nnunet_transfer.pretraining.tiles import centre_crop
+from nnunet_transfer.sources import SourceCard
 
 #: what validation draws is the same in all epochs, so that epochs can be compared
 VALIDATION_SEED = 20220618
@@ -35,6 +36,11 @@ class SelfSupervisedPretrainer(TaskPretrainer):
         super().apply_settings()
         if self.name_suffix:
             self.dataset_json = {**self.dataset_json, METHOD_KEY: self.name_suffix}
+
+    @staticmethod
+    def _origin(card: SourceCard) -> tuple[Any, ...]:
+        # one method's source must not silently take the place of another's
+        return *TaskPretrainer._origin(card), card.extra.get("method")
 
     @staticmethod
     def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
