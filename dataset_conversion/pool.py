@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from nnunet_transfer.dataset_conversion.pooled_set import PooledSet, read_sets
 from nnunet_transfer.dataset_conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.paths import dataset_name, nnunet_raw
+from nnunet_transfer.paths import DATASET_FOLDER, dataset_name, nnunet_raw
 
 logger = logging.getLogger(__name__)
 
@@ -96,13 +97,11 @@ def _namesake(sets: Sequence[PooledSet]) -> str:
 
 
 def _check_id_is_free(folder: Path, dataset_id: int) -> None:
-    try:
-        found = dataset_name(dataset_id)
-    except DataError as error:
-        if "is used by" in str(error):
-            raise
-        return
-    raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
+    others = [Path(path) for name in ("nnUNet_preprocessed", "nnUNet_results") if (path := os.environ.get(name))]
+    for root in (folder.parent, *others):
+        for found in root.iterdir() if root.is_dir() else ():
+            if (match := DATASET_FOLDER.fullmatch(found.name)) and int(match[1]) == dataset_id:
+                raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
 
 
 def pool(plan: Pool, *, link: bool = False) -> Path:

@@ -101,6 +101,26 @@ def test_an_arm_starts_from_a_source_of_several_sets(run: Run) -> None:
     assert all(torch.equal(loaded[key], tensor) for key, tensor in tensors.items())
 
 
+def test_online_dice_counts_each_cases_own_labels(run: Run) -> None:
+    trainer = run.build(f"{PRETRAINER}_seed3")
+    trainer.initialize()
+    _, loader = trainer.get_dataloaders()
+    batch = next(batch for batch in iter(loader) if len({str(key).split("_")[0] for key in batch["keys"]}) == 2)
+    trainer.network.eval()
+    outputs = trainer.network(batch["data"])[0]  # with gradients, as in training: of all sets
+    target = batch["target"][0].numpy().copy()
+    expected = np.zeros((3, 2), int)
+    for row, key in enumerate(batch["keys"]):
+        value, group = (2, slice(2, 4)) if str(key).startswith("Brighter") else (1, slice(0, 2))
+        found = (outputs[row, group].argmax(0) == 1).numpy()
+        true = target[row, 0] == value
+        expected[:, value - 1] += [(found & true).sum(), (found & ~true).sum(), (~found & true).sum()]
+    with torch.no_grad():
+        result = trainer.validation_step(batch)
+    assert np.array_equal([result["tp_hard"], result["fp_hard"], result["fn_hard"]], expected)
+    assert expected.sum() > 0
+
+
 @pytest.mark.slow
 def test_each_set_learns_its_own_structure_of_the_two_in_every_image(run: Run) -> None:
     name = f"{PRETRAINER}_6epochs_60iterations_seed1"

@@ -173,6 +173,23 @@ def test_images_can_be_linked(raw: Path) -> None:
     assert link.resolve() == (raw / "Dataset012_Lobes/imagesTr/case00_0000.nii.gz").resolve()
 
 
+def test_cases_that_dataset_json_lists_are_found_where_they_lie(raw: Path) -> None:
+    dataset, elsewhere = raw / "Dataset012_Lobes", raw.parent / "elsewhere"
+    (dataset / "imagesTr").rename(elsewhere)
+    listed = {
+        f"case{i:02d}": {
+            "images": [str(elsewhere / f"case{i:02d}_0000.nii.gz")],
+            "label": f"labelsTr/case{i:02d}.nii.gz",
+        }
+        for i in range(2)
+    }
+    _edit(dataset / "dataset.json", dataset=listed)
+    write_json(dataset / "splits_final.json", _folds(2))
+    assert main(COMMAND) == 0
+    pooled = sorted(path.name for path in (raw / "Dataset020_Pooled/imagesTr").glob("Lobes*"))
+    assert pooled == ["Lobes_case00_0000.nii.gz", "Lobes_case01_0000.nii.gz"]
+
+
 def test_sets_of_the_same_name_are_told_apart_by_their_ids(raw: Path) -> None:
     write_blob_dataset(raw, 13, name="Lobes", cases=3, shape=(8, 8, 6))
     write_json(raw / "Dataset013_Lobes/splits_final.json", _folds(3))
@@ -273,7 +290,7 @@ def _other_ending(raw: Path) -> None:
         (_missing_label, "case02.nii.gz does not exist"),
         (_other_folds, "different numbers of folds (Dataset011_Hammers 2, Dataset012_Lobes 1)"),
         (_strange_folds, "names the case case03"),
-        (_used_id, "id 20 belongs to Dataset020_Other"),
+        (_used_id, "Dataset020_Other; choose another for Dataset020_Pooled with --id"),
     ],
 )
 def test_sets_that_do_not_go_together_are_refused_in_one_line(
