@@ -56,7 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             _write_sets(root / "raw", shape)
             assert main(["pool", "-d", "511", "512", "--id", "520", "--name", "Pooled"]) == 0
             dataset = "Dataset520_Pooled"
-            extract_fingerprint_in_process(dataset)
+            extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
             plans = write_transfer_plans(
                 dataset, profile="demo", configurations=[configuration], patch_size=patch, batch_size=4
             ).stem

@@ -116,8 +116,9 @@ class _Weighted(Head[Table]):
         counts = np.array(list(self.table.counts(self.training).values()))
         return torch.from_numpy(self._balanced_weights(counts).astype(np.float32))
 
+    @abstractmethod
     def _balanced_weights(self, counts: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Return weights that make up for the classes' numbers of training cases."""
 
 
 class ClassHead(_Weighted[ClassTable]):
