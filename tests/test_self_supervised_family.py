@@ -66,7 +66,7 @@ def test_models_genesis_restores_better_than_doing_nothing(run: Run) -> None:
     assert losses[-1] < losses[0]
     summary = _summary(run, name)
     # more than the mean intensity, which explains nothing but already removes much of the noise
-    assert summary["explained_variance"] > 0.02
+    assert summary["explained_variance"] > 0.05
     assert 0.1 < summary["error_removed"] < 1
     assert summary["error_removed"] == pytest.approx(1 - summary["mse"] / summary["mse_distorted"])
     assert summary["mae"] < summary["mae_distorted"]
@@ -103,7 +103,7 @@ def test_models_genesis_writes_its_picture(run: Run) -> None:
 
 @in_2d_and_slowly_3d
 def test_simclr_tells_the_patches_of_a_batch_apart(run: Run) -> None:
-    name = f"{SIMCLR}_8epochs_25iterations_seed1"
+    name = f"{SIMCLR}_5epochs_20iterations_seed1"
     trainer = run.train(name)
     losses = trainer.logger.get_value("train_losses", step=None)
     assert losses[-1] < 0.9 * losses[0]
