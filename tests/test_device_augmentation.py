@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -20,8 +21,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from scipy.stats import ks_2samp
 
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.training import device_augmentation, device_transforms
-from nnunet_transfer.training.device_augmentation import DeviceAugmentation, augments_on_device
+from nnunet_transfer.training import device_augmentation, device_resampling, device_transforms
+from nnunet_transfer.training.device_augmentation import AugmentedBatches, DeviceAugmentation, augments_on_device
 from tests.pretend_device import DEVICE, Elsewhere, Watched, values_of
 
 #: nnU-Net's own angles: 180 degrees in 2D, 30 in 3D (configure_rotation_dummyDA_mirroring_and_inital_patch_size)
@@ -87,43 +88,68 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@pytest.fixture
+def noise_without_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the noise's SD: voxels' noise is drawn where the voxels are, all else before anything is done."""
+
+    def add_sd(self: Any, img: torch.Tensor, **params: Any) -> torch.Tensor:
+        return img.add_(params["sigmas"])
+
+    monkeypatch.setattr(GaussianNoiseTransform, "_apply_to_image", add_sd)
+
+
+@pytest.mark.usefixtures("noise_without_draws")
 @pytest.mark.parametrize("name", CASES)
-def test_a_sample_becomes_what_nnunets_workers_make_of_it(name: str) -> None:
+def test_samples_become_what_nnunets_workers_make_of_them(name: str) -> None:
     case = CASES[name]
     stock = case.stock()
     on_device = DeviceAugmentation(stock)
-    for seed in range(60):
-        image, labels = case.sample(seed)
+    for seed in range(0, 60, 5):
+        samples = [case.sample(seed + i) for i in range(5)]
+        images, labels = (torch.stack(list(tensors)) for tensors in zip(*samples, strict=True))
         _seed(seed)
-        expected = stock(image=image.clone(), segmentation=labels.clone())
+        expected = [stock(image=i.clone(), segmentation=s.clone()) for i, s in samples]
         _seed(seed)
-        images, targets = on_device(image[None], labels[None])
-        # the workers blur by Fourier transform where that was faster
-        torch.testing.assert_close(images[0], expected["image"], rtol=0, atol=1e-5)
-        for target, size in zip(targets, expected["segmentation"], strict=True):
-            assert target.dtype == size.dtype
-            assert torch.equal(target[0], size)
+        images, targets = on_device(images, labels)
+        for i, sample in enumerate(expected):
+            # the workers blur by Fourier transform where that was faster
+            torch.testing.assert_close(images[i], sample["image"], rtol=0, atol=1e-5)
+            for target, size in zip(targets, sample["segmentation"], strict=True):
+                assert target.dtype == size.dtype
+                assert torch.equal(target[i], size)
 
 
-def test_the_patches_border_is_padded_as_in_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_is_that_of_the_workers() -> None:
+    noise = GaussianNoiseTransform((0, 0.1), 1, True)
+    on_device = DeviceAugmentation(ComposeTransforms([noise]))
+    images = torch.zeros(1, 2, 16, 16)
+    _seed(1)
+    expected = noise(image=images[0].clone())["image"]
+    _seed(1)
+    made, _ = on_device(images.clone(), torch.zeros(1, 1, 16, 16, dtype=torch.int16))
+    assert torch.equal(made[0], expected)
+    assert expected.std() > 0
+
+
+def test_the_patches_border_is_padded_as_in_the_workers() -> None:
     """Patches that are hardly enlarged are sampled beyond their border all the time."""
     spatial = SpatialTransform(
-        (16, 16), 0, False, p_rotation=1, rotation=ANGLES[2], p_scaling=1, scaling=(0.7, 1.4), **_NNUNETS_BORDER
+        (16, 16), 0, False, p_rotation=0.7, rotation=ANGLES[2], p_scaling=0.7, scaling=(0.7, 1.4), **_NNUNETS_BORDER
     )
     on_device = DeviceAugmentation(ComposeTransforms([spatial]))
     rng = np.random.default_rng(0)
     beyond = 0
-    for seed in range(60):
-        image = torch.from_numpy(rng.normal(size=(1, 18, 17)).astype(np.float32))
-        labels = torch.from_numpy(rng.integers(0, 2 + seed % 3, size=(1, 18, 17)).astype(np.int16))
+    for seed in range(40):
+        images = torch.from_numpy(rng.normal(size=(3, 1, 18, 17)).astype(np.float32))
+        labels = torch.from_numpy(rng.integers(0, 2 + seed % 3, size=(3, 1, 18, 17)).astype(np.int16))
         _seed(seed)
-        expected = spatial(image=image.clone(), segmentation=labels.clone())
+        expected = [spatial(image=i.clone(), segmentation=s.clone()) for i, s in zip(images, labels, strict=True)]
         _seed(seed)
-        images, target = on_device(image[None], labels[None])
-        assert torch.equal(images[0], expected["image"])
-        assert torch.equal(target[0], expected["segmentation"])
+        made, target = on_device(images, labels)
+        assert torch.equal(made, torch.stack([sample["image"] for sample in expected]))
+        assert torch.equal(target, torch.stack([sample["segmentation"] for sample in expected]))
         beyond += int((target == -1).any())
-    assert beyond > 30
+    assert beyond > 20
 
 
 _NNUNETS_BORDER: dict[str, Any] = {
@@ -266,9 +292,9 @@ def test_no_patch_is_on_the_cpu_between_arrival_and_network(name: str, monkeypat
         waits.append(segmentation)
         return np.unique(values_of(segmentation)).tolist()
 
-    monkeypatch.setattr(device_transforms, "present_labels", wait_for_labels)
+    monkeypatch.setattr(device_resampling, "present_labels", wait_for_labels)
     for seed in range(12):
-        image, labels = (t[None] for t in case.sample(seed))
+        image, labels = (torch.stack([t, t.flip(1)]) for t in case.sample(seed))
         _seed(seed)
         expected, sizes = here(image.clone(), labels.clone())
         _seed(seed)
@@ -307,6 +333,45 @@ def test_nnunets_transforms_as_they_are_would_need_the_cpu(name: str) -> None:
     assert spoilt > 0
 
 
+# working ahead ------------------------------------------------------------------------------------------------------
+
+
+def _loader(case: Case) -> Iterator[dict[str, Any]]:
+    while True:
+        samples = [case.sample(int(np.random.randint(1000))) for _ in range(2)]
+        data, target = (torch.stack(list(tensors)) for tensors in zip(*samples, strict=True))
+        yield {"data": data, "target": target, "keys": ["a", "b"]}
+
+
+def _batches(ahead: bool, number: int) -> list[dict[str, Any]]:
+    case = CASES["2d"]
+    batches = AugmentedBatches(_loader(case), DeviceAugmentation(case.stock()), torch.device("cpu"), ahead=ahead)
+    _seed(5)
+    result = [next(batches) for _ in range(number)]
+    _seed(6)
+    batches.forget()
+    result += [next(batches) for _ in range(number)]
+    batches.close()
+    return result
+
+
+@pytest.mark.usefixtures("noise_without_draws")
+def test_batches_prepared_ahead_are_the_same_and_follow_the_seed_of_their_epoch() -> None:
+    for one, other in zip(_batches(True, 6), _batches(False, 6), strict=True):
+        assert one["keys"] == other["keys"]
+        assert torch.equal(one["data"], other["data"])
+        assert all(torch.equal(a, b) for a, b in zip(one["target"], other["target"], strict=True))
+
+
+def test_an_error_in_preparing_ahead_reaches_the_training() -> None:
+    case = CASES["2d"]
+    wrong = ({"data": torch.zeros(2, 2, *case.initial), "target": torch.zeros(3, 1, *case.initial)} for _ in range(3))
+    batches = AugmentedBatches(wrong, DeviceAugmentation(case.stock()), torch.device("cpu"), ahead=True)
+    with pytest.raises((RuntimeError, IndexError)):
+        next(batches)
+    batches.close()
+
+
 # what is not supported ----------------------------------------------------------------------------------------------
 
 
@@ -316,7 +381,11 @@ def test_nnunets_transforms_as_they_are_would_need_the_cpu(name: str) -> None:
         (MedianFilterTransform((3, 5)), "MedianFilterTransform"),
         (RandomTransform(MedianFilterTransform((3, 5)), 0.1), "MedianFilterTransform"),
         (SpatialTransform((8, 8), 0, False, p_elastic_deform=0.1), "elastic"),
+        (SpatialTransform((8, 8), 0, True), "random_crop"),
         (SpatialTransform((8, 8), 0, False, mode_seg="nearest"), "nearest"),
+        (SpatialTransform((8, 8), 0, False, padding_mode_image="border"), "border"),
+        (SpatialTransform((8, 8), 0, False, border_mode_seg="reflection"), "reflection"),
+        (RandomTransform(MirrorTransform((0,)), 0.5), "MirrorTransform"),
         (SpatialTransform((8, 8), 0, False, seg_tiebreak="lowest"), "lowest"),
         (type("Mine", (MirrorTransform,), {})((0,)), "Mine"),
     ],

@@ -19,6 +19,7 @@ from nnunet_transfer.naming import TrainerName
 from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
 from nnunet_transfer.training.device_augmentation import (
     augments_on_device,
+    forget_prepared,
     loaders_with_device_augmentation,
     nnunets_own,
 )
@@ -173,6 +174,7 @@ class NamedTrainer(nnUNetTrainer):
         """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""
         if self.settings.seed is not None:
             seed_everything(self.settings.seed, self.current_epoch + 1, self.local_rank)
+            forget_prepared(self.dataloader_train, self.dataloader_val)
         super().on_epoch_start()
 
     def on_epoch_end(self) -> None:

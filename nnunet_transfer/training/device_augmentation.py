@@ -6,16 +6,23 @@ transforms, with the same probabilities, run on the device, for training and val
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.training.device_transforms import DrawnOnCPU, Sample, UnsupportedTransformError, steps_on_device
+from nnunet_transfer.training.device_transforms import (
+    Batch,
+    Drawn,
+    UnsupportedTransformError,
+    stand_ins,
+    steps_on_device,
+)
 
 VARIABLE = "nnUNet_augment_on_device"
 #: runs it on a CPU, too, where it saves nothing: for tests
@@ -61,10 +68,17 @@ class DeviceAugmentation:
 
     def __init__(self, transform: BasicTransform) -> None:
         self._steps = steps_on_device(transform)
+        self._stand_ins = functools.cache(functools.partial(stand_ins, self._steps))
+
+    def draw(self, images: torch.Tensor, segmentations: torch.Tensor) -> list[list[Drawn]]:
+        """Draw each sample's parameters: for each step one list, with the samples' in order."""
+        made = self._stand_ins(images.shape[1:], segmentations.shape[1:])
+        samples = [[step.draw(m) for step, m in zip(self._steps, made, strict=True)] for _ in images]
+        return [list(drawn) for drawn in zip(*samples, strict=True)]
 
     @torch.no_grad()
     def __call__(
-        self, images: torch.Tensor, segmentations: torch.Tensor
+        self, images: torch.Tensor, segmentations: torch.Tensor, drawn: Sequence[Sequence[Drawn]] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | list[torch.Tensor]]:
         """Augment a batch, each sample in its own way. The tensors given may be written to.
 
@@ -72,61 +86,88 @@ class DeviceAugmentation:
         ----------
         images : `(batch, channel, *initial patch)`, float32
         segmentations : `(batch, channel, *initial patch)`, int16, on the same device
+        drawn : what `draw` returned, if it was called before
 
         Returns
         -------
         tuple
             Images `(batch, channel, *patch)` and targets, one tensor or one for each output of deep supervision.
         """
-        samples = [{"image": i, "segmentation": s} for i, s in zip(images, segmentations, strict=True)]
-        for step in self._steps:
-            if isinstance(step, DrawnOnCPU) and isinstance(step.transform, DownsampleSegForDSTransform):
-                samples = _downsampled(step.transform, samples)
-            else:
-                samples = [step(**sample) for sample in samples]
-        return torch.stack([sample["image"] for sample in samples]), _stacked(
-            [sample["segmentation"] for sample in samples]
-        )
-
-
-def _downsampled(transform: BasicTransform, samples: Sequence[Sample]) -> list[Sample]:
-    """Downsample all targets together, as channels of one: it draws nothing, and a launch per size is enough."""
-    targets = torch.stack([sample["segmentation"] for sample in samples])
-    sizes = transform(segmentation=targets.flatten(0, 1))["segmentation"]
-    unfolded = [size.unflatten(0, targets.shape[:2]) for size in sizes]
-    return [{**sample, "segmentation": [size[i] for size in unfolded]} for i, sample in enumerate(samples)]
-
-
-def _stacked(targets: Sequence[Any]) -> torch.Tensor | list[torch.Tensor]:
-    if isinstance(targets[0], list):
-        return [torch.stack(size) for size in zip(*targets, strict=True)]
-    return torch.stack(list(targets))
+        batch = Batch(images, segmentations)
+        for step, parameters in zip(self._steps, drawn or self.draw(images, segmentations), strict=True):
+            step.apply(batch, parameters)
+        return batch.images, batch.segmentations
 
 
 class AugmentedBatches:
     """nnU-Net's loader, whose batches are moved to the device and augmented there.
+
+    On CUDA the next batch is augmented while the network trains on this one: in a thread, because launching many small
+    operations takes the CPU time, and on a stream of its own. What is drawn on the CPU is drawn before, in the caller's
+    thread, so that it follows the seed.
+
+    Parameters
+    ----------
+    ahead : whether to work ahead; by default on CUDA only
 
     Attributes
     ----------
     loader : nnU-Net's own; all other attributes are its
     """
 
-    def __init__(self, loader: Any, augmentation: DeviceAugmentation, device: torch.device) -> None:
+    def __init__(
+        self, loader: Any, augmentation: DeviceAugmentation, device: torch.device, *, ahead: bool | None = None
+    ) -> None:
         self.loader = loader
         self._augmentation = augmentation
         self._device = device
+        on_cuda = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_cuda else None
+        self._thread = ThreadPoolExecutor(1) if (on_cuda if ahead is None else ahead) else None
+        self._coming: Future[dict[str, Any]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
 
     def __next__(self) -> dict[str, Any]:
+        if self._thread is None:
+            return self._augmented(*self._cut())
+        batch = (self._coming or self._thread.submit(self._augmented, *self._cut())).result()
+        self._coming = self._thread.submit(self._augmented, *self._cut())
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            for tensor in (batch["data"], *_each(batch["target"])):
+                tensor.record_stream(current)  # its memory must not be used again before this stream is done with it
+        return batch
+
+    def _cut(self) -> tuple[dict[str, Any], list[list[Drawn]]]:
         batch = next(self.loader)
-        images, targets = (batch[key].to(self._device, non_blocking=True) for key in ("data", "target"))
-        images, targets = self._augmentation(images, targets)
+        return batch, self._augmentation.draw(batch["data"], batch["target"])
+
+    def _augmented(self, batch: dict[str, Any], drawn: list[list[Drawn]]) -> dict[str, Any]:
+        with torch.cuda.stream(self._stream):  # nothing without one
+            images, targets = (batch[key].to(self._device, non_blocking=True) for key in ("data", "target"))
+            images, targets = self._augmentation(images, targets, drawn)
         return {**batch, "data": images, "target": targets}
+
+    def forget(self) -> None:
+        """Drop the batch that was prepared ahead: an epoch that is seeded begins with draws of its own."""
+        if self._coming is not None:
+            self._coming.result()
+            self._coming = None
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
+
+
+def _each(targets: torch.Tensor | list[torch.Tensor]) -> list[torch.Tensor]:
+    return targets if isinstance(targets, list) else [targets]
 
 
 def loaders_with_device_augmentation(trainer: Any, make_loaders: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -177,5 +218,15 @@ def loaders_with_device_augmentation(trainer: Any, make_loaders: Callable[[], tu
 
 
 def nnunets_own(loader: Any) -> Any:
-    """Return nnU-Net's loader, which it recognises by its class to end its workers."""
-    return loader.loader if isinstance(loader, AugmentedBatches) else loader
+    """Return nnU-Net's loader, which it recognises by its class to end its workers; the wrapper has come to its end."""
+    if not isinstance(loader, AugmentedBatches):
+        return loader
+    loader.close()
+    return loader.loader
+
+
+def forget_prepared(*loaders: Any) -> None:
+    """Drop the batches that were prepared before the generators were seeded."""
+    for loader in loaders:
+        if isinstance(loader, AugmentedBatches):
+            loader.forget()
