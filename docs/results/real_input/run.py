@@ -41,16 +41,16 @@ NOTE = (
 )
 
 
-def prepare(dataset: int) -> None:
+def prepare(dataset: int, patch: tuple[int, int] | None = None, batch_size: int = BATCH_SIZE) -> None:
     """Fingerprint, plan and preprocess one data set for 2D, and install its splits."""
     from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
     from nnunet_transfer.paths import nnunet_raw
     from nnunet_transfer.plans import write_transfer_plans
 
     folder = extract_fingerprint_in_process(dataset)
-    patch = PATCHES.get(dataset, T1_PATCH)
+    patch = patch or PATCHES.get(dataset, T1_PATCH)
     write_transfer_plans(
-        dataset, profile="demo", configurations=[CONFIGURATION], patch_size=patch, batch_size=BATCH_SIZE
+        dataset, profile="demo", configurations=[CONFIGURATION], patch_size=patch, batch_size=batch_size
     )
     preprocess_in_process(dataset, PLANS, [CONFIGURATION])
     shutil.copyfile(nnunet_raw() / folder.name / "splits_final.json", folder / "splits_final.json")
