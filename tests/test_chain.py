@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import nibabel as nib
 import numpy as np
@@ -14,10 +18,12 @@ import pytest
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.files import read_json
+from nnunet_transfer.naming import ARMS, TRANSFER
 from nnunet_transfer.plans import write_transfer_plans
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
+SCRATCH = next(arm for arm, source in ARMS.items() if source is None)
 SHAPES = {"2d": (32, 32, 4), "3d_fullres": (32, 32, 24)}
 PATCHES = {"2d": (32, 32), "3d_fullres": (32, 32, 24)}
 
@@ -59,21 +65,110 @@ def _train_and_kill_after_first_checkpoint(command: str, folders: Path, fold: Pa
     assert not (fold / "checkpoint_final.pth").exists(), "the training was over before it could be interrupted"
 
 
+class _Shell(Protocol):
+    """Runs a command line in the nnU-Net folders' parent and returns its output."""
+
+    def __call__(self, command: str, folders: Path) -> str: ...
+
+
+#: runs the functions behind commands one after another: importing nnU-Net takes longer than most of them
+_ENTRY_POINTS = """
+import contextlib, importlib.metadata, io, json, shlex, sys, traceback
+commands = {e.name: e for e in importlib.metadata.entry_points(group="console_scripts")}
+for line in sys.stdin:
+    sys.argv = shlex.split(json.loads(line))
+    output = io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            code = commands[sys.argv[0]].load()() or 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    print(json.dumps([code, output.getvalue()]), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def _one_process(folders: Path, workers: str) -> Iterator[_Shell]:
+    """Give a way to run stock commands in one process of their own."""
+    environment = _environment() | {"nnUNet_def_n_proc": workers}
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENTRY_POINTS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=folders,
+        env=environment,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(command: str, folders: Path) -> str:
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
+            code, output = json.loads(process.stdout.readline())
+            assert code == 0, f"{command}\n{output[-3000:]}"
+            return output
+
+        yield run
+        process.stdin.close()
+
+
+ARMS_AND_TRANSFER = (*ARMS, TRANSFER)
+CONFIGURATIONS = ("2d", "3d_fullres")
+#: each command in a process of its own
+FULL = (("2d", "nnUNetTrainerT1Segmentation"), ("3d_fullres", "nnUNetTrainerTransfer"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("configuration", "base"), [("2d", "nnUNetTrainerT1Segmentation"), ("3d_fullres", "nnUNetTrainerTransfer")]
-)
+@pytest.mark.parametrize(("configuration", "base"), FULL)
 def test_train_resume_validate_predict_select_export_install(
     configuration: str, base: str, nnunet_folders: Path
 ) -> None:
+    _live(configuration, base, nnunet_folders, _run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("configuration", "base"),
+    [(c, base) for c in CONFIGURATIONS for base in ARMS_AND_TRANSFER if (c, base) not in FULL],
+)
+def test_the_same_for_every_arm_in_one_process(configuration: str, base: str, nnunet_folders: Path) -> None:
+    # prediction needs a number of workers above 0, validation starts them then
+    with _one_process(nnunet_folders, "0") as train, _one_process(nnunet_folders, "1") as other:
+
+        def run(command: str, folders: Path) -> str:
+            return (train if command.startswith("nnUNetv2_train") else other)(command, folders)
+
+        _live(configuration, base, nnunet_folders, run)
+
+
+def _save_source(base: str, plans: Path, configuration: str) -> None:
+    """Save what an arm starts from: natural images are in colour and 2D."""
+    name = ARMS.get(base, "t1_segmentation")
+    if name is None:
+        return
+    if name.startswith("natural"):
+        save_random_source(name, plans, "2d", channels=3)
+    else:
+        save_random_source(name, plans, configuration)
+
+
+def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> None:
     raw = nnunet_folders / "raw"
     dataset = write_blob_dataset(raw, 501, cases=4, shape=SHAPES[configuration], labels=2)
-    preprocessed = extract_fingerprint_in_process(dataset)
-    plans_options = {"configurations": [configuration], "patch_size": PATCHES[configuration], "batch_size": 2}
+    preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=100_000)
+    plans_options = {"patch_size": PATCHES[configuration], "batch_size": 2}
     plans = write_transfer_plans(dataset, profile="demo", **plans_options).stem
-    save_random_source("t1_segmentation", preprocessed / f"{plans}.json", configuration)
-    if base == "nnUNetTrainerTransfer":
-        plans = write_transfer_plans(dataset, source="t1_segmentation", **plans_options).stem
+    _save_source(base, preprocessed / f"{plans}.json", configuration)
+    if base == TRANSFER:
+        plans = write_transfer_plans(
+            dataset, source="t1_segmentation", configurations=[configuration], **plans_options
+        ).stem
     preprocess_in_process(dataset, plans, [configuration])
     write_splits(preprocessed)
 
@@ -83,39 +178,42 @@ def test_train_resume_validate_predict_select_export_install(
     _train_and_kill_after_first_checkpoint(train.format(fold=0), nnunet_folders, model / "fold_0")
 
     # the source is gone from here on: --c, --val and inference must not need it
-    report = read_json(model / "fold_0" / "transfer_report.json")
-    assert report["coverage"]["encoder"] == pytest.approx(1.0)
     sources = nnunet_folders / "results" / "sources"
-    sources.rename(nnunet_folders / "sources_away")
-    continued = _run(train.format(fold=0) + " --c", nnunet_folders)
+    if base != SCRATCH:
+        report = read_json(model / "fold_0" / "transfer_report.json")
+        assert report["coverage"]["encoder"] == pytest.approx(1.0)
+        sources.rename(nnunet_folders / "sources_away")
+    continued = run(train.format(fold=0) + " --c", nnunet_folders)
     assert "Epoch 0\n" not in continued
     assert "Epoch 11" in continued
     summary = model / "fold_0" / "validation" / "summary.json"
     first = read_json(summary)
     summary.unlink()
-    _run(train.format(fold=0) + " --val", nnunet_folders)
+    run(train.format(fold=0) + " --val", nnunet_folders)
     assert read_json(summary)["foreground_mean"]["Dice"] == pytest.approx(first["foreground_mean"]["Dice"], abs=1e-6)
 
-    (nnunet_folders / "sources_away").rename(sources)
-    _run(train.format(fold=1), nnunet_folders)
-    _run(
+    if base != SCRATCH:
+        (nnunet_folders / "sources_away").rename(sources)
+    run(train.format(fold=1), nnunet_folders)
+    run(
         f"nnUNetv2_find_best_configuration 501 -c {configuration} -tr {trainer} -p {plans} -f 0 1 "
         "--disable_ensembling -np 1",
         nnunet_folders,
     )
+    workers = int(run is _run)
     predict = (
         f"nnUNetv2_predict -i raw/{dataset}/imagesTr -o {{out}} -d 501 -c {configuration} -f 0 1 -tr {trainer} "
-        f"-p {plans} -device cpu -npp 1 -nps 1"
+        f"-p {plans} -device cpu -npp {workers} -nps {workers}"
     )
-    _run(predict.format(out="before"), nnunet_folders)
-    _run(
+    run(predict.format(out="before"), nnunet_folders)
+    run(
         f"nnUNetv2_export_model_to_zip -d 501 -o model.zip -c {configuration} -f 0 1 -tr {trainer} -p {plans}",
         nnunet_folders,
     )
     (nnunet_folders / "results").rename(nnunet_folders / "results_away")
     (nnunet_folders / "results").mkdir()
-    _run("nnUNetv2_install_pretrained_model_from_zip model.zip", nnunet_folders)
-    _run(predict.format(out="after"), nnunet_folders)
+    run("nnUNetv2_install_pretrained_model_from_zip model.zip", nnunet_folders)
+    run(predict.format(out="after"), nnunet_folders)
     for before in sorted((nnunet_folders / "before").glob("*.nii.gz")):
         after = nib.load(nnunet_folders / "after" / before.name)
         assert np.array_equal(np.asarray(nib.load(before).dataobj), np.asarray(after.dataobj)), before.name
