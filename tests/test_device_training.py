@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.noise import gaussian_blur
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
@@ -63,6 +64,20 @@ def test_the_same_seed_gives_the_same_weights(
     assert all(torch.equal(weights[0][k], v) for k, v in weights[1].items())
     (session,) = read_json(run.output(base + SUFFIX) / "provenance.json")["sessions"]
     assert session["settings"] == {"augmentation_on_device": True}
+
+
+def test_how_busy_the_machine_is_does_not_change_a_seeded_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's blur times itself at the first try and takes another way if that was faster."""
+    monkeypatch.setenv(VARIABLE, "0")
+    trainer = run.build("nnUNetTrainerScratch" + SUFFIX)
+    trainer.on_train_start()
+    blurs: list[int] = []
+    convolve = gaussian_blur.blur_dimension
+    monkeypatch.setattr(gaussian_blur, "fft_conv", lambda *_, **__: pytest.fail("the blur was timed"))
+    monkeypatch.setattr(gaussian_blur, "blur_dimension", lambda *a, **k: (blurs.append(1), convolve(*a, **k))[1])
+    for _ in range(20):
+        next(trainer.dataloader_train)
+    assert blurs
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])

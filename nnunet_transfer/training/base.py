@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
@@ -26,7 +27,7 @@ from nnunet_transfer.training.device_augmentation import (
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.provenance import Recorder, sha256_or_none
-from nnunet_transfer.training.seeding import seed_everything
+from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
@@ -168,7 +169,12 @@ class NamedTrainer(nnUNetTrainer):
         """Return nnU-Net's loaders, which augment in their workers or, if so set, on the device."""
         if self._augments_on_device:
             return loaders_with_device_augmentation(self, super().get_dataloaders)
-        return super().get_dataloaders()
+        loaders = super().get_dataloaders()
+        if self.settings.seed is not None:
+            for loader in loaders:
+                if isinstance(loader, SingleThreadedAugmenter):  # worker processes draw without the seed
+                    blur_without_timing(loader.data_loader.transforms)
+        return loaders
 
     def on_epoch_start(self) -> None:
         """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""

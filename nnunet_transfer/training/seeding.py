@@ -6,6 +6,10 @@ import random
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
 
 def seed_everything(seed: int, stream: int = 0, rank: int = 0) -> None:
@@ -22,3 +26,18 @@ def seed_everything(seed: int, stream: int = 0, rank: int = 0) -> None:
     random.seed(state)
     np.random.seed(state)
     torch.manual_seed(state)
+
+
+def blur_without_timing(transform: BasicTransform | None) -> None:
+    """Let blurring, wherever it is in `transform`, always convolve.
+
+    nnU-Net's blur takes Fourier transform where that was faster at the first try. The two differ in the last digits,
+    so that how busy the machine was would change the weights in the end. For nnU-Net's widths convolution is faster.
+    """
+    if isinstance(transform, ComposeTransforms):
+        for part in transform.transforms:
+            blur_without_timing(part)
+    elif isinstance(transform, RandomTransform):
+        blur_without_timing(transform.transform)
+    elif isinstance(transform, GaussianBlurTransform):
+        transform.benchmark = False
