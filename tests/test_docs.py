@@ -49,7 +49,10 @@ def test_the_check_sees_a_wrong_option() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_trainer_named_exists(page: Path) -> None:
-    for name in TRAINER.findall(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for name in TRAINER.findall(text):
+        if f"class {name}(" in text:  # the page shows how to write it
+            continue
         if is_ours(name.rstrip("_")):
             parse_trainer_name(name.rstrip("_"))
         else:

@@ -1,0 +1,297 @@
+"""Every command in README and docs: what bash makes of it is understood, and what can be run is run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_transfer import naming
+from nnunet_transfer._nnunet import extract_fingerprint_in_process
+from nnunet_transfer.checkpoints import formats, inspect_checkpoint
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import CheckpointError, TransferError
+from nnunet_transfer.evaluation import protocols
+from nnunet_transfer.files import read_json
+from nnunet_transfer.finetuning import recipes
+from nnunet_transfer.sources import load_source
+from tests.checkpoint_files import build, nnunet_run, plans_architecture, randomise
+from tests.comparison_data import save_mask
+from tests.conversion_trees import atlas_r2, box, image, write_tree
+from tests.nnunet_data import write_blob_dataset
+from tests.shell_commands import PAGES, ROOT, check_command, commands_of, shell_blocks
+from tests.studies import write_atlas_tree
+
+BLOCKS = [(page.relative_to(ROOT).as_posix(), block) for page in PAGES for block in shell_blocks(page)]
+EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)])
+def test_every_command_is_understood(page: str, block: str, tmp_path: Path) -> None:
+    for command in commands_of(block, tmp_path):
+        try:
+            check_command(command)
+        except SystemExit:
+            pytest.fail(f"{page}: wrong options in {' '.join(command)}")
+        except TransferError as error:
+            pytest.fail(f"{page}: {' '.join(command)}: {error}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nnunet_transfer plan -d 4 --no-such-option",
+        "nnunet_transfer sources add file.pth --name x --task wrong --domain t1",
+        "nnunet_transfer no-such-command",
+        "nnUNetv2_train 4 2d 0 --no-such-option",
+        "nnUNetv2_train 4 2d",
+        "nnUNetv2_preprocess -d 4 --no-such-option",
+        "nnUNetv2_no_such_command -d 4",
+        "for arm in Scratch NoSuchArm; do nnUNetv2_train 4 2d 0 -tr nnUNetTrainer${arm}_noSuchRecipe; done",
+        'x="$(nnunet_transfer env --no-such-option)"',
+        "make no-such-target",
+        "python -m benchmarks.no_such_module",
+        "rm -r folder",
+    ],
+)
+def test_a_wrong_line_is_seen(line: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, SystemExit, TransferError)):
+        _check_all(line, tmp_path)
+
+
+def _check_all(block: str, folder: Path) -> None:
+    for command in commands_of(block, folder):
+        check_command(command)
+
+
+def test_bash_says_what_would_run(tmp_path: Path) -> None:
+    block = 'for a in x "y z"; do\n  nnUNetv2_train 1 2d 0 \\\n    -tr "$a"  # why\ndone\neval "$(nnunet_transfer env)"'
+    train = ["nnUNetv2_train", "1", "2d", "0", "-tr"]
+    assert commands_of(block, tmp_path) == [[*train, "x"], [*train, "y z"], ["nnunet_transfer", "env"]]
+
+
+@pytest.fixture
+def lab(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab's folders: data set 100 with its fingerprint, a checkpoint, masks to score; the present folder."""
+    dataset = write_blob_dataset(nnunet_folders / "raw", 100, shape=(24, 24, 16))
+    extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
+    architecture = plans_architecture()
+    torch.manual_seed(0)
+    torch.save(nnunet_run(build(architecture), architecture), nnunet_folders / "checkpoint_final.pth")
+    for folder in ("labelsTs", "predictions"):
+        save_mask(box(), nnunet_folders / folder / "case.nii.gz")
+    write_atlas_tree(nnunet_folders)
+    monkeypatch.chdir(nnunet_folders)
+    return nnunet_folders
+
+
+#: of the pages' own commands, those that need a network, trained arms or another installation -> why
+NEEDS_MORE = {
+    "sources fetch imagenet": "downloads",
+    "compare": "needs trained arms; the walk-through's test trains some",
+    "install-splits": "needs preprocessed data; the walk-through's test has them",
+    "doctor": "looks at the machine: what it finds differs",
+}
+
+
+def _lines(page: str, folder: Path) -> Iterator[list[str]]:
+    """Give the arguments of `nnunet_transfer` on a page."""
+    work = folder / "shell"
+    work.mkdir(exist_ok=True)
+    for block in shell_blocks(ROOT / "docs" / page):
+        for program, *arguments in commands_of(block, work):
+            if program == "nnunet_transfer":
+                yield arguments
+
+
+def test_the_answers_to_questions_run(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = 0
+    for arguments in _lines("faq.md", lab):
+        line = " ".join(arguments)
+        if any(line.startswith(start) for start in NEEDS_MORE):
+            continue
+        here = [str(lab / "ATLAS_2") if a == "/data/ATLAS_2" else a for a in arguments]
+        assert main(here) == 0, f"{line}: {capsys.readouterr().err}"
+        run += 1
+    assert run >= 10
+    assert (lab / "preprocessed" / "Dataset100_Blobs" / "nnUNetPlans_from_mine.json").is_file()
+    assert (lab / "cases.csv").is_file()
+
+
+def _code(place: str) -> str:
+    """Return the block of the page on extending that begins with this place."""
+    (code,) = re.findall(rf"^```python\n(# in {re.escape(place)}\n.*?)^```", EXTENDING, re.M | re.S)
+    return code
+
+
+def _run(place: str, **names: Any) -> dict[str, Any]:
+    space = {"__name__": "added", **names}
+    exec(compile(_code(place), place, "exec"), space)
+    return space
+
+
+def test_an_own_data_set_and_protocol_as_shown(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab / "lab_ms.py").write_text(_code("lab_ms.py"), encoding="utf-8")
+    files = {f"P{i}/t1.nii.gz": image(i) for i in range(5)} | {f"P{i}/lesions.nii.gz": box(1) for i in range(5)}
+    write_tree(files, lab / "own")
+    (protocol,) = re.findall(r"^```json\n(.*?)^```", EXTENDING, re.M | re.S)
+    (lab / "protocol.json").write_text(protocol, encoding="utf-8")
+    (rules,) = re.findall(r"^```text\n(.*?)^```", EXTENDING, re.M | re.S)
+    (lab / "keys.txt").write_text(rules, encoding="utf-8")
+    network = randomise(build(plans_architecture()))
+    foreign = {}
+    for key, tensor in network.state_dict().items():
+        renamed = re.sub(r"^encoder\.stages\.(\d)\.", r"backbone.stage\1.", key)
+        renamed = re.sub(r"^encoder\.stem\.", "backbone.stem.", renamed)
+        foreign[re.sub(r"^decoder\.(?!encoder)", "up.", renamed)] = tensor
+    foreign = {key: tensor for key, tensor in foreign.items() if not key.startswith("decoder.encoder")}
+    torch.save(foreign, lab / "lab.pth")
+    for arguments in _lines("extending.md", lab):
+        here = [str(lab / "own") if a == "/data/lab" else a for a in arguments]
+        assert main(here) == 0, capsys.readouterr().err
+    assert read_json(lab / "raw" / "Dataset008_LabMS" / "dataset.json")["numTraining"] == 5
+    assert "isles22_5mm3" in (lab / "cases.csv").read_text(encoding="utf-8")
+    card = load_source("lab").card
+    assert (card.parts, card.trained_on) == ("encoder+decoder", ("OurStudy",))
+
+
+def test_an_own_source_as_shown(nnunet_folders: Path) -> None:
+    architecture = plans_architecture()
+    network = randomise(build(architecture))
+    plans = {"configurations": {"3d_fullres": {"architecture": architecture}}}
+    _run("your script")["keep"](network, plans, "ct_segmentation")
+    tensors = load_source("ct_segmentation").tensors()
+    assert tensors
+    assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in tensors.items())
+
+
+def test_an_own_recipe_as_shown() -> None:
+    table = dict(recipes.RECIPES)
+    added = _run("nnunet_transfer/finetuning/recipes.py", **{**vars(recipes), "RECIPES": table})["LATE_ENCODER"]
+    assert table["lateEncoder"] is added
+    assert added.at(49, 100).trained == recipes.DECODER_ALONE
+    assert added.at(50, 100).trained == recipes.WHOLE
+
+
+def test_an_own_arm_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = dict(naming.ARMS)
+    _run("nnunet_transfer/naming.py", ARMS=arms)
+    monkeypatch.setattr("nnunet_transfer.finetuning.trainer.ARMS", arms)
+    trainer = _run("trainers/nnUNetTrainerCTSegmentation.py")["nnUNetTrainerCTSegmentation"]
+    assert trainer.source_name(object.__new__(trainer)) == "ct_segmentation"
+
+
+def test_an_own_protocol_in_the_package_as_shown() -> None:
+    table = dict(protocols.PRESETS)
+    added = _run("nnunet_transfer/evaluation/protocols.py", **{**vars(protocols), "PRESETS": table})["LAB"]
+    assert table["lab"] is added
+    assert "more than 0.5" in added.describe()
+
+
+def test_an_own_reader_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SimpleNamespace(**_run("nnunet_transfer/checkpoints/lab.py"))
+    monkeypatch.setitem(sys.modules, "nnunet_transfer.checkpoints.lab", module)
+    table = _run("nnunet_transfer/checkpoints/formats.py", FORMATS=formats.FORMATS)["FORMATS"]
+    monkeypatch.setattr(formats, "FORMATS", table)
+    network = build(plans_architecture())
+    weights = {f"student.{key}": tensor for key, tensor in network.state_dict().items()}
+    torch.save({"lab_version": 2, "state_dict": weights}, tmp_path / "two.pth")
+    content = inspect_checkpoint(tmp_path / "two.pth")
+    assert (content["format"], content["stages"], content["parts"]) == ("our laboratory's", 3, "encoder+decoder")
+    torch.save({"lab_version": 1, "state_dict": weights}, tmp_path / "one.pth")
+    with pytest.raises(CheckpointError, match="version 1 of our layout"):
+        inspect_checkpoint(tmp_path / "one.pth")
+
+
+def test_every_block_of_code_on_extending_is_run() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    places = re.findall(r"^```python\n# in (.*)$", EXTENDING, re.M)
+    assert len(places) == EXTENDING.count("```python")
+    assert all(f'"{place}"' in tests for place in places)
+
+
+#: what the walk-through shows -> what is small enough for a test
+SMALLER = {
+    "/work/raw nnUNet_preprocessed=/work/preprocessed nnUNet_results=/work/results": "/ nnUNet_unused=/",
+    "0 1 2 3 4": "0 1",
+    "--profile resnet18": "--profile demo --patch-size 32 32 --batch-size 2",
+    "nnUNetPlans_resnet18": "nnUNetPlans_demo",
+    "_seed1": "_1epochs_2iterations_seed1",
+    "nnUNetPretrainerSelfSupervised": "nnUNetPretrainerSelfSupervised_1epochs_2iterations",
+    "-i imagesTs": "-i raw/Dataset100_ATLASR2/imagesTs",
+}
+#: of its commands, those that the test leaves out or does in its own way -> why
+ELSEWHERE = {
+    "nnunet_transfer sources fetch": "downloads; a random source stands in",
+    "nnunet_transfer study": "tests/test_study_run.py runs studies; the template's data sets are not there",
+    "nnunet_transfer doctor": "looks at the machine",
+    "nnunet_transfer env": "the folders' fixture has done it",
+    "tar": "the archive is handed out on request",
+    "pip": "the environment is there",
+}
+
+
+def _stock(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one of nnU-Net's commands in this process."""
+    (entry,) = [e for e in entry_points(group="console_scripts") if e.name == command[0]]
+    if command[0] in ("nnUNetv2_train", "nnUNetv2_predict"):
+        command = [*command, "-device", "cpu"]
+    if command[0] == "nnUNetv2_predict":
+        command = [*command, "-f", "0", "-npp", "1", "-nps", "1"]
+    if command[0] == "nnUNetv2_export_model_to_zip":
+        command = [*command, "-f", "0", "1"]
+    if command[0] in ("nnUNetv2_preprocess", "nnUNetv2_extract_fingerprint"):
+        command = [*command, "-np", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", command)
+        entry.load()()
+
+
+@pytest.mark.slow
+def test_the_walk_through_from_data_to_report(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.sources import save_random_source
+
+    monkeypatch.chdir(nnunet_folders)
+    trees = {"/data/ATLAS_2": str(write_atlas_tree(nnunet_folders)), "/data/IXI": str(nnunet_folders / "ixi")}
+    test_part = {
+        name.removeprefix("ATLAS_2/"): np.pad(volume, ((14, 14), (14, 13), (0, 0)))
+        for name, volume in atlas_r2().items()
+        if "/Testing/" in name
+    }
+    write_tree(test_part, nnunet_folders / "ATLAS_2")
+    shape = (40, 40, 6)
+    write_tree({f"IXI00{i}-Guys-070{i}-T1.nii.gz": image(i, shape) for i in range(1, 7)}, nnunet_folders / "ixi")
+    work = nnunet_folders / "shell"
+    work.mkdir()
+    for block in shell_blocks(ROOT / "docs" / "walkthrough.md"):
+        for shown, smaller in SMALLER.items():
+            block = block.replace(shown, smaller)
+        for command in commands_of(block, work):
+            line = " ".join(command)
+            if "sources fetch" in line:
+                plans = nnunet_folders / "preprocessed" / "Dataset100_ATLASR2" / "nnUNetPlans_demo.json"
+                save_random_source("natural_classification", plans, "2d", channels=3)
+            if any(line.startswith(start) for start in ELSEWHERE):
+                continue
+            here = [trees.get(word, word) for word in command]
+            if here[0] == "nnunet_transfer":
+                if here[1:3] == ["convert", "atlas_r2"]:
+                    here += ["--folds", "2"]
+                assert main(here[1:]) == 0, f"{line}: {capsys.readouterr().err}"
+            else:
+                _stock(here, monkeypatch)
+    assert (nnunet_folders / "comparison" / "report.html").is_file()
+    rows = (nnunet_folders / "comparison" / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 3, rows
+    assert (nnunet_folders / "model.zip").is_file()
+    assert len(list((nnunet_folders / "predictions").glob("*.nii.gz"))) == 1
