@@ -1,9 +1,8 @@
-"""Augmentation on the device does what nnU-Net's workers do: sample by sample, in distribution, and on the device only."""
+"""Augmentation on the device makes of each sample what nnU-Net's workers make of it, and stays on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,76 +15,12 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from scipy.stats import ks_2samp
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.training import device_augmentation, device_resampling, device_transforms
 from nnunet_transfer.training.device_augmentation import AugmentedBatches, DeviceAugmentation, augments_on_device
+from tests.augmentation_cases import ANGLES, CASES, Case, seed_draws
 from tests.pretend_device import DEVICE, Elsewhere, Watched, values_of
-
-#: nnU-Net's own angles: 180 degrees in 2D, 30 in 3D (configure_rotation_dummyDA_mirroring_and_inital_patch_size)
-ANGLES = {2: (-np.pi, np.pi), 3: (-np.pi / 6, np.pi / 6)}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A data set's traits that change nnU-Net's transforms."""
-
-    patch: tuple[int, ...]
-    labels: int = 2
-    dummy_2d: bool = False
-    regions: tuple[tuple[int, ...], ...] | None = None
-    masked: bool = False
-
-    @property
-    def initial(self) -> tuple[int, ...]:
-        """nnU-Net's enlarged patch."""
-        spatial = self.patch[1:] if self.dummy_2d else self.patch
-        angles = ANGLES[len(spatial)]
-        return (
-            *self.patch[: len(self.patch) - len(spatial)],
-            *map(int, get_patch_size(spatial, angles, angles, angles, (0.85, 1.25))),
-        )
-
-    def stock(self) -> ComposeTransforms:
-        """nnU-Net's own transforms."""
-        axes = len(self.patch)
-        return nnUNetTrainer.get_training_transforms(
-            self.patch,
-            ANGLES[2 if self.dummy_2d else axes],
-            [[1.0] * axes, [0.5] * axes, [0.25] * axes],
-            tuple(range(axes)),
-            self.dummy_2d,
-            use_mask_for_norm=[self.masked, False],
-            foreground_labels=list(range(1, self.labels)),
-            regions=self.regions,
-        )
-
-    def sample(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A patch with two channels, and labels in blocks; -1 beyond the image, as nnU-Net pads."""
-        rng = np.random.default_rng(seed)
-        image = torch.from_numpy(rng.normal(size=(2, *self.initial)).astype(np.float32))
-        size = int(rng.integers(1, 5))
-        blocks = rng.integers(-1, self.labels, size=[-(-n // size) for n in self.initial])
-        labels = np.kron(blocks, np.ones([size] * len(self.patch)))[tuple(slice(n) for n in self.initial)]
-        return image, torch.from_numpy(labels[None].astype(np.int16))
-
-
-CASES = {
-    "2d": Case((24, 20)),
-    "2d, five labels": Case((24, 20), labels=5),
-    "3d": Case((12, 16, 14), labels=3),
-    "3d, masked background": Case((12, 16, 14), masked=True),
-    "thick slices": Case((6, 20, 18), labels=3, dummy_2d=True),
-    "regions": Case((12, 16, 14), labels=4, regions=((1, 2, 3), (2,))),
-}
-
-
-def _seed(seed: int) -> None:
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 @pytest.fixture
@@ -107,9 +42,9 @@ def test_samples_become_what_nnunets_workers_make_of_them(name: str) -> None:
     for seed in range(0, 60, 5):
         samples = [case.sample(seed + i) for i in range(5)]
         images, labels = (torch.stack(list(tensors)) for tensors in zip(*samples, strict=True))
-        _seed(seed)
+        seed_draws(seed)
         expected = [stock(image=i.clone(), segmentation=s.clone()) for i, s in samples]
-        _seed(seed)
+        seed_draws(seed)
         images, targets = on_device(images, labels)
         for i, sample in enumerate(expected):
             # the workers blur by Fourier transform where that was faster
@@ -123,9 +58,9 @@ def test_noise_is_that_of_the_workers() -> None:
     noise = GaussianNoiseTransform((0, 0.1), 1, True)
     on_device = DeviceAugmentation(ComposeTransforms([noise]))
     images = torch.zeros(1, 2, 16, 16)
-    _seed(1)
+    seed_draws(1)
     expected = noise(image=images[0].clone())["image"]
-    _seed(1)
+    seed_draws(1)
     made, _ = on_device(images.clone(), torch.zeros(1, 1, 16, 16, dtype=torch.int16))
     assert torch.equal(made[0], expected)
     assert expected.std() > 0
@@ -142,9 +77,9 @@ def test_the_patches_border_is_padded_as_in_the_workers() -> None:
     for seed in range(40):
         images = torch.from_numpy(rng.normal(size=(3, 1, 18, 17)).astype(np.float32))
         labels = torch.from_numpy(rng.integers(0, 2 + seed % 3, size=(3, 1, 18, 17)).astype(np.int16))
-        _seed(seed)
+        seed_draws(seed)
         expected = [spatial(image=i.clone(), segmentation=s.clone()) for i, s in zip(images, labels, strict=True)]
-        _seed(seed)
+        seed_draws(seed)
         made, target = on_device(images, labels)
         assert torch.equal(made, torch.stack([sample["image"] for sample in expected]))
         assert torch.equal(target, torch.stack([sample["segmentation"] for sample in expected]))
@@ -157,120 +92,6 @@ _NNUNETS_BORDER: dict[str, Any] = {
     "border_mode_seg": "constant",
     "padding_value_seg": -1,
 }
-
-
-# distributions ------------------------------------------------------------------------------------------------------
-
-#: two-sample Kolmogorov-Smirnov tests per comparison: 9 in 2D, 10 in 3D; the seeds are fixed
-ALPHA = 0.001
-SAMPLES, BATCH = 480, 8
-
-
-def _asymmetric(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A patch of which flips, rotations, scaling and intensity changes all show in simple numbers."""
-    axes = torch.meshgrid([torch.linspace(-1, 1, n) for n in shape], indexing="ij")
-    ramp = sum((i + 1) * axis for i, axis in enumerate(axes))
-    waves = torch.stack([torch.sin(4 * axis) for axis in axes]).prod(0)
-    image = torch.stack([ramp + waves, torch.exp(-4 * sum((axis - 0.25) ** 2 for axis in axes))])
-    labels = sum((axis - 0.2 * (i + 1)) ** 2 for i, axis in enumerate(axes)) < 0.3
-    return image.float(), labels[None].to(torch.int16)
-
-
-def _numbers(image: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
-    foreground = (target[0] > 0).float()
-    share = float(foreground.mean())
-    numbers = {
-        "mean": float(image.mean()),
-        "SD": float(image[0].std()),
-        "SD of the second channel": float(image[1].std()),
-        "range": float(image[0].max() - image[0].min()),
-        "gradient energy": float(sum(image.diff(dim=d).square().mean() for d in range(1, image.ndim))),
-        "share of foreground": share,
-        "brightness of foreground": float((image[0] * foreground).mean()) / max(share, 1e-9),
-    }
-    for axis in range(1, image.ndim):
-        first, second = image[0].chunk(2, dim=axis - 1)
-        numbers[f"half against half along axis {axis}"] = float(first.mean() - second.mean())
-    return numbers
-
-
-def _workers(case: Case, transform: BasicTransform, seed: int) -> list[dict[str, float]]:
-    image, labels = _asymmetric(case.initial)
-    _seed(seed)
-    made = [transform(image=image.clone(), segmentation=labels.clone()) for _ in range(SAMPLES)]
-    return [_numbers(sample["image"], sample["segmentation"][0]) for sample in made]
-
-
-def _device(case: Case, transform: BasicTransform, seed: int) -> list[dict[str, float]]:
-    image, labels = (torch.stack([t] * BATCH) for t in _asymmetric(case.initial))
-    on_device = DeviceAugmentation(transform)
-    _seed(seed)
-    batches = [on_device(image.clone(), labels.clone()) for _ in range(SAMPLES // BATCH)]
-    return [_numbers(i, t) for images, targets in batches for i, t in zip(images, targets[0], strict=True)]
-
-
-def _differing(first: list[dict[str, float]], second: list[dict[str, float]]) -> dict[str, float]:
-    """The numbers whose distributions differ, with p values."""
-    found = {k: ks_2samp([n[k] for n in first], [n[k] for n in second]).pvalue for k in first[0]}
-    return {k: p for k, p in found.items() if p < ALPHA}
-
-
-DISTRIBUTIONS = {"2d": Case((20, 16)), "3d": Case((10, 12, 8))}
-
-
-@pytest.fixture(scope="module", params=DISTRIBUTIONS)
-def workers(request: pytest.FixtureRequest) -> tuple[Case, list[dict[str, float]]]:
-    case = DISTRIBUTIONS[request.param]
-    return case, _workers(case, case.stock(), seed=1)
-
-
-def test_batches_are_distributed_like_the_workers(workers: tuple[Case, list[dict[str, float]]]) -> None:
-    case, expected = workers
-    assert _differing(expected, _device(case, case.stock(), seed=2)) == {}
-
-
-def _without(kind: type[BasicTransform]) -> Callable[[ComposeTransforms], None]:
-    def drop(pipeline: ComposeTransforms) -> None:
-        pipeline.transforms = [t for t in pipeline.transforms if not isinstance(t, kind)]
-
-    return drop
-
-
-def _no_rotation(pipeline: ComposeTransforms) -> None:
-    pipeline.transforms[0].p_rotation = pipeline.transforms[0].p_scaling = 0
-
-
-def _intensities_twice_as_often(pipeline: ComposeTransforms) -> None:
-    for transform in pipeline.transforms:
-        if isinstance(transform, RandomTransform):
-            transform.apply_probability *= 2
-
-
-@pytest.mark.parametrize(
-    ("spoil", "seen_in"),
-    [
-        (_without(MirrorTransform), "half against half along axis 1"),
-        (_no_rotation, "share of foreground"),
-        (_intensities_twice_as_often, "mean"),
-    ],
-)
-def test_the_comparison_sees_another_augmentation(
-    spoil: Callable[[ComposeTransforms], None], seen_in: str, workers: tuple[Case, list[dict[str, float]]]
-) -> None:
-    case, expected = workers
-    pipeline = case.stock()
-    spoil(pipeline)
-    assert seen_in in _differing(expected, _device(case, pipeline, seed=3))
-
-
-def test_the_comparison_sees_samples_of_a_batch_that_share_their_draws(
-    workers: tuple[Case, list[dict[str, float]]],
-) -> None:
-    """Of a batch all samples differ: augmenting them alike would leave each one's own distribution as it is."""
-    case, _ = workers
-    numbers = _device(case, case.stock(), seed=2)
-    batches = [numbers[i : i + BATCH] for i in range(0, SAMPLES, BATCH)]
-    assert all(len({n["mean"] for n in batch}) > 1 for batch in batches)
 
 
 # where it runs ------------------------------------------------------------------------------------------------------
@@ -295,9 +116,9 @@ def test_no_patch_is_on_the_cpu_between_arrival_and_network(name: str, monkeypat
     monkeypatch.setattr(device_resampling, "present_labels", wait_for_labels)
     for seed in range(12):
         image, labels = (torch.stack([t, t.flip(1)]) for t in case.sample(seed))
-        _seed(seed)
+        seed_draws(seed)
         expected, sizes = here(image.clone(), labels.clone())
-        _seed(seed)
+        seed_draws(seed)
         # a tensor on the CPU may be as large as a kernel or a grid's corners, not as the smallest of these patches
         with Watched(most=64) as watch:
             images, targets = there(Elsewhere(image), Elsewhere(labels))
@@ -324,7 +145,7 @@ def test_nnunets_transforms_as_they_are_would_need_the_cpu(name: str) -> None:
     image, labels = case.sample(0)
     spoilt = 0
     for seed in range(12):
-        _seed(seed)
+        seed_draws(seed)
         try:
             with Watched(most=64):
                 case.stock()(image=Elsewhere(image.clone()), segmentation=Elsewhere(labels.clone()))
@@ -346,9 +167,9 @@ def _loader(case: Case) -> Iterator[dict[str, Any]]:
 def _batches(ahead: bool, number: int) -> list[dict[str, Any]]:
     case = CASES["2d"]
     batches = AugmentedBatches(_loader(case), DeviceAugmentation(case.stock()), torch.device("cpu"), ahead=ahead)
-    _seed(5)
+    seed_draws(5)
     result = [next(batches) for _ in range(number)]
-    _seed(6)
+    seed_draws(6)
     batches.forget()
     result += [next(batches) for _ in range(number)]
     batches.close()
