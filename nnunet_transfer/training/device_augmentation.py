@@ -133,12 +133,12 @@ class AugmentedBatches:
         if self._thread is None:
             return self._augmented(*self._cut())
         batch = (self._coming or self._thread.submit(self._augmented, *self._cut())).result()
-        self._coming = self._thread.submit(self._augmented, *self._cut())
-        if self._stream is not None:
+        if self._stream is not None:  # before the next batch's work is on it
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
             for tensor in (batch["data"], *_each(batch["target"])):
                 tensor.record_stream(current)  # its memory must not be used again before this stream is done with it
+        self._coming = self._thread.submit(self._augmented, *self._cut())
         return batch
 
     def _cut(self) -> tuple[dict[str, Any], list[list[Drawn]]]:
