@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from nnunet_transfer import naming
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
@@ -23,12 +24,13 @@ from nnunet_transfer.evaluation import protocols
 from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning import recipes
 from nnunet_transfer.sources import load_source
+from nnunet_transfer.study import read_study
 from tests.checkpoint_files import build, nnunet_run, plans_architecture, randomise
 from tests.comparison_data import save_mask
-from tests.conversion_trees import atlas_r2, box, image, write_tree
+from tests.conversion_trees import atlas_r2, box, image, save, write_tree
 from tests.nnunet_data import write_blob_dataset
 from tests.shell_commands import PAGES, ROOT, check_command, commands_of, shell_blocks
-from tests.studies import write_atlas_tree
+from tests.studies import write_atlas_tree, write_small_study
 
 BLOCKS = [(page.relative_to(ROOT).as_posix(), block) for page in PAGES for block in shell_blocks(page)]
 EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -106,7 +108,7 @@ def _lines(page: str, folder: Path) -> Iterator[list[str]]:
     """Give the arguments of `nnunet_transfer` on a page."""
     work = folder / "shell"
     work.mkdir(exist_ok=True)
-    for block in shell_blocks(ROOT / "docs" / page):
+    for block in shell_blocks(ROOT / page):
         for program, *arguments in commands_of(block, work):
             if program == "nnunet_transfer":
                 yield arguments
@@ -114,7 +116,7 @@ def _lines(page: str, folder: Path) -> Iterator[list[str]]:
 
 def test_the_answers_to_questions_run(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = 0
-    for arguments in _lines("faq.md", lab):
+    for arguments in _lines("docs/faq.md", lab):
         line = " ".join(arguments)
         if any(line.startswith(start) for start in NEEDS_MORE):
             continue
@@ -124,6 +126,69 @@ def test_the_answers_to_questions_run(lab: Path, capsys: pytest.CaptureFixture[s
     assert run >= 10
     assert (lab / "preprocessed" / "Dataset100_Blobs" / "nnUNetPlans_from_mine.json").is_file()
     assert (lab / "cases.csv").is_file()
+
+
+def _write_data(folder: Path) -> dict[str, str]:
+    """Write miniatures of the data sets that the pages convert; return the shown path of each and its own."""
+    places = {f"/data/{name}": folder / name for name in ("OASIS3", "IXI", "scans")}
+    for i in range(1, 6):
+        save(image(i), places["/data/OASIS3"] / f"sub-{i:02d}/anat/sub-{i:02d}_T1w.nii.gz")
+        save(image(i + 5), places["/data/IXI"] / f"IXI{i:03d}-Guys-{i:04d}-T1.nii.gz")
+        save(image(i + 10), places["/data/scans"] / f"P{i}/first_T1.nii.gz")
+    sexes = "".join(f"sub-{i:02d}\t{'FM'[i % 2]}\n" for i in range(1, 6))
+    (places["/data/OASIS3"] / "participants.tsv").write_text(f"participant_id\tsex\n{sexes}", encoding="utf-8")
+    ages = "".join(f"{i},{20 + 10 * i}\n" for i in range(1, 6))
+    (folder / "IXI.csv").write_text(f"IXI_ID,AGE\n{ages}", encoding="utf-8")
+    return {"/data/ATLAS_2": str(folder / "ATLAS_2"), **{shown: str(path) for shown, path in places.items()}}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/conversion.md"])
+def test_the_conversions_shown_run(page: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = _write_data(lab)
+    (lab / "raw" / "Dataset100_Blobs").rename(lab / "blobs")
+    run = 0
+    for arguments in _lines(page, lab):
+        if arguments[0] == "convert":
+            assert main([own.get(word, word) for word in arguments]) == 0, capsys.readouterr().err
+            run += 1
+    assert run == {"README.md": 1, "docs/conversion.md": 6}[page]
+
+
+#: what `study` does beyond this process -> why it is left to tests/test_study_run.py and tests/slurm
+STUDY_ELSEWHERE = ("study run study.yaml --jobs", "study run study.yaml --profile", "study report")
+
+
+@pytest.mark.parametrize("page", ["docs/walkthrough.md", "docs/study.md", "docs/slurm.md"])
+def test_the_commands_of_a_study_run(page: str, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(nnunet_folders)
+    file = write_small_study(nnunet_folders)
+    small = file.read_text(encoding="utf-8")
+    run = 0
+    for arguments in _lines(page, nnunet_folders):
+        line = " ".join(arguments)
+        if arguments[0] != "study" or line.startswith(STUDY_ELSEWHERE) or line == "study run study.yaml":
+            continue
+        if arguments[1] == "init":
+            file.unlink()
+        assert main(arguments) == 0, line
+        file.write_text(small, encoding="utf-8")
+        run += 1
+    assert run >= 2
+
+
+def test_the_profile_and_resources_shown_are_right(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    resources = read_study(write_small_study(nnunet_folders, **yaml.safe_load(block))).resources
+    assert resources["finetune"].gpus == 1
+    monkeypatch.chdir(nnunet_folders)
+    assert main(["study", "run", "study.yaml", "--slurm-profile", "slurm"]) == 0
+    profile = yaml.safe_load((nnunet_folders / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    for keys in re.findall(r"^\| `([^`]+)` \|", page, re.M):
+        first, _, rest = keys.partition(": ")
+        assert first in profile
+        for key in filter(None, re.split(", |: ", rest)):
+            assert key in str(profile[first]), key
 
 
 def _code(place: str) -> str:
@@ -154,7 +219,7 @@ def test_an_own_data_set_and_protocol_as_shown(lab: Path, capsys: pytest.Capture
         foreign[re.sub(r"^decoder\.(?!encoder)", "up.", renamed)] = tensor
     foreign = {key: tensor for key, tensor in foreign.items() if not key.startswith("decoder.encoder")}
     torch.save(foreign, lab / "lab.pth")
-    for arguments in _lines("extending.md", lab):
+    for arguments in _lines("docs/extending.md", lab):
         here = [str(lab / "own") if a == "/data/lab" else a for a in arguments]
         assert main(here) == 0, capsys.readouterr().err
     assert read_json(lab / "raw" / "Dataset008_LabMS" / "dataset.json")["numTraining"] == 5
