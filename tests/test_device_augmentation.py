@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -130,6 +133,18 @@ def test_no_patch_is_on_the_cpu_between_arrival_and_network(name: str, monkeypat
     assert waits
 
 
+def test_batches_are_moved_once_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["3d"]
+    monkeypatch.setattr(device_resampling, "present_labels", lambda t: np.unique(values_of(t)).tolist())
+    seed_draws(0)
+    cut = list(itertools.islice(_loader(case), 4))
+    batches = AugmentedBatches(iter(cut), DeviceAugmentation(case.stock()), DEVICE)
+    with Watched(most=64):
+        for batch in batches:
+            assert batch["data"].device == DEVICE
+            assert {target.device for target in batch["target"]} == {DEVICE}
+
+
 @pytest.mark.parametrize(
     "unfit", [lambda t: t + torch.zeros(t.shape), lambda t: t.cpu(), lambda t: torch.ones(t.shape) * 2]
 )
@@ -182,6 +197,25 @@ def test_batches_prepared_ahead_are_the_same_and_follow_the_seed_of_their_epoch(
         assert one["keys"] == other["keys"]
         assert torch.equal(one["data"], other["data"])
         assert all(torch.equal(a, b) for a, b in zip(one["target"], other["target"], strict=True))
+
+
+def test_on_cuda_a_batch_is_waited_for_before_the_next_ones_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of calls only: a batch is ready for the network's stream, and its memory is kept for it."""
+    case = CASES["2d"]
+    events: list[str] = []
+    cut = AugmentedBatches._cut
+    stream = SimpleNamespace(wait_stream=lambda other: events.append(f"wait for {other}"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: events.append("keep"))
+    monkeypatch.setattr(AugmentedBatches, "_cut", lambda self: events.append("cut") or cut(self))
+    batches = AugmentedBatches(_loader(case), DeviceAugmentation(case.stock()), torch.device("cpu"), ahead=True)
+    batches._stream = "its stream"
+    for _ in range(2):
+        next(batches)
+    batches.close()
+    ready = ["wait for its stream", *["keep"] * 4]  # the image and three sizes of the target
+    assert events == ["cut", *ready, "cut", *ready, "cut"]
 
 
 def test_an_error_in_preparing_ahead_reaches_the_training() -> None:

@@ -73,7 +73,7 @@ class DeviceAugmentation:
     def draw(self, images: torch.Tensor, segmentations: torch.Tensor) -> list[list[Drawn]]:
         """Draw each sample's parameters: for each step one list, with the samples' in order."""
         made = self._stand_ins(images.shape[1:], segmentations.shape[1:])
-        samples = [[step.draw(m) for step, m in zip(self._steps, made, strict=True)] for _ in images]
+        samples = [[step.draw(m) for step, m in zip(self._steps, made, strict=True)] for _ in range(len(images))]
         return [list(drawn) for drawn in zip(*samples, strict=True)]
 
     @torch.no_grad()
