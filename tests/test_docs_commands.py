@@ -318,7 +318,8 @@ def _stock(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         command = [*command, "-np", "1"]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", command)
-        patch.setenv("nnUNet_def_n_proc", "1")  # of processes that are started; prediction's need one above 0
+        if command[0] == "nnUNetv2_predict":  # its worker processes need a number above 0
+            patch.setenv("nnUNet_def_n_proc", "1")
         entry.load()()
 
 
