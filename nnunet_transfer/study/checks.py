@@ -15,6 +15,7 @@ from nnunet_transfer.sources.leakage import overlap_warnings
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
 from nnunet_transfer.study.document import Document, Place, read_document
 from nnunet_transfer.study.estimates import GB, Estimate
+from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.reading import DEFAULT_FOLDS
 
 _SYNTHETIC_FOLDS = 2
@@ -201,6 +202,9 @@ def _arms(context: _Context) -> _Found:
             yield place, context.finding(place, "no arm starts from it; it is made all the same", stops=False)
     if None not in arms and "baseline" not in study.comparison:
         yield ("arms",), context.finding(("arms",), "there is no arm scratch to compare with", stops=False)
+    if study.device == "cuda" and not visible_gpus():
+        message = "no GPU is visible here; run it where there is one, or on a cluster with --profile"
+        yield ("device",), context.finding(("device",), message, stops=False)
     if study.device == "cpu" and study.configuration != "2d":
         message = f"{study.configuration} on a processor takes very long; take 2d, or device: cuda"
         yield ("device",), context.finding(("device",), message, stops=False)

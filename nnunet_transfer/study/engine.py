@@ -63,7 +63,7 @@ def run_study(
             # a killed run leaves Snakemake's own lock behind; ours goes with the process
             "--nolock",
             *("--scheduler", "greedy"),
-            *(_profile(profile, slots) if profile else _local(slots)),
+            *(_profile(profile, slots) if profile else _local(study, slots)),
             *(["--dry-run", "--quiet", "rules"] if dry else []),
             *options,
         ]
@@ -75,12 +75,13 @@ def run_study(
         raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
 
 
-def _local(slots: int) -> list[str]:
-    # the number of steps at a time is what the user gave, whatever number of cores each may use
+def _local(study: Study, slots: int) -> list[str]:
     limits = [f"slots={slots}"]
     if gpus := visible_gpus():
         limits.append(f"gpu={len(gpus)}")
-    return ["--cores", str(max(slots, os.cpu_count() or 1)), "--resources", *limits]
+    # slots and GPUs decide what runs at a time; Snakemake would also count cores and leave GPUs idle
+    cores = slots * max(resources.cpus for resources in study.resources.values())
+    return ["--cores", str(cores), "--resources", *limits]
 
 
 def _profile(profile: Path, slots: int) -> list[str]:
