@@ -37,7 +37,8 @@ def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterato
     """Yield blocks of bootstrap weights, shape (block, n_clusters): how much each cluster counts.
 
     Of n clusters of a stratum n - 1 are drawn and scaled up to n: drawing n would understate the variance by
-    (n - 1) / n, which matters for folds of few subjects.
+    (n - 1) / n, which matters for folds of few subjects. Strata of one cluster, which could not vary, are collapsed
+    first, see `collapsed`.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterato
     Rao & Wu, J Am Stat Assoc 1988, 83:231.
     """
     rng = np.random.default_rng(seed)
+    strata = collapsed(strata)
     members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     for start in range(0, draws, CHUNK):
         block = min(CHUNK, draws - start)
@@ -57,6 +59,25 @@ def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterato
             if n > 1:
                 weights[:, index] = rng.multinomial(n - 1, np.full(n, 1 / n), size=block) * (n / (n - 1))
         yield weights
+
+
+def collapsed(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join all strata of one cluster, a single one with the smallest other stratum; the rest stays.
+
+    Resampling within a stratum of one cluster gives that cluster each time: with one subject per fold every interval
+    would have no width.
+
+    References
+    ----------
+    Wolter, Introduction to Variance Estimation, 2nd ed. 2007, section 2.5 (collapsed strata; conservative).
+    """
+    names, counts = np.unique(strata, return_counts=True)
+    single = names[counts == 1]
+    if len(single) == 0 or len(names) == 1:
+        return strata
+    others = names[counts > 1]
+    target = single[0] if len(single) > 1 else others[np.argmin(counts[counts > 1])]
+    return np.where(np.isin(strata, single), target, strata)
 
 
 def ratio_draws(
