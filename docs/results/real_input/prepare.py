@@ -25,13 +25,17 @@ from nnunet_transfer.files import read_json, write_json, write_text
 
 @dataclass(frozen=True)
 class Case:
-    """A case: how to write its image and, where there is one, its label; and what its fold and class follow from."""
+    """A case: how to write its image and, where there is one, its label; and what its fold and class follow from.
+
+    `more` writes the other channels, on the grid of the first.
+    """
 
     name: str
     image: Callable[[Path], None]
     label: Callable[[Path], None] | None = None
     subject: str = ""
     group: str = ""
+    more: tuple[Callable[[Path], None], ...] = ()
 
 
 def write_dataset(
@@ -52,6 +56,8 @@ def write_dataset(
     for case in cases:
         image = folder / "imagesTr" / f"{case.name}_0000{ending}"
         case.image(image)
+        for channel, write in enumerate(case.more, start=1):
+            write(folder / "imagesTr" / f"{case.name}_{channel:04d}{ending}")
         (case.label or foreground_of(image))(folder / "labelsTr" / f"{case.name}{ending}")
     write_json(
         folder / "dataset.json",
@@ -232,10 +238,15 @@ def t1_sets(data: Path, stroke: Path, raw: Path) -> None:
             every_slice(data / "ms_lesions" / f"{s['case']}_T1.nii.gz", 2, np.int16),
             every_slice(data / "ms_lesions" / f"{s['case']}_lesion.nii.gz", 2, np.uint8),
             subject=s["patient"],
+            more=(every_slice(data / "ms_lesions" / f"{s['case']}_FLAIR.nii.gz", 2, np.int16),),
         )
         for s in sessions
     ]
-    write_dataset(raw, "Dataset322_MS", ms, labels=lesion, folds=4, description="MSLesSeg and 3D-MR-MS, T1", **options)
+    # lesions of the white matter are seen in FLAIR; the sources' T1 weights go to the channel of that name
+    both = {**options, "channels": ("T1", "FLAIR")}
+    write_dataset(
+        raw, "Dataset322_MS", ms, labels=lesion, folds=4, description="MSLesSeg and 3D-MR-MS, T1 and FLAIR", **both
+    )
     write_dataset(
         raw,
         "Dataset323_Anatomy",
