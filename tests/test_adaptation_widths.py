@@ -104,16 +104,20 @@ SIZES = st.integers(1, 5)
 
 
 @given(
-    old=st.tuples(SIZES, SIZES), new=st.tuples(SIZES, SIZES), groups=st.sampled_from([1, 2]), transposed=st.booleans()
+    old=st.tuples(SIZES, SIZES),
+    new=st.tuples(SIZES, SIZES),
+    shares=st.sampled_from([(1,), (1, 1), (2, 1)]),
+    transposed=st.booleans(),
 )
 def test_each_value_comes_from_one_place(
-    old: tuple[int, int], new: tuple[int, int], groups: int, transposed: bool
+    old: tuple[int, int], new: tuple[int, int], shares: tuple[int, ...], transposed: bool
 ) -> None:
+    groups = sum(shares)
     (a, b), (c, d) = ((out, groups * inputs) for out, inputs in (old, new))
     weight, own = torch.full((a, b, 3), 2.0), torch.full((c, d, 3), 3.0)
     if transposed:
         weight, own = weight.transpose(0, 1), own.transpose(0, 1)
-    fitted = fit_widths(weight, own, "leading", groups, transposed)
+    fitted = fit_widths(weight, own, "leading", shares, transposed)
     assert fitted.shape == own.shape
     if transposed:
         fitted = fitted.transpose(0, 1)
@@ -121,6 +125,13 @@ def test_each_value_comes_from_one_place(
     assert (fitted == 2).sum() == 3 * groups * min(old[0], new[0]) * min(old[1], new[1])
     assert (fitted[old[0] :] == 3).all()
     assert not (fitted[: old[0]] == 3).any()
+
+
+def test_a_part_s_channels_stay_in_front_of_it() -> None:
+    """Twice as many channels from below as from the side: 4 and 2 of them become 6 and 3."""
+    weight = torch.arange(1.0, 7).reshape(1, 6, 1)
+    fitted = fit_widths(weight, torch.full((1, 9, 1), 9.0), "leading", (2, 1), False)
+    assert fitted.flatten().tolist() == [1, 2, 3, 4, 0, 0, 5, 6, 0]
 
 
 def test_settings_are_what_a_user_types_and_plans_hold() -> None:

@@ -364,8 +364,8 @@ def test_a_user_s_key_map(tmp_path: Path) -> None:
         (["module.swinViT.patch_embed.proj.weight"], "a transformer's weights are of no use to a CNN"),
         (["blocks.0.attn.qkv.weight", "cls_token"], "a transformer's weights are of no use"),
         (["eva.pos_embed"], "a transformer's weights"),
-        (["conv_blocks_context.0.0.conv1.weight", "conv_blocks_context.0.0.conv3.weight"], "a STU-Net"),
-        (["module.down_tr64.ops.0.conv1.weight"], "widths change inside a stage"),
+        (["module.enc_block_0.0.conv1.weight"], "a MedNeXt; its depthwise convolutions have no counterpart"),
+        (["module.convInit.conv.weight"], "MONAI's SegResNet: it normalises before each convolution"),
         (["mystery.weight"], "--map FILE"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,26 @@ def test_a_fetched_checkpoint_carries_its_provenance(server: FileServer) -> None
     assert (card.licence, card.extra["address"]) == (entry.licence, entry.address)
     assert main(["sources", "fetch", "imagenet_resnet18", "--save-as", "natural_classification"]) == 2
     assert len(server.asked) == 1
+
+
+def test_a_checksum_of_the_catalogue_s_own_is_checked(
+    server: FileServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = replace(CATALOGUE["imagenet_resnet18"], sha256="0" * 64)
+    monkeypatch.setitem(CATALOGUE, "replaced", entry)
+    assert main(["sources", "fetch", "replaced"]) == 2
+    assert f"the catalogue states {'0' * 64}; it was not used" in capsys.readouterr().err
+    assert list_sources() == []
+
+
+def test_the_catalogue_tells_all_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sources", "fetch", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown.keys() == CATALOGUE.keys()
+    assert shown["imagenet_resnet34d"]["sha256"] == "f8dcfcaf"
+    assert len(shown["openmind_mae"]["sha256"]) == 64
+    for entry in shown.values():
+        assert entry.keys() == {"address", "task", "domain", "licence", "citation", "trained_on", "sha256"}
 
 
 def test_another_file_than_stated_is_not_added(server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,35 +182,6 @@ def test_vocomni_s_nnunet(holder: str | None, prefix: str, tmp_path: Path) -> No
             assert torch.equal(a, b)
 
 
-def genesis_layer(before: int, width: int, after: int) -> nn.Module:
-    """Return two convolutions with the names and the widths of Models Genesis' `_make_nConv`."""
-    ops = [
-        nn.ModuleDict({"conv1": nn.Conv3d(i, o, 3, padding=1), "bn1": nn.BatchNorm3d(o)})
-        for i, o in ((before, width), (width, after))
-    ]
-    return nn.ModuleDict({"ops": nn.Sequential(*ops)})
-
-
-@pytest.mark.parametrize(
-    ("holder", "prefix"), [("state_dict", "module."), ("net", "module.backbone."), ("net", "module.")]
-)
-def test_models_genesis_and_suprem_s_unet_are_refused_with_the_reason(holder: str, prefix: str, tmp_path: Path) -> None:
-    network = nn.ModuleDict({"down_tr64": genesis_layer(1, 2, 4), "down_tr128": genesis_layer(4, 4, 8)})
-    path = tmp_path / "Genesis_Chest_CT.pt"
-    torch.save({holder: prefixed(prefix, network.state_dict()), "epoch": 1}, path)
-    with pytest.raises(CheckpointError, match="its widths change inside a stage and it pools by maximum"):
-        inspect_checkpoint(path)
-
-
-def test_nnunets_networks_can_t_do_what_models_genesis_does() -> None:
-    """The reason that the refusal gives: strides are convolutions', and each stage has one width."""
-    kwargs = plans_architecture(residual=False)["arch_kwargs"]
-    network = build(plans_architecture(residual=False))
-    assert not any(isinstance(m, nn.MaxPool3d) for m in network.modules())
-    for width, stage in zip(kwargs["features_per_stage"], network.encoder.stages, strict=True):
-        assert {c.conv.out_channels for c in stage[0].convs} == {width}
-
-
 def test_nnunet_v1_with_kernels_that_differ_between_stages(tmp_path: Path) -> None:
     """Checked against nnunet 1.7.1: the encoder is exact, the last decoder stage has the kernel of the one below."""
     architecture = plans_architecture(residual=False)

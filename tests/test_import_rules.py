@@ -75,6 +75,7 @@ ALLOWED = {
     "dataset_conversion": BASICS,
     "evaluation": BASICS,
     "comparison": BASICS | {"evaluation"},
+    "networks": set(),
     "sources": BASICS,
     "plans": BASICS | {"sources"},
     "planners": BASICS | {"plans", "sources", "training"},
@@ -109,3 +110,12 @@ def test_no_arrow_turns_round(package: str) -> None:
     names = {name for file in _files(package) for name in _imported_modules(file)}
     parts = {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")}
     assert parts - {package} <= ALLOWED[package]
+
+
+def test_networks_are_named_and_never_imported() -> None:
+    """nnU-Net imports them by the name in plans, where this package may be all there is of it."""
+    networks = {name for file in _files("networks") for name in _imported_modules(file)}
+    assert not any(name.startswith("nnunetv2") for name in networks)
+    for package in ALLOWED.keys() - {"networks"}:
+        imported = {name for file in _files(package) for name in _imported_modules(file)}
+        assert not any(name.startswith("nnunet_transfer.networks") for name in imported), package

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nnunet_transfer.adaptation.parts import (
+    input_shares,
     is_input_convolution,
     is_transposed,
     number_of_stages,
     part_of,
-    reads_skip_connection,
     shift_decoder_stage,
 )
 from nnunet_transfer.adaptation.steps import (
@@ -118,7 +118,7 @@ def _for_target(key: str, problem: _Problem) -> Decision:
         reason = "the source has no such tensor"
     elif not reason and source_key is not None and source_shape is not None:
         try:
-            role = Role(is_input_convolution(key), is_transposed(key), 2 if reads_skip_connection(key) else 1)
+            role = Role(is_input_convolution(key), is_transposed(key), input_shares(key))
             steps = fit_steps(source_shape, shape, rules=problem.rules, names=problem.names, role=role)
         except MisfitError as misfit:
             reason = str(misfit)
@@ -134,7 +134,7 @@ def _for_target(key: str, problem: _Problem) -> Decision:
 def _why_left(part: str, problem: _Problem) -> str:
     """Return why nothing of this part is loaded; empty if it may be."""
     reasons = {
-        "other": "no part of nnU-Net's U-Net",
+        "other": "no part of the U-Net",
         "head": "segmentation heads belong to the source's labels",
         "decoder": "only the encoder was asked for"
         if problem.scope == "encoder"

@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterable
 
 _PART_PATTERNS = (
-    ("stem", re.compile(r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.)")),
+    (
+        "stem",
+        re.compile(
+            r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.|stages\.0\.0\.(conv1|norm1|conv3)\.|stages\.0\.ops\.0\.)"
+        ),
+    ),
     ("encoder", re.compile(r"encoder\.")),
     ("head", re.compile(r"decoder\.seg_layers\.")),
     ("decoder", re.compile(r"decoder\.")),
@@ -14,12 +19,23 @@ _PART_PATTERNS = (
 _FAMILY_PATTERNS = (
     ("residual encoder", re.compile(r"encoder\.(stem|stages\.\d+\.blocks)\.")),
     ("plain encoder", re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.")),
+    ("STU-Net encoder", re.compile(r"encoder\.stages\.\d+\.\d+\.conv1\.")),
+    ("Models Genesis encoder", re.compile(r"encoder\.stages\.\d+\.ops\.")),
 )
 _ENCODER_STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
 _DECODER_STAGE = re.compile(r"decoder\.(stages|transpconvs|seg_layers)\.(\d+)\.")
-_INPUT_CONVOLUTION = re.compile(r"encoder\.(stem\.convs\.0|stages\.0\.0\.convs\.0)\.conv\.weight")
+#: the image is read by one convolution; in STU-Net by the first block's shortcut, too
+_INPUT_CONVOLUTION = re.compile(
+    r"encoder\.(stem\.convs\.0\.conv|stages\.0\.0\.convs\.0\.conv|stages\.0\.0\.conv[13]|stages\.0\.ops\.0\.conv1)\.weight"
+)
+_TRANSPOSED = re.compile(r"decoder\.transpconvs\.\d+\.weight")
 
-_BEHIND_SKIP = re.compile(r"decoder\.stages\.\d+\.convs\.0\.conv\.weight")
+#: the convolution behind a skip connection -> how its input channels fall to the decoder and to the encoder
+_BEHIND_SKIP = (
+    (re.compile(r"decoder\.stages\.\d+\.(convs\.0\.conv|0\.conv[13])\.weight"), (1, 1)),
+    # its transposed convolutions keep the number of channels, which is twice that of the stage above
+    (re.compile(r"decoder\.stages\.\d+\.ops\.0\.conv1\.weight"), (2, 1)),
+)
 
 
 def part_of(key: str) -> str | None:
@@ -28,24 +44,24 @@ def part_of(key: str) -> str | None:
 
 
 def family_of(keys: Iterable[str]) -> str | None:
-    """Return `residual encoder` or `plain encoder`; `None` if the keys are of neither."""
+    """Return the family, such as `residual encoder` or `plain encoder`; `None` if the keys are of none."""
     keys = list(keys)
     return next((f for f, pattern in _FAMILY_PATTERNS if any(pattern.match(k) for k in keys)), None)
 
 
 def is_input_convolution(key: str) -> bool:
-    """Whether the tensor is the weight of the convolution that reads the image."""
+    """Whether the tensor is the weight of a convolution that reads the image."""
     return _INPUT_CONVOLUTION.fullmatch(key) is not None
 
 
 def is_transposed(key: str) -> bool:
     """Whether the tensor is the weight of a transposed convolution."""
-    return key.startswith("decoder.transpconvs.") and key.endswith(".weight")
+    return _TRANSPOSED.fullmatch(key) is not None
 
 
-def reads_skip_connection(key: str) -> bool:
-    """Whether the tensor is the weight that reads the decoder's and the encoder's channels, equally many of both."""
-    return _BEHIND_SKIP.fullmatch(key) is not None
+def input_shares(key: str) -> tuple[int, ...]:
+    """Return how a weight's input channels fall to the networks that it reads: decoder and encoder behind a skip."""
+    return next((shares for pattern, shares in _BEHIND_SKIP if pattern.fullmatch(key)), (1,))
 
 
 def number_of_stages(keys: Iterable[str]) -> int:

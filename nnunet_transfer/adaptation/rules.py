@@ -110,7 +110,7 @@ def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
     return weight
 
 
-def _leading_widths(weight: Tensor, own: Tensor, groups: int, transposed: bool) -> Tensor:
+def _leading_widths(weight: Tensor, own: Tensor, shares: Sequence[int], transposed: bool) -> Tensor:
     """Put `weight` into the first channels of the fresh `own`; no old output sees a new input.
 
     Where channels were added the first ones compute what the source's do, and the new ones start at random. Where there
@@ -118,7 +118,7 @@ def _leading_widths(weight: Tensor, own: Tensor, groups: int, transposed: bool) 
 
     Parameters
     ----------
-    groups : into how many equal parts the inputs fall, each with first channels of its own
+    shares : how the inputs fall into parts, each with first channels of its own
     transposed : the weight is `(in, out, *k)`
     """
     if weight.dim() == 1:
@@ -127,25 +127,32 @@ def _leading_widths(weight: Tensor, own: Tensor, groups: int, transposed: bool) 
         result[:kept] = weight[:kept]
         return result
     if transposed:
-        return _leading_widths(weight.transpose(0, 1), own.transpose(0, 1), groups, False).transpose(0, 1)
-    old, new = weight.unflatten(1, (groups, -1)), own.unflatten(1, (groups, -1)).clone()
-    outputs, inputs = min(old.shape[0], new.shape[0]), min(old.shape[2], new.shape[2])
-    new[:outputs] = 0
-    new[:outputs, :, :inputs] = old[:outputs, :, :inputs]
-    return new.flatten(1, 2)
+        return _leading_widths(weight.transpose(0, 1), own.transpose(0, 1), shares, False).transpose(0, 1)
+    result = own.clone()
+    outputs = min(weight.shape[0], own.shape[0])
+    result[:outputs] = 0
+    for old, new in zip(_split(weight, shares), _split(result, shares), strict=True):
+        inputs = min(old.shape[1], new.shape[1])
+        new[:outputs, :inputs] = old[:outputs, :inputs]
+    return result
+
+
+def _split(weight: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
+    unit = weight.shape[1] // sum(shares)
+    return weight.split([unit * share for share in shares], dim=1)
 
 
 #: what to do about other widths; `None` refuses
-WIDTH_RULES: dict[str, Callable[[Tensor, Tensor, int, bool], Tensor] | None] = {
+WIDTH_RULES: dict[str, Callable[[Tensor, Tensor, Sequence[int], bool], Tensor] | None] = {
     "refuse": None,
     "leading": _leading_widths,
 }
 
 
-def fit_widths(weight: Tensor, own: Tensor, rule: str, groups: int, transposed: bool) -> Tensor:
+def fit_widths(weight: Tensor, own: Tensor, rule: str, shares: Sequence[int], transposed: bool) -> Tensor:
     """Return `weight` with the channels of `own`, which has the same kernel."""
     function = WIDTH_RULES[rule]
-    return weight if function is None else function(weight, own, groups, transposed)
+    return weight if function is None else function(weight, own, shares, transposed)
 
 
 def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str]) -> Tensor:

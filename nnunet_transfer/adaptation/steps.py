@@ -75,12 +75,12 @@ class Role:
     ----------
     reads_image : it is the first convolution's weight, whose input channels may change
     transposed : it is a transposed convolution's weight `(in, out, *kernel)`
-    input_groups : 2 for the weight behind a skip connection, whose inputs are two networks' channels, else 1
+    input_shares : how its input channels fall to the networks that it reads; two behind a skip connection
     """
 
     reads_image: bool = False
     transposed: bool = False
-    input_groups: int = 1
+    input_shares: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "inflate transposed": lambda w, own, s: fit_transposed_kernel(w.unsqueeze(2), s.argument),
     "flatten transposed": lambda w, own, s: w.mean(2),
     "transposed kernel": lambda w, own, s: fit_transposed_kernel(w, s.argument),
-    "widths": lambda w, own, s: fit_widths(w, own, s.rule, s.argument.input_groups, s.argument.transposed),
+    "widths": lambda w, own, s: fit_widths(w, own, s.rule, s.argument.input_shares, s.argument.transposed),
     "norm": lambda w, own, s: w,
 }
 
@@ -158,8 +158,8 @@ def _width_steps(source: Shape, target: Shape, rules: AdaptationRules, role: Rol
     if source == target:
         return []
     before, after = source[:2], target[:2]
-    groups = role.input_groups
-    fits = len(source) == len(target) != 0 and (len(source) == 1 or (source[1] % groups == 0 == target[1] % groups))
+    parts = sum(role.input_shares)
+    fits = len(source) == len(target) != 0 and (len(source) == 1 or (source[1] % parts == 0 == target[1] % parts))
     if WIDTH_RULES[rules.widths] is None or not fits:
         raise MisfitError(f"width {_sizes(before)} in the source, {_sizes(after)} in the target")
     kept = math.prod(min(a, b) for a, b in zip(source, target, strict=True))

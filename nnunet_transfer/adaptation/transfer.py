@@ -36,7 +36,7 @@ def transfer_weights(
 
     Parameters
     ----------
-    network : nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`, on any device
+    network : nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`, or one of `networks`, on any device
     source : where the weights come from
     scope : what to load; segmentation heads are never loaded, as in nnU-Net
     minimum_encoder : smallest fraction of the encoder's parameters, stem included, that must be loaded
@@ -47,7 +47,7 @@ def transfer_weights(
     Raises
     ------
     AdaptationError
-        If plain and residual encoders would be mixed, or less than `minimum_encoder` fits.
+        If encoders of two families would be mixed, or less than `minimum_encoder` fits.
     """
     if scope not in SCOPES:
         raise SettingsError(f"unknown scope '{scope}'; there are: {', '.join(SCOPES)}")
@@ -123,4 +123,7 @@ def _differences(card: SourceCard, network: nn.Module) -> tuple[str, ...]:
     nonlin, other_nonlin = getattr(encoder, "nonlin", None), kwargs.get("nonlin")
     if nonlin is not None and other_nonlin and nonlin.__name__ != str(other_nonlin).rsplit(".", 1)[-1]:
         notes.append(f"nonlinearity: {str(other_nonlin).rsplit('.', 1)[-1]} in the source, {nonlin.__name__} here")
+    norm, other_norm = getattr(encoder, "norm_op", None), str(kwargs.get("norm_op") or "").rsplit(".", 1)[-1]
+    if norm is not None and other_norm and norm.__name__[:-2] != other_norm[:-2]:
+        notes.append(f"norm: {other_norm} in the source, {norm.__name__} here")
     return tuple(notes)

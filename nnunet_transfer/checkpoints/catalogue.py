@@ -1,17 +1,20 @@
 """Public checkpoints that can be fetched by name. Nothing is downloaded unless asked for.
 
-Addresses, licences and training data are those that the publishers state. A checksum is given where the publisher
-states one: PyTorch and timm put the first digits of the SHA-256 into their file names, Hugging Face sends it.
+Addresses, licences and training data are those that the publishers state. A checksum is checked where there is one:
+PyTorch and timm put the first digits of the SHA-256 into their file names, Hugging Face sends it with the file, and some
+users of a checkpoint published which one they had.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
-from nnunet_transfer.checkpoints.downloads import downloaded
+from nnunet_transfer.checkpoints.downloads import downloaded, stated_sha256
+from nnunet_transfer.checkpoints.genesis_unet import GENESIS_PAPER, SUPREM_PAPER
 from nnunet_transfer.checkpoints.resnet import RESNET_PAPER
 from nnunet_transfer.errors import CheckpointError
 
@@ -25,6 +28,7 @@ class Entry:
     address : of `downloads`
     task, domain : of the source
     licence, citation, trained_on : as the publisher states
+    sha256 : known besides what the file's name or the server states
     """
 
     address: str
@@ -33,6 +37,11 @@ class Entry:
     licence: str
     citation: str
     trained_on: tuple[str, ...]
+    sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON types, with the checksum that the file's name states."""
+        return {**asdict(self), "sha256": self.sha256 or stated_sha256(self.address)}
 
 
 _TORCH = "https://download.pytorch.org/models/"
@@ -45,6 +54,9 @@ _DINO_PAPER = "Caron et al., Emerging properties in self-supervised vision trans
 _SWAV_PAPER = "Caron et al., Contrasting cluster assignments, NeurIPS 2020, arXiv 2006.09882"
 _MOCO_PAPER = "Chen et al., Improved baselines with momentum contrastive learning, arXiv 2003.04297"
 _MEDICALNET_PAPER = "Chen et al., Med3D, arXiv 1904.00625"
+_GENESIS_LICENCE = "ASU's for Models Genesis (non-commercial research)"
+#: the same in two projects that used the file, of which one is github.com/KawhiQaQ/ISLES26-StrokeFusion
+_OPENMIND_SHA256 = {"MAE": "7a847af785635335c00e711d16ff4d225d86ecd5992b14c059df2b520e3ee933"}
 _VOCO_PAPER = "Wu et al., Large-scale 3D medical image pre-training with geometric context priors, arXiv 2410.09890"
 
 
@@ -65,7 +77,8 @@ def _self_supervised(file: str, licence: str, citation: str) -> Entry:
 
 def _openmind(method: str) -> Entry:
     address = f"hf://AnonRes/ResEncL-OpenMind-{method}/checkpoint_final.pth"
-    return Entry(address, "self_supervised", "brain_mri", _UNKNOWN, _OPENMIND_PAPER, ("OpenMind",))
+    known = _OPENMIND_SHA256.get(method, "")
+    return Entry(address, "self_supervised", "brain_mri", _UNKNOWN, _OPENMIND_PAPER, ("OpenMind",), known)
 
 
 def _medicalnet(depth: int) -> Entry:
@@ -112,6 +125,30 @@ CATALOGUE: dict[str, Entry] = {
     "vocomni_nnunet": Entry(
         "hf://Luffy503/VoCo/VoComni_nnunet.pt", "segmentation", "ct", _UNKNOWN, _VOCO_PAPER, ("VoComni",)
     ),
+    "genesis_chest_ct": Entry(
+        "hf://MrGiovanni/ModelsGenesis/Genesis_Chest_CT.pt",
+        "self_supervised",
+        "ct",
+        _GENESIS_LICENCE,
+        GENESIS_PAPER,
+        ("LUNA16",),
+    ),
+    "genesis_nnunet": Entry(
+        "hf://MrGiovanni/ModelsGenesis/genesis_nnunet_luna16_006.model",
+        "self_supervised",
+        "ct",
+        _GENESIS_LICENCE,
+        GENESIS_PAPER,
+        ("LUNA16",),
+    ),
+    "suprem_unet": Entry(
+        "hf://MrGiovanni/SuPreM/supervised_suprem_unet_2100.pth",
+        "segmentation",
+        "ct",
+        "CC BY-NC-ND 4.0",
+        SUPREM_PAPER,
+        ("AbdomenAtlas 1.1", "LUNA16"),
+    ),
 }
 
 
@@ -134,7 +171,7 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
         raise CheckpointError(f"the catalogue has no {name}; {hint}there are: {', '.join(CATALOGUE)}")
     entry = CATALOGUE[name]
     check_name_free(save_as or name, overwrite)
-    with downloaded(entry.address) as file:
+    with downloaded(entry.address, entry.sha256, "the catalogue states") as file:
         # the repository's model card, where there is one, says more
         licence = "" if entry.licence == _UNKNOWN else entry.licence
         provenance = Provenance(licence, entry.citation, entry.trained_on, address=entry.address)

@@ -10,6 +10,9 @@ import torch
 
 from nnunet_transfer.checkpoints.found import Found
 
+#: of networks that nnU-Net has no class for
+NEEDS_PACKAGE = "the network's class is nnunet_transfer's own: training and prediction need this package installed"
+
 
 @dataclass(frozen=True)
 class Converted:

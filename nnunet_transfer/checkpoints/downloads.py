@@ -50,12 +50,13 @@ def stated_sha256(address: str) -> str:
 
 
 @contextmanager
-def downloaded(address: str, sha256: str = "") -> Iterator[Path]:
+def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterator[Path]:
     """Give the file at an address; one that is in no cache is removed at the end of the block.
 
     Parameters
     ----------
     sha256 : what the file must have, or its first digits; what the publisher states is checked anyway
+    who : says so, for the message
 
     Raises
     ------
@@ -67,7 +68,7 @@ def downloaded(address: str, sha256: str = "") -> Iterator[Path]:
         raise CheckpointError(f"{address} is no address to download from; give one of: {'://, '.join(SCHEMES)}://")
     with tempfile.TemporaryDirectory() as folder:
         file = SCHEMES[match[1]](address, Path(folder))
-        _check(file, sha256.lower(), address, "you state")
+        _check(file, sha256.lower(), address, who)
         yield file
 
 

@@ -10,6 +10,7 @@ import torch
 
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.genesis_unet import GENESIS
 from nnunet_transfer.checkpoints.nnssl import NNSSL
 from nnunet_transfer.checkpoints.nnunet_v1 import NNUNET_V1
 from nnunet_transfer.checkpoints.nnunet_v2 import (
@@ -23,9 +24,10 @@ from nnunet_transfer.checkpoints.nnunet_v2 import (
 from nnunet_transfer.checkpoints.refused import REFUSED
 from nnunet_transfer.checkpoints.resnet import RESNET
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.checkpoints.stunet import STU_NET
 from nnunet_transfer.errors import CheckpointError
 
-FORMATS: tuple[Format, ...] = (NNSSL, NNUNET_V2, NNUNET_V1, NNUNET_KEYS, RESNET, *REFUSED)
+FORMATS: tuple[Format, ...] = (NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, RESNET, *REFUSED)
 KEYS_SHOWN = 3
 
 

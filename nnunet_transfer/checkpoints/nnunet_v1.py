@@ -11,7 +11,6 @@ from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import NNUNET_PAPER, input_channels_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
-from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
 
 _KINDS = {"conv": "conv", "instnorm": "norm"}
@@ -44,11 +43,6 @@ def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: 
 
 
 def _convert(found: Found) -> Converted:
-    if any(".conv3." in k for k in found.tensors if "conv_blocks_context" in k):
-        raise CheckpointError(
-            "this is a STU-Net: its blocks and its upsampling are not those of nnU-Net's networks; it needs STU-Net's "
-            "own code"
-        )
     tensors = _renamed(found.tensors)
     architecture = architecture_from_shapes(tensors)
     notes = ["nnU-Net v1: the architecture was read off the shapes"]

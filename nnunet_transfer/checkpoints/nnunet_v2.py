@@ -10,15 +10,24 @@ import torch
 
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
-from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical, canonical_key
 
-_ENCODER = re.compile(r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1|0\.convs\.\d+)\.conv\.weight")
+_ENCODER = re.compile(
+    r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1\.conv|0\.convs\.\d+\.conv|\d+\.conv1|ops\.\d+\.conv1)\.weight"
+)
 #: the paper behind the weights of every nnU-Net run
 NNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), doi 10.1038/s41592-020-01008-z"
 
 
+#: the convolution that reads the image, by kind of network
+_FIRST = (
+    "encoder.stem.convs.0.conv.weight",
+    "encoder.stages.0.0.convs.0.conv.weight",
+    "encoder.stages.0.0.conv1.weight",
+    "encoder.stages.0.ops.0.conv1.weight",
+)
 #: what stands before nnU-Net's keys in Lightning's and other wrappers' files
 _PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.0)\.")
 
@@ -35,13 +44,13 @@ def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def has_nnunet_keys(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the keys, wrappers and aliases aside, are those of nnU-Net's U-Nets."""
+    """Whether the keys, wrappers and aliases aside, are those of nnU-Net's U-Nets or of this package's."""
     return any(_ENCODER.fullmatch(key) for key in nnunet_tensors(tensors))
 
 
 def input_channels_of(tensors: Mapping[str, torch.Tensor]) -> int:
     """Return the number of channels that the first convolution reads."""
-    for key in ("encoder.stem.convs.0.conv.weight", "encoder.stages.0.0.convs.0.conv.weight"):
+    for key in _FIRST:
         if key in tensors:
             return int(tensors[key].shape[1])
     raise CheckpointError("the network has no first convolution under nnU-Net's name")
@@ -57,8 +66,8 @@ def _convert_run(found: Found) -> Converted:
     plans = arguments.get("plans") or found.plans or {}
     dataset = arguments.get("dataset_json") or found.dataset or {}
     tensors = nnunet_tensors(found.tensors)
-    name = arguments.get("configuration") or _configuration_name(found, plans)
-    configuration = _resolved(plans.get("configurations", {}), name)
+    name = arguments.get("configuration") or configuration_name(found, plans)
+    configuration = resolved(plans.get("configurations", {}), name)
     own = configuration.get("architecture")
     notes = [] if own else ["the architecture was read off the shapes: no plans lie beside the weights"]
     architecture = (
@@ -70,10 +79,11 @@ def _convert_run(found: Found) -> Converted:
         if own
         else architecture_from_shapes(tensors)
     )
-    if not str(architecture["network_class_name"]).endswith(("PlainConvUNet", "ResidualEncoderUNet")):
+    network = str(architecture["network_class_name"])
+    if network not in OWN_NETWORKS and not network.endswith(("PlainConvUNet", "ResidualEncoderUNet")):
         raise CheckpointError(
-            f"the network is a {str(architecture['network_class_name']).rsplit('.', 1)[-1]}; only PlainConvUNet and "
-            f"ResidualEncoderUNet exchange weights"
+            f"the network is a {network.rsplit('.', 1)[-1]}; only PlainConvUNet, ResidualEncoderUNet and the networks of "
+            f"nnunet_transfer exchange weights"
         )
     channels = dataset.get("channel_names") or dataset.get("modality") or {}
     inputs = input_channels_of(tensors)
@@ -95,14 +105,14 @@ def _convert_run(found: Found) -> Converted:
     )
 
 
-def _configuration_name(found: Found, plans: Mapping[str, Any]) -> str:
+def configuration_name(found: Found, plans: Mapping[str, Any]) -> str:
     """Return the configuration named in the run's folder, `<trainer>__<plans>__<configuration>`, or the only one."""
     configurations = plans.get("configurations", {})
     last = found.run_folder.rsplit("__", 1)[-1]
     return last if last in configurations else next(iter(configurations)) if len(configurations) == 1 else ""
 
 
-def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+def resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a configuration with what it inherits."""
     result: dict[str, Any] = {}
     seen: set[str] = set()

@@ -19,11 +19,6 @@ _REFUSED: dict[str, tuple[re.Pattern[str], str]] = {
         re.compile(r"(^|\.)(eva|blocks\.\d+\.attn|cls_token|pos_embed|patch_embed\d*|transformer\.)(\.|$)"),
         "a vision transformer; a transformer's weights are of no use to a CNN",
     ),
-    "Models Genesis U-Net": (
-        re.compile(r"(^|\.)down_tr\d+\.ops\."),
-        "the U-Net of Models Genesis and SuPreM: its widths change inside a stage and it pools by maximum, which "
-        "nnU-Net's networks can't do",
-    ),
     "MedNeXt": (
         re.compile(r"(^|\.)(enc|dec)_block_\d+\.\d+\.conv1\."),
         "a MedNeXt; its depthwise convolutions have no counterpart in nnU-Net's networks",

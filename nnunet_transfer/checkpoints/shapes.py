@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from nnunet_transfer.errors import CheckpointError
 
+STUNET = "nnunet_transfer.networks.stunet.STUNet"
+GENESIS_UNET = "nnunet_transfer.networks.genesis_unet.GenesisUNet"
+#: the networks of this package, which prediction needs, too
+OWN_NETWORKS = {STUNET: "STU-Net", GENESIS_UNET: "Models Genesis' U-Net"}
 _NETWORKS = "dynamic_network_architectures.architectures.unet."
 _BLOCKS = "dynamic_network_architectures.building_blocks.residual."
 
@@ -23,8 +27,12 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
     Raises
     ------
     CheckpointError
-        If the tensors are not those of nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`.
+        If the tensors are not those of nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`, or of `networks`.
     """
+    if any(_STUNET_BLOCK.match(k) for k in tensors):
+        return _stunet(tensors)
+    if any(_GENESIS_UNIT.match(k) for k in tensors):
+        return _genesis_unet(tensors)
     residual = any(re.match(r"encoder\.stages\.\d+\.blocks\.", k) for k in tensors)
     block = r"encoder\.stages\.(\d+)\.blocks\.(\d+)\." if residual else r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\."
     counts = _counts(tensors, block)
@@ -67,6 +75,80 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
         "arch_kwargs": kwargs,
         "arch_kwargs_req_import": imports,
     }
+
+
+_STUNET_BLOCK = re.compile(r"encoder\.stages\.(\d+)\.(\d+)\.conv1\.weight")
+_GENESIS_UNIT = re.compile(r"encoder\.stages\.(\d+)\.ops\.(\d+)\.conv1\.weight")
+
+
+def _stunet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return STU-Net's architecture; what enlarges has kernel 1, so that no tensor shows the strides: 2 is assumed."""
+    blocks = _complete(_counts(tensors, _STUNET_BLOCK.pattern))
+    first = [_shape(tensors, f"encoder.stages.{s}.0.conv1.weight") for s in range(len(blocks))]
+    kwargs = _common(tensors, first, [shape[0] for shape in first], "encoder.stages.0.0.conv1.bias")
+    kwargs |= {
+        "n_blocks_per_stage": blocks,
+        "n_conv_per_stage_decoder": _counts(tensors, r"decoder\.stages\.(\d+)\.(\d+)\.conv1\.weight") or blocks[-2::-1],
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{len(first[0]) - 2}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": "torch.nn.LeakyReLU",
+    }
+    return {"network_class_name": STUNET, "arch_kwargs": kwargs, "arch_kwargs_req_import": list(_OWN_IMPORTS)}
+
+
+def _genesis_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the architecture of Models Genesis' U-Net.
+
+    Raises
+    ------
+    CheckpointError
+        If a stage has not two convolutions, of which the second gives twice as many channels.
+    """
+    units = _complete(_counts(tensors, _GENESIS_UNIT.pattern))
+    shapes = [
+        [_shape(tensors, f"encoder.stages.{s}.ops.{n}.conv1.weight") for n in range(count)]
+        for s, count in enumerate(units)
+    ]
+    for stage, of_stage in enumerate(shapes):
+        widths = [shape[0] for shape in of_stage]
+        if len(widths) != 2 or widths[1] != 2 * widths[0]:
+            raise CheckpointError(
+                f"stage {stage} has convolutions of {', '.join(map(str, widths))} channels; those of Models Genesis' "
+                f"U-Net are two, of which the second doubles the width"
+            )
+    first = [of_stage[0] for of_stage in shapes]
+    kwargs = _common(tensors, first, [2 * shape[0] for shape in first], "encoder.stages.0.ops.0.conv1.bias")
+    kwargs |= {
+        "norm_op": f"torch.nn.modules.batchnorm.BatchNorm{len(first[0]) - 2}d",
+        # the original normalises by the batch's own statistics in evaluation, too
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True, "track_running_stats": False},
+        "nonlin": "torch.nn.ReLU",
+    }
+    return {"network_class_name": GENESIS_UNET, "arch_kwargs": kwargs, "arch_kwargs_req_import": list(_OWN_IMPORTS)}
+
+
+_OWN_IMPORTS = ("conv_op", "norm_op", "nonlin")
+
+
+def _common(
+    tensors: Mapping[str, torch.Tensor], kernel_of: Sequence[tuple[int, ...]], widths: Sequence[int], bias: str
+) -> dict[str, Any]:
+    dimensions = len(kernel_of[0]) - 2
+    return {
+        "n_stages": len(kernel_of),
+        "features_per_stage": list(widths),
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "kernel_sizes": [list(shape[2:]) for shape in kernel_of],
+        "strides": _strides(tensors, len(kernel_of), dimensions),
+        "conv_bias": bias in tensors,
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+def _complete(counts: list[int]) -> list[int]:
+    if 0 in counts or len(counts) < 2:
+        raise CheckpointError(f"the encoder has {counts} blocks in its stages; the file is incomplete")
+    return counts
 
 
 def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch = actions.add_parser("fetch", help="download a public checkpoint and add it; without a name: list them")
     fetch.add_argument("name", nargs="?", help="name in the catalogue")
     fetch.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
+    fetch.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
     fetch.add_argument("--overwrite", action="store_true", help="replace a source of this name")
     listing = actions.add_parser("list", help="list all sources")
     listing.add_argument("--json", action="store_true", help="print the cards as JSON")
@@ -165,6 +166,9 @@ def _fetch(args: argparse.Namespace) -> int:
 
     if args.name:
         print(fetch_source(args.name, save_as=args.save_as, overwrite=args.overwrite))
+        return 0
+    if args.json:
+        print(json.dumps({name: e.to_dict() for name, e in CATALOGUE.items()}, indent=2, ensure_ascii=False))
         return 0
     rows = [(name, e.task, e.domain, ", ".join(e.trained_on) or "-", e.licence) for name, e in CATALOGUE.items()]
     _print_table((("name", "task", "domain", "trained on", "licence"), *rows))

@@ -71,3 +71,8 @@ def check_patch_size(patch_size: Sequence[int], architecture: Architecture) -> N
             f"patch size {' '.join(map(str, patch_size))} is no multiple of {' '.join(map(str, steps))}, the product "
             f"of the network's strides; use {' '.join(map(str, nearest))}"
         )
+    if tuple(patch_size) == steps:
+        raise PlansError(
+            f"patch size {' '.join(map(str, patch_size))} leaves the network's deepest stage a single voxel, which can't "
+            f"be normalised; use {' '.join(map(str, (2 * steps[0], *steps[1:])))}"
+        )

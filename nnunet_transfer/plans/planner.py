@@ -142,6 +142,10 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
                 break
             largest = max(axes, key=lambda axis: result[axis] / median_shape[axis])
             result[largest] -= steps[largest]
+        if tuple(result) == steps:
+            # a deepest stage of one voxel can't be normalised
+            longest = max(range(len(steps)), key=lambda axis: median_shape[axis] / steps[axis])
+            result[longest] *= 2
         return result
 
     def _fitting_batch_size(self, patch: Sequence[int], voxels: float) -> int:

@@ -38,6 +38,8 @@ _DATA_SETTINGS = (
 _PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
 #: configurations whose data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
 _SHARED = ("2d", "3d_fullres")
+#: classes of networks whose memory is on the scale of nnU-Net's residual encoders
+_RESIDUAL = ("ResidualEncoderUNet", "STUNet")
 #: nnU-Net's default
 PREPROCESSOR = "DefaultPreprocessor"
 NNUNET = "nnU-Net's rule"
@@ -180,7 +182,7 @@ def _design(profile: str | None, source: str | None, follow: Collection[str]) ->
     if profile is None:
         label, own = f"source {card.name}", from_card(card.architecture)
         architectures: Mapping[int, Architecture] = {n: with_dimensions(own, n) for n in (2, 3)}
-        memory = PLAIN_8GB if own["network_class_name"].endswith("PlainConvUNet") else RESENC_M
+        memory = RESENC_M if own["network_class_name"].endswith(_RESIDUAL) else PLAIN_8GB
     else:
         label, shape = f"profile {profile}", get_profile(profile)
         architectures, memory = _architectures(shape), shape.memory

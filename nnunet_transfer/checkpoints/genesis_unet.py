@@ -1,0 +1,68 @@
+"""The U-Net of Models Genesis and of SuPreM, for this package's `GenesisUNet`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
+from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources.keys import canonical_key, is_statistic
+
+GENESIS_PAPER = "Zhou et al., Models Genesis, Med Image Anal 2021;67:101840, doi 10.1016/j.media.2020.101840"
+SUPREM_PAPER = "Li et al., How well do supervised models transfer to 3D image segmentation?, ICLR 2024"
+#: what a file says of itself only by the key that SuPreM's training writes
+_SUPREM = "net"
+_ANCHOR = re.compile(r"(.*?)down_tr(\d+)\.ops\.")
+#: stages are called by their widths
+_DOWN = re.compile(r"down_tr(\d+)\.(ops\..+)")
+_UP = re.compile(r"up_tr(\d+)\.(ops\.|up_conv\.)(.+)")
+
+
+def _recognise(found: Found) -> bool:
+    return any(_ANCHOR.match(key) for key in found.tensors)
+
+
+def _convert(found: Found) -> Converted:
+    tensors = _renamed(found.tensors)
+    if other := next((k for k in tensors if ".activation." in k), None):
+        raise CheckpointError(f"{other}: the network's nonlinearity has weights, those of Models Genesis haven't")
+    notes = (
+        NEEDS_PACKAGE,
+        "the original normalises by each batch's own statistics in evaluation, too: running statistics are left out",
+        "it was trained on CT whose intensities were cut and scaled to 0 to 1",
+    )
+    return Converted(
+        tensors,
+        architecture_from_shapes(tensors),
+        input_channels_of(tensors),
+        parts=parts_of(tensors),
+        citation=SUPREM_PAPER if _SUPREM in found.top else GENESIS_PAPER,
+        notes=notes,
+    )
+
+
+def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    own = {canonical_key(key): tensor for key, tensor in tensors.items() if not is_statistic(key)}
+    prefix = min((m[1] for key in own if (m := _ANCHOR.match(key))), key=len)
+    own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
+    down = sorted({int(m[1]) for key in own if (m := _DOWN.fullmatch(key))})
+    up = sorted({int(m[1]) for key in own if (m := _UP.fullmatch(key))}, reverse=True)
+    renamed = {}
+    for key, tensor in own.items():
+        if match := _DOWN.fullmatch(key):
+            renamed[f"encoder.stages.{down.index(int(match[1]))}.{match[2]}"] = tensor
+        elif match := _UP.fullmatch(key):
+            # the output layer, out_tr, belongs to the source's task
+            kind = "stages" if match[2] == "ops." else "transpconvs"
+            number = up.index(int(match[1]))
+            renamed[f"decoder.{kind}.{number}.{'ops.' if kind == 'stages' else ''}{match[3]}"] = tensor
+    return renamed
+
+
+GENESIS = Format("Models Genesis' U-Net", _recognise, _convert)

@@ -1,0 +1,85 @@
+"""STU-Net's `.model` and `.pth` files, of any of its sizes, for this package's `STUNet`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.nnunet_v2 import configuration_name, input_channels_of, parts_of, resolved
+from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources.keys import canonical_key
+
+STUNET_PAPER = "Huang et al., STU-Net, arXiv 2304.06716 (2023)"
+_PREFIX = re.compile(r"(.*?)conv_blocks_context\.")
+_NAMES = {
+    "conv_blocks_context.": "encoder.stages.",
+    "conv_blocks_localization.": "decoder.stages.",
+    "upsample_layers.": "decoder.transpconvs.",
+    "seg_outputs.": "decoder.seg_layers.",
+}
+
+
+def _recognise(found: Found) -> bool:
+    # nnU-Net v1 has the same names, but no convolution in its shortcuts: it has no shortcuts
+    return any("conv_blocks_context." in key and ".conv3." in key for key in found.tensors)
+
+
+def _convert(found: Found) -> Converted:
+    tensors = _renamed(found.tensors)
+    architecture = architecture_from_shapes(tensors)
+    kwargs = architecture["arch_kwargs"]
+    strides = _stated_strides(found, kwargs["n_stages"], len(kwargs["strides"][0]))
+    note = "strides are those of the run's plans"
+    if strides:
+        kwargs["strides"] = strides
+    else:
+        note = "no tensor shows the strides; 2 is assumed for all axes, as STU-Net was published for patches of 128³"
+    return Converted(
+        tensors,
+        architecture,
+        input_channels_of(tensors),
+        parts=parts_of(tensors),
+        citation=STUNET_PAPER,
+        notes=(NEEDS_PACKAGE, note),
+    )
+
+
+def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
+    prefix = min((m[1] for key in own if (m := _PREFIX.match(key))), key=len)
+    renamed = {}
+    for key, tensor in own.items():
+        name = key.removeprefix(prefix)
+        for old, new in _NAMES.items():
+            if key.startswith(prefix) and name.startswith(old):
+                renamed[new + name.removeprefix(old)] = tensor
+    return renamed
+
+
+def _stated_strides(found: Found, stages: int, dimensions: int) -> list[list[int]]:
+    """Return the strides that the authors' trainer takes from a run's plans; nothing where there are none.
+
+    It cuts the list after as many stages as the network has, or goes on with 1.
+    """
+    plans = (found.top.get("init_args") or {}).get("plans") or found.plans or {}
+    name = (found.top.get("init_args") or {}).get("configuration") or configuration_name(found, plans)
+    configuration: Mapping[str, Any] = resolved(plans.get("configurations", {}), name)
+    architecture = configuration.get("architecture") or {}
+    stated: Sequence[Any] = configuration.get("pool_op_kernel_sizes") or (architecture.get("arch_kwargs") or {}).get(
+        "strides", ()
+    )
+    if not stated:
+        return []
+    strides = [[entry] * dimensions if isinstance(entry, int) else [int(v) for v in entry] for entry in stated]
+    if any(len(entry) != dimensions for entry in strides):
+        raise CheckpointError(f"the run's plans have strides {stated} for a network of {dimensions} axes")
+    return [[1] * dimensions, *strides[1:stages], *[[1] * dimensions] * (stages - len(strides))]
+
+
+STU_NET = Format("STU-Net", _recognise, _convert)
