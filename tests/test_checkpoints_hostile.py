@@ -17,11 +17,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnunet_transfer._nnunet import extract_fingerprint_in_process
 from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint
 from nnunet_transfer.checkpoints.reading import read_weights_file
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, SourceError
+from nnunet_transfer.files import read_json, write_json
 from tests.checkpoint_files import build, nnunet_run, plans_architecture
+from tests.nnunet_data import write_blob_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +163,128 @@ def test_shapes_that_the_bytes_don_t_fill(tmp_path: Path) -> None:
     torch.save({"encoder.stem.convs.0.conv.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
     with pytest.raises(CheckpointError, match="bytes don't fill"):
         inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "nested"])
+def test_tensors_that_are_no_plain_ones(tmp_path: Path, kind: str) -> None:
+    state = build(plans_architecture()).state_dict()
+    key = "encoder.stem.convs.0.conv.weight"
+    changed = {
+        "meta": lambda w: w.to("meta"),
+        "sparse": lambda w: w.to_sparse(),
+        "nested": lambda w: torch.nested.nested_tensor([w[0], w[1]]),
+    }[kind]
+    path = tmp_path / "x.pth"
+    torch.save({**state, key: changed(state[key])}, path)
+    with pytest.raises(CheckpointError, match="sparse, nested or without values"):
+        inspect_checkpoint(path)
+
+
+def test_a_storage_larger_than_the_file(tmp_path: Path) -> None:
+    """In torch's older form a storage's size is a number in the pickle: 2**42 in the place of 108."""
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.zeros(108)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"K\x6c", b"\x8a\x08" + (1 << 42).to_bytes(8, "little")))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        inspect_checkpoint(path)
+
+
+def evil_run(evidence: Path) -> dict[str, Any]:
+    """Return a run whose plans name a function of the system's as the nonlinearity."""
+    content = nnunet_run(build(plans_architecture()), architecture := plans_architecture())
+    architecture["arch_kwargs"] |= {"nonlin": "os.mkdir", "nonlin_kwargs": {"path": str(evidence)}}
+    return content
+
+
+def test_plans_that_run_a_program_are_refused_by_its_name(tmp_path: Path) -> None:
+    evidence, path = tmp_path / "evidence", tmp_path / "run.pth"
+    torch.save(evil_run(evidence), path)
+    assert evidence.name in str(evil_run(evidence)["init_args"]["plans"])
+    with pytest.raises(CheckpointError, match=r"its plans name os\.mkdir"):
+        add_source(path, "s", task="segmentation", domain="t1")
+    content = evil_run(evidence)
+    configuration = content["init_args"]["plans"]["configurations"]["3d_fullres"]
+    configuration["architecture"]["arch_kwargs"]["nonlin"] = "torch.nn.LeakyReLU"
+    for name in ("os.ResidualEncoderUNet", "torch.nn.functional.os.PlainConvUNet"):
+        configuration["architecture"]["network_class_name"] = name
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match="its plans name"):
+            inspect_checkpoint(path)
+    assert not evidence.exists()
+
+
+def test_a_source_s_folder_that_runs_a_program_is_not_planned_with(
+    tmp_path: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, evidence = tmp_path / "run.pth", tmp_path / "evidence"
+    architecture = plans_architecture()
+    torch.save(nnunet_run(build(architecture), architecture), path)
+    card = add_source(path, "s", task="segmentation", domain="t1") / "source.json"
+    content = read_json(card)
+    content["architecture"]["arch_kwargs"] |= {"nonlin": "os.mkdir", "nonlin_kwargs": {"path": str(evidence)}}
+    write_json(card, content)
+    dataset = write_blob_dataset(nnunet_folders / "raw", 521, cases=2, shape=(16, 16, 16))
+    extract_fingerprint_in_process(dataset, foreground_voxels=1000)
+    assert main(["plan", "-d", "521", "--source", "s"]) == 2
+    assert "source s names os.mkdir" in capsys.readouterr().err
+    assert not evidence.exists()
+
+
+def test_plans_of_another_network_are_refused(tmp_path: Path) -> None:
+    content = nnunet_run(build(plans_architecture()), architecture := plans_architecture())
+    architecture["arch_kwargs"]["features_per_stage"] = [4, 6, 1 << 40]
+    torch.save(content, tmp_path / "run.pth")
+    with pytest.raises(CheckpointError, match="they belong to another network"):
+        inspect_checkpoint(tmp_path / "run.pth")
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text("a0._", max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "a", "strides"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+PLACES = (
+    ("init_args",),
+    ("init_args", "plans"),
+    ("init_args", "dataset_json"),
+    ("init_args", "configuration"),
+    ("init_args", "dataset_json", "channel_names"),
+    ("init_args", "plans", "dataset_name"),
+    ("init_args", "plans", "configurations"),
+    ("init_args", "plans", "configurations", "3d_fullres"),
+    ("init_args", "plans", "configurations", "3d_fullres", "architecture"),
+    ("init_args", "plans", "configurations", "3d_fullres", "architecture", "arch_kwargs"),
+    ("init_args", "plans", "configurations", "3d_fullres", "architecture", "_kw_requires_import"),
+    ("init_args", "plans", "configurations", "3d_fullres", "inherits_from"),
+    ("init_args", "plans", "configurations", "3d_fullres", "spacing"),
+    ("init_args", "plans", "configurations", "3d_fullres", "patch_size"),
+    ("init_args", "plans", "configurations", "3d_fullres", "normalization_schemes"),
+    ("nnssl_adaptation_plan",),
+    ("nnssl_adaptation_plan", "architecture_plans"),
+    ("nnssl_adaptation_plan", "pretrain_plan"),
+    ("nnssl_adaptation_plan", "pretrain_plan", "configurations"),
+    ("citations",),
+)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(PLACES), odd=ODD)
+def test_odd_settings_are_passed_over_or_one_line(tmp_path: Path, place: tuple[str, ...], odd: Any) -> None:
+    """What stands beside the weights may be anything; it never ends in a traceback."""
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    if place[0] != "init_args":
+        plan = {"architecture_plans": {"arch_class_name": "ResEncL"}, "pretrain_plan": {"configurations": {}}}
+        content["nnssl_adaptation_plan"] = plan
+    inner = content
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = odd
+    torch.save(content, tmp_path / "x.pth")
+    with contextlib.suppress(CheckpointError):
+        assert inspect_checkpoint(tmp_path / "x.pth")["stages"] == 3
 
 
 def test_too_many_keys(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 from nnunet_transfer.checkpoints.converted import Converted
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
-from nnunet_transfer.errors import SourceError
+from nnunet_transfer.errors import CheckpointError, SourceError
 from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.plans.architectures import from_card
+from nnunet_transfer.plans.classes import wrong_class
 from nnunet_transfer.sources import SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 
@@ -150,4 +152,10 @@ def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
     if reading.key_map is not None:
         return "key map", convert_mapped(found.tensors, read_key_map(reading.key_map))
     known = recognise(found)
-    return known.name, known.convert(found)
+    converted = known.convert(found)
+    if wrong := wrong_class(from_card(converted.architecture)):
+        raise CheckpointError(
+            f"{found.path.name}: its plans name {wrong}, which is no class of torch's or of an installed package's "
+            f"layers; it was not read"
+        )
+    return known.name, converted

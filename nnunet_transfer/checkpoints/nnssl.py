@@ -5,11 +5,9 @@ Their architecture may be given by name alone (`arch_kwargs` is null).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
-from nnunet_transfer.checkpoints.found import Found, json_of
+from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import has_nnunet_keys, input_channels_of, nnunet_tensors, parts_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
@@ -20,7 +18,7 @@ _NETWORKS = {"ResEncL": True, "NoSkipResEncL": False, "ResidualEncoderUNet": Tru
 
 def _convert(found: Found) -> Converted:
     plan = found.adaptation_plan or {}
-    architecture_plans = plan.get("architecture_plans") or {}
+    architecture_plans = stated.mapping(plan.get("architecture_plans"))
     name = str(architecture_plans.get("arch_class_name", "")).rsplit(".", 1)[-1]
     if name not in _NETWORKS or not has_nnunet_keys(found.tensors):
         raise CheckpointError(
@@ -36,30 +34,21 @@ def _convert(found: Found) -> Converted:
         notes.append("the architecture was read off the shapes: the adaptation plan gives only its name")
     # shapes say more than `arch_kwargs`, which nnssl leaves out or writes in several ways
     architecture = architecture_from_shapes(tensors)
-    configuration = _first(plan.get("pretrain_plan"))
-    citations = found.top.get("citations") or ()
+    pretrain_plan = stated.mapping(plan.get("pretrain_plan"))
+    configuration = stated.mapping(next(iter(stated.mapping(pretrain_plan.get("configurations")).values()), None))
+    citations = found.top.get("citations")
     return Converted(
         tensors,
         architecture,
         input_channels_of(tensors),
         parts=parts_of(tensors),
-        normalization_schemes=tuple(map(str, configuration.get("normalization_schemes") or ())),
-        spacing=tuple(float(v) for v in configuration.get("spacing") or ()),
-        patch_size=tuple(int(v) for v in configuration.get("patch_size") or ()),
-        trained_on=_dataset(plan.get("pretrain_plan")),
-        citation="; ".join(map(str, json_of(citations))) if not isinstance(citations, str) else citations,
+        normalization_schemes=stated.words(configuration.get("normalization_schemes")),
+        spacing=stated.numbers(configuration.get("spacing")),
+        patch_size=tuple(map(int, stated.numbers(configuration.get("patch_size")))),
+        trained_on=(str(pretrain_plan["dataset_name"]),) if pretrain_plan.get("dataset_name") else (),
+        citation=citations if isinstance(citations, str) else "; ".join(stated.words(citations)),
         notes=tuple(notes),
     )
-
-
-def _first(pretrain_plan: Any) -> Mapping[str, Any]:
-    configurations = pretrain_plan.get("configurations") if isinstance(pretrain_plan, Mapping) else None
-    return next(iter(configurations.values())) if configurations else {}
-
-
-def _dataset(pretrain_plan: Any) -> tuple[str, ...]:
-    name = pretrain_plan.get("dataset_name") if isinstance(pretrain_plan, Mapping) else None
-    return (str(name),) if name else ()
 
 
 NNSSL = Format("nnssl", lambda found: found.adaptation_plan is not None, _convert)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
@@ -62,13 +63,10 @@ def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _convert_run(found: Found) -> Converted:
-    arguments = found.top.get("init_args") or {}
-    plans = arguments.get("plans") or found.plans or {}
-    dataset = arguments.get("dataset_json") or found.dataset or {}
+    plans, configuration = stated_configuration(found)
+    dataset = stated.mapping(stated.mapping(found.top.get("init_args")).get("dataset_json")) or found.dataset or {}
     tensors = nnunet_tensors(found.tensors)
-    name = arguments.get("configuration") or configuration_name(found, plans)
-    configuration = resolved(plans.get("configurations", {}), name)
-    own = configuration.get("architecture")
+    own = stated.architecture(configuration)
     notes = [] if own else ["the architecture was read off the shapes: no plans lie beside the weights"]
     architecture = (
         {
@@ -85,9 +83,10 @@ def _convert_run(found: Found) -> Converted:
             f"the network is a {network.rsplit('.', 1)[-1]}; only PlainConvUNet, ResidualEncoderUNet and the networks of "
             f"nnunet_transfer exchange weights"
         )
-    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    if own:
+        _check_plans(architecture["arch_kwargs"], architecture_from_shapes(tensors)["arch_kwargs"])
     inputs = input_channels_of(tensors)
-    names = tuple(str(v) for _, v in sorted(channels.items(), key=lambda item: int(item[0])))
+    names = stated.channel_names(dataset)
     return Converted(
         tensors,
         architecture,
@@ -95,31 +94,48 @@ def _convert_run(found: Found) -> Converted:
         # a cascade's second stage also reads the first stage's labels
         channel_names=names if len(names) == inputs else (),
         parts=parts_of(tensors),
-        normalization_schemes=tuple(configuration.get("normalization_schemes", ())),
-        spacing=tuple(float(v) for v in configuration.get("spacing", ())),
-        patch_size=tuple(int(v) for v in configuration.get("patch_size", ())),
-        trained_on=(plans["dataset_name"],) if plans.get("dataset_name") else (),
+        normalization_schemes=stated.words(configuration.get("normalization_schemes")),
+        spacing=stated.numbers(configuration.get("spacing")),
+        patch_size=tuple(map(int, stated.numbers(configuration.get("patch_size")))),
+        trained_on=(str(plans["dataset_name"]),) if plans.get("dataset_name") else (),
         licence=str(dataset.get("licence") or dataset.get("license") or ""),
         citation=NNUNET_PAPER,
         notes=tuple(notes),
     )
 
 
-def configuration_name(found: Found, plans: Mapping[str, Any]) -> str:
+def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    for name in ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage"):
+        # one number for all stages is written out by none of nnU-Net's planners
+        if name in own and name in found and type(own[name]) is type(found[name]) and own[name] != found[name]:
+            raise CheckpointError(
+                f"the plans with the weights say {name} {own[name]}, the weights {found[name]}: they belong to another network"
+            )
+
+
+def stated_configuration(found: Found) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the plans with a checkpoint and the configuration that it was trained with; empty where there are none."""
+    arguments = stated.mapping(found.top.get("init_args"))
+    plans = stated.mapping(arguments.get("plans")) or found.plans or {}
+    configurations = stated.mapping(plans.get("configurations"))
+    return plans, _resolved(configurations, str(arguments.get("configuration") or _name_of(found, configurations)))
+
+
+def _name_of(found: Found, configurations: Mapping[str, Any]) -> str:
     """Return the configuration named in the run's folder, `<trainer>__<plans>__<configuration>`, or the only one."""
-    configurations = plans.get("configurations", {})
     last = found.run_folder.rsplit("__", 1)[-1]
     return last if last in configurations else next(iter(configurations)) if len(configurations) == 1 else ""
 
 
-def resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a configuration with what it inherits."""
     result: dict[str, Any] = {}
     seen: set[str] = set()
     while name in configurations and name not in seen:
         seen.add(name)
-        result = {**configurations[name], **result}
-        name = configurations[name].get("inherits_from", "")
+        own = stated.mapping(configurations[name])
+        result = {**own, **result}
+        name = str(own.get("inherits_from", ""))
     return result
 
 

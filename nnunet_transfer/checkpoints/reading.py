@@ -140,12 +140,16 @@ def _unpickle(path: Path, trust: bool) -> Any:
 
 
 def _check_tensors(content: Any, path: Path) -> None:
-    """Refuse absurd numbers of tensors and shapes that the stored bytes don't fill."""
+    """Refuse absurd numbers of tensors, shapes that the stored bytes don't fill, and tensors that aren't plain ones."""
     stack, seen, count = [content], set[int](), 0
     while stack:
         item = stack.pop()
         if isinstance(item, torch.Tensor):
-            if item.layout == torch.strided and item.numel() * item.element_size() > item.untyped_storage().nbytes():
+            if item.is_nested or item.is_meta or item.layout != torch.strided:
+                raise CheckpointError(
+                    f"{path} has a tensor that is sparse, nested or without values; weights are plain"
+                )
+            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
                 raise CheckpointError(f"{path} has a tensor of shape {tuple(item.shape)} that its bytes don't fill")
         elif isinstance(item, Mapping | list | tuple) and id(item) not in seen:
             seen.add(id(item))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
+from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
-from nnunet_transfer.checkpoints.nnunet_v2 import configuration_name, input_channels_of, parts_of, resolved
+from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of, stated_configuration
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -67,18 +67,14 @@ def _stated_strides(found: Found, stages: int, dimensions: int) -> list[list[int
 
     It cuts the list after as many stages as the network has, or goes on with 1.
     """
-    plans = (found.top.get("init_args") or {}).get("plans") or found.plans or {}
-    name = (found.top.get("init_args") or {}).get("configuration") or configuration_name(found, plans)
-    configuration: Mapping[str, Any] = resolved(plans.get("configurations", {}), name)
-    architecture = configuration.get("architecture") or {}
-    stated: Sequence[Any] = configuration.get("pool_op_kernel_sizes") or (architecture.get("arch_kwargs") or {}).get(
-        "strides", ()
-    )
-    if not stated:
+    _, configuration = stated_configuration(found)
+    kwargs = stated.mapping(stated.mapping(configuration.get("architecture")).get("arch_kwargs"))
+    listed = configuration.get("pool_op_kernel_sizes") or kwargs.get("strides")
+    if not isinstance(listed, list | tuple):
         return []
-    strides = [[entry] * dimensions if isinstance(entry, int) else [int(v) for v in entry] for entry in stated]
-    if any(len(entry) != dimensions for entry in strides):
-        raise CheckpointError(f"the run's plans have strides {stated} for a network of {dimensions} axes")
+    strides = [[int(v) for v in stated.numbers(entry)] for entry in listed]
+    if any(len(entry) != dimensions or min(entry) < 1 for entry in strides):
+        raise CheckpointError(f"the run's plans have strides {str(listed)[:100]} for a network of {dimensions} axes")
     return [[1] * dimensions, *strides[1:stages], *[[1] * dimensions] * (stages - len(strides))]
 
 

@@ -222,8 +222,14 @@ def _check_dataset(dataset: str, folder: Path) -> None:
 
 
 def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str, Any]:
+    from nnunet_transfer.plans.classes import wrong_class
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
 
+    # a source's folder may come from anyone, and nnU-Net calls what its card names
+    if wrong := next(filter(None, map(wrong_class, design.architectures.values())), ""):
+        raise PlansError(
+            f"{design.label} names {wrong}, which is no class of layers that is installed here; not planned"
+        )
     # nnU-Net prints every attempt; what it decided stands in the plans
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
