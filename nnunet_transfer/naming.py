@@ -91,6 +91,9 @@ _NUMBERED: dict[str, str] = {
 }
 _ORDER = ("recipe", "encoder_only", *_NUMBERED.values())
 GRAMMAR = "NAME[_<recipe>][_encoderOnly][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
+#: similarity, from 0 to 1 and capitals aside, from which on a base name is taken for a misspelt one of ours: one wrong
+#: letter in the shortest leaves 0.95, and no two of ours come near it
+_MISSPELT = 0.94
 #: nine digits are more than any run needs, and a folder's name stays short
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -98,6 +101,13 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 def is_ours(name: str) -> bool:
     """Whether `name` is meant to be one of this package's trainers (it starts like one)."""
     return name.split("_", 1)[0] in BASES
+
+
+def is_nearly_ours(name: str) -> bool:
+    """Whether `name` looks like a misspelt one of this package's, and like none of nnU-Net's or of a user's."""
+    base = name.split("_", 1)[0]
+    known = [own.lower() for own in BASES]
+    return base not in BASES and bool(difflib.get_close_matches(base.lower(), known, n=1, cutoff=_MISSPELT))
 
 
 def parse_trainer_name(name: str) -> TrainerName:
@@ -155,9 +165,12 @@ def _read_suffix(name: str, suffix: str) -> tuple[str, str | bool | int]:
 
 def _suggestion(suffix: str) -> str:
     """Return `did you mean ...? ` for the most similar suffix, or nothing if none is similar."""
-    number = "".join(re.findall("[0-9]", suffix))
+    numbers = re.findall("[0-9]+", suffix)
+    number = numbers[0] if len(numbers) == 1 else ""  # 1.5 is not meant to be 15
     letters = re.sub("[0-9]", "", suffix).lower()
     known = {form.format("").lower(): form.format(number or "<N>") for form in _NUMBERED}
     known |= {word.lower(): word for word in (*RECIPES, "encoderOnly")}
+    if suffix.lower().startswith("seed"):
+        return f"a seed is a whole number: _seed{number or '<K>'}; "
     near = difflib.get_close_matches(letters, known, n=1)
     return f"did you mean _{known[near[0]]}? " if near else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_transfer.discovery import VARIABLE, search_path
 from nnunet_transfer.discovery import __path__ as discovery_path
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.naming import ARMS, PRETRAINERS, TRANSFER
@@ -74,6 +75,40 @@ def test_misspelt_suffix_ends_with_one_line(nnunet_folders: Path) -> None:
 
     with pytest.raises(SystemExit, match=r"unknown suffix _10epoch.*did you mean _10epochs"):
         recursive_find_trainer_class_by_name("nnUNetTrainerScratch_10epoch")
+
+
+def test_a_misspelt_trainer_ends_with_one_line(nnunet_folders: Path) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    with pytest.raises(SystemExit, match="unknown trainer nnUNetTrainerScrach; did you mean nnUNetTrainerScratch"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerScrach_10epochs")
+
+
+def test_a_folder_searched_later_may_have_a_similar_trainer(
+    tmp_path: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    (tmp_path / "own.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerScratchy(nnUNetTrainer): pass\n"
+    )
+    monkeypatch.setenv(VARIABLE, search_path(str(tmp_path)))
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerScratchy").__module__ == "own"
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
+def test_a_training_without_folders_ends_with_one_line_and_prediction_needs_none(
+    variable: str, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(sys, "argv", ["/anywhere/nnUNetv2_predict_from_modelfolder"])
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerScratch")
+    monkeypatch.setattr(sys, "argv", ["/anywhere/nnUNetv2_train"])
+    with pytest.raises(SystemExit, match=f"{variable} is not set"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerScratch")
 
 
 def test_a_labs_own_subclass_keeps_the_settings_of_its_base() -> None:

@@ -16,6 +16,7 @@ from nnunet_transfer.naming import (
     RECIPES,
     TRANSFER,
     TrainerName,
+    is_nearly_ours,
     is_ours,
     parse_trainer_name,
 )
@@ -62,7 +63,7 @@ def test_whatever_is_accepted_means_what_it_says(suffixes: list[str]) -> None:
     assert str(parsed) == name.replace(f"_{DEFAULT_RECIPE}", "")
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40).filter(lambda text: not is_ours(text)))  # hypothesis tries strings of the code, too
 def test_any_other_text_is_no_trainer(text: str) -> None:
     with pytest.raises(SettingsError, match="unknown trainer"):
         parse_trainer_name(text)
@@ -137,6 +138,34 @@ def test_misspelt_suffixes_get_a_suggestion(suffix: str, meant: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_trainer_name(f"nnUNetTrainerScratch_{suffix}")
     assert f"did you mean _{meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "meant"), [("seedx", "seed<K>"), ("seed1.5", "seed<K>"), ("seed-1", "seed1"), ("seed", "seed<K>")]
+)
+def test_a_seed_that_is_no_whole_number_is_told_so(suffix: str, meant: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_trainer_name(f"nnUNetTrainerScratch_{suffix}")
+    assert f"a seed is a whole number: _{meant}; " in str(caught.value)
+
+
+def test_a_fraction_is_not_taken_for_a_larger_number() -> None:
+    with pytest.raises(SettingsError, match="did you mean _<N>epochs"):
+        parse_trainer_name("nnUNetTrainerScratch_1.5epochs")
+
+
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerScrach", "nnUNetTrainerT1segmentation_5epochs", "nnUNetPretrainerSimClr"]
+)
+def test_a_wrong_letter_is_seen(name: str) -> None:
+    assert is_nearly_ours(name)
+
+
+@pytest.mark.parametrize(
+    "name", [*BASES, "nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerNoDA", "nnUNetTrainerTransformer", "x", ""]
+)
+def test_right_names_and_those_of_others_are_not_misspelt(name: str) -> None:
+    assert not is_nearly_ours(name)
 
 
 @pytest.mark.parametrize("suffix", ["", "qqqq", "٣epochs", "5 epochs ", "5epochs\n"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+
+from nnunet_transfer.paths import nnunet_preprocessed, nnunet_results
 
 #: nnU-Net's variable: folders with trainers, separated by `os.pathsep`, searched in this order
 VARIABLE = "nnUNet_extTrainer"
@@ -19,3 +22,20 @@ def is_searched(current: str) -> bool:
     """Whether nnU-Net finds this folder when `nnUNet_extTrainer` has the value `current`."""
     here = os.path.realpath(__path__[0])
     return any(os.path.realpath(folder) == here for folder in current.split(os.pathsep) if folder)
+
+
+def is_searched_last(current: str | None = None) -> bool:
+    """Whether no other folder comes after this one in `nnUNet_extTrainer`, by default the environment's."""
+    value = os.environ.get(VARIABLE, "") if current is None else current
+    folders = [folder for folder in value.split(os.pathsep) if folder.strip()]
+    return bool(folders) and os.path.realpath(folders[-1]) == os.path.realpath(__path__[0])
+
+
+def check_training_folders() -> None:
+    """Raise a `SettingsError` if `nnUNetv2_train` runs without the folders it needs.
+
+    It looks for the trainer first and would end with a traceback later. Prediction from a model's folder needs neither.
+    """
+    if os.path.basename(sys.argv[0]) == "nnUNetv2_train":
+        nnunet_preprocessed()
+        nnunet_results()

@@ -8,12 +8,16 @@ returns the classes of the installed package instead: always the same ones.
 
 
 def __getattr__(name: str) -> type:
-    from nnunet_transfer.naming import is_ours
+    from nnunet_transfer.discovery import check_training_folders, is_searched_last
+    from nnunet_transfer.naming import is_nearly_ours, is_ours
 
-    if not is_ours(name):
+    # a misspelt name of ours may be somebody else's, as long as there are folders to search after this one
+    if not (is_ours(name) or (is_nearly_ours(name) and is_searched_last())):
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from nnunet_transfer.trainers import get_trainer_class
     from nnunet_transfer.training.one_line import one_line_errors
 
     with one_line_errors():
-        return get_trainer_class(name)
+        found = get_trainer_class(name)
+        check_training_folders()
+        return found

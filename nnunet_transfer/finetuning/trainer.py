@@ -64,12 +64,6 @@ class FineTuningTrainer(NamedTrainer):
         except SourceError:
             return None
 
-    def check_before_training(self) -> None:
-        """Check the base's conditions, and that the recipe's parts exist in this architecture."""
-        super().check_before_training()
-        if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
-            check_parts(unwrapped(self.network))
-
     def prepare_fresh_network(self) -> None:
         """Load the source's weights and write the transfer report into the fold's folder."""
         network = unwrapped(self.network)
@@ -106,7 +100,13 @@ class FineTuningTrainer(NamedTrainer):
         return RECIPES[self.settings.recipe]
 
     def configure_optimizers(self) -> tuple[Optimizer, RecipeScheduler]:
-        """Return nnU-Net's optimiser with the recipe's parameter groups and schedule."""
+        """Return nnU-Net's optimiser with the recipe's parameter groups and schedule.
+
+        This is the first that nnU-Net asks of a network it built: parts that the recipe needs must be there.
+        """
+        if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
+            with one_line_errors():
+                check_parts(unwrapped(self.network))
         host, _ = super().configure_optimizers()
         groups = parameter_groups(unwrapped(self.network), self.recipe, self.weight_decay)
         optimizer = type(host)(groups, **{k: v for k, v in host.defaults.items() if k != "weight_decay"})
