@@ -6,9 +6,11 @@ import itertools
 import re
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn
 from scipy import stats
 
 from nnunet_transfer.comparison import Comparison, compare
@@ -158,6 +160,19 @@ def test_the_report_shows_every_part_and_every_table_is_there_as_latex(compariso
         assert text.count(r"\begin{") == text.count(r"\end{") == 2
     drawn = {path.name.split("_", 2)[2] for path in (folder / "figures").glob("*.svg") if path.name.startswith("Data")}
     assert {"curves.svg", "ranks.svg", "volumes_1.svg", "sizes_atlas_r2.svg", "dots.svg", "worst.svg"} <= drawn
+
+
+def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:
+    compare([801], out=tmp_path / "first", draws=200)
+    with matplotlib.rc_context():
+        seaborn.set_theme(font_scale=2.5)  # as nnU-Net's logger does after each epoch
+        compare([801], out=tmp_path / "second", draws=200)
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").glob("*.png")}
+        for name in ("first", "second")
+    )
+    assert len(first) > 5
+    assert first == second
 
 
 def test_methods_cite_what_they_list(comparison: Comparison) -> None:

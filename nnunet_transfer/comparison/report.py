@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import matplotlib.style
 import pandas as pd
 
 from nnunet_transfer.comparison import figures, figures_lesions, gallery
@@ -109,6 +110,8 @@ class _Table:
     caption: str
 
 
+# whatever was drawn in this process before, as by nnU-Net's training, leaves its fonts and colours in matplotlib's settings
+@matplotlib.style.context("default")
 def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText) -> Path:
     """Write `report.html`, its figures and its tables as LaTeX into `folder`; return the report's path."""
     pictures = folder / "figures"

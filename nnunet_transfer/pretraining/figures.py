@@ -43,19 +43,22 @@ def draw_reconstructions(path: Path, reconstructions: Sequence[Reconstruction]) 
     All three share the intensity window of the patch, its 0.5th to 99.5th percentile. Three channels are shown
     as red, green and blue, otherwise the first; 3D patches by their middle slice.
     """
+    import matplotlib.style
     from matplotlib.figure import Figure
 
     rows = len(reconstructions)
-    figure = Figure(figsize=(7.2, 2.5 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, len(COLUMNS), squeeze=False)
-    for row, item in zip(axes, reconstructions, strict=True):
-        low, high = (float(v) for v in np.percentile(item.image, (0.5, 99.5)))
-        for cell, patch in zip(row, (item.image, item.distorted, item.output), strict=True):
-            cell.imshow(_as_picture(patch, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            cell.set_xticks([])
-            cell.set_yticks([])
-        row[0].set_ylabel(item.case, fontsize=8)
-    for cell, title in zip(axes[0], COLUMNS, strict=True):
-        cell.set_title(title, fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    # nnU-Net's plots in this process leave their fonts and colours in matplotlib's settings
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(7.2, 2.5 * rows + 0.4), layout="constrained")
+        axes = figure.subplots(rows, len(COLUMNS), squeeze=False)
+        for row, item in zip(axes, reconstructions, strict=True):
+            low, high = (float(v) for v in np.percentile(item.image, (0.5, 99.5)))
+            for cell, patch in zip(row, (item.image, item.distorted, item.output), strict=True):
+                cell.imshow(_as_picture(patch, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                cell.set_xticks([])
+                cell.set_yticks([])
+            row[0].set_ylabel(item.case, fontsize=8)
+        for cell, title in zip(axes[0], COLUMNS, strict=True):
+            cell.set_title(title, fontsize=9)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=120)
