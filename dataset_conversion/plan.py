@@ -81,6 +81,17 @@ class Plan:
         }
 
 
+def request(description: DatasetDescription, root: Path, options: Options) -> Request:
+    """Return what is asked of a data set, with its defaults where the user chose nothing."""
+    return Request(
+        root.expanduser().absolute(),
+        options.channels or description.channels,
+        options.label_set or next(iter(description.label_sets)),
+        description.default_rater or "" if options.rater is None else options.rater,
+        options.settings,
+    )
+
+
 def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int, options: Options) -> Plan:
     """Find the cases and check the options, without reading a voxel or writing anything.
 
@@ -90,23 +101,16 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         See `find_cases`; or an option, the id or the name is unusable.
     """
     _check_options(options)
-    root = root.expanduser().absolute()
-    request = Request(
-        root,
-        options.channels or description.channels,
-        options.label_set or next(iter(description.label_sets)),
-        description.default_rater or "" if options.rater is None else options.rater,
-        options.settings,
-    )
+    chosen = request(description, root, options)
     folder = nnunet_raw() / dataset_folder_name(dataset_id, options.name or description.folder_name)
     _check_id(folder, dataset_id)
-    found = find_cases(description, request)
-    rule = description.label_sets[request.label_set]
+    found = find_cases(description, chosen)
+    rule = description.label_sets[chosen.label_set]
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
     # a trial of a few cases must have some to train on
     cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
     job = Job(
-        root,
+        chosen.root,
         folder.with_name(f".converting-{folder.name}"),
         rule,
         options.geometry,
@@ -115,7 +119,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         description.pictures,
         description.hint,
     )
-    return Plan(description, request, replace(found, cases=cases), folder, job, options)
+    return Plan(description, chosen, replace(found, cases=cases), folder, job, options)
 
 
 def _check_options(options: Options) -> None:

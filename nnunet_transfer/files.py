@@ -79,9 +79,11 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` (UTF-8) atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write `text` (UTF-8) atomically; after a power failure the file is the old or the new one, too."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

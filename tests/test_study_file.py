@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from hypothesis import strategies as st
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import read_study, study_jobs
-from nnunet_transfer.study.reading import schema
+from nnunet_transfer.study.validation import schema
+from tests.studies import write_atlas_tree
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -133,6 +136,33 @@ def set_(*place: Any, to: Any) -> Change:
         (set_("name", to="a b"), "name", "letters, digits"),
         (set_("folder", to="$NNUNET_TRANSFER_UNSET/x"), "", "NNUNET_TRANSFER_UNSET is not set"),
         (set_("resources", to={"finetune": {"gpus": 2}}), "gpus", "maximum"),
+        (set_("seeds", to=[1.0]), "- 1.0", "must be a whole number, not 1.0"),
+        (set_("seeds", to=[0, 0]), "seeds", "give each once"),
+        (set_("datasets", "t1", "id", to=702.0), "id: 702.0", "must be a whole number"),
+        (set_("training", to={"epochs": 1e3}), "epochs", "must be a whole number"),
+        (set_("cases", to=["some"]), "- some", "must be all or a whole number"),
+        (set_("arms", to=[None]), "- null", "must be text or a mapping"),
+        (set_("arms", to=["scratch", {"recipes": ["full"]}]), "- recipes", "needs source"),
+        (set_("configuration", to="3d_fulres"), "configuration", "none of 2d, 3d_fullres, 3d_lowres"),
+        (set_("environment", to={"A=B": "x"}), "environment", "letters, digits"),
+        (set_("folder", to="a\0b"), "folder", "NUL"),
+        (set_("plans", to={"patch_size": [32, 32, 32]}), "patch_size", "no data set is used with as many"),
+        (
+            set_("datasets", "t1", "plans", to={"patch_size": [8, 8, 8]}),
+            "  patch_size",
+            "has 3 axes, but t1 is used in 2d",
+        ),
+        (
+            lambda content: content.update(
+                targets={"t" * 60: {"dataset": "stroke"}},
+                sources={"s" * 60: {"pretrain": "t1", "task": "segmentation"}},
+                arms=["scratch", {"source": "s" * 60, "recipes": ["frozenEncoder"], "encoder_only": True}],
+                training={"epochs": 1000, "iterations": 250},
+                cases=[100000],
+            ),
+            "targets",
+            "file names would be too long",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(
@@ -161,6 +191,10 @@ def test_what_is_wrong_is_said_with_its_line(
         ("name: !!python/object/apply:os.system ['true']\n", "no valid YAML"),
         ("a: &x\n  b: *x\n", "refers to what it stands in|unknown key"),
         ("\x00", "no valid YAML"),
+        (
+            "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrst")),
+            "fewer aliases",
+        ),
     ],
 )
 def test_hostile_files(tmp_path: Path, text: str, message: str) -> None:
@@ -300,6 +334,9 @@ def test_check_says_what_would_run(
         ),
         (set_("sources", "mine", to={"fetch": "no_such"}), "'no_such' is none of"),
         (set_("targets", "stroke", "folds", to=[0, 2]), "folds 0 to 1, not 2"),
+        (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1, or all"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "."}), "t1.path: "),
+        (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is no Python file"),
     ],
 )
 def test_check_finds_it_before_the_first_job(
@@ -334,9 +371,89 @@ def test_leakage_is_allowed_if_said_and_named_if_suspected(tmp_path: Path, capsy
         }
         content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r3", "path": "."}
 
-    status, text = check(write_study(tmp_path, suspected), capsys)
-    assert status == 0
-    assert "may share subjects" in text
+    _, text = check(write_study(tmp_path, suspected), capsys)
+    (said,) = (line for line in text.splitlines() if "may share subjects" in line)
+    assert said.startswith("note:")
+
+
+def test_leakage_is_seen_by_where_the_data_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_atlas_tree(tmp_path)
+    (tmp_path / "link").symlink_to(data)
+
+    def same(content: dict[str, Any], source: str, converter: str = "t1_folder") -> None:
+        content["datasets"]["t1"] = {"id": 702, "converter": converter, "path": source}
+        content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r2", "path": "ATLAS_2", "options": {"folds": 2}}
+        content["sources"]["t1_segmentation"]["task"] = "segmentation"
+
+    for source in ("ATLAS_2", "link", "ATLAS_2/Training/R001", "."):
+        status, text = check(write_study(tmp_path, lambda content, source=source: same(content, source)), capsys)
+        assert status == 1
+        assert f"is trained on data in {data}" in text, source
+    # a copy elsewhere of the same published data set; other data of the same layout may be other data
+    shutil.copytree(data, tmp_path / "copy")
+    _, text = check(write_study(tmp_path, lambda content: same(content, "copy", "atlas_r2")), capsys)
+    assert "was trained on atlas_r2, which is the target stroke" in text
+
+    def other_site(content: dict[str, Any]) -> None:
+        same(content, "copy")
+        content["datasets"]["stroke"] = {"id": 711, "converter": "t1_folder", "path": "ATLAS_2"}
+
+    _, text = check(write_study(tmp_path, other_site), capsys)
+    (said,) = (line for line in text.splitlines() if "share no subjects" in line)
+    assert said.startswith("note:")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    file = write_study(tmp_path, set_("folder", to="file"))
+    status, text = check(file, capsys)
+    assert status == 1
+    assert "can't be written" in text
+    assert main(["study", "status", str(file)]) == 0
+    assert main(["study", "run", str(file)]) == 2
+
+
+def test_a_patch_for_3d_leaves_2d_sources_theirs(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content.update(configuration="3d_fullres", plans={"patch_size": [32, 32, 16]})
+        content["sources"]["t1_segmentation"]["configuration"] = "2d"
+
+    study = read_study(write_study(tmp_path, change))
+    assert study.datasets["stroke"].plans == {"patch_size": [32, 32, 16]}
+    assert study.datasets["t1"].plans == {}
+
+
+def test_a_study_moved_with_its_data_is_the_same(tmp_path: Path) -> None:
+    digests = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        write_atlas_tree(tmp_path / place)
+        file = tmp_path / place / "lab.py"
+        file.write_text("LAB = 1\n")
+
+        def change(content: dict[str, Any]) -> None:
+            content["datasets"]["t1"] = {"id": 702, "converter": "lab.py", "path": "images"}
+            content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r2", "path": "ATLAS_2"}
+
+        digests.append(jobs_of(tmp_path / place, change))
+    assert digests[0] == digests[1]
+    # a data set's own description is part of what the result depends on
+    file.write_text("LAB = 2\n")
+    after = {name: job.digest for name, job in study_jobs(read_study(tmp_path / "there/study.yaml")).items()}
+    assert {name for name in after if after[name] == digests[1][name]} == {
+        name for name in after if "T1Segmentation" not in name and name.startswith(("finetune", "convert-s", "p"))
+    } - {"plan-t1", "preprocess-t1", "pretrain-t1_segmentation"}
+
+
+def test_without_snakemake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on Python 3.10, for which there is none."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "snakemake" else find(name))
+    status, text = check(write_study(tmp_path), capsys)
+    assert status == 1
+    assert "error: Snakemake is missing; it needs Python 3.11" in text
+    assert main(["study", "run", str(tmp_path / "study.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_too_little_disk_is_an_error(

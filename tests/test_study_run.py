@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -20,7 +25,8 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.study import marks, read_study, study_jobs
 from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.status import job_states
-from nnunet_transfer.study.steps import ORIGIN_FILE, run_job
+from nnunet_transfer.study.steps import run_job
+from nnunet_transfer.study.trainings import ORIGIN_FILE
 from tests.studies import RESUMED, done, run_here, tables, write_small_study
 
 
@@ -42,6 +48,29 @@ def snakemake(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `study run` as a user does."""
     command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "2", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, at once."""
+    parent = psutil.Process(process.pid)
+    for victim in [parent, *parent.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.wait()
+
+
+def start_and_wait_for(file: Path, kind: str, *options: str) -> tuple[subprocess.Popen[bytes], marks.Sign]:
+    """Start `study run`; return it with the sign of a step of a kind that has started."""
+    study = read_study(file)
+    jobs = [job for job in study_jobs(study).values() if job.kind == kind]
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "1", *options]
+    with open(file.with_name("run.log"), "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    while True:
+        assert process.poll() is None, file.with_name("run.log").read_text()
+        if sign := next(filter(None, (marks.read_sign(study.folder, job) for job in jobs)), None):
+            return process, sign
+        time.sleep(0.02)
 
 
 def changed(file: Path, change: Callable[[dict], None]) -> None:
@@ -178,6 +207,47 @@ def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     assert "is being run already" in run.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_run_stops_its_steps_and_says_so(
+    finished: Path, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = moved(finished, tmp_path)
+    changed(file, lambda content: content.update(training={"epochs": 1000, "iterations": 5}))
+    process, sign = start_and_wait_for(file, "finetune")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert sign.process in [child.pid for child in children]
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    assert not [child for child in children if child.is_running()]
+    assert (tmp_path / "run.log").read_text().splitlines()[-1] == "nnunet_transfer study: interrupted"
+    main(["study", "status", str(file)])
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told if ":" in line] == ["interrupted"]
+
+
+def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp_path: Path) -> None:
+    file = moved(finished, tmp_path)
+    study = read_study(file)
+    shutil.rmtree(study.folder / "comparison" / "stroke")  # so that it is made again
+    job = study_jobs(study)["compare-stroke"]
+    process, sign = start_and_wait_for(file, "compare")
+    (snakemake_process,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    # Snakemake still runs: so does the study
+    assert f"is being run already (process {process.pid} on" in snakemake(file).stderr
+    snakemake_process.kill()
+    end = time.monotonic() + 60
+    while not marks.is_done(study.folder, job):
+        assert time.monotonic() < end
+        assert psutil.pid_exists(sign.process)
+        time.sleep(0.1)
+    stamp = marks.mark(study.folder, job, marks.DONE).stat().st_mtime_ns
+    run = snakemake(file)
+    assert run.returncode == 0, run.stderr
+    assert marks.mark(study.folder, job, marks.DONE).stat().st_mtime_ns == stamp
+
+
 def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
     study = read_study(moved(finished, tmp_path))
     job = study_jobs(study)["convert-t1"]
@@ -228,6 +298,83 @@ with marks.at_work(study.folder, study_jobs(study)["convert-stroke"]):
     assert not marks.is_alive(study.folder, job)
 
 
+def test_status_asks_the_disks_clock(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = read_study(moved(finished, tmp_path))
+    job = study_jobs(study)["convert-stroke"]
+    marks.mark(study.folder, job, marks.DONE).unlink()
+    running = marks.mark(study.folder, job, marks.RUNNING)
+    write_json(running, {"started": time.time(), "host": "elsewhere", "process": 1})
+    now = time.time()
+    # this machine's clock is an hour fast, then slow
+    for skew in (3600, -3600):
+        monkeypatch.setattr(time, "time", lambda skew=skew: now + skew)
+        assert marks.is_alive(study.folder, job)
+        (state,) = (s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
+        assert (state.state, "-" in state.detail) == ("running", False)
+    monkeypatch.undo()
+    os.utime(running, (now - 2 * marks.SILENCE,) * 2)
+    assert not marks.is_alive(study.folder, job)
+
+
+def test_two_who_ask_at_a_time_get_the_same_answer(finished: Path, tmp_path: Path) -> None:
+    study = read_study(moved(finished, tmp_path))
+    job = study_jobs(study)["convert-stroke"]
+    running = marks.mark(study.folder, job, marks.RUNNING)
+    write_json(running, {"started": time.time(), "host": socket.gethostname(), "process": 1})
+    with open(study.folder / marks.LOCKS / f"{job.name}.lock", encoding="utf-8") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another `study status` does for a moment
+        assert not marks.is_alive(study.folder, job)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"started": "noon", "host": 1}'])
+@pytest.mark.parametrize("state", [marks.RUNNING, marks.FAILED])
+def test_damaged_marks(
+    finished: Path, tmp_path: Path, content: str, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = moved(finished, tmp_path)
+    study = read_study(file)
+    job = study_jobs(study)["convert-stroke"]
+    marks.mark(study.folder, job, marks.DONE).unlink()
+    marks.mark(study.folder, job, state).write_text(content)
+    assert main(["study", "status", str(file)]) == 0
+    assert f"{'interrupted' if state == marks.RUNNING else 'failed'}: convert-stroke" in capsys.readouterr().out
+    assert main(["study", "check", str(file)]) == 0
+    with marks.at_work(study.folder, job) as needed:
+        assert needed
+        assert main(["study", "status", str(file)]) == 0
+        assert "running: convert-stroke" in capsys.readouterr().out
+    assert done(file) == set(study_jobs(study))
+
+
+def test_a_step_killed_and_resumed_took_both_times(finished: Path, tmp_path: Path) -> None:
+    study = read_study(moved(finished, tmp_path))
+    job = study_jobs(study)["convert-stroke"]
+    marks.mark(study.folder, job, marks.DONE).unlink()
+    running = marks.mark(study.folder, job, marks.RUNNING)
+    then = time.time() - 5000
+    write_json(running, {"started": then, "host": "elsewhere", "process": 1, "spent": 200})
+    os.utime(running, (then + 1000,) * 2)
+    with pytest.raises(ZeroDivisionError), marks.at_work(study.folder, job):
+        _ = 1 / 0
+    with marks.at_work(study.folder, job):
+        pass
+    seconds = read_json(marks.mark(study.folder, job, marks.DONE))["seconds"]
+    assert 1199 < seconds < 1260
+
+
+def test_a_file_system_without_locks(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert main(["study", "run", str(finished)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "the file system has no locks" in told
+
+
 def test_unknown_and_changed_steps(finished: Path) -> None:
     from nnunet_transfer.study.steps import find_job
 
@@ -250,10 +397,17 @@ def test_gpus_are_dealt_out(finished: Path, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
         with one_gpu(study):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    # an allocation of a cluster in which steps run side by side, and another one with GPUs of the same numbers
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     with one_gpu(study):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        with one_gpu(study):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        monkeypatch.setenv("SLURM_JOB_ID", "2")
+        with one_gpu(study):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
 def test_profiles(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,14 +453,13 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     file = write_small_study(tmp_path / "killed", training=RESUMED, arms=["scratch", "t1_segmentation"])
     study = read_study(file)
     command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "1"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     latest = None
     while latest is None:
         assert process.poll() is None, "ended before a checkpoint was seen"
         time.sleep(0.02)
         latest = next(study.folders["nnUNet_results"].glob("Dataset711*/*/fold_*/checkpoint_latest.pth"), None)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_tree(process)
     assert not list(latest.parent.glob("checkpoint_final.pth"))
     run = snakemake(file)
     assert run.returncode == 0, run.stderr

@@ -19,7 +19,8 @@ from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json, write_json, write_text
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.study import Study, marks, read_study, study_jobs
-from nnunet_transfer.study.steps import report_folder, run_job, variables
+from nnunet_transfer.study.environment import variables
+from nnunet_transfer.study.steps import report_folder, run_job
 
 NOTE = (
     "All images of this demo are synthetic: T1-like subjects made from the MNI152 template and crops of a few photos. "

@@ -5,21 +5,27 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.leakage import overlap_warnings
+from nnunet_transfer.study import marks
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
 from nnunet_transfer.study.document import Document, Place, read_document
+from nnunet_transfer.study.engine import NO_SNAKEMAKE
 from nnunet_transfer.study.estimates import GB, Estimate
 from nnunet_transfer.study.gpus import visible_gpus
+from nnunet_transfer.study.jobs import Job, study_jobs
 from nnunet_transfer.study.reading import DEFAULT_FOLDS
+from nnunet_transfer.study.steps import conversion_options
 
 _SYNTHETIC_FOLDS = 2
 _CLASSES = "classes.csv"
+#: converters of any data in some layout: two data sets that they made need not be the same
+_GENERIC = ("t1_bids", "t1_folder", "imagefolder", "freesurfer")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class _Context:
     study: Study
     document: Document
     estimate: Estimate
+    jobs: Mapping[str, Job]
 
     def finding(self, place: Place, message: str, *, stops: bool = True) -> Finding:
         return Finding(str(self.document.error(place, message)), stops)
@@ -42,7 +49,7 @@ class _Context:
 
 def check_study(study: Study, estimate: Estimate) -> list[Finding]:
     """Return everything that is wrong or doubtful, in the order of the file."""
-    context = _Context(study, read_document(study.file), estimate)
+    context = _Context(study, read_document(study.file), estimate, study_jobs(study))
     found = [(place, finding) for check in _CHECKS for place, finding in check(context)]
     return [finding for _, finding in sorted(found, key=lambda pair: context.document.line(pair[0]))]
 
@@ -68,14 +75,14 @@ def _datasets(context: _Context) -> _Found:
 
 def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
     from nnunet_transfer.dataset_conversion.catalogue import get_description
+    from nnunet_transfer.dataset_conversion.discovery import find_cases
+    from nnunet_transfer.dataset_conversion.plan import request
 
     try:
         description = get_description(dataset.converter)
     except TransferError as error:
         yield (*place, "converter"), context.finding((*place, "converter"), str(error))
         return
-    if dataset.path is not None and not dataset.path.is_dir():
-        yield (*place, "path"), context.finding((*place, "path"), f"there is no folder {dataset.path}")
     known = {"label_set": description.label_sets, "channels": description.all_channels()}
     for option, choices in known.items():
         given = dataset.options.get(option, ())
@@ -83,6 +90,18 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
             if choices and value not in choices:
                 where = (*place, "options", option)
                 yield where, context.finding(where, f"'{value}' is none of {', '.join(choices)}")
+                return
+    job = context.jobs.get(f"convert-{dataset.name}")
+    if job is None or dataset.path is None or marks.is_done(context.study.folder, job):
+        return
+    where = (*place, "path")
+    if not dataset.path.is_dir():
+        yield where, context.finding(where, f"there is no folder {dataset.path}")
+        return
+    try:
+        find_cases(description, request(description, dataset.path, conversion_options(context.study, dataset)))
+    except TransferError as error:
+        yield where, context.finding(where, str(error))
 
 
 def _raw_folder(study: Study, dataset: Dataset) -> Path | None:
@@ -140,17 +159,31 @@ def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
     if source.dataset == target.dataset:
         message = f"is trained on the target {target.name}, whose test cases it would see; take other data"
         return f"{message}, or say allow_leakage: true", True
-    trained_on, known_as = _trained_on(study, source), _known_as(study.datasets[target.dataset])
+    known_as = _known_as(study, study.datasets[target.dataset])
+    if source.dataset and (shared := _shared_folder(study.datasets[source.dataset], study.datasets[target.dataset])):
+        message = f"is trained on data in {shared}, and so is the target {target.name}; take other data"
+        return f"{message}, or say allow_leakage: true", True
+    trained_on = _trained_on(study, source)
     if same := set(trained_on) & set(known_as):
+        if min(same) in _GENERIC or min(same).endswith(".py"):
+            return f"target {target.name} is converted by {min(same)}, too; check that they share no subjects", False
         message = f"was trained on {min(same)}, which is the target {target.name}; take another source"
         return f"{message}, or say allow_leakage: true", True
     warnings = [w for name in known_as for w in overlap_warnings(trained_on, name)]
     return (f"target {target.name}: {warnings[0]}", False) if warnings else ("", False)
 
 
+def _shared_folder(one: Dataset, other: Dataset) -> Path | None:
+    """Return the inner of two folders of data of which one lies in the other, or is it."""
+    if one.path is None or other.path is None:
+        return None
+    paths = sorted((one.path.resolve(), other.path.resolve()), key=lambda path: len(path.parts))
+    return paths[1] if paths[1].is_relative_to(paths[0]) else None
+
+
 def _trained_on(study: Study, source: Source) -> list[str]:
     if source.dataset:
-        return _known_as(study.datasets[source.dataset])
+        return _known_as(study, study.datasets[source.dataset])
     stated = list(source.details.get("trained_on", ()))
     if source.fetch:
         from nnunet_transfer.checkpoints.catalogue import CATALOGUE
@@ -160,14 +193,21 @@ def _trained_on(study: Study, source: Source) -> list[str]:
     return stated
 
 
-def _known_as(dataset: Dataset) -> list[str]:
+def _known_as(study: Study, dataset: Dataset) -> list[str]:
     """Return the names by which a data set may be recognised."""
-    name = Path(dataset.converter).stem if dataset.converter else dataset.synthetic
-    return [name] if name else [dataset.name]
+    if dataset.converter or dataset.synthetic:
+        return [dataset.converter or dataset.synthetic]
+    folder = _raw_folder(study, dataset)
+    return [dataset.name, *([folder.name] if folder else [])]
 
 
 def _folds(context: _Context) -> _Found:
     study = context.study
+    for name, source in study.sources.items():
+        count = _number_of_folds(study, study.datasets[source.dataset]) if source.dataset else None
+        if count is not None and isinstance(source.fold, int) and source.fold >= count:
+            where: Place = ("sources", name, "fold")
+            yield where, context.finding(where, f"{source.dataset} has the folds 0 to {count - 1}, or all")
     for name, target in study.targets.items():
         dataset = study.datasets[target.dataset]
         count = _number_of_folds(study, dataset)
@@ -212,13 +252,15 @@ def _arms(context: _Context) -> _Found:
 
 def _machine(context: _Context) -> _Found:
     if importlib.util.find_spec("snakemake") is None:
-        message = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
-        yield (), Finding(message)
+        yield (), Finding(NO_SNAKEMAKE)
     needed: dict[int, tuple[Path, float]] = {}
     for variable, gigabytes in context.estimate.gigabytes.items():
         place = context.study.folders[variable]
         while not place.exists():
             place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            yield (), Finding(f"{context.study.folders[variable]} can't be written: see {place}")
+            continue
         device = place.stat().st_dev
         needed[device] = (place, needed.get(device, (place, 0.0))[1] + gigabytes)
     for place, gigabytes in needed.values():

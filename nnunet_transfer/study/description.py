@@ -27,6 +27,7 @@ class Dataset:
     converter, path, options : how it is converted, as `nnunet_transfer convert` takes it; or
     synthetic, seed : which of the demo's it is; or neither: it lies in `nnUNet_raw` already
     plans : settings of `write_transfer_plans`
+    written : `converter` and `path` as they stand in the file, relative or not: a study can be moved with its data
     """
 
     name: str
@@ -37,6 +38,7 @@ class Dataset:
     synthetic: str = ""
     seed: int = 0
     plans: Mapping[str, Any] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

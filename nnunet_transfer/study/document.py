@@ -11,6 +11,8 @@ import yaml
 
 from nnunet_transfer.errors import StudyError
 
+#: more parts than any study has: a few aliases (*) of aliases would stand for millions
+_MOST_PARTS = 100_000
 #: keys and list positions from the top of the document
 Place = tuple[str | int, ...]
 
@@ -60,7 +62,7 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist; write one with `nnunet_transfer study init {path}`") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
+    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
         raise StudyError(f"{path} is no text file ({error}); give a study.yaml") from None
     try:
         loader = _Loader(text)
@@ -82,6 +84,10 @@ def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Pa
     lines.setdefault(place, node.start_mark.line + 1)
     if id(node) in open_nodes:
         raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: an alias (*) refers to what it stands in")
+    if len(lines) > _MOST_PARTS:
+        raise StudyError(f"{path.name}: more than {_MOST_PARTS} parts; use fewer aliases (*)")
+    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
+        raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: holds a NUL character; remove it")
     open_nodes.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from types import FrameType
+from typing import TextIO
 
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import marks
@@ -17,8 +22,11 @@ from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job
 
+logger = logging.getLogger(__name__)
+
 #: one run of a study at a time
 RUN_LOCK = "run.lock"
+NO_SNAKEMAKE = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
 
 
 def run_study(
@@ -45,9 +53,9 @@ def run_study(
         If a step failed, or the study is being run already.
     """
     if importlib.util.find_spec("snakemake") is None:
-        raise StudyError("Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake")
+        raise StudyError(NO_SNAKEMAKE)
     study.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(study), as_file(files(__package__).joinpath("Snakefile")) as snakefile:
+    with _alone(study) as lock, as_file(files(__package__).joinpath("Snakefile")) as snakefile:
         _forget_lost_results(study, jobs)
         command = [
             sys.executable,
@@ -58,7 +66,8 @@ def run_study(
             *("--config", f"study={study.file}"),
             # marks are named after all they depend on: neither times nor code decide what is run again
             *("--rerun-triggers", "input"),
-            "--rerun-incomplete",
+            # a step's mark is written in one go when it has ended well: if it is there, it is complete
+            "--ignore-incomplete",
             "--keep-going",
             # a killed run leaves Snakemake's own lock behind; ours goes with the process
             "--nolock",
@@ -67,10 +76,12 @@ def run_study(
             *(["--dry-run", "--quiet", "rules"] if dry else []),
             *options,
         ]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = _run_to_the_end(command, lock)
     if code and not dry:
-        raise StudyError(_failures(study, jobs) or f"Snakemake ended with status {code}; its messages stand above")
+        raise StudyError(
+            _failures(study, jobs)
+            or f"Snakemake ended with status {code}; its messages above or {study.folder / marks.LOGS} say why"
+        )
     if code:
         raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
 
@@ -91,15 +102,68 @@ def _profile(profile: Path, slots: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone(study: Study) -> Iterator[None]:
-    with marks.locked_at_once(study.folder / marks.LOCKS / RUN_LOCK) as free:
-        if not free:
-            raise StudyError(f"{study.file} is being run already; see `nnunet_transfer study status {study.file}`")
+def _alone(study: Study) -> Iterator[TextIO]:
+    """Hold the lock on running a study; give the file that holds it."""
+    path = study.folder / marks.LOCKS / RUN_LOCK
+    with marks.locked_at_once(path) as lock:
+        if lock is None:
+            holder = path.read_text(encoding="utf-8").strip()
+            raise StudyError(
+                f"{study.file} is being run already{holder and f' ({holder})'}; "
+                f"see `nnunet_transfer study status {study.file}`"
+            )
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield lock
+
+
+def _run_to_the_end(command: Sequence[str], lock: TextIO) -> int:
+    """Run Snakemake; on Ctrl-C or a signal to end, let it stop its steps, or take its jobs off the cluster.
+
+    Snakemake inherits the lock: were this process killed, the study would still count as running while Snakemake runs.
+    It has a process group of its own, so that a signal reaches it and its steps once, wherever it was sent to.
+    """
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with _interrupted_by_signals():
+        process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            logger.info("stopping the steps that run; press Ctrl-C again to kill them")
+            _signal_group(process, signal.SIGINT)
+            try:
+                process.wait()
+            finally:
+                _signal_group(process, signal.SIGKILL)
+            raise
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Treat a request to end, or a terminal that is closed, as Ctrl-C; what was ignored (nohup) stays ignored."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _forget_lost_results(study: Study, jobs: dict[str, Job]) -> None:
-    """Drop the marks of reports that were deleted since, so that they are made again."""
+def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
+    """Drop the marks of tables and reports that were deleted since, so that they are made again."""
     from nnunet_transfer.study.steps import report_folder
 
     for job in jobs.values():
@@ -114,4 +178,5 @@ def _failures(study: Study, jobs: dict[str, Job]) -> str:
         return ""
     job, found = failed[0]
     more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-    return f"step {job.name} failed: {found['error']}{more}; see {marks.last_log(study.folder, job)}, then run the study again"
+    log = marks.last_log(study.folder, job)
+    return f"step {job.name} failed: {found.get('error', '')}{more}; see {log}, then run the study again"

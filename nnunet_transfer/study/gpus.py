@@ -29,18 +29,20 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def one_gpu(study: Study) -> Iterator[None]:
-    """Let this process see one GPU that no other step of the study uses; a cluster has done that already.
+    """Let this process see one GPU that no other step of the study uses.
 
     Must be entered before torch touches CUDA.
     """
-    if study.device != "cuda" or "SLURM_JOB_ID" in os.environ or len(gpus := visible_gpus()) < 2:
+    if study.device != "cuda" or len(gpus := visible_gpus()) < 2:
         yield
         return
+    # a cluster numbers the GPUs of each of its jobs anew: jobs don't share them, the steps within one job do
+    place = "-".join(filter(None, (socket.gethostname(), os.environ.get("SLURM_JOB_ID"))))
     while True:
         for gpu in gpus:
-            name = f"gpu-{socket.gethostname()}-{gpu.replace('/', '_')}.lock"
-            with marks.locked_at_once(study.folder / marks.LOCKS / name) as free:
-                if free:
+            name = f"gpu-{place}-{gpu.replace('/', '_')}.lock"
+            with marks.locked_at_once(study.folder / marks.LOCKS / name) as lock:
+                if lock:
                     os.environ[_VISIBLE] = gpu
                     yield
                     return

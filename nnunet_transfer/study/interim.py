@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import marks
-from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.description import SCRATCH, Study
+from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job, finetune_job
-from nnunet_transfer.study.steps import compare_targets, environment, report_folder
+from nnunet_transfer.study.steps import compare_targets, report_folder
 
 
 def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str]]:
@@ -34,13 +35,12 @@ def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str
         ]
         for target in study.targets.values()
     }
-    baseline = study.comparison.get("baseline")
-    comparable = {
-        name: arms for name, arms in finished.items() if len(arms) > 1 and (baseline or _has_scratch(study, arms))
-    }
+    comparable = {name: arms for name, arms in finished.items() if _can_be_compared(study, arms)}
     if not comparable:
         raise StudyError("no target has the control arm and another one trained on all folds yet; run the study on")
-    shared = [arm.name for arm in study.arms if all(arm.name in arms for arms in comparable.values())]
+    # arms are compared that all targets have; a target that has too few of them must wait
+    while not _can_be_compared(study, shared := _shared(study, comparable)):
+        comparable.pop(min(comparable, key=lambda name: len(comparable[name])))
     left_out = [f"target {name}" for name in study.targets if name not in comparable]
     left_out += [f"arm {arm.name}" for arm in study.arms if arm.name not in shared]
     with environment(study, jobs["report"]):
@@ -48,5 +48,12 @@ def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str
     return made, left_out
 
 
-def _has_scratch(study: Study, names: list[str]) -> bool:
-    return any(arm.source is None and arm.name in names for arm in study.arms)
+def _shared(study: Study, comparable: Mapping[str, list[str]]) -> list[str]:
+    return [arm.name for arm in study.arms if all(arm.name in arms for arms in comparable.values())]
+
+
+def _can_be_compared(study: Study, names: list[str]) -> bool:
+    """Whether the control arm is among some arms, and another one."""
+    wanted = study.comparison.get("baseline", SCRATCH)
+    control = [a for a in study.arms if wanted in (a.source or SCRATCH, a.trainer.base, a.name) and a.name in names]
+    return bool(control) and len(names) > 1

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.files import sha256_of
 from nnunet_transfer.study.description import Dataset, Source, Study, StudyArm, Target
 
 #: kinds of steps, in the order in which a study comes to them
@@ -75,8 +77,8 @@ def _outline(study: Study) -> Iterator[_Outline]:
 def _dataset(study: Study, dataset: Dataset) -> Iterator[_Outline]:
     name, number = dataset.name, dataset.number
     origin = {
-        "converter": dataset.converter,
-        "path": str(dataset.path or ""),
+        **_converter(dataset),
+        "path": dataset.written.get("path", ""),
         "options": dict(dataset.options),
         "synthetic": dataset.synthetic,
         "seed": dataset.seed,
@@ -86,6 +88,15 @@ def _dataset(study: Study, dataset: Dataset) -> Iterator[_Outline]:
     plans = {"dataset": name, "id": number, "configurations": configurations, "profile": study.profile}
     yield f"plan-{name}", "plan", {**plans, **dataset.plans}, (f"convert-{name}",)
     yield f"preprocess-{name}", "preprocess", {"dataset": name, "configurations": configurations}, (f"plan-{name}",)
+
+
+def _converter(dataset: Dataset) -> dict[str, str]:
+    """Return what tells a converter from others: its name and, if it is a file of the user's, what stands in it."""
+    name = dataset.written.get("converter", "")
+    if not name.endswith(".py"):
+        return {"converter": name}
+    file = Path(dataset.converter)
+    return {"converter": name, "content": sha256_of(file) if file.is_file() else ""}
 
 
 def _source(source: Source) -> _Outline:

@@ -7,9 +7,11 @@ one's. Only one process works at a job: it holds the job's lock, which the syste
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from nnunet_transfer.errors import DataError
+from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.study.jobs import Job
 
@@ -27,16 +29,25 @@ DONE, RUNNING, FAILED = "done", "running", "failed"
 HEARTBEAT = 20.0
 #: a running step on another machine that was silent for longer is dead
 SILENCE = 10 * HEARTBEAT
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @dataclass(frozen=True)
 class Sign:
-    """The sign of a step at work: since when (seconds since 1970), where, as which process, with which job of SLURM."""
+    """The sign of a step at work.
+
+    Attributes
+    ----------
+    started : seconds since 1970
+    host, process, cluster_job : where, as which process, with which job of SLURM
+    spent : seconds that earlier runs of the same job took before they were killed
+    """
 
     started: float
     host: str
     process: int
     cluster_job: str = ""
+    spent: float = 0.0
 
 
 def mark(folder: Path, job: Job, state: str) -> Path:
@@ -58,14 +69,31 @@ def read_mark(folder: Path, job: Job, state: str) -> dict[str, Any] | None:
     """Return a mark's content, None where there is none."""
     try:
         content = read_json(mark(folder, job, state))
-    except DataError:
+    except (DataError, NotADirectoryError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def read_sign(folder: Path, job: Job) -> Sign | None:
+    """Return the sign of a step at work, None where there is none or it is damaged."""
+    content = read_mark(folder, job, RUNNING) or {}
+    try:
+        return Sign(
+            float(content["started"]),
+            str(content["host"]),
+            int(content["process"]),
+            str(content.get("cluster_job", "")),
+            float(content.get("spent", 0)),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 @contextlib.contextmanager
 def at_work(folder: Path, job: Job) -> Iterator[bool]:
     """Hold the job's lock and show signs of life; on leaving, note that it is done, or why it failed.
+
+    A step that its user stops (Ctrl-C) leaves the marks of one that was killed: it didn't fail.
 
     Gives whether there is anything to do: another process may have ended the job while this one waited for the lock.
     """
@@ -73,25 +101,42 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
         if is_done(folder, job):
             yield False
             return
-        sign = Sign(time.time(), socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""))
         running = mark(folder, job, RUNNING)
+        cluster_job = os.environ.get("SLURM_JOB_ID", "")
+        sign = Sign(time.time(), socket.gethostname(), os.getpid(), cluster_job, _spent_before(folder, job))
         write_json(running, asdict(sign))
         mark(folder, job, FAILED).unlink(missing_ok=True)
         stop = threading.Event()
         threading.Thread(target=_beat, args=(running, stop), daemon=True).start()
         try:
             yield True
-        except BaseException as error:
-            first = (str(error).splitlines() or [""])[0]
-            write_json(mark(folder, job, FAILED), {**asdict(sign), "error": first or type(error).__name__})
-            raise
-        else:
-            write_json(
-                mark(folder, job, DONE), {**asdict(sign), "job": job.name, "seconds": time.time() - sign.started}
-            )
-        finally:
+        except KeyboardInterrupt:
             stop.set()
+            raise
+        except BaseException as error:
+            stop.set()
+            first = (str(error).splitlines() or [""])[0]
+            # a full disk mustn't hide the step's own error
+            with contextlib.suppress(OSError):
+                write_json(mark(folder, job, FAILED), {**_ended(sign), "error": first or type(error).__name__})
             running.unlink(missing_ok=True)
+            raise
+        stop.set()
+        write_json(mark(folder, job, DONE), {**_ended(sign), "job": job.name})
+        running.unlink(missing_ok=True)
+
+
+def _ended(sign: Sign) -> dict[str, Any]:
+    return {**asdict(sign), "seconds": sign.spent + max(0.0, time.time() - sign.started)}
+
+
+def _spent_before(folder: Path, job: Job) -> float:
+    """Return for how long earlier runs of a job worked at what this one goes on with."""
+    if sign := read_sign(folder, job):
+        with contextlib.suppress(FileNotFoundError):
+            return sign.spent + max(0.0, mark(folder, job, RUNNING).stat().st_mtime - sign.started)
+    seconds = (read_mark(folder, job, FAILED) or {}).get("seconds", 0.0)
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def _beat(running: Path, stop: threading.Event) -> None:
@@ -102,39 +147,79 @@ def _beat(running: Path, stop: threading.Event) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for it if need be."""
+    """Hold an exclusive lock, waiting for it if need be.
+
+    Raises
+    ------
+    StudyError
+        If the file system has no locks.
+    """
     with _opened(path) as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        _lock(stream, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def locked_at_once(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock if it is free; give whether it was."""
+def locked_at_once(path: Path) -> Iterator[TextIO | None]:
+    """Hold an exclusive lock if it is free; give the open file that holds it, or None.
+
+    Raises
+    ------
+    StudyError
+        If the file system has no locks.
+    """
     with _opened(path) as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield stream if _lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
 
 
 def _opened(path: Path) -> TextIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, "a", encoding="utf-8")
+    return open(path, "a+", encoding="utf-8")
+
+
+def _lock(stream: TextIO, operation: int) -> bool:
+    try:
+        fcntl.flock(stream, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise StudyError(
+            f"{stream.name}: the file system has no locks ({error.strerror}); put the study's folder on one that has: "
+            "a local disk, NFS 4, Lustre mounted with flock"
+        ) from None
+    return True
 
 
 def is_alive(folder: Path, job: Job) -> bool:
-    """Whether the process behind a running mark is still there."""
-    content = read_mark(folder, job, RUNNING)
-    if content is None:
+    """Whether the process behind a running mark is still there; may be asked by who can't write into the folder."""
+    if not mark(folder, job, RUNNING).is_file():
         return False
-    if content.get("host") == socket.gethostname():
+    sign = read_sign(folder, job)
+    if sign is None or sign.host == socket.gethostname():
         # the lock tells more than the process number, which may have been given to another process since
-        with locked_at_once(folder / LOCKS / f"{job.name}.lock") as free:
-            return not free
+        return _is_locked(folder / LOCKS / f"{job.name}.lock")
     try:
-        return time.time() - mark(folder, job, RUNNING).stat().st_mtime < SILENCE
+        return _silent_for(mark(folder, job, RUNNING)) < SILENCE
     except FileNotFoundError:
         return False
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            # shared, so that two who ask at a time don't take each other for the step
+            return not _lock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+
+
+def _silent_for(path: Path) -> float:
+    """Return the age of a file in seconds, by the clock of its file system: those of two machines may differ."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".clock-") as probe:
+            now = os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        now = time.time()
+    return now - path.stat().st_mtime

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import jsonschema
 
 from nnunet_transfer.errors import SettingsError, StudyError
 from nnunet_transfer.finetuning.recipes import RECIPES
@@ -28,6 +22,7 @@ from nnunet_transfer.naming import (
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.study.description import FIXED_ARMS, SCRATCH, Dataset, Resources, Source, Study, StudyArm, Target
 from nnunet_transfer.study.document import Document, read_document
+from nnunet_transfer.study.validation import check_schema, unknown
 
 #: variable of nnU-Net or of this package -> its folder's name in the file
 FOLDERS = {
@@ -53,6 +48,8 @@ CPU_RESOURCES = {kind: replace(r, cpus=1, memory_gb=4, gpus=0) for kind, r in DE
 DEFAULT_CONFIGURATION = "3d_fullres"
 #: nnU-Net's default split
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
+#: characters of a target's and an arm's name: with what stands around them, file systems allow 255
+LONGEST_NAMES = 190
 _DETAILS = ("task", "domain", "sha256", "licence", "trained_on", "map")
 
 
@@ -65,13 +62,13 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         In one line: the file, the line in it, what is wrong and what would be right.
     """
     document = read_document(Path(path))
-    _check_schema(document)
+    check_schema(document)
     content = document.content
     file = document.path.absolute()
     folder = _path(content.get("folder", content["name"]), file.parent)
     folders = content.get("folders", {})
     if content["profile"] not in PROFILES:
-        raise document.error(["profile"], _unknown(content["profile"], PROFILES))
+        raise document.error(["profile"], unknown(content["profile"], PROFILES))
     if "__" in content["name"]:
         raise document.error(["name"], "must not hold '__': nnU-Net splits its folders' names there")
     study = Study(
@@ -96,77 +93,42 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         environment={key: str(value) for key, value in content.get("environment", {}).items()},
         allow_leakage=content.get("allow_leakage", False),
     )
-    study = replace(study, arms=tuple(_arms(document, study.sources)))
+    study = replace(study, arms=tuple(_arms(document, study.sources)), datasets=_with_fitting_patches(document, study))
     _check_baseline(document, study)
+    _check_names(document, study)
     return study
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of a study's file."""
-    return json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+def _with_fitting_patches(document: Document, study: Study) -> dict[str, Dataset]:
+    """Let the patch size of all data sets count for those that are used with as many axes."""
+    found = dict(study.datasets)
+    for name, dataset in study.datasets.items():
+        axes = {2 if configuration == "2d" else 3 for configuration in study.configurations(name)}
+        given = len(dataset.plans.get("patch_size", ()))
+        if not given or not axes or given in axes:
+            continue
+        if "patch_size" in document.content["datasets"][name].get("plans", {}):
+            place = ["datasets", name, "plans", "patch_size"]
+            raise document.error(
+                place, f"has {given} axes, but {name} is used in {', '.join(study.configurations(name))}"
+            )
+        found[name] = replace(dataset, plans={k: v for k, v in dataset.plans.items() if k != "patch_size"})
+    shared = document.content.get("plans", {}).get("patch_size", ())
+    if shared and not any("patch_size" in dataset.plans for dataset in found.values()):
+        raise document.error(["plans", "patch_size"], f"has {len(shared)} axes; no data set is used with as many")
+    return found
 
 
-def _check_schema(document: Document) -> None:
-    validator = jsonschema.Draft202012Validator(schema())
-    errors = [_deepest(error) for error in validator.iter_errors(document.content)]
-    if errors:
-        first = min(errors, key=lambda error: document.line(list(error.absolute_path)))
-        raise document.error(*_explained(first, document))
-
-
-def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
-    """Return, of the alternatives that all failed, the failure of the one that was meant."""
-    if error.validator == "anyOf" and error.context:
-        kinds = [e for e in error.context if e.validator != "type"]
-        return _deepest(kinds[0]) if kinds else error
-    return error
-
-
-def _explained(error: jsonschema.ValidationError, document: Document) -> tuple[list[str | int], str]:
-    """Return the place of a schema's error, and what is wrong in the words of the file's writer."""
-    place = list(error.absolute_path)
-    value: Any = error.instance
-    rule: Any = error.validator_value
-    if error.validator == "additionalProperties" and isinstance(value, dict):
-        outer: Any = error.schema
-        known = outer["properties"]
-        wrong = next(key for key in value if key not in known)
-        return [*place, wrong], f"unknown key; {_unknown(wrong, known)}"
-    if error.validator == "required":
-        missing = [key for key in rule if key not in value]
-        return place, f"needs {', '.join(missing)}"
-    if error.validator == "dependentRequired":
-        key, needed = next((k, [n for n in v if n not in value]) for k, v in rule.items() if k in value)
-        return [*place, key], f"goes with {', '.join(needed)}, which is missing"
-    if error.validator == "oneOf":
-        return (
-            place,
-            "give one of: pretrain (a data set); checkpoint with task and domain; fetch (a name in the catalogue)",
+def _check_names(document: Document, study: Study) -> None:
+    """Refuse names of which a step's would be too long for a file."""
+    longest = max(map(len, study.targets)) + max(len(arm.name) for arm in study.arms)
+    if longest > LONGEST_NAMES:
+        name = max((arm.name for arm in study.arms), key=len)
+        raise document.error(
+            ["targets"],
+            f"file names would be too long: a target's name and {name} have {longest} characters, at most "
+            f"{LONGEST_NAMES} are possible; shorten the names of targets or sources",
         )
-    if error.validator == "not":
-        return place, "is either converted or synthetic; remove converter or synthetic"
-    if error.validator == "enum":
-        return place, _unknown(str(value), rule)
-    if error.validator == "pattern":
-        return place, f"'{value}' may hold letters, digits and '_' only, and starts with a letter"
-    if error.validator == "type":
-        wanted = rule if isinstance(rule, str) else " or ".join(map(str, rule or ()))
-        return place, f"must be {_YAML_TYPES.get(wanted, wanted)}, not {json.dumps(value, default=str)[:60]}"
-    return place, error.message[:200]
-
-
-#: so few choices are all named instead of the nearest: the nearest of gpu would be cpu
-_FEW = 4
-_YAML_TYPES = {"object": "a mapping (key: value)", "array": "a list", "string": "text", "integer": "a whole number"}
-
-
-def _unknown(wrong: str, known: Iterable[str]) -> str:
-    known = list(map(str, known))
-    if len(known) <= _FEW:
-        return f"'{wrong}' is none of {', '.join(known)}"
-    near = difflib.get_close_matches(str(wrong), known, n=1)
-    return f"'{wrong}': did you mean {near[0]}?" if near else f"'{wrong}' is none of {', '.join(known)}"
 
 
 def _path(text: str, base: Path) -> Path:
@@ -176,6 +138,11 @@ def _path(text: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(expanded).expanduser()))
 
 
+def _converter(name: str, base: Path) -> str:
+    """Return a converter's name, or its Python file: steps run in another folder."""
+    return str(_path(name, base)) if name.endswith(".py") else name
+
+
 def _datasets(document: Document, base: Path) -> dict[str, Dataset]:
     shared = document.content.get("plans", {})
     found = {}
@@ -183,12 +150,13 @@ def _datasets(document: Document, base: Path) -> dict[str, Dataset]:
         found[name] = Dataset(
             name,
             entry["id"],
-            entry.get("converter", ""),
+            _converter(entry.get("converter", ""), base),
             _path(entry["path"], base) if "path" in entry else None,
             entry.get("options", {}),
             entry.get("synthetic", ""),
             entry.get("seed", 0),
             {**shared, **entry.get("plans", {})},
+            {key: entry[key] for key in ("converter", "path") if key in entry},
         )
     for name, dataset in found.items():
         twin = next(other for other in found.values() if other.number == dataset.number)
@@ -214,7 +182,7 @@ def _sources(document: Document) -> dict[str, Source]:
             )
             continue
         if entry["pretrain"] not in document.content["datasets"]:
-            raise document.error([*place, "pretrain"], _unknown(entry["pretrain"], document.content["datasets"]))
+            raise document.error([*place, "pretrain"], unknown(entry["pretrain"], document.content["datasets"]))
         found[name] = Source(
             name,
             dataset=entry["pretrain"],
@@ -237,7 +205,7 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         raise document.error(place, f"say what is learnt: task: {', '.join(DEFAULT_PRETRAINERS)}")
     base = entry.get("trainer") or DEFAULT_PRETRAINERS[str(task)]
     if base not in PRETRAINERS:
-        raise document.error([*place, "trainer"], _unknown(base, PRETRAINERS))
+        raise document.error([*place, "trainer"], unknown(base, PRETRAINERS))
     if "task" in entry and PRETRAINERS[base] != entry["task"]:
         raise document.error([*place, "task"], f"{base} learns {PRETRAINERS[base]}; remove task or trainer")
     return TrainerName(
@@ -256,7 +224,7 @@ def _targets(document: Document) -> dict[str, Target]:
     found: dict[str, Target] = {}
     for name, entry in document.content["targets"].items():
         if entry["dataset"] not in document.content["datasets"]:
-            raise document.error(["targets", name, "dataset"], _unknown(entry["dataset"], document.content["datasets"]))
+            raise document.error(["targets", name, "dataset"], unknown(entry["dataset"], document.content["datasets"]))
         for i, protocol in enumerate(entry.get("protocols", ())):
             try:
                 get_protocol(protocol)
@@ -281,13 +249,13 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
         source = entry["source"]
         if source != SCRATCH and source not in sources:
             raise document.error(
-                place, f"an arm without source: {_unknown(source, [SCRATCH, *sources])} Describe it under sources"
+                place, f"an arm without source: {unknown(source, [SCRATCH, *sources])}; describe it under sources"
             )
         own = "recipes" in entry
         recipes = entry.get("recipes", content.get("recipes", [DEFAULT_RECIPE]))
         for j, recipe in enumerate(recipes):
             if recipe not in RECIPES:
-                raise document.error([*place, "recipes", j] if own else ["recipes", j], _unknown(recipe, RECIPES))
+                raise document.error([*place, "recipes", j] if own else ["recipes", j], unknown(recipe, RECIPES))
             for cases in content.get("cases", ["all"]):
                 for seed in content.get("seeds", [None]):
                     arm = StudyArm(
@@ -318,7 +286,7 @@ def _check_baseline(document: Document, study: Study) -> None:
         parse_trainer_name(wanted.split("@")[0])
         problem = "is no arm of this study"
     except SettingsError:
-        problem = _unknown(wanted, bases)
+        problem = unknown(wanted, bases)
     place = ["comparison", "baseline"] if "baseline" in study.comparison else ["arms"]
     raise document.error(place, f"baseline {wanted}: {problem}; choose an arm with comparison.baseline")
 

@@ -42,17 +42,30 @@ def _names(folder: Path) -> set[str]:
 def _state(study: Study, job: Job, names: set[str]) -> JobState:
     if f"{job.key}.{marks.DONE}" in names:
         return JobState(job, DONE)
-    if f"{job.key}.{marks.RUNNING}" in names and (sign := marks.read_mark(study.folder, job, marks.RUNNING)):
+    if f"{job.key}.{marks.RUNNING}" in names:
         if marks.is_alive(study.folder, job):
-            minutes = (time.time() - float(sign["started"])) / 60
-            where = f"{sign['host']}, SLURM job {sign['cluster_job']}" if sign.get("cluster_job") else sign["host"]
-            return JobState(job, RUNNING, f"for {minutes:.0f} min on {where}{_epoch(study, job)}")
-        if not marks.is_done(study.folder, job):
+            return JobState(job, RUNNING, _running_for(study, job))
+        # it may have ended since the names were listed
+        if marks.is_done(study.folder, job):
+            return JobState(job, DONE)
+        if marks.mark(study.folder, job, marks.RUNNING).is_file():
             return JobState(job, INTERRUPTED, "its process is gone; run the study again")
-        return JobState(job, DONE)
-    if f"{job.key}.{marks.FAILED}" in names and (found := marks.read_mark(study.folder, job, marks.FAILED)):
-        return JobState(job, FAILED, f"{found['error']} (see {marks.last_log(study.folder, job)})")
+        names = _names(marks.mark(study.folder, job, marks.FAILED).parent)
+    if f"{job.key}.{marks.FAILED}" in names:
+        error = (marks.read_mark(study.folder, job, marks.FAILED) or {}).get(
+            "error", "for a reason that stands in its log"
+        )
+        return JobState(job, FAILED, f"{error} (see {marks.last_log(study.folder, job)})")
     return JobState(job, WAITING)
+
+
+def _running_for(study: Study, job: Job) -> str:
+    sign = marks.read_sign(study.folder, job)
+    if sign is None:
+        return "since an unknown time"
+    minutes = max(0.0, time.time() - sign.started) / 60  # clocks of two machines may differ
+    where = f"{sign.host}, SLURM job {sign.cluster_job}" if sign.cluster_job else sign.host
+    return f"for {minutes:.0f} min on {where}{_epoch(study, job)}"
 
 
 def _epoch(study: Study, job: Job) -> str:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.naming import TRANSFER
-from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, nnunet_results, sources_folder
+from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, sources_folder
 from nnunet_transfer.study import marks
-from nnunet_transfer.study.description import Study
-from nnunet_transfer.study.gpus import one_gpu
+from nnunet_transfer.study.description import Dataset, Study
+from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job
+from nnunet_transfer.study.trainings import finetune, pretrain, set_aside
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from nnunet_transfer.dataset_conversion.plan import Options
 
-#: in a fold's folder: for which job it was trained
-ORIGIN_FILE = "study_job.json"
 #: what is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
-SUPERSEDED = "superseded"
 
 
 def run_job(study: Study, job: Job) -> None:
@@ -41,38 +37,6 @@ def run_job(study: Study, job: Job) -> None:
             STEPS[job.kind](study, job)
 
 
-@contextlib.contextmanager
-def environment(study: Study, job: Job) -> Iterator[None]:
-    """Set nnU-Net's folders, its numbers of processes, and the study's own variables."""
-    before = dict(os.environ)
-    os.environ.update(variables(study, job))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def variables(study: Study, job: Job) -> dict[str, str]:
-    """Return the environment variables of a step."""
-    cpus = study.resources[job.kind].cpus
-    for folder in study.folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    alone = study.device == "cpu"
-    return {
-        **{name: str(folder) for name, folder in study.folders.items()},
-        # on a processor, where each training has one core, all work is done in the training's own process
-        "nnUNet_n_proc_DA": "0" if alone else str(cpus),
-        "nnUNet_def_n_proc": "0" if alone and _is_ours(job) else str(max(1, cpus // 2)),
-        **({"nnUNet_compile": "f", "OMP_NUM_THREADS": "1"} if alone else {}),
-        **study.environment,
-    }
-
-
-def _is_ours(job: Job) -> bool:
-    return job.kind in ("pretrain", "finetune")
-
-
 def _convert(study: Study, job: Job) -> None:
     dataset = study.datasets[job.settings["dataset"]]
     if dataset.synthetic:
@@ -86,16 +50,23 @@ def _convert(study: Study, job: Job) -> None:
         return
     from nnunet_transfer.dataset_conversion.catalogue import get_description
     from nnunet_transfer.dataset_conversion.engine import convert
-    from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
+    from nnunet_transfer.dataset_conversion.plan import plan_conversion
 
     assert dataset.path is not None  # the schema asks for it
-    own = study.folders["nnUNet_raw"].is_relative_to(study.folder)
+    options = conversion_options(study, dataset)
+    convert(plan_conversion(get_description(dataset.converter), dataset.path, dataset.number, options))
+
+
+def conversion_options(study: Study, dataset: Dataset) -> Options:
+    """Return the options of a data set's conversion; what lies in the study's own folder is made anew."""
+    from nnunet_transfer.dataset_conversion.plan import Options
+
     values = dict(dataset.options)
     if "channels" in values:
         values["channels"] = tuple(values["channels"])
     values["settings"] = {key: str(value) for key, value in values.get("settings", {}).items()}
-    options = Options(**values, processes=study.resources["convert"].cpus, overwrite=own)
-    convert(plan_conversion(get_description(dataset.converter), dataset.path, dataset.number, options))
+    own = study.folders["nnUNet_raw"].is_relative_to(study.folder)
+    return Options(**values, processes=study.resources["convert"].cpus, overwrite=own)
 
 
 def _plan(study: Study, job: Job) -> None:
@@ -104,7 +75,7 @@ def _plan(study: Study, job: Job) -> None:
 
     dataset = study.datasets[job.settings["dataset"]]
     name, cpus = dataset_name(dataset.number), study.resources["plan"].cpus
-    with _dataset_locked(study, dataset.name):
+    with _dataset_locked(name):
         if dataset.synthetic:
             extract_fingerprint_in_process(name, foreground_voxels=SYNTHETIC_VOXELS)
         elif cpus == 1:
@@ -143,7 +114,7 @@ def _preprocess(study: Study, job: Job) -> None:
     name, cpus = dataset_name(dataset.number), study.resources["preprocess"].cpus
     folder = nnunet_preprocessed() / name
     configurations = job.settings["configurations"]
-    with _dataset_locked(study, dataset.name):
+    with _dataset_locked(name):
         # nnU-Net adds to what lies there: cases of an earlier conversion would stay
         shutil.rmtree(folder / "gt_segmentations", ignore_errors=True)
         if cpus == 1:
@@ -162,9 +133,9 @@ def _preprocess(study: Study, job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _dataset_locked(study: Study, dataset: str) -> Iterator[None]:
-    """Keep two steps from writing into one preprocessed data set at a time."""
-    with marks.locked(study.folder / marks.LOCKS / f"dataset-{dataset}.lock"):
+def _dataset_locked(name: str) -> Iterator[None]:
+    """Keep two steps, of whichever studies, from writing into one preprocessed data set at a time."""
+    with marks.locked(nnunet_preprocessed() / f".{name}.lock"):
         yield
 
 
@@ -173,6 +144,9 @@ def _add(study: Study, job: Job) -> None:
     from nnunet_transfer.checkpoints.catalogue import fetch_source
 
     source = study.sources[job.settings["source"]]
+    registered = sources_folder() / source.name
+    if registered.exists() and not registered.is_relative_to(study.folder):
+        set_aside(registered)  # the registry is not this study's alone
     if source.fetch:
         fetch_source(source.fetch, save_as=source.name, overwrite=True)
         return
@@ -203,99 +177,16 @@ def _link(study: Study, job: Job) -> None:
 
     target = study.targets[job.settings["target"]]
     dataset = study.datasets[target.dataset]
-    with _dataset_locked(study, dataset.name):
+    name = dataset_name(dataset.number)
+    with _dataset_locked(name):
         write_transfer_plans(
-            dataset_name(dataset.number),
+            name,
             profile=study.profile,
             source=job.settings["source"],
             configurations=[study.configuration],
             overwrite=True,
             **_plans_settings(dataset.plans),
         )
-
-
-def _pretrain(study: Study, job: Job) -> None:
-    source = study.sources[job.settings["source"]]
-    os.environ["nnUNet_source_name"] = source.name
-    dataset = study.datasets[source.dataset]
-    registered = sources_folder() / source.name
-    training = _Training(study, job, dataset.number, source.configuration, source.fold, study.plans_name())
-    folder = training.folder()
-    if not (folder / ORIGIN_FILE).is_file() and registered.exists():
-        # made for another description of this source; whatever was fine-tuned from it is superseded, too
-        _set_aside(registered, registered.parent)
-    training.run()
-
-
-def _finetune(study: Study, job: Job) -> None:
-    target = study.targets[job.settings["target"]]
-    dataset = study.datasets[target.dataset]
-    source = job.settings["source"] if job.settings["trainer"].split("_")[0] == TRANSFER else None
-    training = _Training(
-        study, job, dataset.number, study.configuration, job.settings["fold"], study.plans_name(source)
-    )
-    training.run()
-
-
-class _Training:
-    """One `nnUNetv2_train`, on from its last checkpoint if it was begun for the same job."""
-
-    def __init__(self, study: Study, job: Job, dataset: int, configuration: str, fold: int | str, plans: str) -> None:
-        self.study, self.job = study, job
-        self.dataset, self.configuration, self.fold, self.plans = dataset, configuration, fold, plans
-        self.trainer: str = job.settings["trainer"]
-
-    def folder(self) -> Path:
-        """Return the fold's folder as nnU-Net names it, with a training for another job set aside."""
-        model = f"{self.trainer}__{self.plans}__{self.configuration}"
-        fold = nnunet_results() / dataset_name(self.dataset) / model / f"fold_{self.fold}"
-        if fold.is_dir() and any(fold.iterdir()):
-            origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
-            if origin is None:
-                raise DataError(
-                    f"{fold} was not trained by this study; move it away, or give the study another results folder"
-                )
-            if origin["digest"] != self.job.digest:
-                _set_aside(fold, fold.parent)
-        return fold
-
-    def run(self) -> None:
-        """Train and validate."""
-        import torch
-
-        fold = self.folder()
-        write_json(fold / ORIGIN_FILE, {"job": self.job.name, "digest": self.job.digest, "study": str(self.study.file)})
-        with one_gpu(self.study):
-            device = torch.device(self.study.device)
-            if self.study.device == "cpu":
-                from nnunet_transfer._nnunet import run_training_in_process
-                from nnunet_transfer.trainers import get_trainer_class
-
-                torch.set_num_threads(1)
-                run_training_in_process(
-                    self.dataset,
-                    self.configuration,
-                    self.fold,
-                    get_trainer_class(self.trainer),
-                    self.plans,
-                    device=device,
-                    continue_training=True,  # starts anew where there is no checkpoint
-                )
-                return
-            from nnunet_transfer._nnunet import run_stock_training
-            from nnunet_transfer.discovery import VARIABLE, search_path
-
-            os.environ[VARIABLE] = search_path(os.environ.get(VARIABLE, ""))
-            run_stock_training(self.dataset, self.configuration, self.fold, self.trainer, self.plans, device=device)
-
-
-def _set_aside(path: Path, parent: Path) -> None:
-    """Keep what was made for another description, under a name that nothing reads."""
-    number = 1
-    while (kept := parent / f".{SUPERSEDED}-{number}-{path.name}").exists():
-        number += 1
-    os.replace(path, kept)
-    logger.info("%s was made for another description of this study; it was moved to %s", path, kept)
 
 
 def _compare(study: Study, job: Job) -> None:
@@ -349,9 +240,9 @@ STEPS: dict[str, Callable[[Study, Job], None]] = {
     "plan": _plan,
     "preprocess": _preprocess,
     "add": _add,
-    "pretrain": _pretrain,
+    "pretrain": pretrain,
     "link": _link,
-    "finetune": _finetune,
+    "finetune": finetune,
     "compare": _compare,
     "report": _report,
 }

@@ -20,9 +20,8 @@ class Workflow:
         self._by_key = {job.key: job for job in self.jobs.values()}
 
     def results(self) -> list[str]:
-        """Return the marks of what nothing else needs."""
-        needed = {need for job in self.jobs.values() for need in job.needs}
-        return [self._mark(job) for job in self.jobs.values() if job.name not in needed]
+        """Return the marks of all jobs: Snakemake wouldn't miss one that all that needs it was made with."""
+        return [self._mark(job) for job in self.jobs.values()]
 
     def needs(self, wildcards: Any) -> list[str]:
         """Return the marks of what a job needs."""

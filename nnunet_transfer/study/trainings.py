@@ -1,0 +1,130 @@
+"""The steps that train: each in a fold's folder that says for which job it was trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.naming import TRANSFER
+from nnunet_transfer.paths import dataset_name, nnunet_results, sources_folder
+from nnunet_transfer.study import marks
+from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.gpus import one_gpu
+from nnunet_transfer.study.jobs import Job
+from nnunet_transfer.study.reading import read_study
+
+logger = logging.getLogger(__name__)
+
+#: in a fold's folder: for which job it was trained
+ORIGIN_FILE = "study_job.json"
+SUPERSEDED = "superseded"
+
+
+def pretrain(study: Study, job: Job) -> None:
+    """Train a source."""
+    source = study.sources[job.settings["source"]]
+    os.environ["nnUNet_source_name"] = source.name
+    dataset = study.datasets[source.dataset]
+    registered = sources_folder() / source.name
+    training = _Training(study, job, dataset.number, source.configuration, source.fold, study.plans_name())
+    folder = training.folder()
+    if not (folder / ORIGIN_FILE).is_file() and registered.exists():
+        # made for another description of this source; whatever was fine-tuned from it is superseded, too
+        set_aside(registered)
+    training.run()
+
+
+def finetune(study: Study, job: Job) -> None:
+    """Train an arm on a fold of a target."""
+    target = study.targets[job.settings["target"]]
+    dataset = study.datasets[target.dataset]
+    source = job.settings["source"] if job.settings["trainer"].split("_")[0] == TRANSFER else None
+    training = _Training(
+        study, job, dataset.number, study.configuration, job.settings["fold"], study.plans_name(source)
+    )
+    training.run()
+
+
+class _Training:
+    """One `nnUNetv2_train`, on from its last checkpoint if it was begun for the same job."""
+
+    def __init__(self, study: Study, job: Job, dataset: int, configuration: str, fold: int | str, plans: str) -> None:
+        self.study, self.job = study, job
+        self.dataset, self.configuration, self.fold, self.plans = dataset, configuration, fold, plans
+        self.trainer: str = job.settings["trainer"]
+
+    def folder(self) -> Path:
+        """Return the fold's folder as nnU-Net names it, with a training for another job set aside."""
+        fold = self._fold()
+        if fold.is_dir() and any(fold.iterdir()):
+            origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
+            if origin is None or (origin["digest"] != self.job.digest and _is_of_another_study(origin, self.study)):
+                raise DataError(
+                    f"{fold} was not trained by this study; move it away, or give the study another results folder"
+                )
+            if origin["digest"] != self.job.digest:
+                set_aside(fold)
+        return fold
+
+    def _fold(self) -> Path:
+        model = f"{self.trainer}__{self.plans}__{self.configuration}"
+        return nnunet_results() / dataset_name(self.dataset) / model / f"fold_{self.fold}"
+
+    def run(self) -> None:
+        """Train and validate."""
+        model, name = os.path.split(self._fold())
+        # another study may train the same
+        with marks.locked(Path(model) / f".{name}.lock"):
+            self._run()
+
+    def _run(self) -> None:
+        import torch
+
+        fold = self.folder()
+        write_json(fold / ORIGIN_FILE, {"job": self.job.name, "digest": self.job.digest, "study": str(self.study.file)})
+        with one_gpu(self.study):
+            device = torch.device(self.study.device)
+            if self.study.device == "cpu":
+                from nnunet_transfer._nnunet import run_training_in_process
+                from nnunet_transfer.trainers import get_trainer_class
+
+                torch.set_num_threads(1)
+                run_training_in_process(
+                    self.dataset,
+                    self.configuration,
+                    self.fold,
+                    get_trainer_class(self.trainer),
+                    self.plans,
+                    device=device,
+                    continue_training=True,  # starts anew where there is no checkpoint
+                )
+                return
+            from nnunet_transfer._nnunet import run_stock_training
+            from nnunet_transfer.discovery import VARIABLE, search_path
+
+            os.environ[VARIABLE] = search_path(os.environ.get(VARIABLE, ""))
+            run_stock_training(self.dataset, self.configuration, self.fold, self.trainer, self.plans, device=device)
+
+
+def _is_of_another_study(origin: Mapping[str, str], study: Study) -> bool:
+    """Whether a fold was trained by a study that is still there and works in the same folder."""
+    file = Path(origin.get("study", ""))
+    if file == study.file or not file.is_file():
+        return False
+    try:
+        return read_study(file).folders["nnUNet_results"] == study.folders["nnUNet_results"]
+    except StudyError:
+        return False
+
+
+def set_aside(path: Path) -> None:
+    """Keep what was made for another description, under a name that nothing reads."""
+    number = 1
+    while (kept := path.parent / f".{SUPERSEDED}-{number}-{path.name}").exists():
+        number += 1
+    os.replace(path, kept)
+    logger.info("%s was made for another description of this study; it was moved to %s", path, kept)

@@ -1,0 +1,115 @@
+"""Check a study's file against its schema, in the words of who wrote it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+
+from nnunet_transfer.study.document import Document
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a study's file."""
+    return json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+
+
+# to JSON schema 1.0 is an integer; to folders' names, which hold ids, seeds and epochs, it isn't
+_VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def check_schema(document: Document) -> None:
+    """Check a document against the schema.
+
+    Raises
+    ------
+    StudyError
+        About the first line that is wrong.
+    """
+    validator = _VALIDATOR(schema())
+    errors = [_deepest(error) for error in validator.iter_errors(document.content)]
+    if errors:
+        first = min(errors, key=lambda error: document.line(list(error.absolute_path)))
+        raise document.error(*_explained(first, document))
+
+
+def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Return, of the alternatives that all failed, the failure of the one that was meant."""
+    if error.validator == "anyOf" and error.context:
+        kinds = [e for e in error.context if e.validator not in ("type", "const")]
+        return _deepest(kinds[0]) if kinds else error
+    return error
+
+
+def _explained(error: jsonschema.ValidationError, document: Document) -> tuple[list[str | int], str]:
+    """Return the place of a schema's error, and what is wrong in the words of the file's writer."""
+    place = list(error.absolute_path)
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    if error.validator == "additionalProperties" and isinstance(value, dict):
+        outer: Any = error.schema
+        known = outer["properties"]
+        wrong = next(key for key in value if key not in known)
+        return [*place, wrong], f"unknown key; {unknown(wrong, known)}"
+    if error.validator == "required":
+        missing = [key for key in rule if key not in value]
+        return place, f"needs {', '.join(missing)}"
+    if error.validator == "dependentRequired":
+        key, needed = next((k, [n for n in v if n not in value]) for k, v in rule.items() if k in value)
+        return [*place, key], f"goes with {', '.join(needed)}, which is missing"
+    if error.validator == "oneOf":
+        return (
+            place,
+            "give one of: pretrain (a data set); checkpoint with task and domain; fetch (a name in the catalogue)",
+        )
+    if error.validator == "not":
+        return place, "is either converted or synthetic; remove converter or synthetic"
+    if error.validator == "anyOf":
+        kinds = [_WORDS.get(str(e.validator_value), str(e.validator_value)) for e in error.context or ()]
+        return place, f"must be {' or '.join(kinds)}, not {_shown(value)}"
+    if error.validator == "uniqueItems":
+        return place, f"give each once, not {_shown(value)}"
+    if error.validator == "enum":
+        return place, unknown(str(value), rule)
+    if error.validator == "pattern":
+        return place, f"'{value}' may hold letters, digits and '_' only, and starts with a letter"
+    if error.validator == "type":
+        wanted = [rule] if isinstance(rule, str) else list(rule or ())
+        return place, f"must be {' or '.join(_WORDS.get(w, w) for w in wanted)}, not {_shown(value)}"
+    return place, error.message[:200]
+
+
+#: so few choices are all named instead of the nearest: the nearest of gpu would be cpu
+_FEW = 4
+_WORDS = {
+    "object": "a mapping (key: value)",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)[:60]
+
+
+def unknown(wrong: str, known: Iterable[str]) -> str:
+    """Say that something has an unknown name, with the nearest of the known ones, or all of them."""
+    known = list(map(str, known))
+    if len(known) <= _FEW:
+        return f"'{wrong}' is none of {', '.join(known)}"
+    near = difflib.get_close_matches(str(wrong), known, n=1)
+    return f"'{wrong}': did you mean {near[0]}?" if near else f"'{wrong}' is none of {', '.join(known)}"
