@@ -112,16 +112,18 @@ def test_every_training_started_from_its_source(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_snakemake_gives_the_same_result_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
-    file = write_small_study(tmp_path)
+    folder = tmp_path / "größe {x} 'q' #1: v, a=50%"
+    folder.mkdir()
+    file = write_small_study(folder)
     run = snakemake(file)
     assert run.returncode == 0, run.stderr
     assert "Report:" in run.stdout
     assert tables(file) == tables(finished)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "small/steps").rglob("*.done")}
     again = snakemake(file)
     assert again.returncode == 0
     assert "Nothing to be done" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")} == before
+    assert {path: path.stat().st_mtime_ns for path in (folder / "small/steps").rglob("*.done")} == before
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+from urllib.parse import quote
 
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import marks
@@ -63,7 +64,8 @@ def run_study(
             "snakemake",
             *("--snakefile", str(snakefile)),
             *("--directory", str(study.folder)),
-            *("--config", f"study={study.file}"),
+            # read as YAML, which would take a part of some paths for a comment
+            *("--config", f"study={quote(str(study.file))}"),
             # marks are named after all they depend on: neither times nor code decide what is run again
             *("--rerun-triggers", "input"),
             # a step's mark is written in one go when it has ended well: if it is there, it is complete

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 from nnunet_transfer.study import marks
 from nnunet_transfer.study.jobs import Job, study_jobs
@@ -12,10 +13,15 @@ from nnunet_transfer.study.reading import read_study
 
 
 class Workflow:
-    """A study as Snakemake sees it; all paths are relative to the study's folder."""
+    """A study as Snakemake sees it; all paths are relative to the study's folder.
+
+    Parameters
+    ----------
+    file : the study's, with percent signs for special characters as in an address
+    """
 
     def __init__(self, file: str) -> None:
-        self.study = read_study(file)
+        self.study = read_study(unquote(file))
         self.jobs = study_jobs(self.study)
         self._by_key = {job.key: job for job in self.jobs.values()}
 
