@@ -17,15 +17,19 @@ from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
-TRAINER = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
+EPOCHS = 2
+PLAIN = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
+#: the encoder is frozen in the first of ten epochs
+THAWED = "nnUNetTrainerT1Segmentation_lpft_10epochs_2iterations_seed3"
+FROZEN = "nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_2iterations_seed3"
 
 
-def _rank(rank: int, folders: str, dataset: str, plans: str) -> None:
+def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
     try:
         folder = Path(folders) / "preprocessed" / dataset
         content = read_json(folder / f"{plans}.json") | {"continue_training": False}
-        trainer = get_trainer_class(TRAINER)(content, "2d", 0, read_json(folder / "dataset.json"))
+        trainer = get_trainer_class(name)(content, "2d", 0, read_json(folder / "dataset.json"))
         # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
         trainer.device = torch.device("cpu")
         trainer.grad_scaler = None
@@ -36,24 +40,40 @@ def _rank(rank: int, folders: str, dataset: str, plans: str) -> None:
         trainer.loss = trainer._build_loss()
         trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
         trainer.on_train_start()
-        start = {k: v.clone() for k, v in unwrapped(trainer.network).state_dict().items()}
-        trainer.on_epoch_start()
-        trainer.on_train_epoch_start()
-        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)]
-        trainer.on_train_epoch_end(outputs)
-        with torch.no_grad():
-            trainer.on_validation_epoch_start()
-            trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
-        trainer.on_epoch_end()
+        weights = [_weights(trainer.network)]
+        for _ in range(EPOCHS):
+            trainer.on_epoch_start()
+            trainer.on_train_epoch_start()
+            outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)]
+            trainer.on_train_epoch_end(outputs)
+            with torch.no_grad():
+                trainer.on_validation_epoch_start()
+                trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
+            trainer.on_epoch_end()
+            weights.append(_weights(trainer.network))
         trainer.on_train_end()
-        end = unwrapped(trainer.network).state_dict()
-        torch.save({"start": start, "end": end}, f"{folders}/rank{rank}.pt")
+        torch.save(weights, f"{folders}/rank{rank}.pt")
     finally:
         dist.destroy_process_group()
 
 
+def _weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in unwrapped(network).state_dict().items()}
+
+
+def _moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], part: str) -> bool:
+    names = [k for k in before if k.startswith(f"{part}.stages.") and k.endswith("conv.weight")]
+    assert names
+    return any(not torch.equal(before[k], after[k]) for k in names)
+
+
 @pytest.mark.slow
-def test_two_processes_start_from_the_source_and_stay_equal(nnunet_folders: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "encoder_moves"), [(PLAIN, (True, True)), (THAWED, (False, True)), (FROZEN, (False, False))]
+)
+def test_two_processes_start_from_the_source_and_stay_equal(
+    nnunet_folders: Path, name: str, encoder_moves: tuple[bool, ...]
+) -> None:
     dataset = write_blob_dataset(nnunet_folders / "raw", 503, cases=4, shape=(32, 32, 3))
     preprocessed = extract_fingerprint_in_process(dataset)
     plans = write_transfer_plans(dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=4).stem
@@ -62,16 +82,17 @@ def test_two_processes_start_from_the_source_and_stay_equal(nnunet_folders: Path
     source = save_random_source("t1_segmentation", preprocessed / f"{plans}.json", "2d", labels=2)
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(_rank, args=(str(nnunet_folders), dataset, plans), nprocs=2, join=True)
+    mp.spawn(_rank, args=(str(nnunet_folders), dataset, plans, name), nprocs=2, join=True)
 
     first, second = (torch.load(nnunet_folders / f"rank{r}.pt", weights_only=True) for r in (0, 1))
     for key, value in source.items():
         if "seg_layers" not in key:
-            assert torch.equal(first["start"][key], value), key
-    for stage in ("start", "end"):
-        assert all(torch.equal(first[stage][k], second[stage][k]) for k in first[stage]), stage
-    changed = [k for k in first["end"] if k.endswith("conv.weight") and not torch.equal(first["end"][k], source[k])]
-    assert changed, "no weight moved"
-    fold = nnunet_folders / "results" / dataset / f"{TRAINER}__{plans}__2d" / "fold_0"
+            assert torch.equal(first[0][key], value), key
+    for epoch in range(EPOCHS + 1):
+        assert all(torch.equal(first[epoch][k], second[epoch][k]) for k in first[epoch]), epoch
+    for epoch, moves in enumerate(encoder_moves):
+        assert _moved(first[epoch], first[epoch + 1], "decoder"), epoch
+        assert _moved(first[epoch], first[epoch + 1], "encoder") == moves, epoch
+    fold = nnunet_folders / "results" / dataset / f"{name}__{plans}__2d" / "fold_0"
     assert (fold / "checkpoint_final.pth").exists()
     assert (fold / "transfer_report.json").exists()
