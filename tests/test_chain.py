@@ -18,12 +18,15 @@ import pytest
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.files import read_json
-from nnunet_transfer.naming import ARMS, TRANSFER
+from nnunet_transfer.naming import ARMS, DEFAULT_PRETRAINERS, TRANSFER
 from nnunet_transfer.plans import write_transfer_plans
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
 SCRATCH = next(arm for arm, source in ARMS.items() if source is None)
+SEGMENTATION_PRETRAINER = DEFAULT_PRETRAINERS["segmentation"]
+#: what starts at random
+RANDOM_START = (SCRATCH, SEGMENTATION_PRETRAINER)
 SHAPES = {"2d": (32, 32, 4), "3d_fullres": (32, 32, 24)}
 PATCHES = {"2d": (32, 32), "3d_fullres": (32, 32, 24)}
 
@@ -118,7 +121,7 @@ def _one_process(folders: Path, workers: str) -> Iterator[_Shell]:
         process.stdin.close()
 
 
-ARMS_AND_TRANSFER = (*ARMS, TRANSFER)
+SEGMENTING = (*ARMS, TRANSFER, SEGMENTATION_PRETRAINER)
 CONFIGURATIONS = ("2d", "3d_fullres")
 #: each command in a process of its own
 FULL = (("2d", "nnUNetTrainerT1Segmentation"), ("3d_fullres", "nnUNetTrainerTransfer"))
@@ -135,9 +138,11 @@ def test_train_resume_validate_predict_select_export_install(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("configuration", "base"),
-    [(c, base) for c in CONFIGURATIONS for base in ARMS_AND_TRANSFER if (c, base) not in FULL],
+    [(c, base) for c in CONFIGURATIONS for base in SEGMENTING if (c, base) not in FULL],
 )
-def test_the_same_for_every_arm_in_one_process(configuration: str, base: str, nnunet_folders: Path) -> None:
+def test_the_same_for_every_trainer_that_segments_in_one_process(
+    configuration: str, base: str, nnunet_folders: Path
+) -> None:
     # prediction needs a number of workers above 0, validation starts them then
     with _one_process(nnunet_folders, "0") as train, _one_process(nnunet_folders, "1") as other:
 
@@ -147,11 +152,57 @@ def test_the_same_for_every_arm_in_one_process(configuration: str, base: str, nn
         _live(configuration, base, nnunet_folders, run)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "self_supervised"])
+def test_pretrainers_without_masks_resume_validate_and_refuse_to_predict(task: str, nnunet_folders: Path) -> None:
+    dataset = write_blob_dataset(nnunet_folders / "raw", 501, cases=6, shape=SHAPES["2d"], labels=2)
+    rows = "".join(f"case{i:02d},{'ab'[i // 2 % 2]}\n" for i in range(6))
+    (nnunet_folders / "raw" / dataset / "classes.csv").write_text(f"case,class\n{rows}")
+    preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=100_000)
+    plans = write_transfer_plans(dataset, profile="demo", patch_size=PATCHES["2d"], batch_size=2).stem
+    preprocess_in_process(dataset, plans, ["2d"])
+    write_splits(preprocessed)
+    trainer = f"{DEFAULT_PRETRAINERS[task]}_12epochs_2iterations"
+    train = f"nnUNetv2_train 501 2d 0 -tr {trainer} -p {plans} -device cpu"
+    model = nnunet_folders / "results" / dataset / f"{trainer}__{plans}__2d"
+    _train_and_kill_after_first_checkpoint(train, nnunet_folders, model / "fold_0")
+    sources = nnunet_folders / "results" / "sources"
+    assert not sources.exists(), "nothing is a source before the training is over"
+
+    continued = _run(train + " --c", nnunet_folders)
+    assert "Epoch 0\n" not in continued
+    assert "Epoch 11" in continued
+    (source,) = sources.iterdir()
+    assert source.name.endswith(task)
+    summary = model / "fold_0" / "validation" / "summary.json"
+    first = {key: value for key, value in read_json(summary).items() if isinstance(value, float)}
+    assert first
+    summary.unlink()
+    _run(train + " --val", nnunet_folders)
+    again = read_json(summary)
+    assert {key: again[key] for key in first} == pytest.approx(first, abs=1e-5)
+    refused = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'eval "$(nnunet_transfer env)"; exec nnUNetv2_predict -i raw/{dataset}/imagesTr -o out -d 501 -c 2d -f 0 '
+            f"-tr {trainer} -p {plans} -device cpu -npp 1 -nps 1",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=nnunet_folders,
+        env=_environment(),
+    )
+    assert refused.returncode != 0
+    assert "predicts no masks" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def _save_source(base: str, plans: Path, configuration: str) -> None:
     """Save what an arm starts from: natural images are in colour and 2D."""
-    name = ARMS.get(base, "t1_segmentation")
-    if name is None:
+    if base in RANDOM_START:
         return
+    name = ARMS.get(base) or "t1_segmentation"
     if name.startswith("natural"):
         save_random_source(name, plans, "2d", channels=3)
     else:
@@ -179,7 +230,7 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
 
     # the source is gone from here on: --c, --val and inference must not need it
     sources = nnunet_folders / "results" / "sources"
-    if base != SCRATCH:
+    if base not in RANDOM_START:
         report = read_json(model / "fold_0" / "transfer_report.json")
         assert report["coverage"]["encoder"] == pytest.approx(1.0)
         sources.rename(nnunet_folders / "sources_away")
@@ -192,7 +243,7 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
     run(train.format(fold=0) + " --val", nnunet_folders)
     assert read_json(summary)["foreground_mean"]["Dice"] == pytest.approx(first["foreground_mean"]["Dice"], abs=1e-6)
 
-    if base != SCRATCH:
+    if base not in RANDOM_START:
         (nnunet_folders / "sources_away").rename(sources)
     run(train.format(fold=1), nnunet_folders)
     run(
