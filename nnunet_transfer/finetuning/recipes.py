@@ -2,6 +2,24 @@
 
 A recipe is the same for all arms, the control arm included, so that arms differ in their weights alone. The state of
 an epoch follows from its number, never from a counter: `--c` needs nothing but the checkpoint's epoch.
+
+Where the numbers come from:
+
+decay, exponent 0.9
+    nnU-Net's PolyLRScheduler (Isensee et al., Nat Methods 2021;18:203-211).
+warm-up over 5 %
+    50 of 1000 epochs in nnU-Net's fine-tuning of nnssl networks (Wald et al., "An OpenMind for 3D medical vision
+    self-supervised learning", ICCV 2025); in `warmup`, `frozenEncoder`, `lpft`, `layerwise` and `l2sp`.
+`lpft`, a tenth for the decoder alone
+    linear probing then fine-tuning (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022), where the
+    new head converges first; the share is this package's choice.
+`sawtooth`, shares 0.025, 0.025, 0.05 and 0.9
+    stages of 25, 25, 50 and 900 of 1000 epochs (TaWald/nnUNet, PretrainedTrainer_sawtooth).
+`layerwise`, factor 0.75 per stage
+    0.75 per layer when masked autoencoders are fine-tuned (He et al., CVPR 2022, table 9).
+`l2sp`, strength 0.01
+    L2-SP (Li et al., "Explicit inductive bias for transfer learning with convolutional networks", ICML 2018), who choose
+    it per data set between 0.001 and 1; 0.01 is this package's choice.
 """
 
 from __future__ import annotations
@@ -12,7 +30,7 @@ ENCODER, DECODER = "encoder", "decoder"  # the decoder includes the segmentation
 WHOLE = frozenset({ENCODER, DECODER})
 DECODER_ALONE = frozenset({DECODER})
 
-#: exponent of nnU-Net's polynomial decay (Isensee et al., Nat Methods 2021;18:203-211; PolyLRScheduler)
+#: exponent of nnU-Net's polynomial decay
 DECAY_EXPONENT = 0.9
 
 
@@ -86,8 +104,6 @@ class Recipe:
         return EpochState(phase.name, phase.trained, factor)
 
 
-#: 50 of 1000 epochs in nnU-Net's fine-tuning of nnssl networks (Wald et al., "An OpenMind for 3D medical vision
-#: self-supervised learning", ICCV 2025)
 _WARM_UP = 0.05
 _WARMED_UP = (Phase("warm-up", _WARM_UP, rises=True), Phase("whole network", 1 - _WARM_UP))
 
@@ -104,8 +120,6 @@ RECIPES: dict[str, Recipe] = {
                 Phase("decoder", 1 - _WARM_UP, DECODER_ALONE),
             ),
         ),
-        # linear probing then fine-tuning (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022),
-        # where the new head converges first; a tenth of the training is this package's choice
         Recipe(
             "lpft",
             "decoder and heads first, then the whole network",
@@ -115,7 +129,6 @@ RECIPES: dict[str, Recipe] = {
                 Phase("whole network", 0.9 - _WARM_UP),
             ),
         ),
-        # stages of 25, 25, 50 and 900 of 1000 epochs (TaWald/nnUNet, PretrainedTrainer_sawtooth)
         Recipe(
             "sawtooth",
             "decoder warm-up, decoder, whole warm-up, whole network",
@@ -126,15 +139,12 @@ RECIPES: dict[str, Recipe] = {
                 Phase("whole network", 0.9),
             ),
         ),
-        # 0.75 per layer when masked autoencoders are fine-tuned (He et al., CVPR 2022, table 9)
         Recipe(
             "layerwise",
             "warm-up, with a learning rate that falls by 0.75 per encoder stage away from the output",
             _WARMED_UP,
             layer_decay=0.75,
         ),
-        # L2-SP (Li et al., "Explicit inductive bias for transfer learning with convolutional networks", ICML 2018),
-        # who choose the strength per data set between 0.001 and 1; 0.01 is this package's choice
         Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),
     )
 }

@@ -19,7 +19,7 @@ import numpy as np
 
 from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.files import atomic_path, read_json, write_json
-from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.naming import DEFAULT_RECIPE, RECIPES, TrainerName
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -34,12 +34,12 @@ ARMS = ("nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation")
 CASES = (3, 8)
 #: of 11 subjects, 8 for training: seed k trains on fold k, so that the seeds' spread is also that of the subjects
 FOLDS = 4
-PATCH, BATCH_SIZE = (64, 64), 4
+PATCH, BATCH_SIZE = (64, 64), 8
 #: the network halves its input three times
 MULTIPLE = 8
-ITERATIONS_PER_EPOCH = 25
+ITERATIONS_PER_EPOCH = 50
 #: after these epochs the validation cases are predicted
-EPOCHS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24)
+EPOCHS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40)
 #: a scratch that ends below this Dice has learnt nothing that could be reached sooner
 LEARNT = 0.01
 COLOURS = {
@@ -134,12 +134,12 @@ def dice_per_label(predicted: np.ndarray, reference: np.ndarray, labels: list[in
     return [float(2 * (p & r).sum() / (p.sum() + r.sum())) if p.any() or r.any() else float("nan") for p, r in masks]
 
 
-def curve_name(dataset: int, arm: str, cases: int, seed: int) -> str:
+def curve_name(dataset: int, arm: str, recipe: str, cases: int, seed: int) -> str:
     """Return the name of a curve's step and file."""
-    return f"{dataset}-{arm}-{cases}cases-seed{seed}"
+    return f"{dataset}-{arm}-{recipe}-{cases}cases-seed{seed}"
 
 
-def study_steps(out: Path, pretrain: tuple[int, int], seeds: int) -> list[Step]:
+def study_steps(out: Path, pretrain: tuple[int, int], seeds: int, recipe: str) -> list[Step]:
     """Return all steps; seed after seed, so that a stopped run has whole seeds."""
     plan = {"patch": PATCH, "batch_size": BATCH_SIZE}
     pretrainer = str(TrainerName("nnUNetPretrainerSegmentation", epochs=pretrain[0], iterations=pretrain[1], seed=0))
@@ -153,22 +153,24 @@ def study_steps(out: Path, pretrain: tuple[int, int], seeds: int) -> list[Step]:
         for dataset in TARGETS:
             for cases in CASES:
                 for arm in ARMS:
-                    name = TrainerName(arm, cases=cases, epochs=EPOCHS[-1], iterations=ITERATIONS_PER_EPOCH, seed=seed)
+                    budget = {"epochs": EPOCHS[-1], "iterations": ITERATIONS_PER_EPOCH}
+                    name = TrainerName(arm, recipe, cases=cases, seed=seed, **budget)
+                    step = curve_name(dataset, arm, recipe, cases, seed)
                     arguments = {
                         "dataset": dataset,
                         "trainer": str(name),
                         "fold": seed,
-                        "out": out / "curves" / f"{curve_name(dataset, arm, cases, seed)}.json",
+                        "out": out / "curves" / f"{step}.json",
                         "validate": seed == 0,
                     }
                     needs = ("pretrain", f"prepare-{dataset}")
-                    steps.append(Step(curve_name(dataset, arm, cases, seed), measure_curve, arguments, needs))
+                    steps.append(Step(step, measure_curve, arguments, needs))
     return steps
 
 
-def read_curve(out: Path, dataset: int, arm: str, cases: int, seed: int) -> Curve:
+def read_curve(out: Path, dataset: int, arm: str, recipe: str, cases: int, seed: int) -> Curve:
     """Return Dice by iterations."""
-    content = read_json(out / "curves" / f"{curve_name(dataset, arm, cases, seed)}.json")
+    content = read_json(out / "curves" / f"{curve_name(dataset, arm, recipe, cases, seed)}.json")
     return {int(iterations): dice for iterations, dice in content["curve"].items()}
 
 
@@ -177,14 +179,14 @@ def first_reaching(curve: Curve, dice: float) -> float:
     return min((iterations for iterations, value in curve.items() if value >= dice), default=float("inf"))
 
 
-def write_table(out: Path, seeds: int) -> None:
+def write_table(out: Path, seeds: int, recipe: str) -> None:
     """Write one row per target, number of cases and seed; print each setting's median and range of the ratio."""
     rows = []
     for dataset, title in TARGETS.items():
         for cases in CASES:
             ratios = []
             for seed in range(seeds):
-                scratch, transferred = (read_curve(out, dataset, arm, cases, seed) for arm in ARMS)
+                scratch, transferred = (read_curve(out, dataset, arm, recipe, cases, seed) for arm in ARMS)
                 last = max(scratch)
                 needed = first_reaching(transferred, scratch[last])
                 own = first_reaching(scratch, scratch[last])
@@ -205,11 +207,11 @@ def write_table(out: Path, seeds: int) -> None:
         "transferred_first",
         "ratio",
     )
-    with atomic_path(out / "iterations_to_dice.csv") as temporary, open(temporary, "w", newline="") as stream:
+    with atomic_path(out / f"iterations_to_dice_{recipe}.csv") as temporary, open(temporary, "w", newline="") as stream:
         csv.writer(stream).writerows([names, *rows])
 
 
-def draw(out: Path, seeds: int) -> None:
+def draw(out: Path, seeds: int, recipe: str) -> None:
     """Draw all curves: one panel per target and number of cases, thin lines for seeds, thick ones for their median."""
     import matplotlib
 
@@ -222,14 +224,14 @@ def draw(out: Path, seeds: int) -> None:
         for panel, cases in zip(row, CASES, strict=True):
             panel.set_title(f"{cases} training cases", fontsize="medium")
             for arm, (label, colour) in COLOURS.items():
-                curves = [read_curve(out, dataset, arm, cases, seed) for seed in range(seeds)]
+                curves = [read_curve(out, dataset, arm, recipe, cases, seed) for seed in range(seeds)]
                 points = sorted(curves[0])
                 for curve in curves:
                     panel.plot(points, [curve[i] for i in points], color=colour, linewidth=0.7, alpha=0.6)
                 median = [statistics.median(curve[i] for curve in curves) for i in points]
                 panel.plot(points, median, color=colour, linewidth=2, marker="o", markersize=3, label=label)
             panel.set_xscale("symlog", linthresh=ITERATIONS_PER_EPOCH)
-            ticks = (0, 25, 50, 100, 200, points[-1])
+            ticks = (0, ITERATIONS_PER_EPOCH, 100, 200, 500, points[-1])
             panel.set_xticks(ticks, [str(tick) for tick in ticks])
             panel.minorticks_off()
             panel.spines[["top", "right"]].set_visible(False)
@@ -237,7 +239,7 @@ def draw(out: Path, seeds: int) -> None:
         panel.set_xlabel("training iterations")
     axes[0][0].legend(frameon=False)
     figure.tight_layout()
-    figure.savefig(out / "curves.png", dpi=110)
+    figure.savefig(out / f"curves_{recipe}.png", dpi=110)
 
 
 def main() -> None:
@@ -245,16 +247,17 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--pretrain", type=int, nargs=2, default=(30, 75), metavar=("EPOCHS", "ITERATIONS"))
+    parser.add_argument("--pretrain", type=int, nargs=2, default=(40, 150), metavar=("EPOCHS", "ITERATIONS"))
     parser.add_argument("--seeds", type=int, default=3, help=f"at most {FOLDS}")
+    parser.add_argument("--recipe", choices=list(RECIPES), default=DEFAULT_RECIPE, help="of both arms")
     args = parser.parse_args()
     out = args.out.resolve()
     environment = nnunet_environment(out) | {"nnUNet_raw": str(args.work.resolve() / "nnUNet_raw")}
     (out / "curves").mkdir(parents=True, exist_ok=True)
-    steps = study_steps(out, tuple(args.pretrain), args.seeds)
+    steps = study_steps(out, tuple(args.pretrain), args.seeds, args.recipe)
     run_steps(steps, out / "steps", jobs=args.jobs, environment=environment, description="curves")
-    write_table(out, args.seeds)
-    draw(out, args.seeds)
+    write_table(out, args.seeds, args.recipe)
+    draw(out, args.seeds, args.recipe)
 
 
 if __name__ == "__main__":
