@@ -211,8 +211,8 @@ class NamedTrainer(nnUNetTrainer):
                 if not is_full_disk(error):
                     raise
                 raise TransferError(
-                    f"no space left to write {filename}; free some and continue with --c (the last complete "
-                    f"checkpoint is kept)"
+                    f"no space left to write {filename}; free some and continue with --c (an earlier "
+                    f"complete checkpoint is kept)"
                 ) from error
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
