@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -59,13 +59,24 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def start_and_wait_for(file: Path, kind: str, *options: str) -> tuple[subprocess.Popen[bytes], marks.Sign]:
+#: signals that end a run, and may be ignored from its start on: nohup does so, and scripts for background jobs
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start_and_wait_for(
+    file: Path, kind: str, *options: str, ignored: Sequence[signal.Signals] = ()
+) -> tuple[subprocess.Popen[bytes], marks.Sign]:
     """Start `study run`; return it with the sign of a step of a kind that has started."""
+
+    def dispositions() -> None:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
     study = read_study(file)
     jobs = [job for job in study_jobs(study).values() if job.kind == kind]
     command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "1", *options]
     with open(file.with_name("run.log"), "ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=dispositions)
     while True:
         assert process.poll() is None, file.with_name("run.log").read_text()
         if sign := next(filter(None, (marks.read_sign(study.folder, job) for job in jobs)), None):
@@ -209,13 +220,19 @@ def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     assert "is being run already" in run.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "ignored"), [*((number, ()) for number in ENDING), (signal.SIGTERM, (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_stopped_run_stops_its_steps_and_says_so(
-    finished: Path, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    ignored: Sequence[signal.Signals],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = moved(finished, tmp_path)
     changed(file, lambda content: content.update(training={"epochs": 1000, "iterations": 5}))
-    process, sign = start_and_wait_for(file, "finetune")
+    process, sign = start_and_wait_for(file, "finetune", ignored=ignored)
     children = psutil.Process(process.pid).children(recursive=True)
     assert sign.process in [child.pid for child in children]
     process.send_signal(number)

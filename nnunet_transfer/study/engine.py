@@ -128,7 +128,8 @@ def _run_to_the_end(command: Sequence[str], lock: TextIO) -> int:
     """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with _interrupted_by_signals():
-        process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
+        with _interruptible_children():
+            process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -162,6 +163,16 @@ def _interrupted_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Let what is started here be interrupted: scripts start background jobs with that signal ignored for good."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
