@@ -285,7 +285,7 @@ def test_every_block_of_code_on_extending_is_run() -> None:
 
 #: what the walk-through shows -> what is small enough for a test
 SMALLER = {
-    "/work/raw nnUNet_preprocessed=/work/preprocessed nnUNet_results=/work/results": "/ nnUNet_unused=/",
+    "/scratch/raw nnUNet_preprocessed=/scratch/preprocessed nnUNet_results=/scratch/results": "/ nnUNet_unused=/",
     "0 1 2 3 4": "0 1",
     " nnUNetTrainerNaturalClassification nnUNet": " nnUNet",
     "--profile resnet18": "--profile demo --patch-size 32 32 --batch-size 2",
