@@ -359,11 +359,14 @@ def test_fewer_cases_are_nested_and_keep_subjects_together(tmp_path: Path) -> No
     assert [c[:6] for c in order[::2]] == [c[:6] for c in order[1::2]]
 
 
-def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: tuple[Path, str, str]) -> None:
+@pytest.mark.parametrize(
+    "base", ["nnUNetTrainerScratch", "nnUNetPretrainerSegmentation", "nnUNetPretrainerSelfSupervised"]
+)
+def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: tuple[Path, str, str], base: str) -> None:
     folders, dataset, plans = ready
     everything, validation = _build(dataset, plans, "nnUNetTrainerScratch_1epochs", folders).do_split()
-    some = _build(dataset, plans, "nnUNetTrainerScratch_1cases_1epochs", folders).do_split()
+    some = _build(dataset, plans, f"{base}_1cases_1epochs", folders).do_split()
     assert set(some[0]) < set(everything)
     assert some[1] == validation
     with pytest.raises(SystemExit, match="asks for 3 training cases, but fold 0"):
-        _train(dataset, plans, "nnUNetTrainerScratch_3cases_1epochs_1iterations")
+        _train(dataset, plans, f"{base}_3cases_1epochs_1iterations")
