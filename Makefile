@@ -11,7 +11,6 @@ DEMO ?= nnunet_transfer_demo
 WORKERS ?= 2
 # the networks of demo and tests are tiny: thread pools cost more than they give
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-TYPES := build/types
 
 .PHONY: help demo test test-fast lint format bench clean
 
@@ -33,14 +32,10 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
 
-# Type checkers don't see setup.py's mapping of trainers/ and dataset_conversion/ into the package: check a copy that
-# is laid out as installed.
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf $(TYPES) && mkdir -p $(TYPES)
-	cp -R nnunet_transfer $(TYPES)/ && cp -R trainers dataset_conversion $(TYPES)/nnunet_transfer/
-	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml nnunet_transfer
+	$(BIN)/mypy nnunet_transfer
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

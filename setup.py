@@ -6,10 +6,6 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# `trainers/` and `dataset_conversion/` stand at the top level of the repository and are
-# installed inside the package.
-MAPPED = {"trainers": "nnunet_transfer.trainers", "dataset_conversion": "nnunet_transfer.dataset_conversion"}
-
 if __name__ == "__main__":  # nnU-Net may import every module of a folder: never run setup() then
     setup(
         name="nnunet_transfer",
@@ -20,12 +16,9 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
         license="Apache-2.0",
         license_files=["LICENSE"],
         python_requires=">=3.10,<3.14",
-        packages=[
-            *find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
-            *MAPPED.values(),
-            *(f"{installed}.{sub}" for folder, installed in MAPPED.items() for sub in find_packages(folder)),
-        ],
-        package_dir={installed: folder for folder, installed in MAPPED.items()},
+        # nnunet_transfer/trainers and nnunet_transfer/dataset_conversion are links to the folders at the top level, so
+        # that editors, type checkers and installations see one package
+        packages=find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
         package_data={
             "nnunet_transfer": ["py.typed"],
             "nnunet_transfer.comparison": ["*.html", "*.css"],

@@ -24,10 +24,10 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
-from nnunet_transfer.dataset_conversion.catalogue import get_description
-from nnunet_transfer.dataset_conversion.engine import convert
-from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
-from nnunet_transfer.dataset_conversion.volumes import COMPRESSION_LEVEL
+from nnunet_transfer.conversion.catalogue import get_description
+from nnunet_transfer.conversion.engine import convert
+from nnunet_transfer.conversion.plan import Options, plan_conversion
+from nnunet_transfer.conversion.volumes import COMPRESSION_LEVEL
 
 SHAPE = (197, 233, 189)
 CASES = 3
@@ -39,9 +39,9 @@ RATE_LIMIT, MEMORY_LIMIT, PICTURES_LIMIT = 0.8, 6.0, 100.0
 MEMORY = """
 import sys
 from pathlib import Path
-from nnunet_transfer.dataset_conversion.catalogue import get_description
-from nnunet_transfer.dataset_conversion.engine import convert
-from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
+from nnunet_transfer.conversion.catalogue import get_description
+from nnunet_transfer.conversion.engine import convert
+from nnunet_transfer.conversion.plan import Options, plan_conversion
 plan = plan_conversion(get_description("atlas_r2"), Path(sys.argv[1]), 3, Options(reorient=sys.argv[2], limit=1))
 def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.finetuning.recipes import RECIPES as _RECIPES
+from nnunet_transfer.recipes import RECIPES as _RECIPES
 
 #: the arms of the study, in the order of reports: name -> registry name of its source
 ARMS: dict[str, str | None] = {

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion.catalogue import all_descriptions
-from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
+from nnunet_transfer.conversion.catalogue import all_descriptions
+from nnunet_transfer.conversion.plan import Options, plan_conversion
 from tests import conversion_trees as trees
 
 

@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion import engine, workers
-from nnunet_transfer.dataset_conversion.catalogue import all_descriptions, get_description
-from nnunet_transfer.dataset_conversion.engine import convert
-from nnunet_transfer.dataset_conversion.plan import Options, plan_conversion
-from nnunet_transfer.dataset_conversion.record import Record
-from nnunet_transfer.dataset_conversion.splits import deal, make_splits
+from nnunet_transfer.conversion import engine, workers
+from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
+from nnunet_transfer.conversion.engine import convert
+from nnunet_transfer.conversion.plan import Options, plan_conversion
+from nnunet_transfer.conversion.record import Record
+from nnunet_transfer.conversion.splits import deal, make_splits
 from nnunet_transfer.errors import DataError, SettingsError
 from tests import conversion_trees as trees
 from tests.conversion_trees import box, image, write_tree
@@ -225,7 +225,7 @@ def test_a_full_disk_leaves_no_data_set(
         raise OSError(errno.ENOSPC, "No space left on device", "x")
 
     with monkeypatch.context() as patched:
-        patched.setattr("nnunet_transfer.dataset_conversion.tables.write_manifest", full)
+        patched.setattr("nnunet_transfer.conversion.tables.write_manifest", full)
         assert main(["convert", "atlas_r2", str(tree), "-d", "4", "--processes", "1"]) == 2
     assert "no space left on the disk" in capsys.readouterr().err
     assert not list((nnunet_folders / "raw").glob("Dataset*"))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from nnunet_transfer.dataset_conversion import geometry, labels
-from nnunet_transfer.dataset_conversion.case_volumes import convert_volumes
-from nnunet_transfer.dataset_conversion.description import LESION, Case, LabelRule
-from nnunet_transfer.dataset_conversion.job import Job
-from nnunet_transfer.dataset_conversion.volumes import read_volume, write_volume
+from nnunet_transfer.conversion import geometry, labels
+from nnunet_transfer.conversion.case_volumes import convert_volumes
+from nnunet_transfer.conversion.description import LESION, Case, LabelRule
+from nnunet_transfer.conversion.job import Job
+from nnunet_transfer.conversion.volumes import read_volume, write_volume
 from nnunet_transfer.errors import DataError
 from tests.conversion_trees import save
 

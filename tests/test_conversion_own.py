@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion.catalogue import all_descriptions
-from nnunet_transfer.dataset_conversion.geometry import ORTHONORMAL_TOLERANCE, TOLERANCE_MM
+from nnunet_transfer.conversion.catalogue import all_descriptions
+from nnunet_transfer.conversion.geometry import ORTHONORMAL_TOLERANCE, TOLERANCE_MM
 from tests.conversion_trees import Files, box, image, write_tree
 
 PAGE = (Path(__file__).parents[1] / "docs/conversion.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion.datasets._natural_labels import ADE20K, CAMVID, COCO, VOC
-from nnunet_transfer.dataset_conversion.png import write_png
+from nnunet_transfer.conversion.png import write_png
+from nnunet_transfer.dataset_conversion._natural_labels import ADE20K, CAMVID, COCO, VOC
 from tests import conversion_trees as trees
 
 

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from nnunet_transfer.demo import natural, t1
-from nnunet_transfer.demo.datasets import (
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json, sha256_of
+from nnunet_transfer.synthetic import natural, t1
+from nnunet_transfer.synthetic.datasets import (
     DATASETS,
     write_demo_datasets,
     write_ms_target,
     write_natural_source,
     write_t1_source,
 )
-from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import read_json, sha256_of
 
 T1_ROLES = ("t1", "stroke", "ms", "anatomy")
 LESION_ROLES = ("stroke", "ms")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_transfer.cli import COMMANDS, command_parser
-from nnunet_transfer.finetuning.recipes import RECIPES
 from nnunet_transfer.naming import ARMS, GRAMMAR, TRANSFER, is_ours, parse_trainer_name
+from nnunet_transfer.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

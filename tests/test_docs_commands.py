@@ -15,14 +15,13 @@ import pytest
 import torch
 import yaml
 
-from nnunet_transfer import naming
+from nnunet_transfer import naming, recipes
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
 from nnunet_transfer.checkpoints import formats, inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, TransferError
 from nnunet_transfer.evaluation import protocols
 from nnunet_transfer.files import read_json
-from nnunet_transfer.finetuning import recipes
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.study import read_study
 from tests.checkpoint_files import build, nnunet_run, plans_architecture, randomise
@@ -240,7 +239,7 @@ def test_an_own_source_as_shown(nnunet_folders: Path) -> None:
 
 def test_an_own_recipe_as_shown() -> None:
     table = dict(recipes.RECIPES)
-    added = _run("nnunet_transfer/finetuning/recipes.py", **{**vars(recipes), "RECIPES": table})["LATE_ENCODER"]
+    added = _run("nnunet_transfer/recipes.py", **{**vars(recipes), "RECIPES": table})["LATE_ENCODER"]
     assert table["lateEncoder"] is added
     assert added.at(49, 100).trained == recipes.DECODER_ALONE
     assert added.at(50, 100).trained == recipes.WHOLE

@@ -17,9 +17,9 @@ from nnunet_transfer._nnunet import (
     unwrapped,
 )
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.finetuning.recipes import RECIPES
 from nnunet_transfer.naming import ARMS, DEFAULT_RECIPE
 from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits

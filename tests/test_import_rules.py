@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import pkgutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import nnunet_transfer
 
 HEAVY = ("torch", "nnunetv2", "nnunet_transfer.trainers")
 #: packages of which every module must be light
-LIGHT_PACKAGES = ("dataset_conversion", "evaluation", "comparison")
+LIGHT_PACKAGES = ("conversion", "dataset_conversion", "evaluation", "comparison")
 LIGHT_MODULES = (
     "nnunet_transfer.cli",
     "nnunet_transfer.discovery",
@@ -69,28 +68,49 @@ def test_importing_the_package_runs_nothing() -> None:
     assert nnunet_transfer.__version__
 
 
-#: package -> what else of this package its modules may import, at the top or inside functions
-BASICS = {"errors", "files", "paths", "naming", "subjects", "__version__"}
+#: what every part may import; none of it imports more than what stands before it here
+BASICS = {"errors", "recipes", "files", "paths", "naming", "subjects", "__version__"}
+#: part -> what else of this package its modules may import, at the top or inside functions
 ALLOWED = {
-    "dataset_conversion": BASICS,
+    "errors": set(),
+    "recipes": set(),
+    "files": {"errors"},
+    "paths": {"errors"},
+    "naming": {"errors", "recipes"},
+    "subjects": {"errors"},
+    "_nnunet": BASICS,
+    "conversion": BASICS,
+    "dataset_conversion": BASICS | {"conversion"},
+    "synthetic": BASICS,
     "evaluation": BASICS,
     "comparison": BASICS | {"evaluation"},
     "networks": set(),
     "sources": BASICS,
     "plans": BASICS | {"sources"},
-    "planners": BASICS | {"plans", "sources", "training"},
     "adaptation": BASICS | {"sources"},
     "checkpoints": BASICS | {"sources", "plans"},
     "training": BASICS | {"_nnunet"},
     "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
     "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
     "trainers": BASICS | {"training", "finetuning", "pretraining"},
+    "discovery": BASICS | {"training", "trainers"},
+    "planners": BASICS | {"plans", "sources", "training"},
+    "doctor": BASICS | {"discovery", "sources"},
 }
+#: parts that stand above all of these; only they may import one another, in this order
+TOP = ("study", "demo", "commands", "cli")
+ALLOWED |= {part: {*ALLOWED, *TOP[:i]} for i, part in enumerate(TOP)}
 
 
-def _files(package: str) -> list[Path]:
-    folder = Path(importlib.import_module(f"nnunet_transfer.{package}").__path__[0])
-    return sorted(folder.rglob("*.py"))
+def _parts() -> set[str]:
+    """Return every folder and module right below the package."""
+    root = Path(nnunet_transfer.__file__).parent
+    return {p.stem for p in root.iterdir() if (p.is_dir() or p.suffix == ".py") and not p.name.startswith("__")}
+
+
+def _files(part: str) -> list[Path]:
+    path = Path(nnunet_transfer.__file__).with_name(part)
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
 def _imported_modules(file: Path) -> set[str]:
@@ -105,10 +125,14 @@ def _imported_modules(file: Path) -> set[str]:
     return found
 
 
+def test_every_part_has_its_rule() -> None:
+    assert _parts() == set(ALLOWED)
+
+
 @pytest.mark.parametrize("package", ALLOWED)
 def test_no_arrow_turns_round(package: str) -> None:
     names = {name for file in _files(package) for name in _imported_modules(file)}
-    parts = {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")}
+    parts = {name.split(".")[1] for name in names if name.startswith("nnunet_transfer.")} & _parts()
     assert parts - {package} <= ALLOWED[package]
 
 

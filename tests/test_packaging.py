@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,12 +15,13 @@ import pytest
 from nnunet_transfer import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+#: folders at the top level that the package holds as links
 MAPPED = ("trainers", "dataset_conversion")
 IMPORT_ALL = (
-    "import nnunet_transfer, nnunet_transfer.trainers, nnunet_transfer.dataset_conversion, nnunet_transfer.discovery\n"
+    "import nnunet_transfer, nnunet_transfer.trainers, nnunet_transfer.conversion, nnunet_transfer.discovery\n"
     "print(nnunet_transfer.__file__)\n"
     "print(nnunet_transfer.trainers.__file__)\n"
-    "print(nnunet_transfer.dataset_conversion.__file__)\n"
+    "print(nnunet_transfer.conversion.__file__)\n"
     "print(nnunet_transfer.discovery.__path__[0])\n"
 )
 CLEAN = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
@@ -41,9 +43,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if listed.returncode != 0:
         pytest.skip("no git checkout: which files belong to the project is not known")
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
+        if (ROOT / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+            shutil.copy(ROOT / name, copy / name, follow_symlinks=not (ROOT / name).is_dir())
     out = copy.parent / "wheel"
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(copy)]
     subprocess.run(pip, check=True)
@@ -57,7 +59,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         described = archive.read(metadata).decode()
-    modules = {f"nnunet_transfer/{p.relative_to(ROOT / 'nnunet_transfer')}" for p in _sources("nnunet_transfer")}
+    modules = {str(p.relative_to(ROOT)) for p in _sources("nnunet_transfer")}
     modules |= {f"nnunet_transfer/{p.relative_to(ROOT)}" for folder in MAPPED for p in _sources(folder)}
     assert {name for name in held if name.endswith(".py")} == modules
     assert all(name.startswith("nnunet_transfer/") for name in held)
@@ -93,14 +95,12 @@ def test_python_started_inside_the_checkout_finds_the_mapped_packages() -> None:
     # the checkout's folder hides the installed package; -S leaves out an editable installation
     found = _python(IMPORT_ALL, "-S", cwd=ROOT, environment=CLEAN)
     assert [Path(line).is_relative_to(ROOT) for line in found] == [True] * 4
-    assert Path(found[1]) == ROOT / "trainers" / "__init__.py"
+    assert Path(found[1]).resolve() == ROOT / "trainers" / "__init__.py"
 
 
 def test_importing_the_setup_script_does_not_run_it() -> None:
     # nnU-Net imports every module of a folder in nnUNet_extTrainer
-    assert _python("import setup; print(setup.MAPPED['trainers'])", cwd=ROOT, environment=CLEAN) == [
-        "nnunet_transfer.trainers"
-    ]
+    assert _python("import setup; print(setup.HERE.name)", cwd=ROOT, environment=CLEAN) == [ROOT.name]
 
 
 def test_versions_agree() -> None:

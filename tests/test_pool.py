@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.dataset_conversion import pool as pool_module
+from nnunet_transfer.conversion import pool as pool_module
 from nnunet_transfer.files import read_json, write_json
 from tests.nnunet_data import write_blob_dataset
 

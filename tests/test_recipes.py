@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer import naming
 from nnunet_transfer.finetuning.parameters import parameter_groups, part_of, set_trained
-from nnunet_transfer.finetuning.recipes import DECODER_ALONE, RECIPES, WHOLE
+from nnunet_transfer.recipes import DECODER_ALONE, RECIPES, WHOLE
 
 
 def test_warmup_is_the_default_of_the_grammar() -> None:

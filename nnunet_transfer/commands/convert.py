@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from nnunet_transfer.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_transfer.dataset_conversion.description import DatasetDescription
-    from nnunet_transfer.dataset_conversion.engine import Outcome
-    from nnunet_transfer.dataset_conversion.plan import Options, Plan
+    from nnunet_transfer.conversion.description import DatasetDescription
+    from nnunet_transfer.conversion.engine import Outcome
+    from nnunet_transfer.conversion.plan import Options, Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,15 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, check or convert."""
-    from nnunet_transfer.dataset_conversion.catalogue import all_descriptions, get_description
+    from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
 
     if args.list:
         print("\n\n".join(_describe(description) for description in all_descriptions().values()))
         return 0
     if not (args.dataset and args.source and args.dataset_id is not None):
         raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")
-    from nnunet_transfer.dataset_conversion.engine import convert
-    from nnunet_transfer.dataset_conversion.plan import plan_conversion
+    from nnunet_transfer.conversion.engine import convert
+    from nnunet_transfer.conversion.plan import plan_conversion
 
     plan = plan_conversion(get_description(args.dataset), args.source, args.dataset_id, _options(args))
     if args.dry_run:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from nnunet_transfer.dataset_conversion.plan import Options
+    from nnunet_transfer.conversion.plan import Options
 
     if wrong := [text for text in args.option if "=" not in text]:
         raise SettingsError(f"--option {wrong[0]} has no value; write KEY=VALUE")

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pool, and print each set's share and the new folder."""
-    from nnunet_transfer.dataset_conversion.pool import plan_pool, pool
+    from nnunet_transfer.conversion.pool import plan_pool, pool
 
     plan = plan_pool(args.datasets, args.id, args.name, same_subjects=args.same_subjects)
     folder = pool(plan, link=args.link)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from nnunet_transfer.finetuning import recipes
+from nnunet_transfer import recipes
 from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, RECIPES, TRANSFER, TrainerName, parse_trainer_name
 
 #: nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch

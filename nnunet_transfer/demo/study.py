@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from nnunet_transfer.demo.datasets import DATASETS
 from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json, write_json, write_text
@@ -21,6 +20,7 @@ from nnunet_transfer.naming import ARMS
 from nnunet_transfer.study import Study, marks, read_study, study_jobs
 from nnunet_transfer.study.environment import variables
 from nnunet_transfer.study.steps import report_folder, run_job
+from nnunet_transfer.synthetic.datasets import DATASETS
 
 NOTE = (
     "All images of this demo are synthetic: T1-like subjects made from the MNI152 template and crops of a few photos. "

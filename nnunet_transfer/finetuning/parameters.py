@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from nnunet_transfer.errors import AdaptationError, DataError
 from nnunet_transfer.files import atomic_path
-from nnunet_transfer.finetuning.recipes import DECODER, ENCODER, Recipe
+from nnunet_transfer.recipes import DECODER, ENCODER, Recipe
 
 HEADS = "seg_layers"
 

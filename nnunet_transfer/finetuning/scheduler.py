@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nnunet_transfer.finetuning.recipes import Recipe
+from nnunet_transfer.recipes import Recipe
 
 
 class RecipeScheduler(LRScheduler):

@@ -20,9 +20,9 @@ from nnunet_transfer.finetuning.parameters import (
     save_start,
     set_trained,
 )
-from nnunet_transfer.finetuning.recipes import RECIPES, WHOLE, Recipe
 from nnunet_transfer.finetuning.scheduler import RecipeScheduler
 from nnunet_transfer.naming import ARMS, TRANSFER
+from nnunet_transfer.recipes import RECIPES, WHOLE, Recipe
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors

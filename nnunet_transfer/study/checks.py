@@ -74,9 +74,9 @@ def _datasets(context: _Context) -> _Found:
 
 
 def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
-    from nnunet_transfer.dataset_conversion.catalogue import get_description
-    from nnunet_transfer.dataset_conversion.discovery import find_cases
-    from nnunet_transfer.dataset_conversion.plan import request
+    from nnunet_transfer.conversion.catalogue import get_description
+    from nnunet_transfer.conversion.discovery import find_cases
+    from nnunet_transfer.conversion.plan import request
 
     try:
         description = get_description(dataset.converter)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError, StudyError
-from nnunet_transfer.finetuning.recipes import RECIPES
 from nnunet_transfer.naming import (
     DEFAULT_PRETRAINERS,
     DEFAULT_RECIPE,
@@ -20,6 +19,7 @@ from nnunet_transfer.naming import (
     parse_trainer_name,
 )
 from nnunet_transfer.plans import PROFILES
+from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.study.description import FIXED_ARMS, SCRATCH, Dataset, Resources, Source, Study, StudyArm, Target
 from nnunet_transfer.study.document import Document, read_document
 from nnunet_transfer.study.validation import check_schema, unknown

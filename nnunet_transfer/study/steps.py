@@ -18,7 +18,7 @@ from nnunet_transfer.study.jobs import Job
 from nnunet_transfer.study.trainings import finetune, pretrain, set_aside
 
 if TYPE_CHECKING:
-    from nnunet_transfer.dataset_conversion.plan import Options
+    from nnunet_transfer.conversion.plan import Options
 
 #: what is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
@@ -40,7 +40,7 @@ def run_job(study: Study, job: Job) -> None:
 def _convert(study: Study, job: Job) -> None:
     dataset = study.datasets[job.settings["dataset"]]
     if dataset.synthetic:
-        from nnunet_transfer.demo.datasets import DATASETS
+        from nnunet_transfer.synthetic.datasets import DATASETS
 
         if not any(nnunet_raw().glob(f"Dataset{dataset.number:03d}_*")):
             DATASETS[dataset.synthetic][1](nnunet_raw(), dataset.number, dataset.seed)
@@ -48,9 +48,9 @@ def _convert(study: Study, job: Job) -> None:
     if not dataset.converter:
         dataset_name(dataset.number)
         return
-    from nnunet_transfer.dataset_conversion.catalogue import get_description
-    from nnunet_transfer.dataset_conversion.engine import convert
-    from nnunet_transfer.dataset_conversion.plan import plan_conversion
+    from nnunet_transfer.conversion.catalogue import get_description
+    from nnunet_transfer.conversion.engine import convert
+    from nnunet_transfer.conversion.plan import plan_conversion
 
     assert dataset.path is not None  # the schema asks for it
     options = conversion_options(study, dataset)
@@ -59,7 +59,7 @@ def _convert(study: Study, job: Job) -> None:
 
 def conversion_options(study: Study, dataset: Dataset) -> Options:
     """Return the options of a data set's conversion; what lies in the study's own folder is made anew."""
-    from nnunet_transfer.dataset_conversion.plan import Options
+    from nnunet_transfer.conversion.plan import Options
 
     values = dict(dataset.options)
     if "channels" in values:
@@ -108,7 +108,7 @@ def _without_foreign_splits(name: str) -> None:
 
 def _preprocess(study: Study, job: Job) -> None:
     from nnunet_transfer._nnunet import default_splits, preprocess_in_process
-    from nnunet_transfer.dataset_conversion.install import install_splits
+    from nnunet_transfer.conversion.install import install_splits
 
     dataset = study.datasets[job.settings["dataset"]]
     name, cpus = dataset_name(dataset.number), study.resources["preprocess"].cpus

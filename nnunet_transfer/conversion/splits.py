@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, SettingsError
 
 GROUPINGS = ("subject", "site")

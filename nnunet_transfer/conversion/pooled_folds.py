@@ -6,9 +6,9 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-from nnunet_transfer.dataset_conversion.install import FILE_NAME, check_form
-from nnunet_transfer.dataset_conversion.pooled_set import PooledSet
-from nnunet_transfer.dataset_conversion.splits import Folds, deal
+from nnunet_transfer.conversion.install import FILE_NAME, check_form
+from nnunet_transfer.conversion.pooled_set import PooledSet
+from nnunet_transfer.conversion.splits import Folds, deal
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import nnunet_preprocessed

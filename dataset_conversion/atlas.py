@@ -6,7 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_transfer.dataset_conversion.description import LESION, Case, DatasetDescription, Layout, Request
+from nnunet_transfer.conversion.description import LESION, Case, DatasetDescription, Layout, Request
 
 _REQUEST = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _BIDS = "{subject}/ses-{session}/anat/{subject}_ses-{session}"

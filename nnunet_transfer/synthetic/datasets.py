@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nnunet_transfer.demo import natural, t1
 from nnunet_transfer.files import atomic_folder, write_json
+from nnunet_transfer.synthetic import natural, t1
 
 SOURCE_SUBJECTS = 16
 TARGET_SUBJECTS = 8

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_transfer.dataset_conversion.description import (
+from nnunet_transfer.conversion.description import (
     CONSENSUS_RULES,
     Case,
     DatasetDescription,
     Layout,
     Request,
 )
-from nnunet_transfer.dataset_conversion.patterns import Pattern, list_tree, summarise_tree
+from nnunet_transfer.conversion.patterns import Pattern, list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
 
 #: what stays of a name in nnU-Net's file names

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
-from nnunet_transfer.dataset_conversion.description import Case, DatasetDescription, Request
-from nnunet_transfer.dataset_conversion.discovery import Found, find_cases, without_labels
-from nnunet_transfer.dataset_conversion.geometry import POLICIES
-from nnunet_transfer.dataset_conversion.job import Job
-from nnunet_transfer.dataset_conversion.splits import GROUPINGS
+from nnunet_transfer.conversion.description import Case, DatasetDescription, Request
+from nnunet_transfer.conversion.discovery import Found, find_cases, without_labels
+from nnunet_transfer.conversion.geometry import POLICIES
+from nnunet_transfer.conversion.job import Job
+from nnunet_transfer.conversion.splits import GROUPINGS
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_transfer.dataset_conversion import geometry, labels
-from nnunet_transfer.dataset_conversion.description import Case, LabelRule, Pixels
-from nnunet_transfer.dataset_conversion.job import Findings, Job, content_key, make_record, put_file
-from nnunet_transfer.dataset_conversion.record import Record
-from nnunet_transfer.dataset_conversion.volumes import Volume, write_volume
+from nnunet_transfer.conversion import geometry, labels
+from nnunet_transfer.conversion.description import Case, LabelRule, Pixels
+from nnunet_transfer.conversion.job import Findings, Job, content_key, make_record, put_file
+from nnunet_transfer.conversion.record import Record
+from nnunet_transfer.conversion.volumes import Volume, write_volume
 from nnunet_transfer.errors import DataError
 
 #: more values than this are no list of labels

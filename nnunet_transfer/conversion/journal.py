@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.files import write_text
 
 FILE_NAME = "conversion_records.jsonl"

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from nnunet_transfer.dataset_conversion.case_pictures import convert_picture
-from nnunet_transfer.dataset_conversion.case_volumes import convert_volumes
-from nnunet_transfer.dataset_conversion.description import Case
-from nnunet_transfer.dataset_conversion.job import Job
-from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.conversion.case_pictures import convert_picture
+from nnunet_transfer.conversion.case_volumes import convert_volumes
+from nnunet_transfer.conversion.description import Case
+from nnunet_transfer.conversion.job import Job
+from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, TransferError
 
 #: cases handed out per process: enough to keep it busy, few enough for data sets of a million pictures

@@ -17,7 +17,7 @@ from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from nnunet_transfer.dataset_conversion import geometry
+from nnunet_transfer.conversion import geometry
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path
 

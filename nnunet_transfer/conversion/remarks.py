@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.conversion.record import Record
 
 _LISTED = 5
 

@@ -1,6 +1,6 @@
 """Multiple sclerosis and white-matter hyperintensities."""
 
-from nnunet_transfer.dataset_conversion.description import LESION, DatasetDescription, LabelRule, Layout
+from nnunet_transfer.conversion.description import LESION, DatasetDescription, LabelRule, Layout
 
 _LESION_SETS = {"lesion": LESION}
 

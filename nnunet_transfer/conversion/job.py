@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_transfer.dataset_conversion.description import Case, LabelRule
-from nnunet_transfer.dataset_conversion.record import Record, relative_to
-from nnunet_transfer.dataset_conversion.volumes import Volume, read_volume
+from nnunet_transfer.conversion.description import Case, LabelRule
+from nnunet_transfer.conversion.record import Record, relative_to
+from nnunet_transfer.conversion.volumes import Volume, read_volume
 from nnunet_transfer.files import atomic_path
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunet_transfer.dataset_conversion.datasets import _freesurfer_labels as freesurfer
-from nnunet_transfer.dataset_conversion.datasets import _neuromorphometrics_labels as neuromorphometrics
-from nnunet_transfer.dataset_conversion.datasets._hammers_labels import NAMES as HAMMERS_NAMES
-from nnunet_transfer.dataset_conversion.description import Case, DatasetDescription, LabelRule, Layout, Request
+from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Layout, Request
+from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
+from nnunet_transfer.dataset_conversion import _neuromorphometrics_labels as neuromorphometrics
+from nnunet_transfer.dataset_conversion._hammers_labels import NAMES as HAMMERS_NAMES
 from nnunet_transfer.subjects import BIDS_SUBJECT
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
-from nnunet_transfer.dataset_conversion.description import DatasetDescription, LabelRule
-from nnunet_transfer.dataset_conversion.discovery import Problem
-from nnunet_transfer.dataset_conversion.record import Record, relative_to
+from nnunet_transfer.conversion.description import DatasetDescription, LabelRule
+from nnunet_transfer.conversion.discovery import Problem
+from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.files import write_json, write_text
 
 MANIFEST = "conversion_manifest.csv"

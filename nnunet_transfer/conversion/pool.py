@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
-from nnunet_transfer.dataset_conversion.job import put_file
-from nnunet_transfer.dataset_conversion.plan import dataset_folder_name
-from nnunet_transfer.dataset_conversion.pooled_folds import pooled_folds
-from nnunet_transfer.dataset_conversion.pooled_labels import write_label
-from nnunet_transfer.dataset_conversion.pooled_set import PooledSet, read_sets
-from nnunet_transfer.dataset_conversion.tables import MANIFEST, write_csv
+from nnunet_transfer.conversion.job import put_file
+from nnunet_transfer.conversion.plan import dataset_folder_name
+from nnunet_transfer.conversion.pooled_folds import pooled_folds
+from nnunet_transfer.conversion.pooled_labels import write_label
+from nnunet_transfer.conversion.pooled_set import PooledSet, read_sets
+from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import DATASET_FOLDER, dataset_name, nnunet_raw

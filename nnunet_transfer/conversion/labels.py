@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_transfer.dataset_conversion.description import LabelRule
+from nnunet_transfer.conversion.description import LabelRule
 from nnunet_transfer.errors import DataError
 
 #: a stored label may be off a whole number by this much: ATLAS has 0.9999999776, some tools write 0.999

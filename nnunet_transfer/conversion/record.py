@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer.dataset_conversion.description import Case
+from nnunet_transfer.conversion.description import Case
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Tissues and coarse structures of the brain."""
 
-from nnunet_transfer.dataset_conversion.datasets import _freesurfer_labels as freesurfer
-from nnunet_transfer.dataset_conversion.description import DatasetDescription, LabelRule, Layout
+from nnunet_transfer.conversion.description import DatasetDescription, LabelRule, Layout
+from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
 
 _MRBRAINS = {
     "cortical grey matter": 1,

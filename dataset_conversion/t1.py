@@ -13,9 +13,9 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from nnunet_transfer.dataset_conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.dataset_conversion.discovery import case_name
-from nnunet_transfer.dataset_conversion.patterns import list_tree, summarise_tree
+from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
+from nnunet_transfer.conversion.discovery import case_name
+from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from nnunet_transfer.dataset_conversion.patterns import Pattern
+from nnunet_transfer.conversion.patterns import Pattern
 
 #: ways to make one mask of several raters' masks
 CONSENSUS_RULES = ("union", "intersection", "majority")

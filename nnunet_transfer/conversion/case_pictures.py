@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from nnunet_transfer.dataset_conversion import labels
-from nnunet_transfer.dataset_conversion.description import Case, Pixels
-from nnunet_transfer.dataset_conversion.job import Findings, Job, make_record, put_file
-from nnunet_transfer.dataset_conversion.png import write_png
-from nnunet_transfer.dataset_conversion.record import Record
+from nnunet_transfer.conversion import labels
+from nnunet_transfer.conversion.description import Case, Pixels
+from nnunet_transfer.conversion.job import Findings, Job, make_record, put_file
+from nnunet_transfer.conversion.png import write_png
+from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError
 
 

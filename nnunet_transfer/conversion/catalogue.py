@@ -8,13 +8,16 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
-from nnunet_transfer.dataset_conversion import datasets
-from nnunet_transfer.dataset_conversion.description import DatasetDescription
+from nnunet_transfer.conversion.description import DatasetDescription
 from nnunet_transfer.errors import SettingsError
+
+#: the folder of content: modules there are found by themselves, nothing here imports them by name
+DESCRIPTIONS = "nnunet_transfer.dataset_conversion"
 
 
 def all_descriptions() -> dict[str, DatasetDescription]:
-    """Return name -> description: every `DatasetDescription` in a module of `datasets`, sorted by name."""
+    """Return name -> description: every `DatasetDescription` in a module of `dataset_conversion`, sorted by name."""
+    datasets = importlib.import_module(DESCRIPTIONS)
     modules = sorted(module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name[0] != "_")
     found = [
         description

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_transfer.dataset_conversion import journal, tables
-from nnunet_transfer.dataset_conversion.discovery import Problem
-from nnunet_transfer.dataset_conversion.plan import Plan
-from nnunet_transfer.dataset_conversion.record import Record, state_of
-from nnunet_transfer.dataset_conversion.remarks import remarks_on
-from nnunet_transfer.dataset_conversion.splits import make_splits
-from nnunet_transfer.dataset_conversion.workers import convert_cases
+from nnunet_transfer.conversion import journal, tables
+from nnunet_transfer.conversion.discovery import Problem
+from nnunet_transfer.conversion.plan import Plan
+from nnunet_transfer.conversion.record import Record, state_of
+from nnunet_transfer.conversion.remarks import remarks_on
+from nnunet_transfer.conversion.splits import make_splits
+from nnunet_transfer.conversion.workers import convert_cases
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json, write_json
 

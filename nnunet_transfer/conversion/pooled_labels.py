@@ -6,7 +6,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_transfer.dataset_conversion.labels import with_values
+from nnunet_transfer.conversion.labels import with_values
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path
 

@@ -1,1 +1,0 @@
-"""One module per family of data sets; each `DatasetDescription` in them is found by `catalogue`."""
