@@ -26,12 +26,16 @@ from sklearn.metrics import (
 from sklearn.utils.class_weight import compute_class_weight
 
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.pretraining.class_tables import ClassTable, LabelTable, ValueTable
-from nnunet_transfer.pretraining.classes import find_class_table, read_class_table
-from nnunet_transfer.pretraining.classification_settings import read_settings
-from nnunet_transfer.pretraining.heads import HEADS, Head
-from nnunet_transfer.pretraining.metrics import area_under_curve
-from nnunet_transfer.pretraining.summaries import classification_summary, multi_label_summary, regression_summary
+from nnunet_transfer.pretraining.classification.class_tables import ClassTable, LabelTable, ValueTable
+from nnunet_transfer.pretraining.classification.classes import find_class_table, read_class_table
+from nnunet_transfer.pretraining.classification.heads import HEADS, Head
+from nnunet_transfer.pretraining.classification.metrics import area_under_curve
+from nnunet_transfer.pretraining.classification.settings import read_settings
+from nnunet_transfer.pretraining.classification.summaries import (
+    classification_summary,
+    multi_label_summary,
+    regression_summary,
+)
 
 # class tables
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import write_text
-from nnunet_transfer.pretraining.label_sets import LabelSets, read_label_sets
-from nnunet_transfer.pretraining.set_outputs import LabelSetLoss, OwnOutputs
+from nnunet_transfer.pretraining.segmentation.label_sets import LabelSets, read_label_sets
+from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, OwnOutputs
 
 LABELS = {"Hammers": {"left": 1, "right": 2}, "Lobes": {"frontal": 3}}
 TWO = LabelSets(LABELS, None, {"a": 0, "b": 0, "c": 1})

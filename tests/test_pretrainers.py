@@ -21,7 +21,7 @@ from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS
-from nnunet_transfer.pretraining.figures import Reconstruction
+from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
 from tests.pretraining_runs import (
@@ -173,7 +173,8 @@ def test_masked_autoencoding_restores_better_with_training(run: Run) -> None:
 def test_the_picture_shows_the_output_where_the_input_was_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Reconstruction] = []
     monkeypatch.setattr(
-        "nnunet_transfer.pretraining.restoration.draw_reconstructions", lambda _, items: drawn.extend(items)
+        "nnunet_transfer.pretraining.self_supervised.restoration.draw_reconstructions",
+        lambda _, items: drawn.extend(items),
     )
     run.train("nnUNetPretrainerSelfSupervised_1epochs_1iterations")
     assert [item.case for item in drawn] == ["case00", "case02", "case04", "case06"]

@@ -14,10 +14,10 @@ from PIL import Image
 from sklearn.metrics import r2_score
 
 from nnunet_transfer.errors import PlansError, SettingsError
-from nnunet_transfer.pretraining.figures import Reconstruction, draw_reconstructions
-from nnunet_transfer.pretraining.losses import MaskedMSELoss, ReconstructionError
-from nnunet_transfer.pretraining.masking import block_size, hide, random_block_mask
 from nnunet_transfer.pretraining.networks import classification_network, reconstruction_network
+from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction, draw_reconstructions
+from nnunet_transfer.pretraining.self_supervised.losses import MaskedMSELoss, ReconstructionError
+from nnunet_transfer.pretraining.self_supervised.masking import block_size, hide, random_block_mask
 from nnunet_transfer.pretraining.source_name import source_name
 from nnunet_transfer.pretraining.tiles import centre_crop, tiles
 

@@ -13,8 +13,8 @@ from PIL import Image
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process, unwrapped
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.plans import write_transfer_plans
-from nnunet_transfer.pretraining.distortions import distort
-from nnunet_transfer.pretraining.figures import Reconstruction
+from nnunet_transfer.pretraining.self_supervised.distortions import distort
+from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction
 from nnunet_transfer.pretraining.tiles import centre_crop
 from nnunet_transfer.sources import list_sources, load_source
 from tests.nnunet_data import write_blob_dataset, write_splits
@@ -80,7 +80,8 @@ def test_doing_nothing_is_the_error_of_the_distorted_patch_that_the_picture_show
 ) -> None:
     drawn: list[Reconstruction] = []
     monkeypatch.setattr(
-        "nnunet_transfer.pretraining.restoration.draw_reconstructions", lambda _, items: drawn.extend(items)
+        "nnunet_transfer.pretraining.self_supervised.restoration.draw_reconstructions",
+        lambda _, items: drawn.extend(items),
     )
     name = f"{GENESIS}_1epochs_1iterations_seed1"
     trainer = run.train(name)

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_transfer.pretraining import distortions, views
-from nnunet_transfer.pretraining.contrastive_scores import (
+from nnunet_transfer.pretraining.networks import contrastive_network
+from nnunet_transfer.pretraining.self_supervised import distortions, views
+from nnunet_transfer.pretraining.self_supervised.contrastive_scores import (
     alignments,
     case_scores,
     contrastive_scores,
@@ -19,8 +20,7 @@ from nnunet_transfer.pretraining.contrastive_scores import (
     retrieved,
     uniformity,
 )
-from nnunet_transfer.pretraining.losses import NTXentLoss
-from nnunet_transfer.pretraining.networks import contrastive_network
+from nnunet_transfer.pretraining.self_supervised.losses import NTXentLoss
 from tests.unets import residual
 
 CPU = torch.device("cpu")

@@ -1,5 +1,5 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.classification import ClassificationPretrainer
+from nnunet_transfer.pretraining.classification.trainer import ClassificationPretrainer
 
 
 class nnUNetPretrainerClassification(ClassificationPretrainer):

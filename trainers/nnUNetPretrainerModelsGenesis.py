@@ -1,5 +1,5 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.models_genesis import ModelsGenesisPretrainer
+from nnunet_transfer.pretraining.self_supervised.models_genesis import ModelsGenesisPretrainer
 
 
 class nnUNetPretrainerModelsGenesis(ModelsGenesisPretrainer):

@@ -1,5 +1,5 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.segmentation import SegmentationPretrainer
+from nnunet_transfer.pretraining.segmentation.trainer import SegmentationPretrainer
 
 
 class nnUNetPretrainerSegmentation(SegmentationPretrainer):

@@ -1,5 +1,5 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.masked_autoencoder import MaskedAutoencoderPretrainer
+from nnunet_transfer.pretraining.self_supervised.masked_autoencoder import MaskedAutoencoderPretrainer
 
 
 class nnUNetPretrainerSelfSupervised(MaskedAutoencoderPretrainer):

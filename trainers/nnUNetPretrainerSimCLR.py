@@ -1,5 +1,5 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.contrastive import SimCLRPretrainer
+from nnunet_transfer.pretraining.self_supervised.contrastive import SimCLRPretrainer
 
 
 class nnUNetPretrainerSimCLR(SimCLRPretrainer):

@@ -12,15 +12,24 @@ import torch
 from torch import nn
 
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.pretraining.class_tables import CaseTable, ClassTable, LabelTable, ValueTable
-from nnunet_transfer.pretraining.classification_settings import (
+from nnunet_transfer.pretraining.classification.class_tables import CaseTable, ClassTable, LabelTable, ValueTable
+from nnunet_transfer.pretraining.classification.metrics import (
+    area_under_curve,
+    balanced_accuracy,
+    confusion_matrix,
+    r_squared,
+)
+from nnunet_transfer.pretraining.classification.settings import (
     KEY,
     NATURAL,
     ClassificationSettings,
     suggestion,
 )
-from nnunet_transfer.pretraining.metrics import area_under_curve, balanced_accuracy, confusion_matrix, r_squared
-from nnunet_transfer.pretraining.summaries import classification_summary, multi_label_summary, regression_summary
+from nnunet_transfer.pretraining.classification.summaries import (
+    classification_summary,
+    multi_label_summary,
+    regression_summary,
+)
 
 Table = TypeVar("Table", bound=CaseTable)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nnunet_transfer.pretraining.draws import chance, integer, uniform
+from nnunet_transfer.pretraining.self_supervised.draws import chance, integer, uniform
 
 #: probabilities per patch; of the painted patches, `OUTPAINTING` are painted outside of the boxes, the others inside
 SHUFFLING, NONLINEAR, PAINTING, OUTPAINTING = 0.5, 0.9, 0.9, 0.8

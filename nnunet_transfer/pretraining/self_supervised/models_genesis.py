@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from nnunet_transfer.pretraining import distortions
-from nnunet_transfer.pretraining.restoration import RestorationPretrainer, Score
+from nnunet_transfer.pretraining.self_supervised import distortions
+from nnunet_transfer.pretraining.self_supervised.restoration import RestorationPretrainer, Score
 
 
 class ModelsGenesisPretrainer(RestorationPretrainer):
     """Shuffle, recolour and paint each patch, and restore all of it.
 
-    The distortions, with their sources, stand in `nnunet_transfer.pretraining.distortions`; the loss is the mean
+    The distortions, with their sources, stand in `nnunet_transfer.pretraining.self_supervised.distortions`; the loss is the mean
     squared error over the whole patch, as in Zhou et al. 2021.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from nnunet_transfer.pretraining.losses import NTXentLoss
+from nnunet_transfer.pretraining.self_supervised.losses import NTXentLoss
 
 #: Wang and Isola, ICML 2020 (arXiv:2005.10242), section 4: t of the Gaussian potential
 POTENTIAL = 2.0

@@ -12,7 +12,7 @@ import math
 import torch
 from torch.nn import functional
 
-from nnunet_transfer.pretraining.draws import between
+from nnunet_transfer.pretraining.self_supervised.draws import between
 
 #: share of the patch's area or volume in a crop: MoCo, He et al., CVPR 2020 (arXiv:1911.05722), in its code. SimCLR goes
 #: down to 0.08, which in a brain scan is often background only

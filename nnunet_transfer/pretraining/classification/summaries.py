@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_transfer.pretraining.metrics import (
+from nnunet_transfer.pretraining.classification.metrics import (
     accuracy,
     area_under_curve,
     average_precision,

@@ -14,9 +14,9 @@ from torch import nn
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.pretraining.classes import find_class_table, read_class_table
-from nnunet_transfer.pretraining.classification_settings import read_settings
-from nnunet_transfer.pretraining.heads import HEADS
+from nnunet_transfer.pretraining.classification.classes import find_class_table, read_class_table
+from nnunet_transfer.pretraining.classification.heads import HEADS
+from nnunet_transfer.pretraining.classification.settings import read_settings
 from nnunet_transfer.pretraining.networks import classification_network
 from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 from nnunet_transfer.pretraining.tiles import tiles
@@ -37,8 +37,8 @@ _SHARED_BY_FOLDS = ("column", "classes")
 class ClassificationPretrainer(TaskPretrainer):
     """Train the encoder to tell what `classes.csv` says of a case.
 
-    Global average pooling and one linear layer follow the encoder; `nnunet_transfer.pretraining.heads` has the loss of
-    each kind of table. Patches are augmented as in nnU-Net, mirroring included.
+    Global average pooling and one linear layer follow the encoder; `heads` has the loss of each kind of table. Patches
+    are augmented as in nnU-Net, mirroring included.
     """
 
     source_parts = "encoder"

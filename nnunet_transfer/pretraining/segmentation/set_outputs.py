@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnunet_transfer.pretraining.label_sets import LabelSets
+from nnunet_transfer.pretraining.segmentation.label_sets import LabelSets
 
 #: logits of labels that a case's set doesn't have lie this much below its own; exp(-20) is 2e-9
 MARGIN = 20.0

@@ -9,18 +9,23 @@ import torch
 from torch import nn
 
 from nnunet_transfer.errors import PlansError
-from nnunet_transfer.pretraining import views
-from nnunet_transfer.pretraining.contrastive_scores import case_scores, contrastive_scores, partners, retrieved
-from nnunet_transfer.pretraining.losses import TEMPERATURE, NTXentLoss
 from nnunet_transfer.pretraining.networks import PROJECTION_SIZE, contrastive_network
-from nnunet_transfer.pretraining.self_supervised import SelfSupervisedPretrainer
+from nnunet_transfer.pretraining.self_supervised import views
+from nnunet_transfer.pretraining.self_supervised.contrastive_scores import (
+    case_scores,
+    contrastive_scores,
+    partners,
+    retrieved,
+)
+from nnunet_transfer.pretraining.self_supervised.losses import TEMPERATURE, NTXentLoss
+from nnunet_transfer.pretraining.self_supervised.trainer import SelfSupervisedPretrainer
 
 
 class SimCLRPretrainer(SelfSupervisedPretrainer):
     """Train the encoder to recognise two views of a patch among the views of the batch's other patches.
 
-    Chen et al., ICML 2020 (arXiv:2002.05709). Views, loss and projection, with their settings, stand in
-    `nnunet_transfer.pretraining.views`, `.losses` and `.networks`. A batch of N patches gives the network 2 N views.
+    Chen et al., ICML 2020 (arXiv:2002.05709). `views`, `losses` and `pretraining.networks` hold views, loss and
+    projection with their settings. A batch of N patches gives the network 2 N views.
     In distributed training each process compares the views of its own batch.
     """
 

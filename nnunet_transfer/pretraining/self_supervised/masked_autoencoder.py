@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from nnunet_transfer.pretraining.masking import MASK_RATIO, block_size, hide, random_block_mask
-from nnunet_transfer.pretraining.restoration import RestorationPretrainer, Score
+from nnunet_transfer.pretraining.self_supervised.masking import MASK_RATIO, block_size, hide, random_block_mask
+from nnunet_transfer.pretraining.self_supervised.restoration import RestorationPretrainer, Score
 
 
 class MaskedAutoencoderPretrainer(RestorationPretrainer):
     """Hide three quarters of each patch, in blocks, and restore it; the loss counts hidden voxels only.
 
-    Mask ratio and block size, with their sources, stand in `nnunet_transfer.pretraining.masking`.
+    Mask ratio and block size, with their sources, stand in `nnunet_transfer.pretraining.self_supervised.masking`.
     """
 
     progress = ("explained variance of hidden voxels", "explained_variance")

@@ -13,8 +13,8 @@ from torch import nn
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.pretraining.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
-from nnunet_transfer.pretraining.set_outputs import LabelSetLoss, OwnOutputs
+from nnunet_transfer.pretraining.segmentation.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
+from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, OwnOutputs
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
 from nnunet_transfer.sources import SourceCard
 from nnunet_transfer.training.one_line import one_line_errors

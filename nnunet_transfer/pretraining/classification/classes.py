@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.pretraining.case_files import find_case_file, read_case_file
-from nnunet_transfer.pretraining.class_tables import CaseTable, ClassTable, LabelTable, ValueTable
+from nnunet_transfer.pretraining.classification.class_tables import CaseTable, ClassTable, LabelTable, ValueTable
 
 FILE_NAME = "classes.csv"
 #: name of the second column -> kind of table

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from nnunet_transfer.pretraining.figures import Reconstruction, draw_reconstructions
-from nnunet_transfer.pretraining.losses import MaskedMSELoss, ReconstructionError
 from nnunet_transfer.pretraining.networks import reconstruction_network
-from nnunet_transfer.pretraining.self_supervised import SelfSupervisedPretrainer
+from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction, draw_reconstructions
+from nnunet_transfer.pretraining.self_supervised.losses import MaskedMSELoss, ReconstructionError
+from nnunet_transfer.pretraining.self_supervised.trainer import SelfSupervisedPretrainer
 
 PICTURE_FILE = "reconstruction.png"
 PICTURED_CASES = 4

@@ -1,0 +1,1 @@
+"""Pre-training by what is known of a whole case: its class, its classes, or a number."""

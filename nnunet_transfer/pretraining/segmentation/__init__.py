@@ -1,0 +1,1 @@
+"""Pre-training by segmentation, on one data set or on several with their own labels."""

@@ -1,0 +1,1 @@
+"""Pre-training on images alone: masked autoencoding, Models Genesis, SimCLR."""
