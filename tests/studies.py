@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from nnunet_transfer.study import marks, read_study, study_jobs
+from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.steps import report_folder, run_job
 
 SUBJECTS = 6
@@ -82,4 +82,4 @@ def tables(file: Path) -> dict[str, str]:
 def done(file: Path) -> set[str]:
     """Return the names of the jobs that are done."""
     study = read_study(file)
-    return {job.name for job in study_jobs(study).values() if marks.is_done(study.folder, job)}
+    return {job.name for job in study_jobs(study).values() if state.is_done(study.folder, job)}

@@ -22,7 +22,7 @@ import yaml
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.study import marks, read_study, study_jobs
+from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.status import job_states
 from nnunet_transfer.study.steps import run_job
@@ -65,7 +65,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def start_and_wait_for(
     file: Path, kind: str, *options: str, ignored: Sequence[signal.Signals] = ()
-) -> tuple[subprocess.Popen[bytes], marks.Sign]:
+) -> tuple[subprocess.Popen[bytes], state.Sign]:
     """Start `study run`; return it with the sign of a step of a kind that has started."""
 
     def dispositions() -> None:
@@ -79,7 +79,7 @@ def start_and_wait_for(
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=dispositions)
     while True:
         assert process.poll() is None, file.with_name("run.log").read_text()
-        if sign := next(filter(None, (marks.read_sign(study.folder, job) for job in jobs)), None):
+        if sign := next(filter(None, (state.read_sign(study.folder, job) for job in jobs)), None):
             return process, sign
         time.sleep(0.02)
 
@@ -177,14 +177,14 @@ def test_results_of_others_are_not_touched(tmp_path: Path, finished: Path) -> No
     job = study_jobs(study)["finetune-stroke-nnUNetTrainerScratch_1epochs_5iterations_seed0-f0"]
     fold = next(study.folders["nnUNet_results"].glob("*/nnUNetTrainerScratch*/fold_0"))
     (fold / ORIGIN_FILE).unlink()
-    marks.mark(study.folder, job, marks.DONE).unlink()
+    state.mark(study.folder, job, state.DONE).unlink()
     content = sorted(path.name for path in fold.iterdir())
     with pytest.raises(DataError, match="was not trained by this study"):
         run_job(study, job)
     assert sorted(path.name for path in fold.iterdir()) == content
-    state = next(s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
-    assert state.state == "failed"
-    assert "was not trained by this study" in state.detail
+    found = next(s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
+    assert found.state == "failed"
+    assert "was not trained by this study" in found.detail
 
 
 def test_a_failed_step_is_named_with_its_log(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_interim_report(finished: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     study = read_study(finished)
-    with marks.locked(study.folder / marks.LOCKS / "run.lock"):
+    with state.locked(study.folder / state.LOCKS / "run.lock"):
         run = snakemake(finished)
     assert run.returncode == 2
     assert "is being run already" in run.stderr
@@ -257,26 +257,26 @@ def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp
     assert f"is being run already (process {process.pid} on" in snakemake(file).stderr
     snakemake_process.kill()
     end = time.monotonic() + 60
-    while not marks.is_done(study.folder, job):
+    while not state.is_done(study.folder, job):
         assert time.monotonic() < end
         assert psutil.pid_exists(sign.process)
         time.sleep(0.1)
-    stamp = marks.mark(study.folder, job, marks.DONE).stat().st_mtime_ns
+    stamp = state.mark(study.folder, job, state.DONE).stat().st_mtime_ns
     run = snakemake(file)
     assert run.returncode == 0, run.stderr
-    assert marks.mark(study.folder, job, marks.DONE).stat().st_mtime_ns == stamp
+    assert state.mark(study.folder, job, state.DONE).stat().st_mtime_ns == stamp
 
 
 def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
     study = read_study(moved(finished, tmp_path))
     job = study_jobs(study)["convert-t1"]
-    mark = marks.mark(study.folder, job, marks.DONE)
+    mark = state.mark(study.folder, job, state.DONE)
     mark.rename(tmp_path / "kept")
     code = (
         "import sys; from nnunet_transfer.cli import main; "
         f"sys.exit(main(['study', 'step', {str(study.file)!r}, 'convert-t1']))"
     )
-    with marks.locked(study.folder / marks.LOCKS / "convert-t1.lock"):
+    with state.locked(study.folder / state.LOCKS / "convert-t1.lock"):
         twin = subprocess.Popen([sys.executable, "-c", code])
         time.sleep(3)
         assert twin.poll() is None
@@ -290,13 +290,13 @@ def test_status_is_true_after_a_crash(finished: Path, tmp_path: Path, capsys: py
     file = moved(finished, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["convert-stroke"]
-    marks.mark(study.folder, job, marks.DONE).unlink()
+    state.mark(study.folder, job, state.DONE).unlink()
     code = f"""
 import sys, time
 from pathlib import Path
-from nnunet_transfer.study import marks, read_study, study_jobs
+from nnunet_transfer.study import read_study, state, study_jobs
 study = read_study({str(file)!r})
-with marks.at_work(study.folder, study_jobs(study)["convert-stroke"]):
+with state.at_work(study.folder, study_jobs(study)["convert-stroke"]):
     print("at work", flush=True)
     time.sleep(60)
 """
@@ -310,55 +310,55 @@ with marks.at_work(study.folder, study_jobs(study)["convert-stroke"]):
     main(["study", "status", str(file)])
     assert "interrupted: convert-stroke" in capsys.readouterr().out
     # on another machine only the silence tells
-    running = marks.mark(study.folder, job, marks.RUNNING)
+    running = state.mark(study.folder, job, state.RUNNING)
     write_json(running, {**read_json(running), "host": "elsewhere"})
-    assert marks.is_alive(study.folder, job)
-    os.utime(running, (time.time() - 2 * marks.SILENCE,) * 2)
-    assert not marks.is_alive(study.folder, job)
+    assert state.is_alive(study.folder, job)
+    os.utime(running, (time.time() - 2 * state.SILENCE,) * 2)
+    assert not state.is_alive(study.folder, job)
 
 
 def test_status_asks_the_disks_clock(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(moved(finished, tmp_path))
     job = study_jobs(study)["convert-stroke"]
-    marks.mark(study.folder, job, marks.DONE).unlink()
-    running = marks.mark(study.folder, job, marks.RUNNING)
+    state.mark(study.folder, job, state.DONE).unlink()
+    running = state.mark(study.folder, job, state.RUNNING)
     write_json(running, {"started": time.time(), "host": "elsewhere", "process": 1})
     now = time.time()
     # this machine's clock is an hour fast, then slow
     for skew in (3600, -3600):
         monkeypatch.setattr(time, "time", lambda skew=skew: now + skew)
-        assert marks.is_alive(study.folder, job)
-        (state,) = (s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
-        assert (state.state, "-" in state.detail) == ("running", False)
+        assert state.is_alive(study.folder, job)
+        (found,) = (s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
+        assert (found.state, "-" in found.detail) == ("running", False)
     monkeypatch.undo()
-    os.utime(running, (now - 2 * marks.SILENCE,) * 2)
-    assert not marks.is_alive(study.folder, job)
+    os.utime(running, (now - 2 * state.SILENCE,) * 2)
+    assert not state.is_alive(study.folder, job)
 
 
 def test_two_who_ask_at_a_time_get_the_same_answer(finished: Path, tmp_path: Path) -> None:
     study = read_study(moved(finished, tmp_path))
     job = study_jobs(study)["convert-stroke"]
-    running = marks.mark(study.folder, job, marks.RUNNING)
+    running = state.mark(study.folder, job, state.RUNNING)
     write_json(running, {"started": time.time(), "host": socket.gethostname(), "process": 1})
-    with open(study.folder / marks.LOCKS / f"{job.name}.lock", encoding="utf-8") as other:
+    with open(study.folder / state.LOCKS / f"{job.name}.lock", encoding="utf-8") as other:
         fcntl.flock(other, fcntl.LOCK_SH)  # as another `study status` does for a moment
-        assert not marks.is_alive(study.folder, job)
+        assert not state.is_alive(study.folder, job)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"started": "noon", "host": 1}'])
-@pytest.mark.parametrize("state", [marks.RUNNING, marks.FAILED])
+@pytest.mark.parametrize("name", [state.RUNNING, state.FAILED])
 def test_damaged_marks(
-    finished: Path, tmp_path: Path, content: str, state: str, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, content: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = moved(finished, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["convert-stroke"]
-    marks.mark(study.folder, job, marks.DONE).unlink()
-    marks.mark(study.folder, job, state).write_text(content)
+    state.mark(study.folder, job, state.DONE).unlink()
+    state.mark(study.folder, job, name).write_text(content)
     assert main(["study", "status", str(file)]) == 0
-    assert f"{'interrupted' if state == marks.RUNNING else 'failed'}: convert-stroke" in capsys.readouterr().out
+    assert f"{'interrupted' if name == state.RUNNING else 'failed'}: convert-stroke" in capsys.readouterr().out
     assert main(["study", "check", str(file)]) == 0
-    with marks.at_work(study.folder, job) as needed:
+    with state.at_work(study.folder, job) as needed:
         assert needed
         assert main(["study", "status", str(file)]) == 0
         assert "running: convert-stroke" in capsys.readouterr().out
@@ -368,16 +368,16 @@ def test_damaged_marks(
 def test_a_step_killed_and_resumed_took_both_times(finished: Path, tmp_path: Path) -> None:
     study = read_study(moved(finished, tmp_path))
     job = study_jobs(study)["convert-stroke"]
-    marks.mark(study.folder, job, marks.DONE).unlink()
-    running = marks.mark(study.folder, job, marks.RUNNING)
+    state.mark(study.folder, job, state.DONE).unlink()
+    running = state.mark(study.folder, job, state.RUNNING)
     then = time.time() - 5000
     write_json(running, {"started": then, "host": "elsewhere", "process": 1, "spent": 200})
     os.utime(running, (then + 1000,) * 2)
-    with pytest.raises(ZeroDivisionError), marks.at_work(study.folder, job):
+    with pytest.raises(ZeroDivisionError), state.at_work(study.folder, job):
         _ = 1 / 0
-    with marks.at_work(study.folder, job):
+    with state.at_work(study.folder, job):
         pass
-    seconds = read_json(marks.mark(study.folder, job, marks.DONE))["seconds"]
+    seconds = read_json(state.mark(study.folder, job, state.DONE))["seconds"]
     assert 1199 < seconds < 1260
 
 

@@ -113,7 +113,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.interim import report_so_far
+    from nnunet_transfer.study.partial_report import report_so_far
 
     study = read_study(args.file)
     report, left_out = report_so_far(study, study_jobs(study))

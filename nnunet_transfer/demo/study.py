@@ -17,7 +17,7 @@ from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json, write_json, write_text
 from nnunet_transfer.naming import ARMS
-from nnunet_transfer.study import Study, marks, read_study, study_jobs
+from nnunet_transfer.study import Study, read_study, state, study_jobs
 from nnunet_transfer.study.environment import variables
 from nnunet_transfer.study.steps import report_folder, run_job
 from nnunet_transfer.synthetic.datasets import DATASETS
@@ -114,12 +114,12 @@ def run_demo(out: Path, *, budget: Budget = FULL, seed: int = 0, jobs: int = 2, 
     known = study_jobs(study)
     run_steps(
         demo_steps(study),
-        out / marks.LOGS,
+        out / state.LOGS,
         jobs=jobs,
         # the same for all steps but those that train, whose variables keep all work in their process
         environment=variables(study, next(job for job in known.values() if job.kind == "finetune")),
         description="demo",
-        is_done=lambda step: marks.is_done(study.folder, known[step.name]),
+        is_done=lambda step: state.is_done(study.folder, known[step.name]),
     )
     return report_folder(study) / "report.html"
 

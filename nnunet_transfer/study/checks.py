@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.leakage import overlap_warnings
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
 from nnunet_transfer.study.document import Document, Place, read_document
 from nnunet_transfer.study.engine import NO_SNAKEMAKE
@@ -92,7 +92,7 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
                 yield where, context.finding(where, f"'{value}' is none of {', '.join(choices)}")
                 return
     job = context.jobs.get(f"convert-{dataset.name}")
-    if job is None or dataset.path is None or marks.is_done(context.study.folder, job):
+    if job is None or dataset.path is None or state.is_done(context.study.folder, job):
         return
     where = (*place, "path")
     if not dataset.path.is_dir():

@@ -18,7 +18,7 @@ from typing import TextIO
 from urllib.parse import quote
 
 from nnunet_transfer.errors import StudyError
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job
@@ -82,7 +82,7 @@ def run_study(
     if code and not dry:
         raise StudyError(
             _failures(study, jobs)
-            or f"Snakemake ended with status {code}; its messages above or {study.folder / marks.LOGS} say why"
+            or f"Snakemake ended with status {code}; its messages above or {study.folder / state.LOGS} say why"
         )
     if code:
         raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
@@ -106,8 +106,8 @@ def _profile(profile: Path, slots: int) -> list[str]:
 @contextlib.contextmanager
 def _alone(study: Study) -> Iterator[TextIO]:
     """Hold the lock on running a study; give the file that holds it."""
-    path = study.folder / marks.LOCKS / RUN_LOCK
-    with marks.locked_at_once(path) as lock:
+    path = study.folder / state.LOCKS / RUN_LOCK
+    with state.locked_at_once(path) as lock:
         if lock is None:
             holder = path.read_text(encoding="utf-8").strip()
             raise StudyError(
@@ -182,14 +182,14 @@ def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
     for job in jobs.values():
         lost = job.kind == "compare" and not (study.folder / "comparison" / job.settings["target"]).is_dir()
         if lost or (job.kind == "report" and not (report_folder(study) / "report.html").is_file()):
-            marks.mark(study.folder, job, marks.DONE).unlink(missing_ok=True)
+            state.mark(study.folder, job, state.DONE).unlink(missing_ok=True)
 
 
 def _failures(study: Study, jobs: dict[str, Job]) -> str:
-    failed = [(job, found) for job in jobs.values() if (found := marks.read_mark(study.folder, job, marks.FAILED))]
+    failed = [(job, found) for job in jobs.values() if (found := state.read_mark(study.folder, job, state.FAILED))]
     if not failed:
         return ""
     job, found = failed[0]
     more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-    log = marks.last_log(study.folder, job)
+    log = state.last_log(study.folder, job)
     return f"step {job.name} failed: {found.get('error', '')}{more}; see {log}, then run the study again"

@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_transfer.naming import parse_trainer_name
 from nnunet_transfer.plans import PROFILES, Profile
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_L, RESENC_M
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job
 
@@ -50,7 +50,7 @@ class Estimate:
 
 def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
     """Estimate what the steps that aren't done will take."""
-    left = [job for job in jobs.values() if not marks.is_done(study.folder, job)]
+    left = [job for job in jobs.values() if not state.is_done(study.folder, job)]
     speeds = {kind: _seconds_per_iteration(study, jobs.values(), kind) for kind in TRAININGS}
     hours = {kind: 0.0 for kind in TRAININGS}
     for job in left:
@@ -69,7 +69,7 @@ def _iterations(job: Job) -> int:
 def _seconds_per_iteration(study: Study, jobs: Iterable[Job], kind: str) -> float | None:
     seconds, iterations = 0.0, 0
     for job in jobs:
-        if job.kind == kind and (done := marks.read_mark(study.folder, job, marks.DONE)):
+        if job.kind == kind and (done := state.read_mark(study.folder, job, state.DONE)):
             seconds += float(done.get("seconds", 0))
             iterations += _iterations(job)
     return seconds / iterations if iterations else None

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -41,7 +41,7 @@ def one_gpu(study: Study) -> Iterator[None]:
     while True:
         for gpu in gpus:
             name = f"gpu-{place}-{gpu.replace('/', '_')}.lock"
-            with marks.locked_at_once(study.folder / marks.LOCKS / name) as lock:
+            with state.locked_at_once(study.folder / state.LOCKS / name) as lock:
                 if lock:
                     os.environ[_VISIBLE] = gpu
                     yield

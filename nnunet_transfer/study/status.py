@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import KINDS, Job
 
@@ -31,7 +31,7 @@ class JobState:
 
 def job_states(study: Study, jobs: Mapping[str, Job]) -> list[JobState]:
     """Return the state of every job."""
-    folders = {kind: _names(study.folder / marks.STEPS / kind) for kind in KINDS}
+    folders = {kind: _names(study.folder / state.STEPS / kind) for kind in KINDS}
     return [_state(study, job, folders[job.kind]) for job in jobs.values()]
 
 
@@ -40,27 +40,27 @@ def _names(folder: Path) -> set[str]:
 
 
 def _state(study: Study, job: Job, names: set[str]) -> JobState:
-    if f"{job.key}.{marks.DONE}" in names:
+    if f"{job.key}.{state.DONE}" in names:
         return JobState(job, DONE)
-    if f"{job.key}.{marks.RUNNING}" in names:
-        if marks.is_alive(study.folder, job):
+    if f"{job.key}.{state.RUNNING}" in names:
+        if state.is_alive(study.folder, job):
             return JobState(job, RUNNING, _running_for(study, job))
         # it may have ended since the names were listed
-        if marks.is_done(study.folder, job):
+        if state.is_done(study.folder, job):
             return JobState(job, DONE)
-        if marks.mark(study.folder, job, marks.RUNNING).is_file():
+        if state.mark(study.folder, job, state.RUNNING).is_file():
             return JobState(job, INTERRUPTED, "its process is gone; run the study again")
-        names = _names(marks.mark(study.folder, job, marks.FAILED).parent)
-    if f"{job.key}.{marks.FAILED}" in names:
-        error = (marks.read_mark(study.folder, job, marks.FAILED) or {}).get(
+        names = _names(state.mark(study.folder, job, state.FAILED).parent)
+    if f"{job.key}.{state.FAILED}" in names:
+        error = (state.read_mark(study.folder, job, state.FAILED) or {}).get(
             "error", "for a reason that stands in its log"
         )
-        return JobState(job, FAILED, f"{error} (see {marks.last_log(study.folder, job)})")
+        return JobState(job, FAILED, f"{error} (see {state.last_log(study.folder, job)})")
     return JobState(job, WAITING)
 
 
 def _running_for(study: Study, job: Job) -> str:
-    sign = marks.read_sign(study.folder, job)
+    sign = state.read_sign(study.folder, job)
     if sign is None:
         return "since an unknown time"
     minutes = max(0.0, time.time() - sign.started) / 60  # clocks of two machines may differ
@@ -69,7 +69,7 @@ def _running_for(study: Study, job: Job) -> str:
 
 
 def _epoch(study: Study, job: Job) -> str:
-    log = marks.last_log(study.folder, job)
+    log = state.last_log(study.folder, job)
     if job.kind not in ("pretrain", "finetune") or not log.is_file():
         return ""
     with open(log, "rb") as stream:
@@ -81,12 +81,12 @@ def _epoch(study: Study, job: Job) -> str:
 def status_table(states: list[JobState]) -> str:
     """Return a table of counts by kind of step, and a line on everything that runs, stopped or failed."""
     counts = Counter((s.job.kind, s.state) for s in states)
-    kinds = [kind for kind in KINDS if any((kind, state) in counts for state in STATES)]
+    kinds = [kind for kind in KINDS if any((kind, name) in counts for name in STATES)]
     rows: list[tuple[str, ...]] = [("step", *STATES, "all")]
     for kind in kinds:
-        numbers = [counts[kind, state] for state in STATES]
+        numbers = [counts[kind, name] for name in STATES]
         rows.append((kind, *(str(n) if n else "-" for n in numbers), str(sum(numbers))))
-    totals = [sum(counts[kind, state] for kind in kinds) for state in STATES]
+    totals = [sum(counts[kind, name] for kind in kinds) for name in STATES]
     rows.append(("all", *(str(n) if n else "-" for n in totals), str(sum(totals))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -95,5 +95,5 @@ def status_table(states: list[JobState]) -> str:
         )
         for row in rows
     ]
-    told = [s for state in (RUNNING, INTERRUPTED, FAILED) for s in states if s.state == state]
+    told = [s for name in (RUNNING, INTERRUPTED, FAILED) for s in states if s.state == name]
     return "\n".join([*lines, *(f"{s.state}: {s.job.name}: {s.detail}" for s in told)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, sources_folder
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Study
 from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job
@@ -32,7 +32,7 @@ def run_job(study: Study, job: Job) -> None:
     TransferError
         If the step can't be done.
     """
-    with environment(study, job), marks.at_work(study.folder, job) as needed:
+    with environment(study, job), state.at_work(study.folder, job) as needed:
         if needed:
             STEPS[job.kind](study, job)
 
@@ -135,7 +135,7 @@ def _preprocess(study: Study, job: Job) -> None:
 @contextlib.contextmanager
 def _dataset_locked(name: str) -> Iterator[None]:
     """Keep two steps, of whichever studies, from writing into one preprocessed data set at a time."""
-    with marks.locked(nnunet_preprocessed() / f".{name}.lock"):
+    with state.locked(nnunet_preprocessed() / f".{name}.lock"):
         yield
 
 

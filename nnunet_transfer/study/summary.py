@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.checks import Finding
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.estimates import Estimate
@@ -16,7 +16,7 @@ from nnunet_transfer.study.jobs import KINDS, Job
 def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findings: Sequence[Finding]) -> str:
     """Return what would run, what it takes, and what was found, as lines."""
     total = Counter(job.kind for job in jobs.values())
-    left = Counter(job.kind for job in jobs.values() if not marks.is_done(study.folder, job))
+    left = Counter(job.kind for job in jobs.values() if not state.is_done(study.folder, job))
     unit = "hours of training" if study.device == "cpu" else "GPU hours"
     arms = dict.fromkeys(arm.source or "scratch" for arm in study.arms)
     lines = [

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 from urllib.parse import unquote
 
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.jobs import Job, study_jobs
 from nnunet_transfer.study.reading import read_study
 
@@ -35,11 +35,11 @@ class Workflow:
 
     def output(self, kind: str) -> str:
         """Return the pattern of a kind's marks."""
-        return f"{marks.STEPS}/{kind}/{{job}}.{marks.DONE}"
+        return f"{state.STEPS}/{kind}/{{job}}.{state.DONE}"
 
     def log(self, kind: str) -> str:
         """Return the pattern of a kind's logs."""
-        return f"{marks.LOGS}/{kind}/{{job}}.log"
+        return f"{state.LOGS}/{kind}/{{job}}.log"
 
     @property
     def command(self) -> str:
@@ -64,4 +64,4 @@ class Workflow:
         }
 
     def _mark(self, job: Job) -> str:
-        return str(marks.mark(self.study.folder, job, marks.DONE).relative_to(self.study.folder))
+        return str(state.mark(self.study.folder, job, state.DONE).relative_to(self.study.folder))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from nnunet_transfer.study import Job, Study, marks, read_study, study_jobs
+from nnunet_transfer.study import Job, Study, read_study, state, study_jobs
 from tests.studies import RESUMED, tables, write_small_study
 
 KINDS = ("convert", "preprocess", "pretrain", "finetune", "compare")
@@ -43,7 +43,7 @@ def start(file: Path) -> subprocess.Popen[bytes]:
 def durations(study: Study, jobs: dict[str, Job]) -> dict[str, float]:
     """Return how long each job of a finished study took, in seconds."""
     return {
-        name: float((marks.read_mark(study.folder, job, marks.DONE) or {"seconds": 0})["seconds"])
+        name: float((state.read_mark(study.folder, job, state.DONE) or {"seconds": 0})["seconds"])
         for name, job in jobs.items()
     }
 
@@ -53,8 +53,8 @@ def wait_for(run: subprocess.Popen[bytes], study: Study, jobs: list[Job]) -> tup
     end = time.monotonic() + PATIENCE
     while run.poll() is None and time.monotonic() < end:
         for job in jobs:
-            sign = marks.read_mark(study.folder, job, marks.RUNNING)
-            if sign and psutil.pid_exists(int(sign["process"])) and marks.is_alive(study.folder, job):
+            sign = state.read_mark(study.folder, job, state.RUNNING)
+            if sign and psutil.pid_exists(int(sign["process"])) and state.is_alive(study.folder, job):
                 return job, int(sign["process"])
         time.sleep(0.05)
     return None
@@ -81,7 +81,7 @@ def disturb(file: Path, expected: dict[str, float], kills: int, rng: random.Rand
     for kind in KINDS:
         mine = [job for job in jobs.values() if job.kind == kind]
         for turn in range(-(-kills // len(KINDS))):
-            if counts.total() == kills or all(marks.is_done(study.folder, job) for job in mine):
+            if counts.total() == kills or all(state.is_done(study.folder, job) for job in mine):
                 break
             run = start(file)
             found = wait_for(run, study, mine)
@@ -90,7 +90,7 @@ def disturb(file: Path, expected: dict[str, float], kills: int, rng: random.Rand
                 continue
             job, process = found
             time.sleep(rng.uniform(0, expected[job.name]))
-            at_work = marks.is_alive(study.folder, job)
+            at_work = state.is_alive(study.folder, job)
             kill(run, process, step_first=turn % 2 == 1)
             counts[kind] += at_work
             print(f"killed {job.name}{'' if at_work else ' (it had just ended)'}", flush=True)

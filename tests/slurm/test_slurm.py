@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nnunet_transfer.study import marks, read_study, study_jobs
+from nnunet_transfer.study import read_study, state, study_jobs
 from tests.studies import RESUMED, done, run_here, tables, write_small_study
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
@@ -71,7 +71,7 @@ def test_a_study_goes_through_sbatch_and_survives_a_kill(cluster: Path, tmp_path
         # nnU-Net has just written a checkpoint: half of the training is left
         victim = next(study.folders["nnUNet_results"].glob("Dataset711*/*/fold_*/checkpoint_latest.pth"), None)
     jobs = [job for job in study_jobs(study).values() if job.kind == "finetune"]
-    signs = [sign for job in jobs if (sign := marks.read_mark(study.folder, job, marks.RUNNING))]
+    signs = [sign for job in jobs if (sign := state.read_mark(study.folder, job, state.RUNNING))]
     assert signs
     for sign in signs:
         assert sign["cluster_job"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_transfer.errors import StudyError
-from nnunet_transfer.study import marks
+from nnunet_transfer.study import state
 from nnunet_transfer.study.description import SCRATCH, Study
 from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job, finetune_job
@@ -25,13 +25,13 @@ def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str
         If nothing can be compared yet.
     """
     report = report_folder(study) / "report.html"
-    if marks.is_done(study.folder, jobs["report"]) and report.is_file():
+    if state.is_done(study.folder, jobs["report"]) and report.is_file():
         return report, []
     finished = {
         target.name: [
             arm.name
             for arm in study.arms
-            if all(marks.is_done(study.folder, jobs[finetune_job(target, arm, fold)]) for fold in target.folds)
+            if all(state.is_done(study.folder, jobs[finetune_job(target, arm, fold)]) for fold in target.folds)
         ]
         for target in study.targets.values()
     }
