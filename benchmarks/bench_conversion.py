@@ -27,7 +27,7 @@ from scipy import ndimage
 from nnunet_transfer.conversion.catalogue import get_description
 from nnunet_transfer.conversion.engine import convert
 from nnunet_transfer.conversion.plan import Options, plan_conversion
-from nnunet_transfer.conversion.volumes import COMPRESSION_LEVEL
+from nnunet_transfer.conversion.spatial_images import COMPRESSION_LEVEL
 
 SHAPE = (197, 233, 189)
 CASES = 3

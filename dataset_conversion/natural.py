@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, LabelRule, Request
-from nnunet_transfer.conversion.discovery import case_name
 from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
 from nnunet_transfer.dataset_conversion import _cifar10, _coco
 from nnunet_transfer.dataset_conversion._natural_labels import ADE20K, CAMVID, COCO, VOC

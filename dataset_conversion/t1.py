@@ -13,8 +13,8 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.conversion.discovery import case_name
 from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
 

@@ -70,7 +70,7 @@ def test_a_second_run_does_nothing(tree: Path, nnunet_folders: Path) -> None:
     assert (second.converted, second.unchanged) == (0, True)
     assert snapshot(nnunet_folders / "raw") == before
     assert second.records == first.records
-    assert second.remarks == first.remarks
+    assert second.warnings == first.warnings
 
 
 @pytest.mark.parametrize(
@@ -376,11 +376,11 @@ def cohorts(draw: st.DrawFn) -> list[Record]:
 def test_every_case_is_validated_once_and_no_group_straddles_folds(
     records: list[Record], folds: int, group_by: str
 ) -> None:
-    splits, remarks = make_splits(records, folds, group_by)
+    splits, warnings = make_splits(records, folds, group_by)
     group = {r.case: getattr(r, group_by) for r in records}
     count = len(set(group.values()))
     assert len(splits) == (min(folds, count) if count > 1 else 0)
-    assert bool(remarks) == (count < folds)
+    assert bool(warnings) == (count < folds)
     if not splits:
         return
     assert sorted(case for fold in splits for case in fold["val"]) == sorted(group)

@@ -19,7 +19,7 @@ from nnunet_transfer.conversion import geometry, labels
 from nnunet_transfer.conversion.case_volumes import convert_volumes
 from nnunet_transfer.conversion.description import LESION, Case, LabelRule
 from nnunet_transfer.conversion.job import Job
-from nnunet_transfer.conversion.volumes import read_volume, write_volume
+from nnunet_transfer.conversion.spatial_images import read_image, write_image
 from nnunet_transfer.errors import DataError
 from tests.conversion_trees import save
 
@@ -191,7 +191,7 @@ def test_arbitrary_bytes_are_refused_in_one_line(content: bytes) -> None:
         path = Path(folder) / "a.nii.gz"
         path.write_bytes(content)
         with pytest.raises(DataError) as raised:
-            read_volume(path)
+            read_image(path)
     assert "\n" not in str(raised.value)
 
 
@@ -203,17 +203,17 @@ def test_a_header_with_changed_bytes_is_read_or_refused_in_one_line(position: in
         stored = bytearray(path.read_bytes())
         stored[position : position + len(content)] = content
         path.write_bytes(bytes(stored))
-        refusals, volume = [], None
+        refusals, image = [], None
         try:
-            volume = read_volume(path)
+            image = read_image(path)
         except DataError as error:
             refusals.append(str(error))
     assert not any("\n" in line for line in refusals)
-    assert volume is None or (volume.data.ndim == 3 and np.isfinite(volume.affine).all())
+    assert image is None or (image.data.ndim == 3 and np.isfinite(image.affine).all())
 
 
 def test_what_is_written_is_always_the_same(tmp_path: Path) -> None:
     data = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     for name in ("a", "b"):
-        write_volume(data, np.diag([1.0, 2, 3, 1]), tmp_path / f"{name}.nii.gz")
+        write_image(data, np.diag([1.0, 2, 3, 1]), tmp_path / f"{name}.nii.gz")
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()

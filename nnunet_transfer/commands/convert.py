@@ -107,7 +107,7 @@ def _options(args: argparse.Namespace) -> Options:
         link=args.link,
         allow_skips=args.allow_skips,
         overwrite=args.overwrite,
-        settings=dict(text.split("=", 1) for text in args.option),
+        dataset_options=dict(text.split("=", 1) for text in args.option),
     )
 
 
@@ -144,7 +144,7 @@ def _preview(plan: Plan) -> str:
 def _report(outcome: Outcome) -> str:
     training = sum(record.split == "train" for record in outcome.records)
     lines = [
-        *(f"note: {remark}" for remark in outcome.remarks),
+        *(f"note: {warning}" for warning in outcome.warnings),
         *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
         f"{training} cases for training, {len(outcome.records) - training} for testing"
         + ("; nothing has changed, nothing was done" if outcome.unchanged else ""),

@@ -7,7 +7,7 @@ adds what stands in tables, `find_cases(request)` makes the cases itself, with `
 files of their own. Neither is called in a worker process.
 
     catalogue   the descriptions, by name or from a user's file
-    discovery   file names -> cases and problems; reads no voxels
+    case_search file names -> cases and problems; reads no voxels
     case_*      one case -> its files and its record
     plan        options and cases -> what will be done
     workers     cases, one by one or in several processes

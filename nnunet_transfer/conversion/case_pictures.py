@@ -71,7 +71,7 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         raise DataError(f"{source.name} is no picture, whatever its name says") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{source.name} can't be read ({error}); copy it anew") from None
-    findings.stored_as.append(f"{image.format} {image.mode}")
+    findings.dtype.append(f"{image.format} {image.mode}")
     return image
 
 

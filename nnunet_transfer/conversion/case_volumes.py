@@ -12,7 +12,7 @@ from nnunet_transfer.conversion import geometry, labels
 from nnunet_transfer.conversion.description import Case, LabelRule, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, content_key, make_record, put_file
 from nnunet_transfer.conversion.record import Record
-from nnunet_transfer.conversion.volumes import Volume, write_volume
+from nnunet_transfer.conversion.spatial_images import SpatialImage, write_image
 from nnunet_transfer.errors import DataError
 
 #: more values than this are no list of labels
@@ -63,9 +63,9 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
         _write_label(label, f"labels{folder}/{case.name}.nii.gz", job, findings)
 
 
-def _read_label(case: Case, job: Job, findings: Findings) -> Volume | None:
+def _read_label(case: Case, job: Job, findings: Findings) -> SpatialImage | None:
     """Return the label with its final values, still on its own grid; None if there are no masks."""
-    merged: Volume | None = None
+    merged: SpatialImage | None = None
     by_rater: list[NDArray[np.uint8]] = []
     values: set[float] = set()
     for files in case.masks:
@@ -106,13 +106,13 @@ def _labelled(mask: NDArray[Any], rule: LabelRule, name: str, findings: Findings
     return labels.binarised(mask)
 
 
-def _measure_image(image: Volume, findings: Findings) -> None:
+def _measure_image(image: SpatialImage, findings: Findings) -> None:
     findings.measured["orientation"] = geometry.orientation(image.affine)
     findings.measured["spacing"] = tuple(np.round(geometry.spacing(image.affine), 4).tolist())
     findings.measured["content"] = content_key(image.data)
 
 
-def _check_values(image: Volume, name: str, findings: Findings) -> None:
+def _check_values(image: SpatialImage, name: str, findings: Findings) -> None:
     low, high = image.data.min(), image.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(image.data)
@@ -125,7 +125,7 @@ def _check_values(image: Volume, name: str, findings: Findings) -> None:
 
 
 def _put_image_on_grid(
-    image: Volume, grid: tuple[tuple[int, ...], geometry.Affine], name: str, job: Job, findings: Findings
+    image: SpatialImage, grid: tuple[tuple[int, ...], geometry.Affine], name: str, job: Job, findings: Findings
 ) -> None:
     shape, affine = grid
     reason = geometry.describe_mismatch(shape, affine, image.data.shape, image.affine)
@@ -142,7 +142,7 @@ def _put_image_on_grid(
 
 
 def _put_label_on_grid(
-    label: Volume, grid: tuple[tuple[int, ...], geometry.Affine], job: Job, findings: Findings
+    label: SpatialImage, grid: tuple[tuple[int, ...], geometry.Affine], job: Job, findings: Findings
 ) -> None:
     shape, affine = grid
     reason = geometry.describe_mismatch(shape, affine, label.data.shape, label.affine)
@@ -159,11 +159,11 @@ def _put_label_on_grid(
     label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
 
 
-def _foreground(image: Volume) -> Volume:
-    return Volume((image.data != 0).view(np.uint8), image.affine, "", "")
+def _foreground(image: SpatialImage) -> SpatialImage:
+    return SpatialImage((image.data != 0).view(np.uint8), image.affine, "", "")
 
 
-def _measure_label(label: Volume, rule: LabelRule, findings: Findings) -> None:
+def _measure_label(label: SpatialImage, rule: LabelRule, findings: Findings) -> None:
     if len(rule.classes) == 1 and not rule.foreground:
         voxels, count = labels.lesion_load((label.data == 1).view(np.uint8))
         millilitres = voxels * float(np.prod(geometry.spacing(label.affine))) / 1000
@@ -172,7 +172,7 @@ def _measure_label(label: Volume, rule: LabelRule, findings: Findings) -> None:
         findings.warn("empty label")
 
 
-def _write_image(image: Volume, path: Path, name: str, job: Job, findings: Findings) -> None:
+def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings: Findings) -> None:
     turned = _reoriented(image, job, findings, path.name)
     findings.measured.setdefault("written_orientation", geometry.orientation(image.affine))
     target = job.out / name
@@ -180,19 +180,19 @@ def _write_image(image: Volume, path: Path, name: str, job: Job, findings: Findi
     if image.intact and not turned:
         put_file(path, target, job.link)
     else:
-        write_volume(image.data, image.affine, target)
+        write_image(image.data, image.affine, target)
 
 
-def _write_label(label: Volume, name: str, job: Job, findings: Findings) -> None:
+def _write_label(label: SpatialImage, name: str, job: Job, findings: Findings) -> None:
     _reoriented(label, job, findings, "label")
     findings.files.append(name)
-    write_volume(label.data, label.affine, job.out / name)
+    write_image(label.data, label.affine, job.out / name)
 
 
-def _reoriented(volume: Volume, job: Job, findings: Findings, name: str) -> bool:
-    before = geometry.orientation(volume.affine)
+def _reoriented(image: SpatialImage, job: Job, findings: Findings, name: str) -> bool:
+    before = geometry.orientation(image.affine)
     if not job.reorient or before == job.reorient:
         return False
-    volume.data, volume.affine = geometry.reorient(volume.data, volume.affine, job.reorient)
+    image.data, image.affine = geometry.reorient(image.data, image.affine, job.reorient)
     findings.actions.append(f"{name}: reoriented from {before} to {job.reorient}")
     return True

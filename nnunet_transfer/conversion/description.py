@@ -125,7 +125,7 @@ class Case:
     subject, session, site, rater : empty where unknown. Cases of one subject never straddle folds
     split : "train" or "test"
     class_name : for classification; empty if the data set has no classes
-    notes : remarks for the manifest
+    notes : lines for the manifest's column `actions`
     """
 
     name: str
@@ -156,7 +156,7 @@ class Request:
     channels : in order
     label_set : key of `DatasetDescription.label_sets`
     rater : rater's name, one of `CONSENSUS_RULES`, or empty
-    options : further options, as `key=value` on the command line
+    options : those of this data set alone, `--option key=value` on the command line
     """
 
     root: Path

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_transfer.conversion import journal, tables
-from nnunet_transfer.conversion.discovery import Problem
+from nnunet_transfer.conversion.case_search import Problem
+from nnunet_transfer.conversion.dataset_warnings import dataset_warnings
 from nnunet_transfer.conversion.plan import Plan
 from nnunet_transfer.conversion.record import Record, state_of
-from nnunet_transfer.conversion.remarks import remarks_on
 from nnunet_transfer.conversion.splits import make_splits
 from nnunet_transfer.conversion.workers import convert_cases
 from nnunet_transfer.errors import DataError, SettingsError
@@ -40,7 +40,7 @@ class Outcome:
     folder : the data set
     records : of all cases in it
     problems : of the cases left out
-    remarks : what a user should see
+    warnings : what a user should see
     converted : how many cases this run converted
     unchanged : the data set was there already and nothing was done
     """
@@ -48,7 +48,7 @@ class Outcome:
     folder: Path
     records: list[Record]
     problems: list[Problem]
-    remarks: list[str]
+    warnings: list[str]
     converted: int
     unchanged: bool = False
 
@@ -64,8 +64,8 @@ def convert(plan: Plan) -> Outcome:
         If cases can't be converted (unless skips are allowed) or the data set exists and differs. Nothing is left in
         nnU-Net's folder then.
     """
-    settings = json.dumps(plan.settings(), sort_keys=True)
-    states = {case.name: state_of(case, settings) for case in plan.cases}
+    identity = json.dumps(plan.identity(), sort_keys=True)
+    states = {case.name: state_of(case, identity) for case in plan.cases}
     state = _state_of_all(states, plan.found.problems)
     if (done := _up_to_date(plan, state)) is not None:
         return done
@@ -73,8 +73,8 @@ def convert(plan: Plan) -> Outcome:
         records, failed, converted = _convert_cases(plan, states)
         problems = [*plan.found.problems, *failed]
         _refuse(plan, records, problems)
-        splits, remarks = make_splits(records, plan.options.folds, plan.options.group_by)
-        outcome = Outcome(plan.folder, records, problems, [*remarks_on(records), *remarks], converted)
+        splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
+        outcome = Outcome(plan.folder, records, problems, [*dataset_warnings(records), *warnings], converted)
         _write_tables(plan, outcome, splits, state)
         _move_into_place(plan)
     return outcome
@@ -97,7 +97,7 @@ def _up_to_date(plan: Plan, state: str) -> Outcome | None:
     if missing := [name for record in records for name in record.files if not (folder / name).exists()]:
         raise DataError(f"{folder / missing[0]} is gone; give --overwrite to convert anew")
     problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in last["problems"]]
-    return Outcome(folder, records, problems, last["remarks"], 0, unchanged=True)
+    return Outcome(folder, records, problems, last["warnings"], 0, unchanged=True)
 
 
 @contextmanager
@@ -180,10 +180,10 @@ def _write_tables(plan: Plan, outcome: Outcome, splits: list[dict[str, list[str]
     write_json(
         out / STATE,
         {
-            "settings": plan.settings(),
+            "identity": plan.identity(),
             "source": str(plan.request.root),
             "state": state,
-            "remarks": outcome.remarks,
+            "warnings": outcome.warnings,
             "problems": [{"case": p.case, "files": [*map(str, p.files)], "reason": p.reason} for p in outcome.problems],
         },
     )

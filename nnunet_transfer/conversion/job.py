@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.description import Case, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
-from nnunet_transfer.conversion.volumes import Volume, read_volume
+from nnunet_transfer.conversion.spatial_images import SpatialImage, read_image
 from nnunet_transfer.files import atomic_path
 
 
@@ -44,7 +44,7 @@ class Job:
     pictures: bool = False
     hint: str = ""
 
-    def settings(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what makes a difference to the files written."""
         return {
             "classes": dict(self.rule.classes),
@@ -63,7 +63,7 @@ class Findings:
 
     sources: list[Path] = field(default_factory=list)
     sha256: list[str] = field(default_factory=list)
-    stored_as: list[str] = field(default_factory=list)
+    dtype: list[str] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
@@ -74,21 +74,21 @@ class Findings:
         self.actions.append(text)
         self.warnings.append(text)
 
-    def read(self, path: Path) -> Volume:
+    def read(self, path: Path) -> SpatialImage:
         """Read a volume and note what was mended on the way."""
-        volume = read_volume(path)
+        image = read_image(path)
         self.sources.append(path)
-        self.sha256.append(volume.sha256)
-        self.stored_as.append(volume.stored_as)
-        self.actions += [f"{path.name}: {action}" for action in volume.actions]
-        return volume
+        self.sha256.append(image.sha256)
+        self.dtype.append(image.dtype)
+        self.actions += [f"{path.name}: {action}" for action in image.actions]
+        return image
 
     def put_in_order_of(self, files: Sequence[Path]) -> None:
         """Order what was read as in `files`; masks are read before images."""
         order = sorted(range(len(self.sources)), key=lambda i: files.index(self.sources[i]))
         self.sources = [self.sources[i] for i in order]
         self.sha256 = [self.sha256[i] for i in order]
-        self.stored_as = [self.stored_as[i] for i in order]
+        self.dtype = [self.dtype[i] for i in order]
 
 
 def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
@@ -104,7 +104,7 @@ def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
         state=state,
         source_files=tuple(relative_to(path, job.root) for path in findings.sources),
         sha256=tuple(findings.sha256),
-        stored_as=tuple(findings.stored_as),
+        dtype=tuple(findings.dtype),
         actions=tuple(findings.actions),
         warnings=tuple(findings.warnings),
         files=tuple(findings.files),

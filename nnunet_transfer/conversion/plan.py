@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
+from nnunet_transfer.conversion.case_search import Found, find_cases, without_labels
 from nnunet_transfer.conversion.description import Case, DatasetDescription, Request
-from nnunet_transfer.conversion.discovery import Found, find_cases, without_labels
 from nnunet_transfer.conversion.geometry import POLICIES
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.splits import GROUPINGS
@@ -31,7 +31,7 @@ class Options:
     reorient : axes' directions such as RAS; empty leaves them as they are
     processes : number of worker processes; 1 works without any
     limit : convert the first so many cases only
-    settings : options of this data set
+    dataset_options : options of this data set alone, `--option` on the command line
     """
 
     name: str | None = None
@@ -47,7 +47,7 @@ class Options:
     link: bool = False
     allow_skips: bool = False
     overwrite: bool = False
-    settings: Mapping[str, str] = field(default_factory=dict)
+    dataset_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
         """Cases to convert, in order."""
         return self.found.cases
 
-    def settings(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what makes a difference to the data set."""
         return {
             "description": self.description.name,
@@ -76,8 +76,8 @@ class Plan:
             "rater": self.request.rater,
             "group_by": self.options.group_by,
             "folds": self.options.folds,
-            "options": dict(self.request.options),
-            **self.job.settings(),
+            "dataset_options": dict(self.request.options),
+            **self.job.identity(),
         }
 
 
@@ -88,7 +88,7 @@ def request(description: DatasetDescription, root: Path, options: Options) -> Re
         options.channels or description.channels,
         options.label_set or next(iter(description.label_sets)),
         description.default_rater or "" if options.rater is None else options.rater,
-        options.settings,
+        options.dataset_options,
     )
 
 

@@ -22,7 +22,7 @@ class Record:
     state : digest of what the case was made from (see `state_of`)
     source_files : relative to the data set's root
     sha256 : of each source file
-    stored_as : dtype on disk of each source file
+    dtype : dtype on disk of each source file
     orientation, spacing : of the first image as found on disk, spacing in mm
     shape : of the first image as written
     label_values : distinct values of the masks as found on disk
@@ -44,7 +44,7 @@ class Record:
     state: str
     source_files: tuple[str, ...]
     sha256: tuple[str, ...] = ()
-    stored_as: tuple[str, ...] = ()
+    dtype: tuple[str, ...] = ()
     orientation: str = ""
     written_orientation: str = ""
     spacing: tuple[float, ...] = ()
@@ -68,12 +68,12 @@ class Record:
         return cls(**values)
 
 
-def state_of(case: Case, settings: str) -> str:
+def state_of(case: Case, identity: str) -> str:
     """Return a digest that changes when the case's files or the way of converting it change.
 
     Files count by path, size and time of last change: reading them all would take as long as converting them.
     """
-    content = json.dumps([_plain(case), [*map(_stamp, case.files())], settings])
+    content = json.dumps([_plain(case), [*map(_stamp, case.files())], identity])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -24,7 +24,7 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
     Returns
     -------
     splits : as in `splits_final.json`; empty if there is only one group
-    remarks : what a user should know
+    warnings : what a user should know
 
     Raises
     ------
@@ -38,16 +38,16 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
     count = len(set(groups.values()))
     if count < 2:
         return [], [f"no splits: all training cases are of one {group_by}"]
-    remarks = []
+    warnings = []
     if count < folds:
-        remarks.append(f"{count} folds instead of {folds}: there are only {count} groups of cases")
+        warnings.append(f"{count} folds instead of {folds}: there are only {count} groups of cases")
         folds = count
     validation = deal(groups, strata_of(training), folds)
     cases = [record.case for record in training]
     return [
         {"train": [c for c in cases if validation[c] != fold], "val": [c for c in cases if validation[c] == fold]}
         for fold in range(folds)
-    ], remarks
+    ], warnings
 
 
 def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
+from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.description import DatasetDescription, LabelRule
-from nnunet_transfer.conversion.discovery import Problem
 from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.files import write_json, write_text
 
@@ -27,7 +27,7 @@ MANIFEST_COLUMNS = (
     "split",
     "source_files",
     "sha256",
-    "stored_as",
+    "dtype",
     "orientation",
     "written_orientation",
     "spacing",

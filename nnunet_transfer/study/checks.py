@@ -74,8 +74,8 @@ def _datasets(context: _Context) -> _Found:
 
 
 def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
+    from nnunet_transfer.conversion.case_search import find_cases
     from nnunet_transfer.conversion.catalogue import get_description
-    from nnunet_transfer.conversion.discovery import find_cases
     from nnunet_transfer.conversion.plan import request
 
     try:

@@ -64,7 +64,7 @@ def conversion_options(study: Study, dataset: Dataset) -> Options:
     values = dict(dataset.options)
     if "channels" in values:
         values["channels"] = tuple(values["channels"])
-    values["settings"] = {key: str(value) for key, value in values.get("settings", {}).items()}
+    values["dataset_options"] = {key: str(value) for key, value in values.pop("settings", {}).items()}
     own = study.folders["nnUNet_raw"].is_relative_to(study.folder)
     return Options(**values, processes=study.resources["convert"].cpus, overwrite=own)
 

@@ -45,7 +45,7 @@ class _Nifti2Header(nib.Nifti2Header):
 
 
 @dataclass
-class Volume:
+class SpatialImage:
     """A 3D image or mask.
 
     Attributes
@@ -53,7 +53,7 @@ class Volume:
     data : voxels of shape (x, y, z) as on disk, scaling applied
     affine : voxel indices -> mm, RAS+, shape (4, 4)
     sha256 : of the file
-    stored_as : dtype on disk
+    dtype : dtype on disk
     actions : what was mended on reading
     intact : the file itself is one that nnU-Net reads in the same way, so it may be copied
     """
@@ -61,12 +61,12 @@ class Volume:
     data: NDArray[Any]
     affine: NDArray[np.float64]
     sha256: str
-    stored_as: str
+    dtype: str
     actions: list[str] = field(default_factory=list)
     intact: bool = False
 
 
-def read_volume(path: Path) -> Volume:
+def read_image(path: Path) -> SpatialImage:
     """Read a volume, squeeze trailing axes of length 1, repair directions that are nearly orthonormal.
 
     Raises
@@ -81,11 +81,11 @@ def read_volume(path: Path) -> Volume:
     del stored
     header, intact = _parse_header(payload, path)
     data = _voxels(header, payload, path)
-    volume = Volume(data, np.eye(4), digest, str(header.get_data_dtype()))
-    volume.intact = intact and compressed and path.name.endswith(".nii.gz") and data.ndim == 3
-    _squeeze(volume, path)
-    _set_affine(volume, header, path)
-    return volume
+    image = SpatialImage(data, np.eye(4), digest, str(header.get_data_dtype()))
+    image.intact = intact and compressed and path.name.endswith(".nii.gz") and data.ndim == 3
+    _squeeze(image, path)
+    _set_affine(image, header, path)
+    return image
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -165,36 +165,36 @@ def _voxels(header: nib.Nifti1Header | MGHHeader, payload: bytes, path: Path) ->
     return data
 
 
-def _squeeze(volume: Volume, path: Path) -> None:
-    shape = volume.data.shape
+def _squeeze(image: SpatialImage, path: Path) -> None:
+    shape = image.data.shape
     if len(shape) > 3 and set(shape[3:]) == {1}:
-        volume.data = volume.data.reshape(shape[:3], order="F")
-        volume.actions.append(f"squeezed from {len(shape)}D")
-    if volume.data.ndim != 3:
+        image.data = image.data.reshape(shape[:3], order="F")
+        image.actions.append(f"squeezed from {len(shape)}D")
+    if image.data.ndim != 3:
         raise DataError(f"{path.name} has {len(shape)} axes, {' x '.join(map(str, shape))}; a volume has three")
 
 
-def _set_affine(volume: Volume, header: nib.Nifti1Header | MGHHeader, path: Path) -> None:
+def _set_affine(image: SpatialImage, header: nib.Nifti1Header | MGHHeader, path: Path) -> None:
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise DataError(f"{path.name} has an unusable orientation ({error})") from None
-    volume.affine, repair = geometry.orthonormalised(affine, path.name)
+    image.affine, repair = geometry.orthonormalised(affine, path.name)
     if repair:
-        volume.actions.append(repair)
-        volume.intact = False
+        image.actions.append(repair)
+        image.intact = False
     if isinstance(header, nib.Nifti1Header):
         if not (header["sform_code"] or header["qform_code"]):
-            volume.actions.append("header says nothing of the orientation: taken as nibabel does")
-            volume.intact = False
+            image.actions.append("header says nothing of the orientation: taken as nibabel does")
+            image.intact = False
         # readers differ in which of the two transforms they take
-        volume.intact &= all(
-            coded is not None and geometry.displacement(volume.data.shape, coded, affine) < geometry.TOLERANCE_MM
+        image.intact &= all(
+            coded is not None and geometry.displacement(image.data.shape, coded, affine) < geometry.TOLERANCE_MM
             for coded in _coded_affines(header)
         )
         if int(header["xyzt_units"]) & 7 not in _MM_OR_UNKNOWN:
-            volume.actions.append("header's unit of length is not mm: numbers taken as mm")
-            volume.intact = False
+            image.actions.append("header's unit of length is not mm: numbers taken as mm")
+            image.intact = False
 
 
 def _coded_affines(header: nib.Nifti1Header) -> Iterator[NDArray[np.float64] | None]:
@@ -206,7 +206,7 @@ def _coded_affines(header: nib.Nifti1Header) -> Iterator[NDArray[np.float64] | N
             yield matrix
 
 
-def write_volume(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
+def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
     """Write a 3D volume as compressed NIfTI, atomically; the same input gives the same bytes."""
     dtype = np.dtype(data.dtype).newbyteorder("=")
     header = nib.Nifti1Header()

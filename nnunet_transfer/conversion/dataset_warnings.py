@@ -11,8 +11,8 @@ from nnunet_transfer.conversion.record import Record
 _LISTED = 5
 
 
-def remarks_on(records: Sequence[Record]) -> list[str]:
-    """Return remarks on duplicates, mixed orientations, and on how many cases have which warning."""
+def dataset_warnings(records: Sequence[Record]) -> list[str]:
+    """Return warnings on duplicates, mixed orientations, and on how many cases have which warning."""
     return [*_duplicates(records), *_orientations(records), *_warnings(records)]
 
 
