@@ -1,4 +1,4 @@
-"""T1 brain MRI without masks, to pre-train on; classes come from a table of the participants."""
+"""Classes of cases from a table of the participants."""
 
 from __future__ import annotations
 
@@ -10,27 +10,22 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
-from nnunet_transfer.conversion.case_search import case_name
-from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
+from nnunet_transfer.conversion.description import Case, Request
 from nnunet_transfer.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
-_ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$")
-#: BIDS: entities of an image; OASIS-3 and OpenMind name files so, whatever their folders are called
-_BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?((?:_[a-z]+-[A-Za-z0-9]+)*)_T1w")
-#: IXI: number, hospital (Guys, HH, IOP), scan
-_IXI = re.compile(r"(IXI\d+)-([A-Za-z]+)-\d+-T1")
 #: an OpenNeuro accession, which OpenMind's folders are named by; subjects of two of them aren't the same
-_ACCESSION = re.compile(r"ds\d{6}")
+ACCESSION = re.compile(r"ds\d{6}")
+
 #: how tables name the column of the subject
 _SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "IXI_ID", "ID", "id")
+
 _NO_VALUE = ("", "n/a", "nan", "NaN", "NA", "None")
-_CLASS_OPTIONS = {
+
+CLASS_OPTIONS = {
     "class": "column of the table that holds the class, such as sex, diagnosis or age",
     "bins": "bounds that make classes of numbers: bins=40,60 gives below 40, 40 to 60, 60 and above",
     "table": "file with one row per participant (.tsv or .csv); default: participants.tsv beside the subjects",
@@ -40,72 +35,7 @@ _CLASS_OPTIONS = {
 _Rows = Mapping[str, Mapping[str, str]]
 
 
-def _find_bids(request: Request) -> Iterator[Case]:
-    tree = list_tree(request.root)
-    cases = [case for path in tree if (case := _bids_case(request.root, path))]
-    if not cases:
-        raise DataError(
-            f"{request.root} holds no T1 image with a BIDS name: looked for sub-*[_ses-*]_T1w.nii.gz and IXI*-T1.nii.gz; "
-            f"found {len(tree)} files such as {summarise_tree(tree)}; for other names take t1_folder"
-        )
-    yield from _with_classes(request, cases)
-
-
-def _bids_case(root: Path, path: str) -> Case | None:
-    *folders, file = path.split("/")
-    ending = _ENDING.search(file)
-    if not ending or "derivatives" in folders:
-        return None
-    stem = file[: ending.start()]
-    if match := _BIDS.fullmatch(stem):
-        subject, session, others = match[1], match[2] or "", match[3]
-        # of one tree with many data sets, each has its own sub-01
-        site = next((folder for folder in folders if _ACCESSION.fullmatch(folder)), "")
-        name = case_name(site, subject, session, others.strip("_"))
-    elif match := _IXI.fullmatch(stem):
-        subject, site, session = match[1], match[2], ""
-        name = case_name(subject, site)
-    else:
-        return None
-    whole = case_name(site if _ACCESSION.fullmatch(site) else "", subject)
-    return Case(name, {"T1": root / path}, subject=whole, session=session, site=site)
-
-
-def _find_folder(request: Request) -> Iterator[Case]:
-    tree = list_tree(request.root)
-    wanted = request.options.get("name", "*")
-    volumes = [path for path in tree if _ENDING.search(path) and fnmatch(path.split("/")[-1], wanted)]
-    if not volumes:
-        raise DataError(
-            f"{request.root} holds no volume named {wanted} (.nii, .nii.gz, .mgz); "
-            f"found {len(tree)} files such as {summarise_tree(tree)}"
-        )
-    subject_of = _subject_rule(request.options.get("subject", ""))
-    cases = []
-    for path in volumes:
-        stem = _ENDING.sub("", path)
-        name = case_name(*stem.split("/"))
-        cases.append(Case(name, {"T1": request.root / path}, subject=case_name(subject_of(stem) or name)))
-    yield from _with_classes(request, cases)
-
-
-def _subject_rule(text: str) -> Callable[[str], str]:
-    """Return what finds a subject in a path without ending."""
-    try:
-        rule = re.compile(text or r"(sub-[A-Za-z0-9]+|IXI\d+|OAS\d+(?:_\d{4})?)")
-    except re.error as error:
-        raise SettingsError(f"--option subject={text} is no regular expression ({error})") from None
-
-    def find(path: str) -> str:
-        match = rule.search(path)
-        if text and not match:
-            raise DataError(f"no subject matches {text} in {path}; correct --option subject")
-        return (match[1] if rule.groups else match[0]) if match else ""
-
-    return find
-
-
-def _with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
+def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
     """Add each case's class from its table; without `--option class` there are none."""
     column = request.options.get("class", "")
     if not column:
@@ -168,7 +98,7 @@ def _read_table(path: Path, column: str) -> _Rows:
 
 def _value(rows: _Rows, case: Case, column: str) -> str:
     """Return the class's raw value; tables write subjects with and without `sub-`, and IXI's as plain numbers."""
-    plain = _ACCESSION.sub("", case.subject, count=1).lstrip("_")
+    plain = ACCESSION.sub("", case.subject, count=1).lstrip("_")
     short = plain.removeprefix("sub-")
     names = [plain, short, short.removeprefix("IXI"), short.removeprefix("IXI").lstrip("0")]
     sessions = (case.session, case.session.removeprefix("ses-"))
@@ -202,33 +132,3 @@ def _binning(text: str) -> Callable[[str], str]:
         return names[bisect.bisect_right(bounds, number)]
 
     return to_class
-
-
-T1_BIDS = DatasetDescription(
-    name="t1_bids",
-    title="T1 images of a BIDS-like tree, such as OASIS-3, OpenMind or IXI, without masks",
-    folder_name="T1",
-    licence="that of the data set",
-    citation="of BIDS: Gorgolewski KJ et al., Scientific Data 2016;3:160044, doi 10.1038/sdata.2016.44",
-    request="https://brain-development.org/ixi-dataset, https://sites.wustl.edu/oasisbrains, "
-    "https://huggingface.co/datasets/AnonRes/OpenMind",
-    label_sets={"foreground": FOREGROUND},
-    find_cases=_find_bids,
-    known_options=_CLASS_OPTIONS,
-)
-
-T1_FOLDER = DatasetDescription(
-    name="t1_folder",
-    title="All T1 volumes below a folder, whatever their names, without masks",
-    folder_name="T1",
-    licence="that of the data set",
-    citation="that of the data set",
-    request="your own",
-    label_sets={"foreground": FOREGROUND},
-    find_cases=_find_folder,
-    known_options=_CLASS_OPTIONS
-    | {
-        "name": "which files, such as name=*T1*.nii.gz",
-        "subject": "regular expression whose first group is the subject within the path",
-    },
-)

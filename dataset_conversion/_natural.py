@@ -1,0 +1,43 @@
+"""What data sets of natural images share.
+
+The published training part goes to imagesTr, the others to imagesTs (with labelsTs where they have masks), unless
+`--option train=trainval` takes the validation part for training, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_transfer.conversion.description import Request
+from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
+from nnunet_transfer.errors import DataError, SettingsError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+TRAIN_OPTION = {"train": "train (default), or trainval to take the validation part for training, too"}
+
+#: of the first folder below or at the root that names a part
+PARTS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
+
+
+def split_of(request: Request, part: str) -> str:
+    """Return the split that a published part goes to; raise a `SettingsError` if `--option train` is wrong."""
+    chosen = request.options.get("train", "train")
+    if chosen not in ("train", "trainval"):
+        raise SettingsError(f"--option train={chosen}: it must be train or trainval")
+    return "train" if part == "train" or (part == "val" and chosen == "trainval") else "test"
+
+
+def nothing_found(request: Request, wanted: str) -> DataError:
+    """Return the error for a folder without the data set: what was looked for, and what is there."""
+    tree = list_tree(request.root)
+    return DataError(
+        f"{request.root} holds nothing of this data set: looked for {wanted}; "
+        f"found {len(tree)} files such as {summarise_tree(tree)}"
+    )
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures right in a folder, sorted; none if there is no such folder."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(f for f in files if f.suffix.lower() in PICTURES and not f.name.startswith("."))

@@ -1,0 +1,58 @@
+"""Any SUBJECTS_DIR of FreeSurfer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Layout, Request
+from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
+from nnunet_transfer.subjects import BIDS_SUBJECT
+
+
+def _keep_sessions_together(request: Request, cases: list[Case]) -> list[Case]:
+    """Take BIDS subjects out of names such as sub-01_ses-2: sessions of one subject are folders of their own."""
+    return [replace(case, subject=found[1]) if (found := BIDS_SUBJECT.search(case.subject)) else case for case in cases]
+
+
+_CORTEX = freesurfer.cortical()
+
+_WHITE_MATTER = freesurfer.cortical(prefix="wm", left=3000) | {
+    "Left-UnsegmentedWhiteMatter": 5001,
+    "Right-UnsegmentedWhiteMatter": 5002,
+}
+
+FREESURFER = DatasetDescription(
+    name="freesurfer",
+    title="any FreeSurfer SUBJECTS_DIR: conformed T1 with automated labels (silver standard)",
+    folder_name="FreeSurfer",
+    licence="that of the images",
+    citation="Fischl B, NeuroImage 2012;62:774-781, doi 10.1016/j.neuroimage.2012.01.021",
+    request="your own SUBJECTS_DIR",
+    label_sets={
+        "aseg": LabelRule(freesurfer.subcortical(), ignore=freesurfer.UNDETERMINED),
+        "aparc+aseg": LabelRule(
+            _CORTEX | freesurfer.subcortical(freesurfer.CEREBRAL_CORTEX),
+            ignore=(1000, 2000, *freesurfer.CEREBRAL_CORTEX, *freesurfer.UNDETERMINED),
+        ),
+        "wmparc": LabelRule(
+            _CORTEX
+            | _WHITE_MATTER
+            | freesurfer.subcortical((*freesurfer.CEREBRAL_CORTEX, *freesurfer.CEREBRAL_WHITE_MATTER)),
+            ignore=(
+                *(1000, 2000, 3000, 4000),
+                *freesurfer.CEREBRAL_CORTEX,
+                *freesurfer.CEREBRAL_WHITE_MATTER,
+                *freesurfer.UNDETERMINED,
+            ),
+        ),
+    },
+    layouts=(
+        Layout(
+            # templates that FreeSurfer puts or links beside the subjects
+            prefix=r"{subject:(?!fsaverage|[lr]h\.EC_average|bert$)[^/]+}/mri/",
+            images={"T1": "orig.mgz", "T1-norm": "norm.mgz", "T1-brain": "brainmask.mgz"},
+            labels={name: f"{name}.mgz" for name in ("aseg", "aparc+aseg", "wmparc")},
+        ),
+    ),
+    refine=_keep_sessions_together,
+)
