@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
 from nnunet_transfer.errors import CheckpointError, SourceError
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.plans.architectures import from_card
-from nnunet_transfer.plans.classes import wrong_class
+from nnunet_transfer.plans.classes import foreign_names, wrong_class
 from nnunet_transfer.sources import SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 
@@ -151,11 +152,29 @@ def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[st
 def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
     if reading.key_map is not None:
         return "key map", convert_mapped(found.tensors, read_key_map(reading.key_map))
+    notes = _check_names(found)
     known = recognise(found)
     converted = known.convert(found)
     if wrong := wrong_class(from_card(converted.architecture)):
         raise CheckpointError(
-            f"{found.path.name}: its plans name {wrong}, which is no class of torch's or of an installed package's "
-            f"layers; it was not read"
+            f"{found.path.name}: its plans name {wrong}, which is none of the networks and layers that plans may name; "
+            f"it was not read"
         )
-    return known.name, converted
+    return known.name, replace(converted, notes=(*converted.notes, *notes))
+
+
+def _check_names(found: Found) -> list[str]:
+    """Check what nnU-Net would look up from the plans; return a note on each name that stock nnU-Net doesn't have."""
+    arguments = stated.mapping(found.top.get("init_args"))
+    pretrain_plan = stated.mapping(stated.mapping(found.adaptation_plan).get("pretrain_plan"))
+    notes: dict[str, None] = {}
+    for plans in (stated.mapping(arguments.get("plans")), found.plans or {}, pretrain_plan):
+        for setting, name in foreign_names(plans):
+            if not name.isidentifier():
+                raise CheckpointError(
+                    f"{found.path.name}: its plans name {name} as {setting}, which is no name of nnU-Net's; it was not read"
+                )
+            notes[f"its plans name {name} as {setting}, which stock nnU-Net doesn't have: a source leaves it out"] = (
+                None
+            )
+    return list(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def with_dimensions(architecture: Architecture, dimensions: int) -> Architecture
         kwargs[name] = [_axes(entry, dimensions) for entry in _per_stage(kwargs[name], kwargs["n_stages"])]
     for name in _PER_DIMENSION:
         if isinstance(kwargs.get(name), str):
-            kwargs[name] = kwargs[name].removesuffix("2d").removesuffix("3d") + f"{dimensions}d"
+            # GroupNorm and Dropout are for any number of axes
+            kwargs[name] = re.sub(r"[23]d$", f"{dimensions}d", kwargs[name])
     return {**architecture, "arch_kwargs": kwargs}
 
 

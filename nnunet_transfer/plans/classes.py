@@ -1,39 +1,103 @@
-"""The classes that an architecture names. They are imported and called by name: a card could name anything.
+"""The names that plans and source cards may hold, compared as text: nothing is imported because a file names it.
 
-Torch is needed here, unlike in the rest of what writes about plans.
+nnU-Net imports and calls what plans name, with arguments from the same file (`get_network_from_plans`,
+`recursive_find_python_class`, nnunetv2 2.8.1). Importing a module already runs it, so a name counts only if it is in
+the tables below. No torch.
 """
 
 from __future__ import annotations
 
-import pydoc
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+_NETWORKS = "dynamic_network_architectures.architectures.unet."
+_BLOCKS = "dynamic_network_architectures.building_blocks."
+_OWN = "nnunet_transfer.networks."
 
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+#: classes of networks
+NETWORKS = frozenset(
+    (
+        *(_NETWORKS + name for name in ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")),
+        _OWN + "stunet.STUNet",
+        _OWN + "genesis_unet.GenesisUNet",
+    )
+)
+#: module below torch.nn.modules -> its layers; torch.nn has all of them, too
+_TORCH_LAYERS = {
+    "conv": ("Conv2d", "Conv3d"),
+    "batchnorm": ("BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"),
+    "instancenorm": ("InstanceNorm2d", "InstanceNorm3d"),
+    "normalization": ("GroupNorm", "LayerNorm"),
+    "dropout": ("Dropout", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"),
+    "activation": (
+        *("CELU", "ELU", "GELU", "Hardswish", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "SiLU"),
+        *("Sigmoid", "Softplus", "Tanh"),
+    ),
+    "linear": ("Identity",),
+}
+#: classes of layers and blocks
+LAYERS = frozenset(
+    (
+        *(f"torch.nn.modules.{module}.{name}" for module, names in _TORCH_LAYERS.items() for name in names),
+        *(f"torch.nn.{name}" for names in _TORCH_LAYERS.values() for name in names),
+        *(_BLOCKS + f"residual.{name}" for name in ("BasicBlockD", "BottleneckD")),
+        _BLOCKS + "patch_encode_decode.LayerNormNd",
+    )
+)
+#: nnU-Net's normalisation schemes
+NORMALIZATION_SCHEMES = frozenset(
+    ("ZScoreNormalization", "CTNormalization", "NoNormalization", "RescaleTo01Normalization", "RGBTo01Normalization")
+)
+_RESAMPLING = frozenset(
+    ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet", "no_resampling_hack")
+)
+#: what else nnU-Net looks up by name: setting of plans -> the names that it has
+PLANS_NAMES: Mapping[str, frozenset[str]] = {
+    "image_reader_writer": frozenset(
+        ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient", "NaturalImage2DIO", "Tiff3DIO")
+    ),
+    "label_manager": frozenset(("LabelManager",)),
+}
+#: the same for a configuration
+CONFIGURATION_NAMES: Mapping[str, frozenset[str]] = {
+    "preprocessor_name": frozenset(("DefaultPreprocessor",)),
+    "resampling_fn_data": _RESAMPLING,
+    "resampling_fn_seg": _RESAMPLING,
+    "resampling_fn_probabilities": _RESAMPLING,
+    "normalization_schemes": NORMALIZATION_SCHEMES,
+}
 
 
 def wrong_class(architecture: Mapping[str, Any]) -> str:
-    """Return the first name in an architecture, with the keys of plans, that is no class of layers or networks.
-
-    nnU-Net calls what such a name leads to with arguments from the same file (`get_network_from_plans`, nnunetv2 2.8):
-    `os.system` as a nonlinearity would run a program. An empty text means that all are in order.
-    """
+    """Return the first name in an architecture, with the keys of plans, that is not in the tables; empty if all are."""
+    network = architecture["network_class_name"]
+    if not _is_in(network, NETWORKS):
+        return str(network)
     kwargs = architecture["arch_kwargs"]
-    names = [architecture["network_class_name"], *(kwargs.get(key) for key in architecture["_kw_requires_import"])]
-    for name in names:
-        if name is not None and not _is_module(name):
-            return str(name)
-    return ""
+    # a key that isn't text names nothing
+    layers = (kwargs.get(key) if isinstance(key, str) else str(key) for key in architecture["_kw_requires_import"])
+    return next((str(name) for name in layers if name is not None and not _is_in(name, LAYERS)), "")
 
 
-def _is_module(name: object) -> bool:
-    if not isinstance(name, str) or not _DOTTED.fullmatch(name):
-        return False
-    try:
-        found = pydoc.locate(name)
-    except pydoc.ErrorDuringImport:
-        return False
-    return isinstance(found, type) and issubclass(found, nn.Module)
+def _is_in(name: object, names: frozenset[str]) -> bool:
+    return isinstance(name, str) and name in names
+
+
+def foreign_names(plans: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each setting of plans, and the name in it, that nnU-Net would look up and stock nnU-Net doesn't have.
+
+    Plans of any shape are taken. The architecture is left to `wrong_class`.
+    """
+    yield from _foreign(plans, PLANS_NAMES)
+    configurations = plans.get("configurations")
+    for configuration in configurations.values() if isinstance(configurations, Mapping) else ():
+        if isinstance(configuration, Mapping):
+            yield from _foreign(configuration, CONFIGURATION_NAMES)
+
+
+def _foreign(settings: Mapping[str, Any], known: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str]]:
+    for key, names in known.items():
+        value = settings.get(key)
+        for name in value if isinstance(value, list | tuple) else (value,):
+            if name is not None and not _is_in(name, names):
+                yield key, str(name)

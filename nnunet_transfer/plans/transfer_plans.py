@@ -17,6 +17,7 @@ from nnunet_transfer.errors import DataError, PlansError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 from nnunet_transfer.plans.architectures import Architecture, from_card, with_dimensions
+from nnunet_transfer.plans.classes import NORMALIZATION_SCHEMES, wrong_class
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
 from nnunet_transfer.sources import SourceCard, load_source
 
@@ -222,13 +223,12 @@ def _check_dataset(dataset: str, folder: Path) -> None:
 
 
 def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str, Any]:
-    from nnunet_transfer.plans.classes import wrong_class
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
 
     # a source's folder may come from anyone, and nnU-Net calls what its card names
     if wrong := next(filter(None, map(wrong_class, design.architectures.values())), ""):
         raise PlansError(
-            f"{design.label} names {wrong}, which is no class of layers that is installed here; not planned"
+            f"{design.label} names {wrong}, which is none of the networks and layers that plans may name; not planned"
         )
     # nnU-Net prints every attempt; what it decided stands in the plans
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -274,6 +274,8 @@ def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
     schemes = set(design.normalization)
     if len(schemes) != 1:
         raise PlansError(f"{design.dictated_by} normalises its channels in different ways; leave it to nnU-Net")
+    if foreign := sorted(schemes - NORMALIZATION_SCHEMES):
+        raise PlansError(f"{design.dictated_by} names {foreign[0]}, which nnU-Net doesn't have; leave it to nnU-Net")
     for configuration in plans["configurations"].values():
         if "normalization_schemes" in configuration:
             count = len(configuration["normalization_schemes"])
