@@ -96,6 +96,12 @@ def compared_metrics(protocols: Sequence[LesionProtocol]) -> list[str]:
     return [PRIMARY, "iou", *(f"{p.name}_f1" for p in protocols)]
 
 
+def metric_name(result: TargetResult, metric: str) -> str:
+    """Return how the report calls a metric."""
+    lesion_wise = {f"{p.name}_f1": f"{p.title} lesion F1" for p in result.protocols}
+    return {"dice": "Dice", "iou": "IoU", **lesion_wise}[metric]
+
+
 def analyse(
     target: Target,
     runs: Sequence[Run],

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.comparison.results import DOMAINS, TASKS
 from nnunet_transfer.files import atomic_path
 
@@ -101,12 +101,6 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.set_xlim(-0.02, 1.02)
     _bare(axis)
     return figure
-
-
-def metric_name(result: TargetResult, metric: str) -> str:
-    """Return how the report calls a metric."""
-    lesion_wise = {f"{p.name}_f1": f"{p.title} lesion F1" for p in result.protocols}
-    return {"dice": "Dice", "iou": "IoU", **lesion_wise}[metric]
 
 
 def _bare(axis: Any) -> None:

@@ -14,7 +14,8 @@ from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_fam
 from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.paired import Settings
-from nnunet_transfer.comparison.report import ReportText, text_table, write_report
+from nnunet_transfer.comparison.report import ReportText, write_report
+from nnunet_transfer.comparison.report_tables import text_table
 from nnunet_transfer.comparison.results import Arm, Run, find_runs, pair_predictions, read_target, short_titles
 from nnunet_transfer.comparison.statistics import DEFAULT_ROPE
 from nnunet_transfer.errors import ComparisonError

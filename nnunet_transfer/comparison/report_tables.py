@@ -1,0 +1,140 @@
+"""The tables of the report: which columns of the results they print, for HTML, LaTeX and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, compared_metrics, metric_name
+from nnunet_transfer.comparison.markup import Column
+
+SUMMARY = {
+    "title": Column("Arm"),
+    "n_cases": Column("n"),
+    "dice": Column("Dice", 3, count="n_with_dice"),
+    "dice_median": Column("median", 3),
+    "dice_sd": Column("SD over cases", 3),
+    "miou_over_cases": Column("mIoU (cases)", 3),
+    "miou_over_classes": Column("mIoU (classes)", 3),
+    "miou_pooled": Column("mIoU (pooled)", 3),
+    "hd95_mm": Column("HD95 mm", 1, count="n_with_hd95_mm"),
+    "nsd": Column("NSD", 3, count="n_with_nsd"),
+}
+TESTS = {
+    "title": Column("Arm"),
+    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
+    "n_cases": Column("cases"),
+    "n_subjects": Column("subjects"),
+    "p": Column("p", 3, p_value=True),
+    "p_holm": Column("p (Holm)", 3, p_value=True),
+    "rank_biserial": Column("rank-biserial", 2, sign=True),
+    "p_better": Column("P(better)", 2),
+    "p_equivalent": Column("P(equal)", 2),
+    "p_worse": Column("P(worse)", 2),
+}
+PROCEDURE = {
+    "title": Column("Arm"),
+    "n_cases": Column("cases"),
+    "difference": Column("Difference (95 % interval)", 3, low="procedure_low", high="procedure_high", sign=True),
+    "procedure_p": Column("p", 3, p_value=True),
+    "procedure": Column("Method"),
+}
+RANKS = {
+    "title": Column("Arm"),
+    "n_cases": Column("n"),
+    "rank": Column("Rank (95 % interval)", 1, low="rank_low", high="rank_high"),
+    "share_1": Column("comes first", 2),
+}
+DETECTION = {
+    "title": Column("Arm"),
+    "protocol": Column("Protocol"),
+    "n_cases": Column("cases"),
+    "n_ref": Column("lesions"),
+    "n_pred": Column("predicted", 0),
+    "sensitivity": Column("Sensitivity (95 % interval)", 3, low="sensitivity_low", high="sensitivity_high"),
+    "precision": Column("Precision (95 % interval)", 3, low="precision_low", high="precision_high"),
+    "fp_per_case": Column("false positives per case", 1),
+}
+VOLUMES = {
+    "title": Column("Arm"),
+    "label": Column("Label"),
+    "n_cases": Column("n"),
+    "volume_ref_ml": Column("reference ml", 2),
+    "bias_ml": Column("bias ml (95 % interval)", 2, low="bias_low_ml", high="bias_high_ml", sign=True),
+    "limit_low_ml": Column("limits of agreement from", 2, sign=True),
+    "limit_high_ml": Column("to", 2, sign=True),
+    "absolute_ml": Column("mean absolute ml", 2),
+}
+CURVES = {
+    "title": Column("Arm"),
+    "training_cases": Column("training cases"),
+    "n_cases": Column("n"),
+    PRIMARY: Column("Dice (95 % interval)", 3, low="low", high="high"),
+    "difference": Column(
+        "Difference to the baseline of that size", 3, low="difference_low", high="difference_high", sign=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one target: its rows, and how its columns are printed."""
+
+    name: str
+    frame: pd.DataFrame
+    columns: dict[str, Column]
+    caption: str
+
+
+def tables(result: TargetResult) -> Iterator[Table]:
+    """Yield the tables of a target that have rows."""
+    where = f"{result.target.title}, {result.n_cases} cases of {result.n_subjects} subjects"
+    summary = dict(SUMMARY)
+    for protocol in result.protocols:
+        for field, word in (("sensitivity", "sensitivity"), ("precision", "precision"), ("f1", "F1")):
+            key = f"{protocol.name}_{field}"
+            summary[key] = Column(f"{protocol.title} {word}", 3, count=f"n_with_{key}")
+    summary = {key: column for key, column in summary.items() if key in result.summary.columns}
+    yield Table("summary", result.summary, summary, f"Mean over cases: {where}.")
+    reference = result.title_of(result.baseline)
+    if len(result.tests):
+        for metric in compared_metrics(result.protocols):
+            rows = result.tests[result.tests["metric"] == metric]
+            # only the declared family has adjusted p-values
+            columns = {key: column for key, column in TESTS.items() if rows[key].notna().any()}
+            caption = f"{metric_name(result, metric)}, paired difference to {reference}: {where}."
+            yield Table(f"tests_{metric}", rows, columns, caption)
+        primary = result.tests[result.tests["metric"] == PRIMARY]
+        caption = f"Dice difference to {reference} if both arms were trained anew: {where}."
+        if primary["procedure_low"].notna().any():
+            yield Table("procedure", primary, PROCEDURE, caption)
+    if len(result.ranks):
+        yield Table("ranks", result.ranks.sort_values("rank", kind="stable"), RANKS, f"Ranks by mean Dice: {where}.")
+    if len(result.detection):
+        titles = {p.name: p.title for p in result.protocols}
+        detection = result.detection.assign(protocol=result.detection["protocol"].map(titles))
+        yield Table("detection", detection, DETECTION, f"Lesion detection pooled over cases: {where}.")
+    yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
+    if len(result.curves):
+        yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
+
+
+def text_table(results: Sequence[TargetResult]) -> str:
+    """Return the summary for a terminal: mean Dice and its difference to the baseline, per target and arm."""
+    lines = []
+    for result in results:
+        tests = result.tests[result.tests["metric"] == PRIMARY].set_index("arm") if len(result.tests) else result.tests
+        lines.append(f"{result.target.title}: {result.n_cases} cases of {result.n_subjects} subjects")
+        width = max(len(arm.title) for arm in result.arms)
+        for _, row in result.summary.iterrows():
+            line = f"  {row['title']:<{width}}  Dice {row['dice']:.3f}  mIoU {row['miou_over_cases']:.3f}"
+            for protocol in result.protocols:
+                line += f"  lesion F1 {row[f'{protocol.name}_f1']:.3f}"
+            if row["arm"] in tests.index:
+                t = tests.loc[row["arm"]]
+                line += f"  difference {t['difference']:+.3f} ({t['low']:+.3f} to {t['high']:+.3f})"
+            lines.append(line)
+        lines.append("")
+    return "\n".join(lines)
