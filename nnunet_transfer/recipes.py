@@ -17,6 +17,10 @@ warm-up over 5 %
     stages of 25, 25, 50 and 900 of 1000 epochs (TaWald/nnUNet, PretrainedTrainer_sawtooth).
 `layerwise`, factor 0.75 per stage
     0.75 per layer when masked autoencoders are fine-tuned (He et al., CVPR 2022, table 9).
+`fitted`, `adamw`: AdamW, rate 0.001, weight decay 0.01
+    AdamW's own default decay (Loshchilov and Hutter, ICLR 2019); rates from 0.0001 to 0.001 are what peers use to
+    fine-tune U-Nets of medical images (SuPreM, the FOMO25 baseline, asparagus, anatomix). Why the output layers are fitted:
+    `finetuning/heads.py`.
 `l2sp`, strength 0.01
     L2-SP (Li et al., "Explicit inductive bias for transfer learning with convolutional networks", ICML 2018), who choose
     it per data set between 0.001 and 1; 0.01 is this package's choice.
@@ -25,10 +29,14 @@ warm-up over 5 %
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-ENCODER, DECODER = "encoder", "decoder"  # the decoder includes the segmentation heads
-WHOLE = frozenset({ENCODER, DECODER})
-DECODER_ALONE = frozenset({DECODER})
+#: the parts of a network: the stem is the first convolution, the head are the output layers
+STEM, ENCODER, DECODER, HEAD = "stem", "encoder", "decoder", "head"
+WHOLE = frozenset({STEM, ENCODER, DECODER, HEAD})
+DECODER_ALONE = frozenset({DECODER, HEAD})
+HEAD_ALONE = frozenset({HEAD})
+ALL_BUT_STEM = WHOLE - {STEM}
 
 #: exponent of nnU-Net's polynomial decay
 DECAY_EXPONENT = 0.9
@@ -42,7 +50,7 @@ class Phase:
     ----------
     name : for the log
     share : share of all epochs
-    trained : parts whose weights change, of `encoder` and `decoder`
+    trained : parts whose weights change, of `stem`, `encoder`, `decoder` and `head`
     rises : whether the learning rate rises linearly to the initial one, or decays from it polynomially
     """
 
@@ -62,6 +70,27 @@ class EpochState:
 
 
 @dataclass(frozen=True)
+class Optimiser:
+    """What turns gradients into steps.
+
+    Attributes
+    ----------
+    kind : `SGD` with nnU-Net's momentum of 0.99, or `AdamW`
+    rate : initial learning rate
+    weight_decay : in SGD a share of the gradient, in AdamW decoupled from it
+    """
+
+    kind: Literal["SGD", "AdamW"]
+    rate: float
+    weight_decay: float
+
+
+#: nnU-Net's own
+NNUNET_SGD = Optimiser("SGD", 1e-2, 3e-5)
+GENTLE_ADAMW = Optimiser("AdamW", 1e-3, 1e-2)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A fine-tuning schedule.
 
@@ -72,6 +101,9 @@ class Recipe:
     phases : in order; their shares add up to 1
     layer_decay : factor of the learning rate from one encoder stage to the next one further from the output
     start_pull : strength of the pull towards the weights that the training started from
+    optimiser : with its initial learning rate
+    fitted_heads : whether the output layers are fitted before the first step; otherwise they start at random
+    body_rate : factor of the learning rate of all but the output layers
     """
 
     name: str
@@ -79,6 +111,9 @@ class Recipe:
     phases: tuple[Phase, ...]
     layer_decay: float = 1.0
     start_pull: float = 0.0
+    optimiser: Optimiser = NNUNET_SGD
+    fitted_heads: bool = False
+    body_rate: float = 1.0
 
     def boundaries(self, num_epochs: int) -> tuple[int, ...]:
         """Return each phase's first epoch and, at the end, `num_epochs`.
@@ -145,6 +180,14 @@ RECIPES: dict[str, Recipe] = {
             _WARMED_UP,
             layer_decay=0.75,
         ),
+        Recipe(
+            "fitted",
+            "output layers fitted before the first step, then AdamW at a gentle rate with warm-up and decay",
+            _WARMED_UP,
+            optimiser=GENTLE_ADAMW,
+            fitted_heads=True,
+        ),
+        Recipe("adamw", "as fitted, with output layers drawn at random", _WARMED_UP, optimiser=GENTLE_ADAMW),
         Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),
     )
 }

@@ -101,4 +101,4 @@ def test_the_decoders_alias_of_the_encoder_is_frozen_with_it() -> None:
     assert not any(p.requires_grad for p in network.encoder.parameters())
     assert all(p.requires_grad for p in network.decoder.seg_layers.parameters())
     assert not set_trained(network, DECODER_ALONE)
-    assert part_of("decoder.encoder.stem.weight") == "encoder"
+    assert part_of("decoder.encoder.stages.0.weight") == "encoder"

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from nnunet_transfer.adaptation.parts import part_of as part_of_key
 from nnunet_transfer.errors import AdaptationError, DataError
 from nnunet_transfer.files import atomic_path
-from nnunet_transfer.recipes import DECODER, ENCODER, Recipe
+from nnunet_transfer.recipes import DECODER, ENCODER, HEAD, STEM, Recipe
+from nnunet_transfer.sources.keys import canonical_key
 
 HEADS = "seg_layers"
 
@@ -27,8 +30,8 @@ def check_parts(network: nn.Module) -> None:
 
 
 def part_of(name: str) -> str:
-    """Return the part of a parameter's name: nnU-Net's decoder repeats the encoder as `decoder.encoder`."""
-    return ENCODER if name.startswith(("encoder.", "decoder.encoder.")) else DECODER
+    """Return the part that a parameter belongs to, by its name; what is no part of a U-Net learns with the decoder."""
+    return part_of_key(canonical_key(name)) or DECODER
 
 
 def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
@@ -46,29 +49,32 @@ def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
 
 
 def freeze_statistics(network: nn.Module, trained: Iterable[str]) -> None:
-    """Keep the running statistics of a frozen encoder's BatchNorm layers, as its weights are kept."""
-    if ENCODER not in set(trained):
-        network.get_submodule(ENCODER).eval()
+    """Keep the running statistics of the BatchNorm layers of frozen parts, as their weights are kept."""
+    trained = set(trained)
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and part_of(f"{name}.weight") not in trained:
+            module.eval()
 
 
 def parameter_groups(network: nn.Module, recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
     """Return the optimiser's groups; group k has `lr_scale` = layer_decay ** (distance from the output).
 
-    The first group holds the decoder: its rate is the one that nnU-Net logs. Of an encoder with stages 0 to n - 1,
-    stage s has the distance n - s, and the stem that of stage 0 plus one. With a pull to the start, that pull
-    replaces the weight decay of all but the heads.
+    The first group has the highest rate, that of the output layers: it is the one that nnU-Net logs. Of an encoder
+    with stages 0 to n - 1, stage s has the distance n - s, and the stem that of stage 0 plus one. A recipe's `body_rate`
+    scales all but the output layers. With a pull to the start, that pull replaces the weight decay of all but the heads.
     """
-    groups: dict[tuple[int, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     stages = _number_of_stages(network) if recipe.layer_decay != 1 else 0
     for name, parameter in network.named_parameters():
         distance = 0
-        if recipe.layer_decay != 1 and part_of(name) == ENCODER:
+        if recipe.layer_decay != 1 and part_of(name) in (STEM, ENCODER):
             distance = stages - _stage_of(name)
         decay = 0.0 if recipe.start_pull and HEADS not in name else weight_decay
-        groups.setdefault((distance, decay), []).append(parameter)
+        scale = recipe.layer_decay**distance * (1.0 if part_of(name) == HEAD else recipe.body_rate)
+        groups.setdefault((-scale, decay), []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": decay, "lr_scale": recipe.layer_decay**distance}
-        for (distance, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+        {"params": parameters, "weight_decay": decay, "lr_scale": -scale}
+        for (scale, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.errors import PlansError, SettingsError, SourceError
+from nnunet_transfer.finetuning.fitted_start import fit_output_layers
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
     check_parts,
@@ -42,6 +43,12 @@ class FineTuningTrainer(NamedTrainer):
         """Build as nnU-Net does and note the initial weights."""
         super().initialize()
         self._initial_weights = _fingerprint(unwrapped(self.network))
+
+    def apply_settings(self) -> None:
+        """Set what the name asks for, and the recipe's learning rate and weight decay."""
+        super().apply_settings()
+        self.initial_lr = self.recipe.optimiser.rate
+        self.weight_decay = self.recipe.optimiser.weight_decay
 
     def source_name(self) -> str | None:
         """Return the name of the source to start from; `None` in the control arm."""
@@ -107,14 +114,20 @@ class FineTuningTrainer(NamedTrainer):
         if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
             with one_line_errors():
                 check_parts(unwrapped(self.network))
-        host, _ = super().configure_optimizers()
         groups = parameter_groups(unwrapped(self.network), self.recipe, self.weight_decay)
-        optimizer = type(host)(groups, **{k: v for k, v in host.defaults.items() if k != "weight_decay"})
+        optimizer: Optimizer
+        if self.recipe.optimiser.kind == "AdamW":
+            optimizer = AdamW(groups, self.initial_lr)
+        else:
+            host, _ = super().configure_optimizers()
+            optimizer = type(host)(groups, **{k: v for k, v in host.defaults.items() if k != "weight_decay"})
         return optimizer, RecipeScheduler(optimizer, self.initial_lr, self.num_epochs, self.recipe)
 
     def on_train_start(self) -> None:
-        """Start as the base does, then attach the pull towards the start, if the recipe has one."""
+        """Start as the base does, then do what the recipe asks for: fit the heads, pull towards the start."""
         super().on_train_start()
+        if self.current_epoch == 0 and self.recipe.fitted_heads:
+            fit_output_layers(self)
         if self.recipe.start_pull:
             path = Path(self.output_folder) / START_FILE
             network = unwrapped(self.network)

@@ -1,0 +1,213 @@
+"""What the output layers of a loaded network see: features and labels of sampled voxels, at every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, autocast, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nnunet_transfer.finetuning.heads import Voxels
+from nnunet_transfer.finetuning.sampling import draw_voxels, strata_of
+
+#: voxels of a level at most: more no longer change the fit
+MAX_VOXELS = 65_536
+#: of all levels' features together, and of the largest fit's own arrays
+FEATURE_BYTES, WORK_BYTES = 192 * 2**20, 192 * 2**20
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How nnU-Net codes a target.
+
+    Attributes
+    ----------
+    classes : outputs of the network
+    regions : whether they are regions, one channel of the target each, rather than classes of one label map
+    ignore : label that is left out of the loss; with regions, the target's last channel marks it
+    """
+
+    classes: int
+    regions: bool = False
+    ignore: int | None = None
+
+
+@dataclass
+class Level:
+    """What is collected for one output layer: one entry per patch in each list."""
+
+    features: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.weights))
+
+    def voxels(self, labelling: Labelling) -> Voxels:
+        """Return all that was collected, for a fit."""
+        lengths = torch.tensor([len(w) for w in self.weights])
+        weights = torch.cat(self.weights)
+        device = weights.device
+        targets = torch.cat(self.targets)
+        if not labelling.regions:
+            targets = functional.one_hot(targets.long(), labelling.classes)
+        _, groups = torch.tensor(self.groups).unique(return_inverse=True)
+        _, batches = torch.tensor(self.batches).unique(return_inverse=True)
+        batch_of = batches.repeat_interleave(lengths).to(device)
+        totals = functional.one_hot(batch_of).T.to(weights) @ weights
+        return Voxels(
+            features=torch.cat(self.features),
+            targets=targets.float(),
+            weights=weights,
+            groups=groups.repeat_interleave(lengths).to(device),
+            shares=weights / totals[batch_of] / len(totals),
+        )
+
+
+def output_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the network's output layers that can be fitted: 1x1 convolutions with a bias; else an empty list."""
+    layers = list(getattr(getattr(network, "decoder", None), "seg_layers", None) or ())
+    fits = all(
+        isinstance(layer, nn.Conv2d | nn.Conv3d)
+        and set(layer.kernel_size) == {1}
+        and layer.groups == 1
+        and layer.bias is not None
+        for layer in layers
+    )
+    return layers if fits else []
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Compute as in training, where BatchNorm uses each batch's own statistics, and leave the running ones unchanged.
+
+    Dropout is off. No process of a distributed training waits for the others.
+    """
+    training = network.training
+    network.eval()
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    kept = [(m.running_mean, m.running_var) for m in norms]
+    for module in norms:
+        # without running statistics torch takes the batch's, in evaluation mode too, and SyncBatchNorm doesn't sync
+        module.running_mean = module.running_var = None
+    try:
+        yield
+    finally:
+        for module, (mean, variance) in zip(norms, kept, strict=True):
+            module.running_mean, module.running_var = mean, variance
+        network.train(training)
+
+
+def rooms(channels: Iterable[int], classes: int, patches: int) -> list[int]:
+    """Return how many voxels of each level to keep, so that all of them and a fit stay below the limits above.
+
+    Parameters
+    ----------
+    channels : features of each level
+    patches : number of patches that the voxels come from
+    """
+    channels = list(channels)
+    shared = FEATURE_BYTES // (4 * sum(channels))
+    return [min(MAX_VOXELS, shared, WORK_BYTES // (4 * (10 * classes + 3 * c + patches))) for c in channels]
+
+
+def collect(
+    network: nn.Module,
+    batches: Iterable[dict[str, Any]],
+    labelling: Labelling,
+    *,
+    patches: int,
+    by_patch: bool,
+    device: torch.device,
+    generator: torch.Generator,
+) -> list[Level]:
+    """Pass batches through the network and keep some voxels' features and labels for each output layer.
+
+    Parameters
+    ----------
+    network : plain network, as it is to be trained; unchanged when this returns
+    batches : with `data`, shape `(patch, channel, *spatial)`, and `target`, one tensor or one per level
+    patches : about how many patches `batches` hold
+    by_patch : whether the loss takes a Dice of each patch, or one of each batch
+
+    Returns
+    -------
+    levels : one per output layer, empty where the layer gave no output that the loss sees
+    """
+    layers = output_layers(network)
+    levels = [Level() for _ in layers]
+    room = rooms([int(layer.in_channels) for layer in layers], labelling.classes, patches)  # type: ignore[arg-type]
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, output, i=i: seen.__setitem__(i, (inputs[0], output)))
+        for i, layer in enumerate(layers)
+    ]
+    try:
+        with torch.no_grad(), batch_statistics(network):
+            patch = 0
+            for number, batch in enumerate(batches):
+                seen.clear()
+                data = batch["data"].to(device, non_blocking=True)
+                with autocast(device.type, enabled=device.type == "cuda"):
+                    outputs = network(data)
+                outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+                targets = batch["target"] if isinstance(batch["target"], list | tuple) else [batch["target"]]
+                for i, (features, output) in seen.items():
+                    target = next((t for o, t in zip(outputs, targets, strict=False) if o is output), None)
+                    if target is not None:
+                        per_patch = max(1, room[i] // patches)
+                        group = None if by_patch else number
+                        _keep(
+                            levels[i],
+                            features,
+                            target.to(device),
+                            labelling,
+                            per_patch,
+                            patch,
+                            group,
+                            number,
+                            generator,
+                        )
+                patch += len(data)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return levels
+
+
+def _keep(
+    level: Level,
+    features: Tensor,
+    target: Tensor,
+    labelling: Labelling,
+    room: int,
+    first: int,
+    group: int | None,
+    batch: int,
+    generator: torch.Generator,
+) -> None:
+    for offset, (own, label) in enumerate(zip(features.flatten(2), target.flatten(2), strict=True)):
+        if labelling.regions:
+            coded = label[: labelling.classes].T.to(torch.uint8)
+            strata = strata_of(coded)
+            if labelling.ignore is not None:
+                strata[label[-1].bool()] = -1
+        else:
+            coded = label[0].to(torch.int16)
+            strata = coded.long()
+            if labelling.ignore is not None:
+                strata = torch.where(strata == labelling.ignore, -1, strata)
+        indices, weights = draw_voxels(strata, room, generator)
+        if len(indices):
+            level.features.append(own[:, indices].T.float())
+            level.targets.append(coded[indices])
+            level.weights.append(weights)
+            level.groups.append(first + offset if group is None else group)
+            level.batches.append(batch)

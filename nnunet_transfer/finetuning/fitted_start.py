@@ -1,0 +1,184 @@
+"""The first act of a training with fitted heads: fit every output layer of the trainer's network to training patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer.files import write_json
+from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers
+from nnunet_transfer.finetuning.heads import Head, LossTerms, Voxels, fit_head, loss_of
+from nnunet_transfer.training.base import NamedTrainer
+from nnunet_transfer.training.seeding import seed_everything
+
+HEADS_FILE = "fitted_heads.json"
+#: at least so many batches and patches are drawn for the fit, and at most so many batches
+BATCHES, PATCHES, MAX_BATCHES = 16, 64, 50
+#: at most so many validation batches are drawn to say how good the heads are
+VALIDATION_BATCHES = 16
+#: stream of random numbers, beyond that of any epoch
+STREAM = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class FittedLevel:
+    """One output layer: its place among `decoder.seg_layers`, voxels used, loss before and after, classes not met."""
+
+    layer: int
+    voxels: int
+    loss_before: float
+    loss_after: float
+    absent: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FittedHeads:
+    """What a fit did.
+
+    Attributes
+    ----------
+    levels : the fitted output layers, the finest last
+    patches : training patches that were drawn
+    dice : per class or region without background, over the validation patches; None where none has it
+    mean_dice : mean of those that are there
+    validation_patches : how many were drawn
+    seconds : wall time of all this
+    """
+
+    levels: tuple[FittedLevel, ...]
+    patches: int
+    dice: tuple[float | None, ...]
+    mean_dice: float | None
+    validation_patches: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """Return what the training log says."""
+        finest = self.levels[-1]
+        found = "unknown" if self.mean_dice is None else f"{self.mean_dice:.4f}"
+        lines = [
+            f"Output layers fitted before the first step, in {self.seconds:.1f} s: {finest.voxels} voxels of "
+            f"{self.patches} training patches; loss {finest.loss_before:.4f} -> {finest.loss_after:.4f}",
+            f"Pseudo Dice of the fitted network on {self.validation_patches} patches of validation cases: {found}",
+        ]
+        if finest.absent:
+            lines.append(f"No patch held class {', '.join(map(str, finest.absent))}: learnt as soon as one does")
+        return lines
+
+
+def fit_output_layers(trainer: NamedTrainer) -> FittedHeads | None:
+    """Fit the output layers of a trainer's network in place, the same on all ranks; write and log what was done.
+
+    The running statistics of BatchNorm and all other weights stay as they are. Rank 0 fits, the others receive.
+
+    Returns
+    -------
+    done : on rank 0; None on the others, and where the network has no output layers of nnU-Net's kind
+    """
+    network = unwrapped(trainer.network)
+    layers = output_layers(network)
+    if not layers:
+        trainer.print_to_log_file("The network has no 1x1 convolutions as output layers: nothing is fitted.")
+        return None
+    done = _fit(trainer, network) if trainer.local_rank == 0 else None
+    if trainer.is_ddp:
+        for layer in layers:
+            for parameter in layer.parameters():
+                dist.broadcast(parameter.data, 0)
+    if done:
+        write_json(Path(trainer.output_folder) / HEADS_FILE, asdict(done))
+        for line in done.lines():
+            trainer.print_to_log_file(line)
+    return done
+
+
+def _fit(trainer: NamedTrainer, network: nn.Module) -> FittedHeads:
+    started = perf_counter()
+    if trainer.settings.seed is not None:
+        seed_everything(trainer.settings.seed, STREAM)
+    generator = torch.Generator().manual_seed(trainer.settings.seed or 0)
+    manager = trainer.label_manager
+    labelling = Labelling(manager.num_segmentation_heads, manager.has_regions, manager.ignore_label)
+    terms, by_patch = loss_terms(trainer.loss, labelling)
+    batches = min(MAX_BATCHES, max(BATCHES, math.ceil(PATCHES / trainer.batch_size)))
+    levels = collect(
+        network,
+        islice(trainer.dataloader_train, batches),
+        labelling,
+        patches=batches * trainer.batch_size,
+        by_patch=by_patch,
+        device=trainer.device,
+        generator=generator,
+    )
+    fitted = []
+    for number, (layer, level) in enumerate(zip(output_layers(network), levels, strict=True)):
+        if len(level):
+            voxels = level.voxels(labelling)
+            before = _loss_now(layer, voxels, terms)
+            head = fit_head(voxels, terms)
+            write_head(layer, head)
+            fitted.append(FittedLevel(number, len(level), before, _loss_now(layer, voxels, terms), head.absent))
+    dice, patches = _validation_dice(trainer, network)
+    known = [d for d in dice if d is not None]
+    mean = sum(known) / len(known) if known else None
+    seconds = round(perf_counter() - started, 2)
+    return FittedHeads(tuple(fitted), batches * trainer.batch_size, dice, mean, patches, seconds)
+
+
+def loss_terms(loss: Any, labelling: Labelling) -> tuple[LossTerms, bool]:
+    """Return nnU-Net's compound loss as numbers, and whether it takes a Dice of each patch rather than of each batch.
+
+    Of another loss, what it lacks is as in nnU-Net.
+    """
+    inner = getattr(loss, "loss", loss)  # deep supervision wraps it
+    dice = getattr(inner, "dc", None)
+    terms = LossTerms(
+        cross_entropy=float(getattr(inner, "weight_ce", 1.0)),
+        dice=float(getattr(inner, "weight_dice", 1.0)),
+        smooth=float(getattr(dice, "smooth", 1e-5)),
+        regions=labelling.regions,
+        background=bool(getattr(dice, "do_bg", labelling.regions)),
+        summed=bool(getattr(inner, "use_ignore_label", False)),
+    )
+    return terms, not getattr(dice, "batch_dice", True)
+
+
+def write_head(layer: nn.Module, head: Head) -> None:
+    """Write a fitted head into a 1x1 convolution, in place."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    with torch.no_grad():
+        weight.copy_(head.weight.reshape(weight.shape))
+        bias.copy_(head.bias)
+
+
+def _loss_now(layer: nn.Module, voxels: Voxels, terms: LossTerms) -> float:
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    with torch.no_grad():
+        return float(loss_of(voxels.features @ weight.flatten(1).float().T + bias, voxels, terms))
+
+
+def _validation_dice(trainer: NamedTrainer, network: nn.Module) -> tuple[tuple[float | None, ...], int]:
+    """Return nnU-Net's pseudo Dice per class or region on patches of validation cases, and their number."""
+    batches = min(VALIDATION_BATCHES, trainer.num_val_iterations_per_epoch)
+    kept = trainer.network, trainer.loss
+    # the loss isn't asked for, and with several processes it would wait for the others
+    trainer.network, trainer.loss = network, lambda *_: torch.zeros(())
+    try:
+        with torch.no_grad(), batch_statistics(network):
+            outputs = [trainer.validation_step(batch) for batch in islice(trainer.dataloader_val, batches)]
+    finally:
+        trainer.network, trainer.loss = kept
+    hits, false, missed = (np.sum([o[k] for o in outputs], 0) for k in ("tp_hard", "fp_hard", "fn_hard"))
+    sizes = 2 * hits + false + missed
+    dice = tuple(float(2 * h / s) if s else None for h, s in zip(hits, sizes, strict=True))
+    return dice, batches * trainer.batch_size

@@ -1,0 +1,287 @@
+"""Output layers fitted in closed form: from features and labels of some voxels to the weights of a 1x1 convolution.
+
+Pure functions of tensors. A head maps the features x of a voxel, shape (channels,), to logits W x + b, shape (classes,).
+It starts at linear discriminant analysis (LDA) and is refined by L-BFGS on nnU-Net's own loss, soft Dice and cross-entropy
+over the same voxels. A voxel stands for `weight` voxels, so that voxels may be sampled at different rates.
+
+References
+----------
+Fisher (1936), "The use of multiple measurements in taxonomic problems", doi:10.1111/j.1469-1809.1936.tb02137.x (LDA);
+Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization", doi:10.1007/BF01589116;
+Kumar et al. (ICLR 2022), arXiv:2202.10054, and Tomihari and Sato (2024), arXiv:2405.16747: why fine-tuning keeps more of
+the features if it starts at a good head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: share of the mean diagonal of the within-class covariance that is added to its diagonal
+RIDGE = 0.01
+#: strength of the penalty on the squared weights of whitened features: it only bounds separable problems
+PENALTY = 1e-5
+#: at most so many iterations of L-BFGS
+ITERATIONS = 60
+#: probability that a head gives to a class without a single voxel, relative to the most frequent class
+ABSENT = 0.01
+#: exponents of the class frequencies in LDA's prior; the one with the lowest loss is refined
+PRIOR_EXPONENTS = (1.0, 0.5, 0.0)
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """nnU-Net's compound loss as numbers.
+
+    Attributes
+    ----------
+    cross_entropy, dice : weights of the two terms
+    smooth : added to numerator and denominator of the soft Dice
+    regions : one sigmoid per region rather than one softmax over classes
+    background : whether class 0 counts in the Dice
+    summed : whether the cross-entropy of regions is summed over regions, as nnU-Net does beside an ignore label
+    """
+
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+    smooth: float = 1e-5
+    regions: bool = False
+    background: bool = False
+    summed: bool = False
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Features and labels of sampled voxels.
+
+    Attributes
+    ----------
+    features : float32, shape (voxels, channels)
+    targets : float32 in {0, 1}, shape (voxels, classes): one class per voxel, or any number of regions
+    weights : float32, shape (voxels,): how many voxels each one stands for
+    groups : int64, shape (voxels,): over which voxels a Dice is taken, from 0; a batch, or a patch
+    shares : float32, shape (voxels,): weight of each voxel in the mean cross-entropy; the sum is 1
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+    groups: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(
+        cls, features: Tensor, targets: Tensor, weights: Tensor | None = None, groups: Tensor | None = None
+    ) -> Voxels:
+        """Return voxels of one group and equal weights unless they are given.
+
+        Parameters
+        ----------
+        features : shape (voxels, channels)
+        targets : class of each voxel, integers of shape (voxels,), or regions of shape (voxels, classes)
+        """
+        count = len(features)
+        if targets.ndim == 1:
+            targets = functional.one_hot(targets.long())
+        weights = features.new_ones(count) if weights is None else weights
+        groups = torch.zeros(count, dtype=torch.long, device=features.device) if groups is None else groups
+        return cls(features, targets.to(features), weights, groups, weights / weights.sum())
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted output layer.
+
+    Attributes
+    ----------
+    weight : shape (classes, channels)
+    bias : shape (classes,)
+    loss : of the voxels it was fitted on
+    absent : classes that none of these voxels has
+    """
+
+    weight: Tensor
+    bias: Tensor
+    loss: float
+    absent: tuple[int, ...] = ()
+
+
+def loss_of(logits: Tensor, voxels: Voxels, terms: LossTerms) -> Tensor:
+    """Return nnU-Net's loss, estimated from weighted voxels: mean over groups of -Dice, plus cross-entropy.
+
+    Parameters
+    ----------
+    logits : shape (voxels, classes)
+    """
+    return _loss(logits, voxels, terms, _group_matrix(voxels))
+
+
+def _group_matrix(voxels: Voxels) -> Tensor:
+    """Return the matrix, shape (groups, voxels), that sums weighted voxels over groups: the same sum every time."""
+    groups = int(voxels.groups.max()) + 1
+    return functional.one_hot(voxels.groups, groups).T.to(voxels.weights) * voxels.weights
+
+
+def _loss(logits: Tensor, voxels: Voxels, terms: LossTerms, sums: Tensor) -> Tensor:
+    if terms.regions:
+        probabilities = torch.sigmoid(logits)
+        entropy = functional.binary_cross_entropy_with_logits(logits, voxels.targets, reduction="none")
+        per_voxel = entropy.sum(1) if terms.summed else entropy.mean(1)
+    else:
+        logarithms = torch.log_softmax(logits, 1)
+        probabilities = logarithms.exp()
+        per_voxel = -(logarithms * voxels.targets).sum(1)
+    entropy_loss = terms.cross_entropy * (per_voxel * voxels.shares).sum()
+    first = 0 if terms.background or terms.regions else 1
+    if logits.shape[1] == first:
+        return entropy_loss
+    probabilities, targets = probabilities[:, first:], voxels.targets[:, first:]
+    intersection = sums @ (probabilities * targets)
+    size = sums @ (probabilities + targets)
+    dice = (2 * intersection + terms.smooth) / (size + terms.smooth).clamp_min(1e-8)
+    return entropy_loss - terms.dice * dice.mean()
+
+
+def discriminant(
+    features: Tensor, targets: Tensor, weights: Tensor, *, prior_exponent: float = 1.0, ridge: float = RIDGE
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of linear discriminant analysis with one within-class covariance.
+
+    Parameters
+    ----------
+    features : shape (voxels, channels)
+    targets : shape (voxels, classes), one class per voxel, each class with at least one voxel
+    weights : shape (voxels,)
+    prior_exponent : the prior is proportional to the class frequency to this power
+    ridge : share of the covariance's mean diagonal that is added to its diagonal
+    """
+    moments = _moments(features, targets, weights)
+    whitening = _whitening(moments.within, ridge)
+    centred = (moments.means - moments.mean) @ whitening.T
+    bias = prior_exponent * moments.frequencies.log() - centred.square().sum(1) / 2
+    weight = centred @ whitening
+    return weight.to(features), (bias - weight @ moments.mean).to(features)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    mean: Tensor
+    means: Tensor
+    frequencies: Tensor
+    within: Tensor
+
+
+def _moments(features: Tensor, targets: Tensor, weights: Tensor) -> _Moments:
+    """Return the weighted means of all voxels and of classes, class frequencies, and the within-class covariance."""
+    precise = features.double()
+    shares = weights.double() / weights.double().sum()
+    mean = shares @ precise
+    centred = precise - mean
+    by_class = targets.double() * shares[:, None]
+    frequencies = by_class.sum(0)
+    offsets = (by_class.T @ centred) / frequencies[:, None]
+    total = centred.T @ (centred * shares[:, None])
+    within = total - offsets.T @ (offsets * frequencies[:, None])
+    return _Moments(mean, mean + offsets, frequencies, within)
+
+
+def _whitening(covariance: Tensor, ridge: float) -> Tensor:
+    """Return A with A (covariance + ridge) A^T = 1."""
+    size = len(covariance)
+    scale = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+    regular = covariance + ridge * scale * torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    factor = torch.linalg.cholesky(regular)
+    identity = torch.eye(size, dtype=factor.dtype, device=factor.device)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
+
+
+def fit_head(voxels: Voxels, terms: LossTerms | None = None, *, iterations: int = ITERATIONS) -> Head:
+    """Fit a head to voxels: LDA, then L-BFGS on nnU-Net's loss.
+
+    A class without voxels gets a head that gives it a hundredth of the most frequent class's probability, so that it is
+    never predicted at first and is still learned as soon as it occurs.
+
+    Parameters
+    ----------
+    terms : the loss; nnU-Net's for classes by default
+    iterations : of L-BFGS; 0 returns LDA's head
+    """
+    terms = terms or LossTerms()
+    occurring = (voxels.targets.T @ voxels.weights) > 0
+    present, absent = occurring.nonzero()[:, 0], (~occurring).nonzero()[:, 0]
+    seen = Voxels(voxels.features, voxels.targets[:, present], voxels.weights, voxels.groups, voxels.shares)
+    if not terms.regions and len(present) and int(present[0]) != 0:
+        # without background voxels the first class present is not background
+        terms = replace(terms, background=True)
+    weight, bias, loss = _fit_present(seen, terms, iterations)
+    classes, channels = voxels.targets.shape[1], voxels.features.shape[1]
+    whole_weight, whole_bias = weight.new_zeros(classes, channels), weight.new_full((classes,), math.log(ABSENT))
+    if not terms.regions and len(present):
+        frequent = int((seen.targets.T @ seen.weights).argmax())
+        whole_weight += weight[frequent]
+        whole_bias += bias[frequent]
+    whole_weight[present], whole_bias[present] = weight, bias
+    return Head(whole_weight, whole_bias, loss, tuple(absent.tolist()))
+
+
+def _fit_present(voxels: Voxels, terms: LossTerms, iterations: int) -> tuple[Tensor, Tensor, float]:
+    """Fit where each class has voxels; the features are whitened, which is what makes L-BFGS converge in few steps."""
+    moments = _moments(voxels.features, _partition(voxels.targets, terms), voxels.weights)
+    whitening = _whitening(moments.within, RIDGE)
+    mean, transform = moments.mean.to(voxels.features), whitening.to(voxels.features)
+    white = Voxels((voxels.features - mean) @ transform.T, voxels.targets, voxels.weights, voxels.groups, voxels.shares)
+    sums = _group_matrix(white)
+    with torch.no_grad():
+        starts = [_start(white, terms, exponent) for exponent in PRIOR_EXPONENTS]
+        losses = [float(_loss(white.features @ w.T + b, white, terms, sums)) for w, b in starts]
+    weight, bias = starts[losses.index(min(losses))]
+    if iterations:
+        weight, bias = _refine(white, terms, sums, weight, bias, iterations)
+    with torch.no_grad():
+        loss = float(_loss(white.features @ weight.T + bias, white, terms, sums))
+    weight = weight @ transform
+    return weight, bias - weight @ mean, loss
+
+
+def _partition(targets: Tensor, terms: LossTerms) -> Tensor:
+    """Return targets with exactly one class per voxel; each combination of regions is one."""
+    if not terms.regions:
+        return targets
+    _, classes = torch.unique(targets, dim=0, return_inverse=True)
+    return functional.one_hot(classes).to(targets)
+
+
+def _start(white: Voxels, terms: LossTerms, exponent: float) -> tuple[Tensor, Tensor]:
+    if not terms.regions:
+        return discriminant(white.features, white.targets, white.weights, prior_exponent=exponent)
+    rows = []
+    for region in white.targets.T:
+        sides = torch.stack((1 - region, region), 1)
+        if (sides.T @ white.weights > 0).all():
+            weight, bias = discriminant(white.features, sides, white.weights, prior_exponent=exponent)
+            rows.append((weight[1] - weight[0], bias[1] - bias[0]))
+        else:
+            rows.append((torch.zeros_like(white.features[0]), white.features.new_tensor(-math.log(ABSENT))))
+    return torch.stack([w for w, _ in rows]), torch.stack([b for _, b in rows])
+
+
+def _refine(
+    white: Voxels, terms: LossTerms, sums: Tensor, weight: Tensor, bias: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    parameters = [nn.Parameter(weight.clone()), nn.Parameter(bias.clone())]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = torch.addmm(parameters[1], white.features, parameters[0].T)
+        value = _loss(logits, white, terms, sums) + PENALTY * parameters[0].square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return parameters[0].detach(), parameters[1].detach()
