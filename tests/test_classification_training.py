@@ -140,7 +140,7 @@ def test_a_training_is_not_continued_with_other_targets(change: Any, message: st
     trainer = run.build(name, continue_training=True)
     with pytest.raises(SystemExit, match=message) as caught:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
-    assert "train anew" in refusal(caught)
+    assert "train from scratch" in refusal(caught)
 
 
 def _misspell_setting(run: Run) -> None:

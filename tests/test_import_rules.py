@@ -143,3 +143,18 @@ def test_networks_are_named_and_never_imported() -> None:
     for package in ALLOWED.keys() - {"networks"}:
         imported = {name for file in _files(package) for name in _imported_modules(file)}
         assert not any(name.startswith("nnunet_transfer.networks") for name in imported), package
+
+
+#: classes from nnUNetTrainer to a pretrainer, both counted: more, and nobody finds where a method comes from
+LEVELS = 5
+
+
+def test_few_classes_lie_between_nnunets_trainer_and_a_pretrainer() -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from nnunet_transfer.naming import PRETRAINERS
+    from nnunet_transfer.trainers import get_trainer_class
+
+    for name in PRETRAINERS:
+        line = [base for base in get_trainer_class(name).__mro__ if issubclass(base, nnUNetTrainer)]
+        assert len(line) <= LEVELS, [base.__name__ for base in line]

@@ -192,7 +192,7 @@ def test_classes_are_drawn_equally_often_from_an_unbalanced_fold(run: Run) -> No
     trainer.initialize()
     loader, _ = trainer.get_dataloaders()
     drawn = np.concatenate([next(loader)["keys"] for _ in range(60)])
-    counts = trainer.head.table.counts(drawn)
+    counts = trainer.task.head.table.counts(drawn)
     assert sum(counts.values()) == 240
     assert abs(counts["plain"] - 120) < 40  # five standard deviations
     assert set(drawn) == set(splits[0]["train"])

@@ -88,7 +88,7 @@ def test_doing_nothing_is_the_error_of_the_distorted_patch_that_the_picture_show
     for item, case in zip(drawn, _summary(run, name)["cases"], strict=True):
         assert item.case == case["case"]
         assert np.array_equal(item.image, centre_crop(trainer.case_image(item.case), (32, 32)).numpy())
-        generator = trainer.case_generator(item.case)
+        generator = trainer.task.case_generator(item.case)
         assert np.array_equal(item.distorted, distort(torch.from_numpy(item.image)[None], generator)[0].numpy())
         assert case["mse_distorted"] == pytest.approx(np.square(item.distorted - item.image).mean(), rel=1e-5)
         assert case["mae"] == pytest.approx(np.abs(item.output - item.image).mean(), rel=1e-5)

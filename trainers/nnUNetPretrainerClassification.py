@@ -1,8 +1,10 @@
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.pretraining.classification.trainer import ClassificationPretrainer
+from nnunet_transfer.pretraining.classification.task import ClassificationTask
+from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
 
-class nnUNetPretrainerClassification(ClassificationPretrainer):
+class nnUNetPretrainerClassification(TaskPretrainer):
     """Pre-train the encoder on what `classes.csv` says of a data set's cases: classes, or a number such as the age."""
 
     settings = TrainerName("nnUNetPretrainerClassification")
+    task_type = ClassificationTask

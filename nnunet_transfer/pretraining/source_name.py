@@ -18,8 +18,6 @@ from nnunet_transfer.errors import SettingsError
 
 VARIABLE = "nnUNet_source_name"
 DOMAIN_KEY = "source_domain"
-#: set by the trainer of a method that is not its task's default
-METHOD_KEY = "source_method"
 NATURAL, T1 = "natural", "t1"
 
 _NATURAL_CHANNELS = {
@@ -58,8 +56,14 @@ def domain_of(channel_names: Sequence[str]) -> str:
     return re.sub(r"[^a-z0-9]+", "_", "_".join(names)).strip("_")
 
 
-def source_name(task: str, dataset_json: Mapping[str, Any]) -> tuple[str, str]:
+def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") -> tuple[str, str]:
     """Return the registry name and the domain of the source that a training on this data set makes.
+
+    Parameters
+    ----------
+    task : source task
+    dataset_json : content of the data set's dataset.json
+    method : the task's method, empty for its default
 
     Raises
     ------
@@ -67,8 +71,7 @@ def source_name(task: str, dataset_json: Mapping[str, Any]) -> tuple[str, str]:
         If `nnUNet_source_name` or `source_domain` can't be a folder's name.
     """
     domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(channels_of(dataset_json)))
-    method = dataset_json.get(METHOD_KEY)
-    name = os.environ.get(VARIABLE) or "_".join([domain, task, *([str(method)] if method else [])])
+    name = os.environ.get(VARIABLE) or "_".join([domain, task, *([method] if method else [])])
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"'{name}' can't name a source: use letters, digits, '_', '.' and '-'; set {VARIABLE} to a name, or "

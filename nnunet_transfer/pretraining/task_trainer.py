@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import distributed, nn
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
-from nnunet_transfer.files import write_json
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.pretraining.task import PretrainingTask
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
+from nnunet_transfer.pretraining.training_plans import TrainingPlans
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
 #: He et al., CVPR 2016 (doi:10.1109/CVPR.2016.90), section 3.4. Per unit of gradient it moves the weights as far as
@@ -37,20 +41,26 @@ class TaskPretrainer(PretrainingTrainer):
     place. There are no masks: nnUNetv2_predict refuses, nnUNetv2_find_best_configuration has no choice.
     """
 
-    def apply_settings(self) -> None:
-        """Switch off what serves segmentation: deep supervision and the oversampling of foreground."""
-        super().apply_settings()
-        with one_line_errors():
-            if self.is_cascaded:
-                raise PlansError(
-                    f"{self.configuration_name} is the second stage of a cascade and needs a segmentation; pre-train "
-                    f"on another configuration, for instance 3d_fullres"
-                )
+    #: what is learnt
+    task_type: ClassVar[type[PretrainingTask]]
+    task: PretrainingTask
+
+    def apply_own_settings(self) -> None:
+        """Switch off what serves segmentation, then prepare the task: its network may depend on the data set."""
+        if self.is_cascaded:
+            raise PlansError(
+                f"{self.configuration_name} is the second stage of a cascade and needs a segmentation; pre-train "
+                f"on another configuration, for instance 3d_fullres"
+            )
         self.enable_deep_supervision = False
         self.oversample_foreground_percent = 0.0
         self.initial_lr = LEARNING_RATE
-        # nnU-Net's inference builds the network through the class, which refuses; a training through the instance
-        self.build_network_architecture = self._build_network  # type: ignore[method-assign]
+        self.task = self.task_type(self)
+        # nnU-Net keeps the plans with the model and in its checkpoints
+        self.plans_manager.plans.update(self.task.record())
+        # as many outputs as inputs, which is what reconstruction needs; other tasks have outputs of their own
+        inputs = determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
+        self.plans_manager = TrainingPlans(self.plans_manager.plans, outputs=inputs, finish=self.task.network)
 
     @staticmethod
     def build_network_architecture(
@@ -60,37 +70,87 @@ class TaskPretrainer(PretrainingTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Refuse to predict: there would be no masks in the output.
+        """Build the task's network for a training; refuse to predict, because there would be no masks in the output.
 
         Raises
         ------
         SystemExit
-            Always, with one line.
+            Without a training's plans, with one line.
         """
         with one_line_errors():
-            raise SettingsError(
-                "this model was pre-trained without segmentation and predicts no masks; fine-tune from its source, and "
-                "find its scores in validation/summary.json"
+            if not isinstance(plans_manager, TrainingPlans):
+                raise SettingsError(
+                    "this model was pre-trained without segmentation and predicts no masks; fine-tune from its source, "
+                    "and find its scores in validation/summary.json"
+                )
+            assert plans_manager.finish is not None
+            return plans_manager.finish(
+                nnUNetTrainer.build_network_architecture(
+                    plans_manager,
+                    configuration_manager,
+                    num_input_channels,
+                    plans_manager.outputs,
+                    enable_deep_supervision,
+                )
             )
 
-    def _build_network(
-        self,
-        plans_manager: Any,
-        configuration_manager: Any,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        # as many outputs as inputs, which is what reconstruction needs; classification has its own output
-        unet = nnUNetTrainer.build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, num_input_channels, enable_deep_supervision
-        )
-        with one_line_errors():
-            return self.task_network(unet)
+    @property
+    def source_parts(self) -> str:
+        """Which parts of the network the task trains."""
+        return self.task.source_parts
 
-    def task_network(self, unet: nn.Module) -> nn.Module:
-        """Make the task's network from the U-Net of the plans."""
-        raise NotImplementedError
+    @property
+    def source_method(self) -> str:
+        """The task's method, as it stands in the source's name."""
+        return self.task_type.method
+
+    def source_details(self) -> dict[str, Any]:
+        """Return what the task adds to the card."""
+        return self.task.details()
+
+    def check_before_training(self) -> None:
+        """Refuse, in addition, what the task can't learn from."""
+        super().check_before_training()
+        self.task.check_before_training()
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load a checkpoint of the same task with the same outputs and settings."""
+        if not self.was_initialized:
+            self.initialize()
+        plans = Path(self.output_folder_base) / "plans.json"
+        with one_line_errors():
+            if plans.is_file():  # before loading: other outputs would not fit
+                self.task.check_same(read_json(plans), same_fold=False)
+        super().load_checkpoint(filename_or_checkpoint)
+        with one_line_errors():
+            self.task.check_same(self.my_init_kwargs["plans"], same_fold=True)
+
+    def _build_loss(self) -> nn.Module:
+        with one_line_errors():
+            return self.task.loss().to(self.device)
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
+        """Return those of nnU-Net's training transforms that the task wants."""
+        return self.task.training_transforms(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """Return nnU-Net's data sets; in the first, cases may be repeated."""
+        training, validation = super().get_tr_and_val_datasets()
+        training.identifiers = self.task.sampled(training.identifiers)
+        return training, validation
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take nnU-Net's training step with the task's input and target."""
+        return super().train_step(self.task.training_batch(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        """Start as nnU-Net does, then let the task prepare."""
+        super().on_validation_epoch_start()
+        self.task.on_validation_epoch_start()
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the task's loss and scores of a batch of patches."""
+        return self.task.validate_batch(batch)
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return nnU-Net's optimiser and polynomial decay, with this trainer's momentum."""
@@ -117,15 +177,11 @@ class TaskPretrainer(PretrainingTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """Log the loss and, where nnU-Net logs Dice, the task's score and its parts."""
         outputs = self.gathered(val_outputs)
-        name, score, parts = self.epoch_score(outputs)
+        name, score, parts = self.task.epoch_score(outputs)
         self.logger.log("mean_fg_dice", score, self.current_epoch)
         self.logger.log("dice_per_class_or_region", parts, self.current_epoch)
         self.logger.log("val_losses", float(np.mean([output["loss"] for output in outputs])), self.current_epoch)
         self.print_to_log_file(f"{name} (nnU-Net's log calls it pseudo Dice): {score:.4f}")
-
-    def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
-        """Return the name of the score, its value over the validation batches, higher is better, and its parts."""
-        raise NotImplementedError
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Score the validation fold's cases and write `validation/summary.json`; there are no masks to write."""
@@ -140,18 +196,18 @@ class TaskPretrainer(PretrainingTrainer):
         cases = sorted(validation)
         world = distributed.get_world_size() if self.is_ddp else 1
         with torch.inference_mode(), self.precision():
-            scored = [(case, self.score_case(network, case)) for case in cases[self.local_rank :: world]]
+            scored = [(case, self.task.score_case(network, case)) for case in cases[self.local_rank :: world]]
         results = dict(self.gathered(scored))
         if self.local_rank == 0:
             folder = Path(self.output_folder) / "validation"
-            summary = self.summarise(cases, [results[case] for case in cases])
+            summary = self.task.summarise(cases, [results[case] for case in cases])
             summary["validated_on_training_cases"] = bool(set(training) & set(validation))
             with (
                 one_line_errors(),
                 one_line_full_disk(f"the summary to {folder}; free some and validate again with --val"),
             ):
                 with torch.inference_mode(), self.precision():
-                    self.draw(network, cases, folder)
+                    self.task.draw(network, cases, folder)
                 write_json(folder / "summary.json", summary)
             settings = self.source_details()
             numbers = {k: v for k, v in summary.items() if isinstance(v, float) and k not in settings}
@@ -163,14 +219,3 @@ class TaskPretrainer(PretrainingTrainer):
         """Return a preprocessed case, float32 of shape `(channel, z, y, x)`, on the CPU."""
         data, *_ = self.dataset_class(self.preprocessed_dataset_folder, [case]).load_case(case)
         return torch.from_numpy(np.array(data[:], dtype=np.float32))
-
-    def score_case(self, network: nn.Module, case: str) -> Any:
-        """Return what `summarise` needs to know about one case; the network is in evaluation mode."""
-        raise NotImplementedError
-
-    def summarise(self, cases: Sequence[str], results: Sequence[Any]) -> dict[str, Any]:
-        """Return the content of `summary.json`."""
-        raise NotImplementedError
-
-    def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:
-        """Hook: write pictures of some cases into `folder`."""

@@ -25,13 +25,20 @@ class PretrainingTrainer(NamedTrainer):
     A later training on the same data set and configuration, with whatever fold or schedule, replaces the source.
     """
 
-    #: which parts of the network were trained
-    source_parts = "encoder+decoder"
+    @property
+    def source_parts(self) -> str:
+        """Which parts of the network are trained."""
+        return "encoder+decoder"
+
+    @property
+    def source_method(self) -> str:
+        """What follows the task in the source's name; empty for a task's default method."""
+        return ""
 
     def check_before_training(self) -> None:
         """Refuse, in addition, to train for a source name that belongs to something else."""
         super().check_before_training()
-        name, _ = source_name(self.source_task, self.dataset_json)
+        name, _ = source_name(self.source_task, self.dataset_json, self.source_method)
         if not (sources_folder() / name).exists():
             return
         existing = load_source(name).card
@@ -44,7 +51,8 @@ class PretrainingTrainer(NamedTrainer):
 
     @staticmethod
     def _origin(card: SourceCard) -> tuple[Any, ...]:
-        return card.task, card.trained_on, card.extra.get("configuration")
+        # one method's source must not silently take the place of another's
+        return card.task, card.trained_on, card.extra.get("configuration"), card.extra.get("method")
 
     @property
     def source_task(self) -> str:
@@ -53,7 +61,7 @@ class PretrainingTrainer(NamedTrainer):
 
     def source_card(self) -> SourceCard:
         """Describe the source as it stands now."""
-        name, domain = source_name(self.source_task, self.dataset_json)
+        name, domain = source_name(self.source_task, self.dataset_json, self.source_method)
         configuration = self.configuration_manager
         training, _ = self.do_split()
         return SourceCard(

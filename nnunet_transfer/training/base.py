@@ -49,6 +49,7 @@ class NamedTrainer(nnUNetTrainer):
     settings: ClassVar[TrainerName]
     # nnU-Net sets None first and replaces or wraps it later
     network: Any
+    plans_manager: Any  # pretrainers put their own plans in its place
     dataloader_train: Any
     dataloader_val: Any
     _recorder: Recorder | None = None
@@ -71,6 +72,11 @@ class NamedTrainer(nnUNetTrainer):
             # nnU-Net's own ratio of training to validation iterations, 250 to 50
             self.num_val_iterations_per_epoch = max(1, self.settings.iterations // 5)
             self.num_iterations_per_epoch = self.settings.iterations
+        with one_line_errors():
+            self.apply_own_settings()
+
+    def apply_own_settings(self) -> None:
+        """Hook: set what a kind of trainer needs before the network is built; `TransferError`s become one line."""
 
     def on_train_start(self) -> None:
         """Check everything that can be checked before data are loaded, then start as nnU-Net does."""

@@ -16,6 +16,7 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.pretraining.segmentation.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
 from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, OwnOutputs
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
+from nnunet_transfer.pretraining.training_plans import TrainingPlans
 from nnunet_transfer.sources import SourceCard
 from nnunet_transfer.training.one_line import one_line_errors
 
@@ -30,48 +31,42 @@ class SegmentationPretrainer(PretrainingTrainer):
     label_sets: LabelSets | None = None
     dataset_class: Any  # nnU-Net sets None first
 
-    def apply_settings(self) -> None:
+    def apply_own_settings(self) -> None:
         """Read and check the label sets, if there are any: the network needs the number of outputs."""
-        super().apply_settings()
         if KEY not in self.dataset_json:
             return
-        with one_line_errors():
-            dataset = infer_dataset_class(self.preprocessed_dataset_folder)
-            cases = dataset.get_identifiers(self.preprocessed_dataset_folder)
-            self.label_sets = read_label_sets(self.plans_manager.dataset_name, self.dataset_json, cases)
-            if self.is_cascaded:
-                raise PlansError(
-                    f"{self.configuration_name} is the second stage of a cascade, whose input is one segmentation; "
-                    f"pre-train on another configuration, for instance 3d_fullres"
-                )
+        dataset = infer_dataset_class(self.preprocessed_dataset_folder)
+        cases = dataset.get_identifiers(self.preprocessed_dataset_folder)
+        self.label_sets = read_label_sets(self.plans_manager.dataset_name, self.dataset_json, cases)
+        if self.is_cascaded:
+            raise PlansError(
+                f"{self.configuration_name} is the second stage of a cascade, whose input is one segmentation; "
+                f"pre-train on another configuration, for instance 3d_fullres"
+            )
         self.own_outputs = OwnOutputs(self.label_sets)
         # nnU-Net keeps the plans with the model and in its checkpoints
         self.plans_manager.plans[KEY] = self.label_sets.labels
-        # nnU-Net's inference builds the network through the class, which refuses; a training through the instance
-        self.build_network_architecture = self._build_network  # type: ignore[method-assign]
+        self.plans_manager = TrainingPlans(self.plans_manager.plans, outputs=self.label_sets.outputs)
 
     @staticmethod
-    def build_network_architecture(plans_manager: Any, *args: Any, **kwargs: Any) -> nn.Module:
-        """Build nnU-Net's network; refuse inference with several label sets, whose outputs nnU-Net can't tell apart."""
-        with one_line_errors():
-            if KEY in plans_manager.plans:
-                raise SettingsError(
-                    "this model was pre-trained on several label sets and predicts none of its own accord; fine-tune "
-                    "from its source, and find its scores in validation/summary.json"
-                )
-        return nnUNetTrainer.build_network_architecture(plans_manager, *args, **kwargs)
-
-    def _build_network(
-        self,
+    def build_network_architecture(
         plans_manager: Any,
         configuration_manager: Any,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        assert self.label_sets is not None
+        """Build nnU-Net's network; refuse inference with several label sets, whose outputs nnU-Net can't tell apart."""
+        if isinstance(plans_manager, TrainingPlans):
+            num_output_channels = plans_manager.outputs
+        elif KEY in plans_manager.plans:
+            with one_line_errors():
+                raise SettingsError(
+                    "this model was pre-trained on several label sets and can't predict by itself; fine-tune from its "
+                    "source, and find its scores in validation/summary.json"
+                )
         return nnUNetTrainer.build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, self.label_sets.outputs, enable_deep_supervision
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
 
     def initialize(self) -> None:

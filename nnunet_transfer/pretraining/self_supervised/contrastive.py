@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,10 @@ from nnunet_transfer.pretraining.self_supervised.contrastive_scores import (
     retrieved,
 )
 from nnunet_transfer.pretraining.self_supervised.losses import TEMPERATURE, NTXentLoss
-from nnunet_transfer.pretraining.self_supervised.trainer import SelfSupervisedPretrainer
+from nnunet_transfer.pretraining.self_supervised.task import SelfSupervisedTask
 
 
-class SimCLRPretrainer(SelfSupervisedPretrainer):
+class SimCLRTask(SelfSupervisedTask):
     """Train the encoder to recognise two views of a patch among the views of the batch's other patches.
 
     Chen et al., ICML 2020 (arXiv:2002.05709). `views`, `losses` and `pretraining.networks` hold views, loss and
@@ -29,39 +29,39 @@ class SimCLRPretrainer(SelfSupervisedPretrainer):
     In distributed training each process compares the views of its own batch.
     """
 
-    name_suffix = "simclr"
+    method = "simclr"
     source_parts = "encoder"
 
-    def task_network(self, unet: nn.Module) -> nn.Module:
+    def network(self, unet: nn.Module) -> nn.Module:
         """Return encoder, pooling and projection."""
         return contrastive_network(unet)
 
-    def _build_loss(self) -> nn.Module:
+    def loss(self) -> nn.Module:
+        """Return the normalised, temperature-scaled cross-entropy."""
         return NTXentLoss()
 
     def check_before_training(self) -> None:
-        """Refuse, in addition, batches without anything to compare with."""
-        super().check_before_training()
-        if self.batch_size < 2:
+        """Refuse batches without anything to compare with."""
+        if self.trainer.batch_size < 2:
             raise PlansError(
-                f"{self.settings.base} tells the patches of a batch apart, and a batch of {self.configuration_name} has "
-                f"1 (in each process); plan with a batch size of 2 or more, for instance with nnunet_transfer plan "
-                f"--batch-size 2"
+                f"{self.trainer.settings.base} tells the patches of a batch apart, and a batch of "
+                f"{self.trainer.configuration_name} has 1 (in each process); plan with a batch size of 2 or more, for "
+                f"instance with nnunet_transfer plan --batch-size 2"
             )
 
-    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take nnU-Net's training step with two views of each patch as input and each view's partner as target."""
-        image = batch["data"].to(self.device, non_blocking=True)
-        return super().train_step({"data": views.two_views(image), "target": partners(len(image), device=self.device)})
+    def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return two views of each patch as input and each view's partner as target."""
+        image = self.to_device(batch["data"])
+        return {"data": views.two_views(image), "target": partners(len(image), device=self.trainer.device)}
 
-    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss of a batch, and which of its views found their partners."""
-        image = batch["data"].to(self.device, non_blocking=True)
-        with self.precision():
-            projections = self.network(views.two_views(image, self.validation_generator)).float()
+        image = self.to_device(batch["data"])
+        with self.trainer.precision():
+            projections = self.trainer.network(views.two_views(image, self.validation_generator)).float()
         found = retrieved(projections)
         return {
-            "loss": float(self.loss(projections, partners(len(image), device=self.device))),
+            "loss": float(self.trainer.loss(projections, partners(len(image), device=self.trainer.device))),
             "found": int(found.sum()),
             "views": len(found),
         }
@@ -81,14 +81,14 @@ class SimCLRPretrainer(SelfSupervisedPretrainer):
         each = case_scores(projections)
         return {
             "task": "self_supervised",
-            **self.source_details(),
+            **self.details(),
             **contrastive_scores(projections),
             "n_cases": len(cases),
             "cases": [{"case": case, **scores} for case, scores in zip(cases, each, strict=True)],
         }
 
-    def source_details(self) -> dict[str, Any]:
-        """Add how the views were made and compared."""
+    def details(self) -> dict[str, Any]:
+        """Return how the views were made and compared."""
         return {
             "method": "simclr",
             "temperature": TEMPERATURE,
@@ -97,5 +97,5 @@ class SimCLRPretrainer(SelfSupervisedPretrainer):
             "gamma": list(views.GAMMA),
             "contrast": views.CONTRAST,
             "brightness": views.BRIGHTNESS,
-            "batch_size": self.batch_size,
+            "batch_size": self.trainer.batch_size,
         }

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from nnunet_transfer.pretraining.self_supervised.masking import MASK_RATIO, block_size, hide, random_block_mask
-from nnunet_transfer.pretraining.self_supervised.restoration import RestorationPretrainer, Score
+from nnunet_transfer.pretraining.self_supervised.restoration import RestorationTask, Score
 
 
-class MaskedAutoencoderPretrainer(RestorationPretrainer):
+class MaskedAutoencodingTask(RestorationTask):
     """Hide three quarters of each patch, in blocks, and restore it; the loss counts hidden voxels only.
 
-    Mask ratio and block size, with their sources, stand in `nnunet_transfer.pretraining.self_supervised.masking`.
+    `masking` holds mask ratio and block size with their sources.
     """
 
     progress = ("explained variance of hidden voxels", "explained_variance")
@@ -29,10 +29,10 @@ class MaskedAutoencoderPretrainer(RestorationPretrainer):
         error = score.restored
         return {"mse": error.mse, "mae": error.mae, "explained_variance": error.explained_variance}
 
-    def source_details(self) -> dict[str, Any]:
-        """Add how the patches were masked."""
+    def details(self) -> dict[str, Any]:
+        """Return how the patches were masked."""
         return {
             "method": "masked autoencoder",
             "mask_ratio": MASK_RATIO,
-            "block_size": list(block_size(self.configuration_manager.patch_size)),
+            "block_size": list(block_size(self.trainer.configuration_manager.patch_size)),
         }

@@ -7,17 +7,17 @@ from typing import Any
 import torch
 
 from nnunet_transfer.pretraining.self_supervised import distortions
-from nnunet_transfer.pretraining.self_supervised.restoration import RestorationPretrainer, Score
+from nnunet_transfer.pretraining.self_supervised.restoration import RestorationTask, Score
 
 
-class ModelsGenesisPretrainer(RestorationPretrainer):
+class ModelsGenesisTask(RestorationTask):
     """Shuffle, recolour and paint each patch, and restore all of it.
 
-    The distortions, with their sources, stand in `nnunet_transfer.pretraining.self_supervised.distortions`; the loss is the mean
-    squared error over the whole patch, as in Zhou et al. 2021.
+    `distortions` holds the distortions with their sources; the loss is the mean squared error over the whole patch, as in
+    Zhou et al. 2021.
     """
 
-    name_suffix = "genesis"
+    method = "genesis"
     progress = ("explained variance of the patches", "explained_variance")
 
     def distort(self, image: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,8 +43,8 @@ class ModelsGenesisPretrainer(RestorationPretrainer):
             "error_removed": 1 - restored.mse / distorted.mse if distorted.squared_error else 0.0,
         }
 
-    def source_details(self) -> dict[str, Any]:
-        """Add how often the patches were distorted in which way."""
+    def details(self) -> dict[str, Any]:
+        """Return how often the patches were distorted in which way."""
         return {
             "method": "models genesis",
             "probability_shuffling": distortions.SHUFFLING,

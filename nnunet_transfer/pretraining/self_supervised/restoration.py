@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_transfer.pretraining.networks import reconstruction_network
 from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction, draw_reconstructions
 from nnunet_transfer.pretraining.self_supervised.losses import MaskedMSELoss, ReconstructionError
-from nnunet_transfer.pretraining.self_supervised.trainer import SelfSupervisedPretrainer
+from nnunet_transfer.pretraining.self_supervised.task import SelfSupervisedTask
 
 PICTURE_FILE = "reconstruction.png"
 PICTURED_CASES = 4
@@ -37,7 +37,7 @@ class Score:
         )
 
 
-class RestorationPretrainer(SelfSupervisedPretrainer):
+class RestorationTask(SelfSupervisedTask):
     """Distort each patch and train the whole U-Net to restore it.
 
     The loss is the mean squared error over the voxels that the method trains, in the intensities that nnU-Net's
@@ -67,26 +67,30 @@ class RestorationPretrainer(SelfSupervisedPretrainer):
         """Return what `summary.json` says of one or all cases."""
         raise NotImplementedError
 
-    def task_network(self, unet: nn.Module) -> nn.Module:
+    def network(self, unet: nn.Module) -> nn.Module:
         """Return the U-Net with one output per input channel."""
         return reconstruction_network(unet)
 
-    def _build_loss(self) -> nn.Module:
+    def loss(self) -> nn.Module:
+        """Return the mean squared error over the voxels that are trained."""
         return MaskedMSELoss()
 
-    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take nnU-Net's training step with the distorted patch as input and the patch itself as target."""
-        image = batch["data"].to(self.device, non_blocking=True)
+    def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the distorted patches as input and the patches themselves as target."""
+        image = self.to_device(batch["data"])
         distorted, scored = self.distort(image, None)
-        return super().train_step({"data": distorted, "target": [image, scored]})
+        return {"data": distorted, "target": [image, scored]}
 
-    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss and the errors of a batch of patches."""
-        image = batch["data"].to(self.device, non_blocking=True)
+        image = self.to_device(batch["data"])
         distorted, scored = self.distort(image, self.validation_generator)
-        with self.precision():
-            output = self.network(distorted)
-        return {"loss": float(self.loss(output, [image, scored])), "score": _score(output, image, distorted, scored)}
+        with self.trainer.precision():
+            output = self.trainer.network(distorted)
+        return {
+            "loss": float(self.trainer.loss(output, [image, scored])),
+            "score": _score(output, image, distorted, scored),
+        }
 
     def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
         """Return the method's measure of progress."""
@@ -111,7 +115,7 @@ class RestorationPretrainer(SelfSupervisedPretrainer):
         """Return the errors over all voxels scored, and each case's."""
         return {
             "task": "self_supervised",
-            **self.source_details(),
+            **self.details(),
             **self.numbers(Score.sum(results)),
             "n_cases": len(cases),
             "cases": [{"case": case, **self.numbers(score)} for case, score in zip(cases, results, strict=True)],

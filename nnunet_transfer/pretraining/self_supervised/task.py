@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
-from nnunet_transfer.pretraining.source_name import METHOD_KEY
-from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
+from nnunet_transfer.pretraining.task import PretrainingTask
 from nnunet_transfer.pretraining.tiles import centre_crop
-from nnunet_transfer.sources import SourceCard
+
+if TYPE_CHECKING:
+    from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
 #: what validation draws is the same in all epochs, so that epochs can be compared
 VALIDATION_SEED = 20220618
 
 
-class SelfSupervisedPretrainer(TaskPretrainer):
+class SelfSupervisedTask(PretrainingTask):
     """Learn from images alone.
 
     The augmentation is spatial only, rotation, scaling and mirroring as in nnU-Net: a method that restores would have
@@ -27,30 +27,17 @@ class SelfSupervisedPretrainer(TaskPretrainer):
     What a method draws at random follows `_seed<K>` in training, and in validation the epoch's step or the case.
     """
 
-    #: follows the task in the source's name; nothing for the default method, whose source the arms look for
-    name_suffix: ClassVar[str] = ""
-    dataset_json: Any  # nnU-Net's, which has no type there
+    def __init__(self, trainer: TaskPretrainer) -> None:
+        super().__init__(trainer)
+        self.on_validation_epoch_start()
 
-    def apply_settings(self) -> None:
-        """Name the method, too, where the source's name is made."""
-        super().apply_settings()
-        if self.name_suffix:
-            self.dataset_json = {**self.dataset_json, METHOD_KEY: self.name_suffix}
-
-    @staticmethod
-    def _origin(card: SourceCard) -> tuple[Any, ...]:
-        # one method's source must not silently take the place of another's
-        return *TaskPretrainer._origin(card), card.extra.get("method")
-
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
+    def training_transforms(self, transforms: ComposeTransforms) -> ComposeTransforms:
         """Return nnU-Net's training transforms without those of intensity."""
-        return spatial_only(TaskPretrainer.get_training_transforms(*args, **kwargs))
+        return spatial_only(transforms)
 
     def on_validation_epoch_start(self) -> None:
         """Start the same sequence of random numbers in each epoch."""
-        super().on_validation_epoch_start()
-        self.validation_generator = torch.Generator().manual_seed(VALIDATION_SEED + self.local_rank)
+        self.validation_generator = torch.Generator().manual_seed(VALIDATION_SEED + self.trainer.local_rank)
 
     @staticmethod
     def case_generator(case: str) -> torch.Generator:
@@ -59,7 +46,8 @@ class SelfSupervisedPretrainer(TaskPretrainer):
 
     def central_patch(self, case: str) -> torch.Tensor:
         """Return a preprocessed case's central patch, `(1, channel, *patch)`, on the trainer's device."""
-        return centre_crop(self.case_image(case), self.configuration_manager.patch_size)[None].to(self.device)
+        patch_size = self.trainer.configuration_manager.patch_size
+        return self.to_device(centre_crop(self.trainer.case_image(case), patch_size)[None])
 
 
 def spatial_only(transforms: ComposeTransforms) -> ComposeTransforms:

@@ -1,0 +1,136 @@
+"""Pre-training by what is known of a whole case: its class, its classes, or a number such as the age."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from torch import nn
+
+from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.pretraining.classification.classes import find_class_table, read_class_table
+from nnunet_transfer.pretraining.classification.heads import HEADS
+from nnunet_transfer.pretraining.classification.settings import read_settings
+from nnunet_transfer.pretraining.networks import classification_network
+from nnunet_transfer.pretraining.task import PretrainingTask
+from nnunet_transfer.pretraining.tiles import tiles
+
+if TYPE_CHECKING:
+    from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
+
+#: plans key under which is kept what the outputs mean
+PLANS_KEY = "classification"
+#: what must be the same to go on -> how to say so; all folds of a model share the first two
+_FIXED = {
+    "column": "classes.csv has the column",
+    "classes": "classes.csv has the classes",
+    "scale": "the training cases' values have mean and SD",
+    "settings": "dataset.json asks for",
+}
+_SHARED_BY_FOLDS = ("column", "classes")
+
+
+class ClassificationTask(PretrainingTask):
+    """Train the encoder to tell what `classes.csv` says of a case.
+
+    Global average pooling and one linear layer follow the encoder; `heads` has the loss of each kind of table. Patches
+    are augmented as in nnU-Net, mirroring included.
+    """
+
+    source_parts = "encoder"
+
+    def __init__(self, trainer: TaskPretrainer) -> None:
+        """Read and check the table and the settings: the network needs the number of outputs."""
+        super().__init__(trainer)
+        settings = read_settings(trainer.dataset_json)
+        path = find_class_table(trainer.plans_manager.dataset_name)
+        dataset = infer_dataset_class(trainer.preprocessed_dataset_folder)
+        known = set(dataset.get_identifiers(trainer.preprocessed_dataset_folder))
+        table = read_class_table(path, known)
+        # a split's cases that aren't there are refused in check_before_training
+        training = [case for case in trainer.do_split()[0] if case in known]
+        self.head = HEADS[type(table)](table, settings, training)
+
+    def network(self, unet: nn.Module) -> nn.Module:
+        """Return encoder, pooling and linear layer."""
+        return classification_network(unet, self.head.outputs)
+
+    def loss(self) -> nn.Module:
+        """Return the loss of the kind of table."""
+        return self.head.loss()
+
+    def check_before_training(self) -> None:
+        """Refuse a fold that can't teach the task; say if validation lacks a class."""
+        training, validation = self.trainer.do_split()
+        self.head.table.check_training(training)
+        for name, count in self.head.table.counts(validation).items():
+            if count == 0:
+                self.trainer.print_to_log_file(
+                    f"WARNING: fold {self.trainer.fold} has no validation case of the class {name}"
+                )
+
+    def record(self) -> dict[str, Any]:
+        """Return what the outputs mean."""
+        return {PLANS_KEY: self.head.record()}
+
+    def check_same(self, plans: Mapping[str, Any], *, same_fold: bool) -> None:
+        """Refuse other classes, and for the same fold other settings or scales."""
+        known, now = plans.get(PLANS_KEY, {}), self.head.record()
+        for key, words in _FIXED.items():
+            if key in known and (same_fold or key in _SHARED_BY_FOLDS) and known[key] != now.get(key):
+                raise SettingsError(
+                    f"{words} {_listed(now.get(key))}, the model in {self.trainer.output_folder} was trained with "
+                    f"{_listed(known[key])}; restore it or train from scratch"
+                )
+
+    def sampled(self, cases: list[str]) -> list[str]:
+        """Repeat cases of rare classes."""
+        return self.head.sampled(cases)
+
+    def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the patches with what the table says of their cases as target."""
+        return {"data": batch["data"], "target": self.head.targets(batch["keys"])}
+
+    def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the loss, cases and predictions of a batch of patches."""
+        target = self.to_device(self.head.targets(batch["keys"]))
+        with self.trainer.precision():
+            outputs = self.trainer.network(self.to_device(batch["data"])).float()
+        return {
+            "loss": float(self.trainer.loss(outputs, target)),
+            "cases": [str(case) for case in batch["keys"]],
+            "predictions": self.head.predictions(outputs).cpu().numpy(),
+        }
+
+    def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
+        """Return the kind's score over all patches drawn."""
+        cases = [case for output in outputs for case in output["cases"]]
+        return self.head.epoch_score(cases, np.concatenate([output["predictions"] for output in outputs]))
+
+    def score_case(self, network: nn.Module, case: str) -> np.ndarray:
+        """Return the prediction for a case, float64 of shape `(outputs,)`: the mean over the tiles that cover it."""
+        patches = tiles(self.trainer.case_image(case), self.trainer.configuration_manager.patch_size)
+        total, count = torch.zeros(self.head.outputs, dtype=torch.float64), 0
+        while batch := list(itertools.islice(patches, self.trainer.batch_size)):
+            outputs = network(self.to_device(torch.stack(batch)))
+            total += self.head.predictions(outputs.float()).sum(dim=0).cpu()
+            count += len(batch)
+        return (total / count).numpy()
+
+    def summarise(self, cases: Sequence[str], results: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Return the kind's scores and each case's prediction."""
+        return self.head.summary(cases, np.stack(results))
+
+    def details(self) -> dict[str, Any]:
+        """Return the classes and how many training cases each has, or the values' scale."""
+        return self.head.details()
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value or "the defaults")
