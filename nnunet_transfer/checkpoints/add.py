@@ -16,6 +16,7 @@ from nnunet_transfer.plans.architectures import from_card
 from nnunet_transfer.plans.classes import foreign_names, wrong_class
 from nnunet_transfer.sources import SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
+from nnunet_transfer.sources.outputs import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def add_source(
                 "file": path.name,
                 **({"address": provenance.address} if provenance.address else {}),
                 "notes": list(converted.notes),
+                **({OUTPUTS: [list(group) for group in converted.outputs]} if converted.outputs else {}),
                 **({"trusted": "unpickled without checks"} if reading.trust else {}),
             },
         )

@@ -23,6 +23,7 @@ class Converted:
     tensors : canonical name -> tensor
     architecture : as in a source card
     notes : what differs from the original network, or is assumed
+    outputs : groups of names of the segmentation heads' outputs, see `sources.outputs`; empty where unknown
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -37,6 +38,7 @@ class Converted:
     licence: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

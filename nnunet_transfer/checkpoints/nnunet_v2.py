@@ -101,6 +101,7 @@ def _convert_run(found: Found) -> Converted:
         licence=str(dataset.get("licence") or dataset.get("license") or ""),
         citation=NNUNET_PAPER,
         notes=tuple(notes),
+        outputs=stated.outputs(dataset),
     )
 
 

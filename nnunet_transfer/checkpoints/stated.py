@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nnunet_transfer.sources.outputs import output_groups
+
 #: of an architecture that is used as it is stated
 _NEEDED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides")
 
@@ -35,6 +37,14 @@ def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     if not all(str(number).isdecimal() for number in stated):
         return ()
     return tuple(str(name) for _, name in sorted(stated.items(), key=lambda item: int(item[0])))
+
+
+def outputs(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the outputs that `dataset.json` gives a network; nothing if its labels are not nnU-Net's."""
+    try:
+        return tuple(tuple(group) for group in output_groups(dataset))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return ()
 
 
 def architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:

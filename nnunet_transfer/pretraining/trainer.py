@@ -10,11 +10,12 @@ from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.pretraining.source_name import VARIABLE, channels_of, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
+from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
-#: output layers, of a U-Net and of a classifier: they belong to the source's task, not to the source
-_HEADS = ("decoder.seg_layers.", "head.")
+#: output layers: those of a classifier are of no use to a target, a U-Net's only where its labels' names are kept
+_CLASSIFIER, _SEGMENTATION = "head.", "decoder.seg_layers."
 
 
 class PretrainingTrainer(NamedTrainer):
@@ -107,8 +108,9 @@ class PretrainingTrainer(NamedTrainer):
 
     def _save_source(self) -> None:
         card = self.source_card()
+        unused = (_CLASSIFIER,) if OUTPUTS in card.extra else (_CLASSIFIER, _SEGMENTATION)
         tensors = {
-            key: tensor for key, tensor in unwrapped(self.network).state_dict().items() if not key.startswith(_HEADS)
+            key: tensor for key, tensor in unwrapped(self.network).state_dict().items() if not key.startswith(unused)
         }
         with one_line_full_disk(
             f"the source {card.name} to {sources_folder()}; free some and run the same command with --c, which writes "

@@ -18,6 +18,7 @@ from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, O
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
 from nnunet_transfer.pretraining.training_plans import TrainingPlans
 from nnunet_transfer.sources import SourceCard
+from nnunet_transfer.sources.outputs import OUTPUTS, output_groups
 from nnunet_transfer.training.one_line import one_line_errors
 
 
@@ -158,8 +159,8 @@ class SegmentationPretrainer(PretrainingTrainer):
         return replace(card, trained_on=(*card.trained_on, *self.dataset_json.get(POOLED_FROM, {}).values()))
 
     def source_details(self) -> dict[str, Any]:
-        """Add the labels, and how many training cases each set has."""
-        details: dict[str, Any] = {"labels": self.dataset_json["labels"]}
+        """Add the labels, the names of the outputs, and how many training cases each set has."""
+        details: dict[str, Any] = {"labels": self.dataset_json["labels"], OUTPUTS: output_groups(self.dataset_json)}
         if self.label_sets is not None:
             details[KEY] = self.label_sets.labels
             details["label_set_cases"] = self.label_sets.counts(self.do_split()[0])

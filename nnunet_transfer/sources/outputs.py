@@ -1,0 +1,58 @@
+"""The names of a network's outputs, so that a target with labels of the same names can take their heads over.
+
+A card keeps them in `extra["outputs"]`: groups of names in the order of the network's outputs. A group with
+`background`, which nnU-Net puts first, is one softmax over classes; another one holds regions. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: key of a card's `extra`
+OUTPUTS = "outputs"
+BACKGROUND = "background"
+_LABEL_SETS = "label_sets"
+
+
+def output_groups(dataset_json: Mapping[str, Any]) -> list[list[str]]:
+    """Return the names of the outputs that nnU-Net's network has for a data set; several groups for a pooled one."""
+    if _LABEL_SETS in dataset_json:
+        return [[BACKGROUND, *map(str, own)] for own in dataset_json[_LABEL_SETS].values()]
+    labels = {str(name): value for name, value in dataset_json["labels"].items() if name != "ignore"}
+    if any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
+        return [[name for name, value in labels.items() if value not in (0, [0], (0,))]]
+    numbers = {name: int(value[0] if isinstance(value, list | tuple) else value) for name, value in labels.items()}
+    return [sorted(numbers, key=lambda name: numbers[name])]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which outputs of a target are outputs of a source: index in the target -> index in the source."""
+
+    indices: Mapping[int, int]
+    names: tuple[str, ...]
+
+
+def match_outputs(source: Sequence[Sequence[str]], target: Sequence[str]) -> Match | None:
+    """Return the target's outputs that one group of the source's has by name, capitals, blanks, - and _ aside.
+
+    Of several groups the one with most of them counts. None if there is not one beside the background, or if one is a
+    softmax over classes and the other has regions: their weights mean different things.
+    """
+    best: Match | None = None
+    first = 0
+    for group in source:
+        if group and (_plain(group[0]) == BACKGROUND) == (_plain(target[0]) == BACKGROUND):
+            known = {_plain(name): first + i for i, name in enumerate(group)}
+            indices = {i: known[_plain(name)] for i, name in enumerate(target) if _plain(name) in known}
+            names = tuple(target[i] for i in indices if _plain(target[i]) != BACKGROUND)
+            if names and (best is None or len(names) > len(best.names)):
+                best = Match(indices, names)
+        first += len(group)
+    return best
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
