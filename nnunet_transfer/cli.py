@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from nnunet_transfer import __version__
-from nnunet_transfer.errors import TransferError
+from nnunet_transfer.errors import TransferError, one_line
 
 #: name -> (module in nnunet_transfer.commands, one line of help); modules are imported when used,
 #: so that `--help` answers at once
@@ -76,6 +76,21 @@ def _module(command: str) -> ModuleType:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; return its exit status (0 done, 1 a check failed, 2 a user error)."""
+    try:
+        if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+            # names of files may hold what the terminal's encoding lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
+        status = _run(argv)
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()  # here, where a reader that went away is handled
+        return status
+    except BrokenPipeError:
+        # the reader (head, less) went away: not an error
+        _drop_output()
+        return 0
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command not in COMMANDS:
@@ -86,26 +101,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = command_parser(args.command).parse_args(args.arguments)
     try:
         status = int(_module(args.command).run(options) or 0)
-        sys.stdout.flush()  # here, where a reader that went away is handled
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
-    except TransferError as error:
-        if debug:
-            raise
-        print(f"nnunet_transfer {args.command}: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
-        # the reader (head, less) went away: not an error, but Python would complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if debug or error.errno not in HANDLED_OS_ERRORS:
+        raise
+    except (TransferError, OSError, ValueError, MemoryError) as error:
+        text = _user_error(error)
+        if debug or not text:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"nnunet_transfer {args.command}: {where}{HANDLED_OS_ERRORS[error.errno]}", file=sys.stderr)
+        print(f"nnunet_transfer {args.command}: {text}", file=sys.stderr)
+        if isinstance(error, OSError):
+            _drop_output()
         return 2
     except KeyboardInterrupt:
         print(f"nnunet_transfer {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _user_error(error: BaseException) -> str:
+    """Return what a user can do about an error, in one line; nothing if it is a bug."""
+    if isinstance(error, TransferError):
+        return one_line(error)
+    if isinstance(error, OSError):
+        what = HANDLED_OS_ERRORS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+        return one_line(f"{error.filename}: {what}" if error.filename else what)
+    if isinstance(error, MemoryError):
+        return "not enough memory; close other programs or take a machine with more"
+    # Python's word for a path with a NUL character
+    return "a path holds a NUL character; remove it" if "embedded null" in str(error) else ""
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to stdout go nowhere: Python would complain at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,13 @@ class TransferError(Exception):
     """
 
 
+def one_line(text: object, limit: int = 2000) -> str:
+    """Return `text` without line breaks and control characters: files may hold any, and terminals obey some."""
+    words = " ".join(str(text).split())
+    shown = words if len(words) <= limit else f"{words[:limit]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
 class SettingsError(TransferError):
     """An environment variable, a path or an option is missing or wrong."""
 

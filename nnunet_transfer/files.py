@@ -6,10 +6,13 @@ when complete, so an interrupt or a full disk never leaves half a file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import DataError
+
+#: the largest text or JSON file that is read; nnU-Net's largest are summaries, some 100 bytes per case, label and metric
+MAX_BYTES = 256 << 20
+#: of JSON: nnU-Net's plans have 8 levels
+MAX_DEPTH = 64
+#: of an integer in JSON: as many as a floating-point number can hold
+MAX_DIGITS = 300
+#: how systems say that a folder can't be moved to where a file or another folder is
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -54,22 +68,40 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary
-        old = None
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".old-{path.name}-", dir=path.parent))
-            os.replace(path, old / path.name)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            if old is not None:
-                os.replace(old / path.name, path)
-            raise
-        finally:
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
+        while not (_moved(temporary, path) or (overwrite and _exchanged(temporary, path))):
+            if not overwrite:
+                raise DataError(f"{path} exists: another process has just made it; remove it or ask for overwriting")
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _moved(folder: Path, path: Path) -> bool:
+    """Move a folder to `path`, unless something is there."""
+    try:
+        os.replace(folder, path)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _exchanged(folder: Path, path: Path) -> bool:
+    """Move a folder to `path` in the place of what is there, unless other processes come between."""
+    old = Path(tempfile.mkdtemp(prefix=f".old-{path.name}-", dir=path.parent))
+    try:
+        try:
+            os.replace(path, old / path.name)
+        except FileNotFoundError:
+            return False
+        try:
+            return _moved(folder, path)
+        except BaseException:
+            os.replace(old / path.name, path)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:
@@ -91,21 +123,97 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
+def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
+    """Read a regular file of at most `limit` bytes; pipes and devices, which never end, are refused unopened or unread.
 
     Raises
     ------
     DataError
-        If the file is missing or is no JSON.
+        If the file is missing, can't be read, is no regular file or is larger.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        # without O_NONBLOCK, opening a pipe waits for whoever writes into it
+        with open(
+            os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
+        ) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise DataError(f"{path} is no regular file; give a file")
+            content = stream.read(limit + 1)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no valid JSON ({error}); restore it or make it anew") from None
+    except (OSError, ValueError) as error:
+        # ValueError: a path that holds a NUL character
+        raise DataError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(content) > limit:
+        raise DataError(f"{path} is larger than {limit >> 10} KiB, more than such a file ever needs")
+    return content
+
+
+def read_text(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> str:
+    """Read a text file (UTF-8); line ends become `\\n`. Raises as `read_bytes` does."""
+    try:
+        return read_bytes(path, limit=limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error})") from None
+
+
+def read_json(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> Any:
+    """Read a JSON file of bounded size, depth and digits.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, can't be read, is too large or deep, or is no JSON.
+    """
+    path = Path(path)
+    content = read_bytes(path, limit=limit)
+    try:
+        return parse_json(content.decode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is no valid JSON ({error}); restore it or make it again") from None
+
+
+def parse_json(text: str) -> Any:
+    """Return the content of a JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, nested deeper than `MAX_DEPTH`, has an integer of more than `MAX_DIGITS` digits, or holds
+        half a character (a lone surrogate), which no file can be written with.
+    """
+    try:
+        content = json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    check_depth(content)
+    if _SURROGATE.search(text):
+        json.dumps(content, ensure_ascii=False).encode()  # raises UnicodeEncodeError
+    return content
+
+
+def check_depth(content: Any) -> None:
+    """Check that the lists and mappings of a JSON text are nested at most `MAX_DEPTH` deep.
+
+    Raises
+    ------
+    ValueError
+        If they are deeper.
+    """
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -7,6 +7,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_folder, atomic_path, read_json, sha256_of, write_json, write_text
+from nnunet_transfer.files import atomic_folder, atomic_path, read_bytes, read_json, sha256_of, write_json, write_text
 
 FAULTS = [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("a bug")]
 JSON = st.recursive(
@@ -162,3 +164,50 @@ def test_the_checksum_is_that_of_the_bytes(size: int, tmp_path: Path) -> None:
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "Universität")
     assert (tmp_path / "a.txt").read_bytes() == "Universität".encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "nested deeper than"),
+        ("[" * 70 + "]" * 70, "nested deeper than"),
+        ("9" * 5000, "has 5000 digits"),
+        ('{"a": "\\ud800"}', "surrogates not allowed"),
+        (" " * 5000, "larger than 4 KiB"),
+    ],
+)
+def test_json_that_would_break_what_reads_it_is_one_line(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_json(tmp_path / "x.json", limit=1 << 12 if content.isspace() else 1 << 20)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "endless", "loop", "", "x" * 300, "a\0b"):
+        with pytest.raises(DataError, match=r"no regular file|can't be read"):
+            read_bytes(tmp_path / name)
+
+
+def test_one_of_several_folders_made_at_the_same_time_wins(tmp_path: Path) -> None:
+    """All are complete before the first is moved to its place."""
+
+    def save(content: str, overwrite: bool, barrier: threading.Barrier) -> bool:
+        try:
+            with atomic_folder(tmp_path / "source", overwrite=overwrite) as temporary:
+                (temporary / "content").write_text(content)
+                barrier.wait()
+        except DataError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        barrier = threading.Barrier(8)
+        won = list(pool.map(lambda i: save(str(i), False, barrier), range(8)))
+        assert won.count(True) == 1
+        assert (tmp_path / "source" / "content").read_text() == str(won.index(True))
+        assert all(pool.map(lambda i: save(str(i), True, barrier), range(8)))
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]

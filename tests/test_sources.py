@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from nnunet_transfer.errors import SourceError
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import PlansError, SourceError, one_line
 from nnunet_transfer.files import sha256_of
+from nnunet_transfer.plans import PROFILES
+from nnunet_transfer.plans.architectures import from_card, with_dimensions
+from nnunet_transfer.plans.classes import wrong_class
 from nnunet_transfer.sources import SourceCard, list_sources, load_source, save_source
+from nnunet_transfer.sources.model_card import head_of, licence_of
 from nnunet_transfer.sources.weights import write_weights
 
 ARCHITECTURE = {
@@ -213,3 +220,89 @@ def test_reading_cards_imports_no_torch(registry: Path) -> None:
         "load_source('t1_segmentation'); assert 'torch' not in sys.modules and 'safetensors' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("9" * 200_000),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.just("2d"), inner, max_size=3),
+    max_leaves=8,
+)
+MISSING = object()
+FULL = PROFILES["demo"].architecture(3)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.sampled_from([f.name for f in fields(SourceCard)]) | st.sampled_from(sorted(FULL["arch_kwargs"])),
+    odd=ODD | st.just(MISSING),
+)
+def test_a_bad_card_is_one_line_and_hides_no_other(
+    place: str, odd: object, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    architecture = {**FULL, "arch_kwargs_req_import": FULL["_kw_requires_import"]}
+    for name in ("good", "strange"):
+        if not (registry / name).is_dir():
+            save_source(card(name, architecture=architecture), {"a": torch.zeros(1)})
+    content = json.loads((registry / "good" / "source.json").read_text())
+    inner = content if place in content else content["architecture"]["arch_kwargs"]
+    if odd is MISSING:
+        del inner[place]
+    else:
+        inner[place] = odd
+    (registry / "strange" / "source.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["sources", "list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] in (["good"], ["good", "strange"])
+    message = ""
+    try:
+        shape = load_source("strange").card
+        for dimensions in (2, 3):
+            wrong_class(with_dimensions(from_card(shape.architecture), dimensions))
+    except (SourceError, PlansError) as error:
+        message = str(error)
+    assert one_line(message) == message
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 10_000, b"\xff", b'{"name": "\\ud800"}', None])
+def test_files_that_are_no_cards_hide_no_other(registry: Path, content: bytes | None) -> None:
+    save_source(card("good"), {"a": torch.zeros(1)})
+    (registry / "bad").mkdir()
+    file = registry / "bad" / "source.json"
+    os.mkfifo(file) if content is None else file.write_bytes(content)
+    assert [c.name for c in list_sources()] == ["good"]
+
+
+def test_a_source_that_was_renamed_with_its_folder_has_the_folder_s_name(registry: Path) -> None:
+    save_source(card("old"), {"a": torch.zeros(1)}).rename(registry / "new")
+    assert [c.name for c in list_sources()] == ["new"]
+    load_source("new").verify()
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\r\nlicense: 'mit'\r\ntags:\r\n- license: x\r\n---\r\n".replace("\r\n", "\n"), "mit"),
+        ("---\nlicense: other\nlicense_name: lab\n---\n", "lab"),
+        ("---\nlicense: other\n---\n", "other"),
+        ("---\nlicense:\n- mit\n- cc0\n---\n", "mit"),
+        ("---\nlicense: [mit, cc0]\n---\n", "mit"),
+        ("---\nlicense: mit\n", ""),
+        ("license: mit\n---\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_licence_in_a_model_card_s_head(text: str, licence: str) -> None:
+    assert licence_of(head_of(text)) == licence
+
+
+@given(st.text(alphabet="-\n :ab'[],license"))
+def test_model_cards_of_any_text_are_read(text: str) -> None:
+    licence_of(head_of(text))
+
+
+@pytest.mark.parametrize("filler", ["\n", " ", "---\n", "license:", 'license: "', "- ", "\t\n"])
+def test_model_cards_are_read_in_linear_time(filler: str) -> None:
+    """A million characters; a quadratic parser would take minutes."""
+    head_of("---" + filler * (1_000_000 // len(filler)))
+    head_of("---\n" + filler * (1_000_000 // len(filler)) + "\n---\n")

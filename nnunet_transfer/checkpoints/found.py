@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import zipfile
@@ -17,15 +18,14 @@ import torch
 from nnunet_transfer.checkpoints.reading import is_torch_zip, read_weights_file
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.sources.model_card import licence_of, read_head
 
 #: in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
 #: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
-MAX_JSON = 64 << 20
+MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
-_CARD_HEAD = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
-_CARD_LICENCE = re.compile(r"^(license|license_name):[ \t]*[\"']?([^\"'\n]+?)[\"']?[ \t]*$", re.MULTILINE)
 #: where files keep their weights, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
 
@@ -97,7 +97,7 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(file, "plans.json"),
         _beside(file, "dataset.json"),
         file.parent.parent.name,
-        _stated_licence(file.parent / "README.md"),
+        licence_of(read_head(file.parent / "README.md")),
         _beside(file, "adaptation_plan.json"),
     )
 
@@ -121,24 +121,13 @@ def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
 def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
     # nnU-Net keeps the model's files above its folds
     for folder in (file.parent, file.parent.parent):
-        if (folder / name).is_file():
+        if os.path.lexists(folder / name):
             try:
-                content = read_json(folder / name)
+                content = read_json(folder / name, limit=MAX_JSON)
             except DataError as error:
                 raise CheckpointError(str(error)) from None
             return content if isinstance(content, Mapping) else None
     return None
-
-
-def _stated_licence(card: Path) -> str:
-    """Return the licence in the head of a model card as Hugging Face's; empty if there is none."""
-    try:
-        head = _CARD_HEAD.match(card.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return ""
-    stated: dict[str, str] = dict(_CARD_LICENCE.findall(head[1])) if head else {}
-    licence = stated.get("license", "")
-    return stated.get("license_name", licence) if licence == "other" else licence
 
 
 def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> Path:

@@ -11,6 +11,8 @@ from nnunet_transfer.errors import PlansError
 
 Architecture = dict[str, Any]
 
+#: settings that every architecture has
+_NEEDED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides")
 #: settings of an architecture that have one entry per spatial axis and stage
 _PER_AXIS = ("kernel_sizes", "strides")
 #: settings that name a class with a 2D and a 3D variant
@@ -18,7 +20,15 @@ _PER_DIMENSION = ("conv_op", "norm_op", "dropout_op")
 
 
 def from_card(architecture: Mapping[str, Any]) -> Architecture:
-    """Return a source card's architecture with the keys that nnU-Net's plans use."""
+    """Return a source card's architecture with the keys that nnU-Net's plans use.
+
+    Raises
+    ------
+    PlansError
+        If it lacks what every network needs.
+    """
+    if missing := [name for name in _NEEDED if name not in architecture["arch_kwargs"]]:
+        raise PlansError(f"the architecture lacks {', '.join(missing)}; add the source again")
     return {
         "network_class_name": architecture["network_class_name"],
         "arch_kwargs": dict(architecture["arch_kwargs"]),

@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnunet_transfer.errors import PlansError
 from nnunet_transfer.plans.architectures import Architecture, check_patch_size, divisor
 from nnunet_transfer.plans.profiles import Memory
 
@@ -84,16 +85,22 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         dimensions = len(patch_size)
         if dimensions not in self._networks:
             architecture = self.architectures[dimensions]
-            # only its structure is asked for: no memory is needed for weights
-            with torch.device("meta"):
-                self._networks[dimensions] = get_network_from_plans(
-                    architecture["network_class_name"],
-                    architecture["arch_kwargs"],
-                    architecture["_kw_requires_import"],
-                    input_channels,
-                    output_channels,
-                    allow_init=False,
-                )
+            try:
+                # only its structure is asked for: no memory is needed for weights
+                with torch.device("meta"):
+                    self._networks[dimensions] = get_network_from_plans(
+                        architecture["network_class_name"],
+                        architecture["arch_kwargs"],
+                        architecture["_kw_requires_import"],
+                        input_channels,
+                        output_channels,
+                        allow_init=False,
+                    )
+            except Exception as error:
+                # of a source's card; networks report settings that don't fit together by many types
+                raise PlansError(
+                    f"the {dimensions}D architecture can't be built ({type(error).__name__}: {error}); add the source again"
+                ) from error
         network: Any = self._networks[dimensions]
         return network.compute_conv_feature_map_size(patch_size)
 

@@ -4,7 +4,8 @@ A source is a folder `<name>/` with `source.json` (the card) and `weights.safete
 reading cards needs no torch.
 """
 
-from nnunet_transfer.sources.card import TASKS, SourceCard
+from nnunet_transfer.sources.card import SourceCard
 from nnunet_transfer.sources.registry import Source, list_sources, load_source, save_source
+from nnunet_transfer.sources.schema import TASKS
 
 __all__ = ["TASKS", "Source", "SourceCard", "list_sources", "load_source", "save_source"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,11 @@ from typing import Any
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, SourceError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.sources.schema import NAME, card_problems
 
 CARD_FILE = "source.json"
-#: no `__`, which separates the parts of nnU-Net's result folders
-NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-TASKS = ("classification", "segmentation", "self_supervised")
-PARTS = ("encoder", "encoder+decoder")
-#: the keys of an architecture, as in nnU-Net's plans; the last one is `_kw_requires_import` there
-ARCHITECTURE_KEYS = ("network_class_name", "arch_kwargs", "arch_kwargs_req_import")
+#: bytes of a card; the longest part is the list of the training cases
+MAX_CARD = 16 << 20
 _REQUIRED = ("name", "task", "domain", "architecture", "input_channels")
 _SEQUENCES = ("channel_names", "normalization_schemes", "spacing", "patch_size", "trained_on", "trained_on_cases")
 
@@ -67,41 +63,17 @@ class SourceCard:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise SourceError(
+                f"source {str(self.name)[:100]}: the name may have letters, digits and, not first, . _ - but no __"
+            )
         for name in _SEQUENCES:
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise SourceError(f"source {self.name}: {name} must be a list, not the text '{value}'")
+            if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+                raise SourceError(f"source {self.name}: {name} must be a list, not {str(value)[:100]!r}")
             object.__setattr__(self, name, tuple(value))
-        for problem in self._problems():
+        for problem in card_problems(self):
             raise SourceError(f"source {self.name}: {problem}")
-
-    def _problems(self) -> list[str]:
-        return [
-            text
-            for wrong, text in (
-                (
-                    not isinstance(self.name, str) or not NAME.fullmatch(self.name),
-                    "the name may have letters, digits and, not first, . _ - but no __",
-                ),
-                (self.task not in TASKS, f"task '{self.task}' is unknown; there are: {', '.join(TASKS)}"),
-                (self.parts not in PARTS, f"parts '{self.parts}' is unknown; there are: {', '.join(PARTS)}"),
-                (not self.domain, "the domain is empty; say which images it was trained on, e.g. t1"),
-                (
-                    not isinstance(self.architecture, Mapping)
-                    or any(k not in self.architecture for k in ARCHITECTURE_KEYS),
-                    f"the architecture needs {', '.join(ARCHITECTURE_KEYS)}",
-                ),
-                (
-                    not isinstance(self.input_channels, int) or self.input_channels < 1,
-                    f"input_channels is {self.input_channels!r}; it must be a whole number, 1 or more",
-                ),
-                (
-                    bool(self.channel_names) and len(self.channel_names) != self.input_channels,
-                    f"{len(self.channel_names)} channel names for {self.input_channels} input channels",
-                ),
-            )
-            if wrong
-        ]
 
     @property
     def dimensions(self) -> int:
@@ -123,15 +95,16 @@ def read_card(folder: Path) -> SourceCard:
     """
     path = folder / CARD_FILE
     try:
-        content = read_json(path)
+        content = read_json(path, limit=MAX_CARD)
     except DataError as error:
         raise SourceError(str(error)) from None
     if not isinstance(content, dict) or (missing := [k for k in _REQUIRED if k not in content]):
         what = f"lacks {', '.join(missing)}" if isinstance(content, dict) else "holds no card"
         raise SourceError(f"{path} {what}; add the source again")
     if unknown := sorted(set(content) - {f.name for f in fields(SourceCard)}):
-        raise SourceError(f"{path} has unknown fields {', '.join(unknown)}; was it written by a newer version?")
+        shown = ", ".join(unknown)[:200]
+        raise SourceError(f"{path} has unknown fields {shown}; was it written by a newer version?")
     try:
         return SourceCard(**content)
-    except TypeError as error:
-        raise SourceError(f"{path} has a field of a wrong type ({error}); add the source again") from None
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from None

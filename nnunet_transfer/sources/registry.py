@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.errors import SourceError
+from nnunet_transfer.errors import DataError, SourceError, one_line
 from nnunet_transfer.files import atomic_folder, sha256_of
 from nnunet_transfer.paths import sources_folder
-from nnunet_transfer.sources.card import CARD_FILE, NAME, SourceCard, read_card
+from nnunet_transfer.sources.card import CARD_FILE, SourceCard, read_card
 from nnunet_transfer.sources.keys import canonical
+from nnunet_transfer.sources.schema import NAME
 
 if TYPE_CHECKING:
     import torch
@@ -94,11 +95,15 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
 
     named = _checked(card.name, tensors)
     folder = sources_folder() / card.name
-    if folder.exists() and not overwrite:
-        raise SourceError(f"there is a source {card.name} already in {folder}; choose another name or overwrite it")
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
-        sha256 = write_weights(named, temporary / WEIGHTS_FILE)
-        replace(card, sha256=sha256).write(temporary)
+    try:
+        # exactly one of several processes that save a name at the same time gets it
+        with atomic_folder(folder, overwrite=overwrite) as temporary:
+            sha256 = write_weights(named, temporary / WEIGHTS_FILE)
+            replace(card, sha256=sha256).write(temporary)
+    except DataError:
+        raise SourceError(
+            f"there is a source {card.name} already in {folder}; choose another name or overwrite it"
+        ) from None
     return folder
 
 
@@ -150,18 +155,21 @@ def load_source(source: str | os.PathLike[str]) -> Source:
 
 
 def list_sources() -> list[SourceCard]:
-    """Return the cards of all sources in the registry, by name; a damaged card is logged and left out."""
+    """Return the cards of all sources in the registry, by name; a damaged card is logged and left out.
+
+    A source that was renamed with its folder has the folder's name.
+    """
     cards = []
     registry = sources_folder()
     for name in _names(registry):
         try:
-            cards.append(read_card(registry / name))
+            cards.append(replace(read_card(registry / name), name=name))
         except SourceError as error:
-            log.warning("%s", error)
+            log.warning("%s", one_line(error))
     return cards
 
 
 def _names(registry: Path) -> list[str]:
     if not registry.is_dir():
         return []
-    return sorted(d.name for d in registry.iterdir() if NAME.fullmatch(d.name) and (d / CARD_FILE).is_file())
+    return sorted(d.name for d in registry.iterdir() if NAME.fullmatch(d.name) and os.path.lexists(d / CARD_FILE))

@@ -1,0 +1,66 @@
+"""The head of a model card: the lines between two `---` at the start of a README, as Hugging Face reads them.
+
+Only what such heads hold in practice is understood: `key: value`, and lists of `- value`. Everything else is passed
+over. Each line is looked at once, whatever it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_text
+
+#: bytes of a model card that is read
+MAX_MODEL_CARD = 4 << 20
+_FENCE = "---"
+
+
+def read_head(file: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return what the head of a model card states, key -> values; nothing if there is no card or no head."""
+    try:
+        return head_of(read_text(file, limit=MAX_MODEL_CARD))
+    except DataError:
+        return {}
+
+
+def head_of(text: str) -> dict[str, tuple[str, ...]]:
+    """Return what the head of a model card's text states, key -> values."""
+    lines = iter(text.removeprefix("\ufeff").split("\n"))
+    if next(lines).rstrip() != _FENCE:
+        return {}
+    stated: dict[str, tuple[str, ...]] = {}
+    current: list[str] | None = None
+    key = ""
+    for line in lines:
+        if line.rstrip() == _FENCE:
+            return stated
+        content = line.strip()
+        if current is not None and content.startswith("- "):
+            current.append(_unquoted(content[2:]))
+            stated[key] = tuple(current)
+        elif content and line[0] not in " \t#-":
+            name, colon, value = content.partition(":")
+            current, key = ([] if colon and not value.strip() else None), name.strip()
+            if colon:
+                stated[key] = _values(value.strip())
+    # without a second fence it is text
+    return {}
+
+
+def licence_of(stated: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the licence that a head states; of a licence `other` its name."""
+    licence = "".join(stated.get("license", ())[:1])
+    return "".join(stated.get("license_name", ())[:1]) or licence if licence == "other" else licence
+
+
+def _values(text: str) -> tuple[str, ...]:
+    if text.startswith("[") and text.endswith("]"):
+        return tuple(filter(None, map(_unquoted, text[1:-1].split(","))))
+    return (_unquoted(text),) if text else ()
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
