@@ -49,6 +49,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "tqdm>=4.66",
             "PyYAML>=6",
             "jsonschema>=4.18",
+            "psutil>=5.9",
             # the workflow engine; every release since 8 needs Python 3.11
             "snakemake>=9.5; python_version >= '3.11'",
         ],
@@ -61,7 +62,6 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "statsmodels>=0.14",
                 "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
-                "psutil>=5.9",
                 "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
             ],
             "coco": ["pycocotools>=2.0.8"],

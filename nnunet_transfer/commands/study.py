@@ -126,8 +126,10 @@ def _report(args: argparse.Namespace) -> int:
 
 def _step(args: argparse.Namespace) -> int:
     from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.state import end_at_signals
     from nnunet_transfer.study.steps import find_job, run_job
 
+    end_at_signals()
     study = read_study(args.file)
     run_job(study, find_job(study_jobs(study), args.job))
     return 0

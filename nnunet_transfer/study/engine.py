@@ -10,12 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TextIO
 from urllib.parse import quote
+
+import psutil
 
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import state
@@ -27,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: one run of a study at a time
 RUN_LOCK = "run.lock"
+_SECONDS_BETWEEN_SIGNALS = 1.0
+_SECONDS_TO_DIE = 0.05
 NO_SNAKEMAKE = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
 
 
@@ -78,7 +86,7 @@ def run_study(
             *(["--dry-run", "--quiet", "rules"] if dry else []),
             *options,
         ]
-        code = _run_to_the_end(command, lock)
+        code = _run_to_the_end(command, lock, steps_here=profile is None)
     if code and not dry:
         raise StudyError(
             _failures(study, jobs)
@@ -120,44 +128,96 @@ def _alone(study: Study) -> Iterator[TextIO]:
         yield lock
 
 
-def _run_to_the_end(command: Sequence[str], lock: TextIO) -> int:
-    """Run Snakemake; on Ctrl-C or a signal to end, let it stop its steps, or take its jobs off the cluster.
+def _run_to_the_end(command: Sequence[str], lock: TextIO, *, steps_here: bool) -> int:
+    """Run Snakemake and return its exit status; a signal stops it with its steps, or takes its jobs off the cluster.
 
     Snakemake inherits the lock: were this process killed, the study would still count as running while Snakemake runs.
-    It has a process group of its own, so that a signal reaches it and its steps once, wherever it was sent to.
+    It leads a session of its own, so that no signal reaches it or its steps before this process knows of it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If a signal stopped the run; by then, Snakemake and all that it started are gone.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with _interrupted_by_signals():
+    events: SimpleQueue[Ended | Signalled] = SimpleQueue()
+    with _reported_signals(events):
         with _interruptible_children():
+            environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
             process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
+        threading.Thread(target=lambda: events.put(Ended(process.wait())), daemon=True).start()
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            logger.info("stopping the steps that run; press Ctrl-C again to kill them")
-            _signal_group(process, signal.SIGINT)
-            try:
-                process.wait()
-            finally:
-                _signal_group(process, signal.SIGKILL)
-            raise
+            return _until_the_end(process.pid, events, steps_here)
+        finally:
+            # Workers of steps that were killed from outside would be left over, and hold the steps' locks
+            end_session(process.pid)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+@dataclass(frozen=True)
+class Ended:
+    """Snakemake has ended."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """This process was asked to end."""
+
+    number: int
+
+
+def _until_the_end(snakemake: int, events: SimpleQueue[Ended | Signalled], steps_here: bool) -> int:
+    """Wait for Snakemake's end; stop it at the first signal, give up waiting for it at the second."""
+    event = events.get()
+    if isinstance(event, Ended):
+        return event.status
+    logger.info("stopping the steps that run; press Ctrl-C again to kill them")
+    _send(snakemake, signal.SIGINT)
+    while True:
+        # A step may start after the signal was sent, because Snakemake had begun to start it before
+        for step in set(session_members(snakemake)) - {snakemake} if steps_here else ():
+            _send(step, signal.SIGINT)
+        with contextlib.suppress(Empty):
+            events.get(timeout=_SECONDS_BETWEEN_SIGNALS)
+            raise KeyboardInterrupt
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, number)
+
+
+def session_members(session: int) -> list[int]:
+    """Return the processes of a session that still run."""
+    return [pid for pid in psutil.pids() if _is_member(pid, session)]
+
+
+def _is_member(pid: int, session: int) -> bool:
+    try:
+        return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return False
+
+
+def end_session(session: int) -> None:
+    """Kill what is left of a session; return when it is gone."""
+    while members := session_members(session):
+        for member in members:
+            _send(member, signal.SIGKILL)
+        time.sleep(_SECONDS_TO_DIE)
 
 
 @contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Treat a request to end, or a terminal that is closed, as Ctrl-C; what was ignored (nohup) stays ignored."""
+def _reported_signals(events: SimpleQueue[Ended | Signalled]) -> Iterator[None]:
+    """Report Ctrl-C, a request to end, and a terminal that is closed; what was ignored (nohup) stays ignored."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def report(number: int, frame: FrameType | None) -> None:
+        events.put(Signalled(number))
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in state.STOPPING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, report)
     try:
         yield
     finally:
@@ -168,7 +228,9 @@ def _interrupted_by_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def _interruptible_children() -> Iterator[None]:
     """Let what is started here be interrupted: scripts start background jobs with that signal ignored for good."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

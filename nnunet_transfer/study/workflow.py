@@ -44,9 +44,10 @@ class Workflow:
     @property
     def command(self) -> str:
         """The shell command of every step."""
-        # the mark is written by the step itself, when it has ended well
+        # the mark is written by the step itself, when it has ended well; the shell makes way for the step, so that a
+        # signal to the one is a signal to the other
         step = shlex.join([sys.executable, "-m", "nnunet_transfer.cli", "study", "step", str(self.study.file)])
-        return f"{step.replace('{', '{{').replace('}', '}}')} {{wildcards.job}} >> {{log}} 2>&1"
+        return f"exec {step.replace('{', '{{').replace('}', '}}')} {{wildcards.job}} >> {{log}} 2>&1"
 
     def threads(self, kind: str) -> int:
         """Return the number of processor cores."""
