@@ -65,6 +65,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
             ],
             "coco": ["pycocotools>=2.0.8"],
+            "synthesize": ["cornucopia>=0.5"],
             "slurm": ["snakemake-executor-plugin-slurm>=2; python_version >= '3.11'"],
             "lint": [
                 "ruff>=0.17,<0.18",

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
     "convert": ("convert", "turn a public data set into an nnU-Net data set"),
     "pool": ("pool", "pool data sets with different labels into one to pre-train on"),
+    "synthesize": ("synthesize", "make T1-like images from label maps, with or without lesions, to pre-train on"),
     "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
     "sources": ("sources", "add, list, show and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),

@@ -6,9 +6,10 @@ import csv
 import os
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BIDS_SUBJECT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 BIDS_SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
@@ -52,6 +53,24 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         site,
         "Nothing says which cases share a subject: each case counts as a subject of its own.",
     )
+
+
+#: key of dataset.json, {case: donor}, where images hold lesion masks of other people
+DONORS = "lesion_donors"
+#: key of dataset.json, the names of the data sets that images or label maps were taken from
+MADE_FROM = "made_from"
+
+
+def donor_key(name: str) -> str:
+    """Return what donors are compared by: the name without punctuation, capitals and leading zeros of numbers."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
+
+
+def donors_in(dataset_json: Mapping[str, Any]) -> dict[str, str]:
+    """Return case -> donor of the lesion pasted into it, for all cases of a data set that have one."""
+    stated = dataset_json.get(DONORS)
+    return {str(case): str(donor) for case, donor in stated.items()} if isinstance(stated, Mapping) else {}
 
 
 def raw_dataset(dataset: str) -> Path | None:

@@ -81,7 +81,7 @@ ALLOWED = {
     "_nnunet": BASICS,
     "conversion": BASICS,
     "dataset_conversion": BASICS | {"conversion"},
-    "synthetic": BASICS,
+    "synthetic": BASICS | {"conversion"},
     "evaluation": BASICS,
     "comparison": BASICS | {"evaluation"},
     "networks": set(),

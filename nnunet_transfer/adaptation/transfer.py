@@ -16,7 +16,7 @@ from nnunet_transfer.adaptation.steps import AdaptationRules, ChannelNames, appl
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard
 from nnunet_transfer.sources.keys import canonical
-from nnunet_transfer.sources.leakage import overlap_warnings
+from nnunet_transfer.sources.leakage import leakage_warnings
 
 
 def transfer_weights(
@@ -78,7 +78,7 @@ def transfer_weights(
         decisions=decisions,
         coverage=fractions,
         notes=_differences(source.card, network),
-        warnings=overlap_warnings(source.card.trained_on, target_dataset) if target_dataset else (),
+        warnings=leakage_warnings(source.card, target_dataset) if target_dataset else (),
     )
 
 

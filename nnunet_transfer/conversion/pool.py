@@ -27,6 +27,7 @@ from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import DATASET_FOLDER, dataset_name, nnunet_raw
+from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +197,27 @@ def _dataset_json(plan: Pool) -> dict[str, Any]:
         **kept,
         LABEL_SETS: {pooled.name: pooled.labels for pooled in plan.sets},
         POOLED_FROM: {pooled.name: pooled.dataset for pooled in plan.sets},
+        **({DONORS: donors} if (donors := _donors(plan)) else {}),
+        **({MADE_FROM: origins} if (origins := _origins(plan)) else {}),
         "licence": _joined(plan, "licence", "license"),
         "reference": _joined(plan, "reference"),
         "pooled_by": f"nnunet_transfer {__version__} pool",
     }
+
+
+def _donors(plan: Pool) -> dict[str, str]:
+    """Return case -> donor of its lesion, for the cases of sets that name donors."""
+    return {
+        pooled.pooled_name(case): donor
+        for pooled in plan.sets
+        for case, donor in donors_in(pooled.content).items()
+        if case in pooled.cases
+    }
+
+
+def _origins(plan: Pool) -> list[str]:
+    """Return the data sets that the sets were made from, where they say so."""
+    return list(dict.fromkeys(name for pooled in plan.sets for name in pooled.content.get(MADE_FROM, ())))
 
 
 def _joined(plan: Pool, *keys: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from nnunet_transfer._nnunet import unwrapped
@@ -11,6 +12,7 @@ from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.pretraining.source_name import VARIABLE, channels_of, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
@@ -80,7 +82,7 @@ class PretrainingTrainer(NamedTrainer):
             normalization_schemes=tuple(configuration.normalization_schemes),
             spacing=tuple(float(s) for s in configuration.spacing),
             patch_size=tuple(int(n) for n in configuration.patch_size),
-            trained_on=(self.plans_manager.dataset_name,),
+            trained_on=(self.plans_manager.dataset_name, *self.dataset_json.get(MADE_FROM, ())),
             trained_on_cases=tuple(sorted(training)),
             licence=str(self.dataset_json.get("licence") or self.dataset_json.get("license") or ""),
             citation=str(self.dataset_json.get("reference") or ""),
@@ -91,9 +93,15 @@ class PretrainingTrainer(NamedTrainer):
                 "fold": self.fold,
                 "epochs": self.num_epochs,
                 "iterations_per_epoch": self.num_iterations_per_epoch,
+                **({DONORS: donors} if (donors := self._lesion_donors(training)) else {}),
                 **self.source_details(),
             },
         )
+
+    def _lesion_donors(self, training: Iterable[str]) -> list[str]:
+        """Return whose lesion masks the training cases hold, if they were pasted."""
+        donors = donors_in(self.dataset_json)
+        return sorted({donors[case] for case in training if case in donors})
 
     def source_details(self) -> dict[str, Any]:
         """Hook: what the task adds to the card."""

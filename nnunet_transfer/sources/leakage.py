@@ -5,11 +5,16 @@ The test on overlapping data sets is by name; it can only warn. Whether cases re
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
+from nnunet_transfer.sources.card import SourceCard
+from nnunet_transfer.subjects import DONORS, donor_key, donors_in
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,50 @@ def overlap_warnings(trained_on: Sequence[str], target: str) -> tuple[str, ...]:
                 warnings.append(f"the source's data set {name} may share subjects with {target}: {overlap.reason}")
                 break
     return tuple(warnings)
+
+
+def donor_warnings(donors: Iterable[str], target: str, target_donors: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return warnings where lesions that were pasted into a source's images are of people in the target.
+
+    Parameters
+    ----------
+    donors : of the source's lesions
+    target : name of the target's data set
+    target_donors : of lesions pasted into the target's images
+    """
+    donors = sorted(set(donors))
+    theirs = {donor_key(name) for name in target_donors}
+    shared = [name for name in donors if donor_key(name) in theirs]
+    warnings = []
+    if shared:
+        named = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+        warnings.append(
+            f"{len(shared)} of the source's {len(donors)} lesion donors are in {target}, too ({named}); make the source's "
+            f"data with --leave-out-donors, or take it for an upper bound"
+        )
+    collections = sorted({match[0] for name in donors if (match := re.match(r"[A-Za-z]{3,}", name))})
+    warnings += [
+        text.replace("the source's data set", "the lesion donors' data set")
+        for text in overlap_warnings(collections, target)
+    ]
+    return tuple(warnings)
+
+
+def leakage_warnings(card: SourceCard, target: str) -> tuple[str, ...]:
+    """Return what a source's card and a target's name and dataset.json say about subjects in both."""
+    stated = card.extra.get(DONORS)
+    donors = [str(name) for name in stated] if isinstance(stated, list | tuple) else []
+    return (*overlap_warnings(card.trained_on, target), *donor_warnings(donors, target, _donors_of(target)))
+
+
+def _donors_of(dataset: str) -> set[str]:
+    """Return the donors that a data set's dataset.json names, where it is preprocessed or raw."""
+    for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
+        root = os.environ.get(variable)
+        path = Path(root) / dataset / "dataset.json" if root else None
+        if path is not None and path.is_file() and (found := donors_in(read_json(path))):
+            return set(found.values())
+    return set()
 
 
 def _plain(name: str) -> str:

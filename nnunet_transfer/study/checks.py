@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.sources.leakage import overlap_warnings
+from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
 from nnunet_transfer.study.document import Document, Place, read_document
@@ -21,6 +22,7 @@ from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job, study_jobs
 from nnunet_transfer.study.reading import DEFAULT_FOLDS
 from nnunet_transfer.study.steps import conversion_options
+from nnunet_transfer.subjects import MADE_FROM, donors_in
 
 _SYNTHETIC_FOLDS = 2
 _CLASSES = "classes.csv"
@@ -170,6 +172,11 @@ def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
         message = f"was trained on {min(same)}, which is the target {target.name}; take another source"
         return f"{message}, or say allow_leakage: true", True
     warnings = [w for name in known_as for w in overlap_warnings(trained_on, name)]
+    if source.dataset:
+        donors, theirs = (
+            donors_in(_description(study, study.datasets[name])).values() for name in (source.dataset, target.dataset)
+        )
+        warnings += [w for name in known_as for w in donor_warnings(donors, name, theirs)]
     return (f"target {target.name}: {warnings[0]}", False) if warnings else ("", False)
 
 
@@ -183,7 +190,8 @@ def _shared_folder(one: Dataset, other: Dataset) -> Path | None:
 
 def _trained_on(study: Study, source: Source) -> list[str]:
     if source.dataset:
-        return _known_as(study, study.datasets[source.dataset])
+        dataset = study.datasets[source.dataset]
+        return [*_known_as(study, dataset), *_description(study, dataset).get(MADE_FROM, ())]
     stated = list(source.details.get("trained_on", ()))
     if source.fetch:
         from nnunet_transfer.checkpoints.catalogue import CATALOGUE
@@ -191,6 +199,16 @@ def _trained_on(study: Study, source: Source) -> list[str]:
         entry = CATALOGUE.get(source.fetch)
         stated += entry.trained_on if entry else ()
     return stated
+
+
+def _description(study: Study, dataset: Dataset) -> dict[str, Any]:
+    """Return a raw data set's dataset.json; empty for one that isn't there yet."""
+    folder = _raw_folder(study, dataset)
+    try:
+        content = read_json(folder / "dataset.json") if folder else {}
+    except DataError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _known_as(study: Study, dataset: Dataset) -> list[str]:

@@ -1,0 +1,103 @@
+"""Make T1-like images from label maps, with or without lesions, as a data set to pre-train on.
+
+  nnunet_transfer synthesize LABEL_MAPS -d 31 --n 200 --spacing 1 1 1
+  nnunet_transfer synthesize LABEL_MAPS -d 32 --n 200 --lesions stroke=MASKS --leave-out-donors TARGET_FOLDER
+  nnunet_transfer synthesize Dataset012_Anatomy -d 33 --n 100 --images real --lesions stroke=MASKS ms=OTHER_MASKS
+
+LABEL_MAPS is a folder in FreeSurfer's numbering, or any nnU-Net data set. The same seed gives the same files, with any
+number of processes. Run the same command again after an interrupt: finished cases are kept. Synthetic images need
+`pip install 'nnunet_transfer[synthesize]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.files import read_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `synthesize`."""
+    parser.add_argument(
+        "labels", metavar="LABELS", help="folder of label maps, or an nnU-Net data set (folder, name, id)"
+    )
+    parser.add_argument("-d", "--id", type=int, required=True, metavar="ID", help="id of the new data set")
+    parser.add_argument("--name", default="Synthetic", help="name of the new data set (default: Synthetic)")
+    parser.add_argument("--n", type=int, default=200, metavar="N", help="number of cases (default: 200)")
+    parser.add_argument("--profile", default="t1", help="t1 (default) or any-contrast: what labels look like")
+    parser.add_argument(
+        "--images", default="synthetic", help="synthetic (default), or real: the data set's own, with pasted lesions"
+    )
+    parser.add_argument(
+        "--lesions", nargs="+", default=[], metavar="[KIND=]FOLDER", help="masks to paste; KIND: stroke, ms or any"
+    )
+    parser.add_argument(
+        "--leave-out-donors",
+        nargs="+",
+        default=[],
+        metavar="DONORS",
+        help="donors not to draw from: names, tables FILE[:COLUMN] (.csv, .tsv; column donor), folders of data sets",
+    )
+    parser.add_argument(
+        "--mask-space", default="mni", help="space of the masks: mni (default), or image: the images' own"
+    )
+    parser.add_argument("--mass-effect", type=float, default=0.0, metavar="MM", help="let lesions swell by up to MM")
+    parser.add_argument("--head", default="both", help="with what surrounds the brain: whole, brain, or both (default)")
+    parser.add_argument("--spacing", type=float, nargs=3, default=[], metavar="MM", help="of synthetic images, x y z")
+    parser.add_argument("--channel", default="", metavar="NAME", help="of real images, the channel with T1")
+    parser.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
+    parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
+    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of all random numbers (default: 0)")
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="P")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the data set and print its folder."""
+    from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
+    from nnunet_transfer.synthetic.synthesis import synthesize
+
+    if args.processes < 1:
+        raise SettingsError(f"--processes is {args.processes}; give 1 or more")
+    settings = Settings(
+        labels=args.labels,
+        dataset_id=args.id,
+        name=args.name,
+        count=args.n,
+        images=args.images,
+        profile=args.profile,
+        lesions=tuple(args.lesions),
+        leave_out=tuple(args.leave_out_donors),
+        mask_space=args.mask_space,
+        mass_effect=args.mass_effect,
+        head=args.head,
+        spacing=tuple(args.spacing),
+        channel=args.channel,
+        structures=_structures(args.structures),
+        tissues=_tissues(args.tissues),
+        folds=args.folds,
+        seed=args.seed,
+    )
+    print(synthesize(plan_synthesis(settings), processes=args.processes))
+    return 0
+
+
+def _structures(path: Path | None) -> dict[str, tuple[int, ...]]:
+    content: Any = read_json(path) if path else {}
+    values: list[Any] = list(content.values()) if isinstance(content, dict) else [None]
+    if not all(isinstance(v, list) and v and all(type(i) is int and i > 0 for i in v) for v in values):
+        raise DataError(f'{path} must be JSON such as {{"thalamus": [10, 49]}}: names, each with its values')
+    if twice := [i for v in values for i in v if sum(w.count(i) for w in values) > 1]:
+        raise DataError(f"{path} gives the value {twice[0]} twice")
+    return {name: tuple(v) for name, v in content.items()}
+
+
+def _tissues(path: Path | None) -> dict[str, str]:
+    content: Any = read_json(path) if path else {}
+    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+        raise DataError(f'{path} must be JSON such as {{"R1": "cortex"}}: labels, each with its tissue')
+    return content

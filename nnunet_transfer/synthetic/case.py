@@ -1,0 +1,277 @@
+"""Make one case: read its label map, place a lesion, synthesise or copy the image, write both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path, read_json, write_json
+from nnunet_transfer.synthetic.donors import Donor, read_mask
+from nnunet_transfer.synthetic.generator import PROFILES, draw_parameters, generate
+from nnunet_transfer.synthetic.label_maps import LabelMap, read_labels, read_volume
+from nnunet_transfer.synthetic.lesions import MODELS, fit_mask, paste_lesion, push_aside
+from nnunet_transfer.synthetic.settings import LESION, CasePlan, Plan
+from nnunet_transfer.synthetic.space import align_to_mni, resample_mask
+from nnunet_transfer.synthetic.tissues import TISSUES, Kind, Numbering
+
+Labels = NDArray[np.int32]
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Affine = NDArray[np.float64]
+
+ALIGNMENTS, RECORDS = "alignments", "records"
+#: of synthetic images, as integers: a brain's brightest voxels are about this
+_SCALE = 1000
+#: mm of background around a brain
+_BORDER = 10.0
+#: donors tried for a case until a lesion fits
+_TRIES = 25
+#: how a mask is moved about its own centre, so that one donor gives different lesions
+_TURN, _STRETCH, _SHIFT = 10.0, 0.15, 8.0
+
+
+def make_case(plan: Plan, case: CasePlan, work: Path) -> dict[str, Any]:
+    """Make a case and write image, label and, last, its record; return the record.
+
+    A case depends on the plan's settings and its own random numbers only, not on other cases or processes.
+
+    Raises
+    ------
+    DataError
+        If its files can't be read, or no lesion fits.
+    """
+    rng = case.rng()
+    labels, affine = read_labels(case.map.path, plan.maps.numbering)
+    made = (
+        _real(plan, case, labels, affine, rng, work) if case.map.image else _new(plan, case, labels, affine, rng, work)
+    )
+    image, labels, lesion, affine, record = made
+    values = output_values(plan.maps.numbering, plan.labels)
+    target = _lookup(labels, values).astype(np.uint8)
+    if plan.donors:
+        target[lesion] = plan.labels[LESION]
+    _save(image, affine, work / f"imagesTr/{case.name}_0000.nii.gz")
+    _save(target, affine, work / f"labelsTr/{case.name}.nii.gz")
+    volume = float(lesion.sum() * np.prod(spacing_of(affine)) / 1000)
+    record = {"case": case.name, "subject": case.map.subject, "label_map": case.map.name, **record}
+    if plan.donors:
+        record["lesion"]["volume_ml"] = round(volume, 4)
+    write_json(work / RECORDS / f"{case.name}.json", record)
+    return record
+
+
+_Made = tuple[NDArray[Any], Labels, Mask, Affine, dict[str, Any]]
+
+
+def _real(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
+    """Paste a lesion into a real image; its integers stay integers."""
+    assert case.map.image is not None
+    image, image_affine = read_volume(case.map.image)
+    if image.shape != labels.shape or not np.allclose(image_affine, affine, atol=1e-3):
+        raise DataError(f"{case.map.image} and {case.map.path} have different grids; bring them onto one")
+    mask, record = place_lesion(plan, case, labels, affine, rng, work)
+    pasted, labels, mask, drawn = _paste(plan, image.astype(np.float32), labels, mask, affine, record, rng)
+    if np.issubdtype(image.dtype, np.integer):
+        bounds = np.iinfo(np.int16 if image.dtype.itemsize <= 2 else np.int32)
+        return np.clip(np.rint(pasted), bounds.min, bounds.max).astype(bounds.dtype), labels, mask, affine, drawn
+    return pasted, labels, mask, affine, drawn
+
+
+def _new(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
+    """Synthesise an image, with a lesion where donors are given."""
+    settings, numbering = plan.settings, plan.maps.numbering
+    whole = settings.head == "whole" or (settings.head == "both" and bool(rng.integers(2)))
+    record: dict[str, Any] = {}
+    if settings.spacing:
+        labels, affine = resample_labels(labels, affine, np.array(settings.spacing))
+    if not whole:
+        labels = np.where(_lookup(labels, _kinds(numbering)) > Kind.OUTSIDE, labels, 0)
+    labels, affine = crop(labels, affine)
+    lesion = np.zeros(labels.shape, bool)
+    if case.donors:
+        lesion, record = place_lesion(plan, case, labels, affine, rng, work)
+    clusters = sorted({numbering.clusters[v] for v in np.unique(labels).tolist() if v})
+    drawn = draw_parameters(numbering, clusters, PROFILES[settings.profile], rng)
+    seed = int(rng.integers(2**31))
+    details: dict[str, Any] = {}
+
+    def paste(image: Image, moved: Labels, mask: Mask) -> tuple[Image, Mask]:
+        nonlocal details
+        level = float(rng.uniform(0, 1)) if PROFILES[settings.profile].any_contrast else None
+        image, _, mask, details = _paste(plan, image, moved, mask, affine, record, rng, push=False, level=level)
+        return image, mask
+
+    if record and (push := _push(plan, record, rng)):
+        nothing = np.zeros(labels.shape, np.float32)
+        _, pushed, lesion = push_aside(nothing, labels, lesion, spacing_of(affine), push)
+        labels = pushed.astype(np.int32)
+    made = generate(labels, lesion, spacing_of(affine), numbering, drawn, seed, paste if record else None)
+    image = made.image if whole else made.image * (made.labels > 0)
+    image = np.rint(np.clip(image * _SCALE, 0, np.iinfo(np.int16).max)).astype(np.int16)
+    head = {"head": "whole" if whole else "brain", "intensities": drawn.to_dict(), "generator_seed": seed}
+    return image, made.labels, made.lesion, affine, {**head, **details}
+
+
+def place_lesion(
+    plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path
+) -> tuple[Mask, dict[str, Any]]:
+    """Draw donors until a lesion fits; return its voxels, and where it is from and how it was moved.
+
+    Raises
+    ------
+    DataError
+        If none of `_TRIES` fits.
+    """
+    to_mni, overlap = np.eye(4), None
+    if plan.settings.mask_space == "mni":
+        to_mni, overlap = _alignment(plan, case.map, work)
+    kinds = _lookup(labels, _kinds(plan.maps.numbering)).astype(np.uint8)
+    kinds_of = sorted({donor.kind for donor in case.donors})
+    rejected: list[str] = []
+    for _ in range(_TRIES):
+        # kinds first, which may have very different numbers of donors
+        kind = kinds_of[int(rng.integers(len(kinds_of)))]
+        of_kind = [donor for donor in case.donors if donor.kind == kind]
+        donor = of_kind[int(rng.integers(len(of_kind)))]
+        mask, mask_affine, centre = _donor_mask(donor)
+        move, moved = _move(centre, rng) if plan.settings.mask_space == "mni" else (np.eye(4), {})
+        found = resample_mask(mask, mask_affine, labels.shape, affine, move @ to_mni)
+        fitted = fit_mask(found, kinds, spacing_of(affine), MODELS[donor.kind])
+        if fitted is not None:
+            record = {"donor": donor.name, "kind": donor.kind, **moved, "donors_that_did_not_fit": rejected}
+            return fitted, record | ({"overlap_with_mni": round(overlap, 4)} if overlap else {})
+        rejected.append(donor.name)
+    raise DataError(
+        f"none of {_TRIES} lesions fits into {case.map.name}: their masks hardly meet its tissue; check that the masks' "
+        f"space is {plan.settings.mask_space}, or choose another with --mask-space"
+    )
+
+
+def _push(plan: Plan, record: dict[str, Any], rng: np.random.Generator) -> float:
+    if not plan.settings.mass_effect:
+        return 0.0
+    record["mass_effect_mm"] = round(float(rng.uniform(0, plan.settings.mass_effect)), 3)
+    return float(record["mass_effect_mm"])
+
+
+def _paste(
+    plan: Plan,
+    image: Image,
+    labels: Labels,
+    mask: Mask,
+    affine: Affine,
+    record: dict[str, Any],
+    rng: np.random.Generator,
+    *,
+    push: bool = True,
+    level: float | None = None,
+) -> tuple[Image, Labels, Mask, dict[str, Any]]:
+    """Paste a placed lesion; return image, labels and mask, which a mass effect moves, and the record."""
+    spacing = spacing_of(affine)
+    if push and (mm := _push(plan, record, rng)):
+        image, moved, mask = push_aside(image, labels, mask, spacing, mm)
+        labels = moved.astype(np.int32)
+    kinds = _lookup(labels, _kinds(plan.maps.numbering)).astype(np.uint8)
+    placed = paste_lesion(image, kinds, mask, spacing, MODELS[record["kind"]], rng, level=level)
+    return placed.image, labels, placed.mask, {"lesion": record | placed.parameters}
+
+
+def _alignment(plan: Plan, label_map: LabelMap, work: Path) -> tuple[Affine, float]:
+    """Return the registration of a label map with MNI space, from its file or computed: always the same."""
+    path = work / ALIGNMENTS / f"{label_map.name}.json"
+    if not path.is_file():
+        labels, affine = read_labels(label_map.path, plan.maps.numbering)
+        tissues = {v: plan.maps.numbering.tissues[c] for v, c in plan.maps.numbering.clusters.items()}
+        means = {v: TISSUES[t].mean if TISSUES[t].kind else 0.0 for v, t in tissues.items()}
+        try:
+            matrix, overlap = align_to_mni(_lookup(labels, means), affine)
+        except DataError as error:
+            raise DataError(f"{label_map.path}: {error}") from None
+        write_json(path, {"matrix": matrix.tolist(), "overlap": overlap})
+    content = read_json(path)
+    return np.array(content["matrix"]), float(content["overlap"])
+
+
+def _move(centre: NDArray[np.float64], rng: np.random.Generator) -> tuple[Affine, dict[str, Any]]:
+    """Return MNI space -> the mask's space for a mask that is moved about its centre, and perhaps mirrored."""
+    mirrored = bool(rng.integers(2))
+    turn = rng.uniform(-_TURN, _TURN, 3).round(3)
+    stretch = rng.uniform(1 - _STRETCH, 1 + _STRETCH, 3).round(4)
+    shift = rng.uniform(-_SHIFT, _SHIFT, 3).round(3)
+    matrix = np.eye(4)
+    for axis, degrees in enumerate(turn):
+        i, j = [a for a in range(3) if a != axis]
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        rotation = np.eye(4)
+        rotation[i, i], rotation[i, j], rotation[j, i], rotation[j, j] = c, -s, s, c
+        matrix = matrix @ rotation
+    matrix[:3, :3] = matrix[:3, :3] / stretch
+    matrix[:3, 3] = centre - matrix[:3, :3] @ (centre + shift)
+    mirror = np.diag([-1.0 if mirrored else 1.0, 1, 1, 1])
+    moved = {"mirrored": mirrored, "turn": turn.tolist(), "stretch": stretch.tolist(), "shift_mm": shift.tolist()}
+    return matrix @ mirror, moved
+
+
+@lru_cache(maxsize=32)
+def _donor_mask(donor: Donor) -> tuple[Mask, Affine, NDArray[np.float64]]:
+    mask, affine = read_mask(donor)
+    centre = (affine @ [*np.argwhere(mask).mean(axis=0), 1.0])[:3]
+    return mask, affine, centre
+
+
+def _kinds(numbering: Numbering) -> dict[int, float]:
+    return {v: float(TISSUES[numbering.tissues[c]].kind) for v, c in numbering.clusters.items()}
+
+
+def output_values(numbering: Numbering, labels: Mapping[str, int]) -> dict[int, float]:
+    """Return value on disk -> value of the output label."""
+    return {value: float(labels[name]) for name, values in numbering.structures.items() for value in values}
+
+
+def _lookup(labels: Labels, values: Mapping[int, float]) -> NDArray[np.float64]:
+    """Return what `values` gives for each voxel, 0 where it has nothing."""
+    present, inverse = np.unique(labels, return_inverse=True)
+    return np.array([values.get(v, 0.0) for v in present.tolist()])[inverse.reshape(labels.shape)]
+
+
+def spacing_of(affine: Affine) -> NDArray[np.float64]:
+    """Return the lengths of a voxel's edges, mm."""
+    return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+
+
+def resample_labels(labels: Labels, affine: Affine, spacing: NDArray[np.float64]) -> tuple[Labels, Affine]:
+    """Return labels of the nearest voxels on a grid with another spacing (mm) and the same outer border."""
+    factor = spacing / spacing_of(affine)
+    shape = tuple(int(n) for n in np.maximum(1, np.floor(np.array(labels.shape) / factor + 1e-6)))
+    offset = (factor - 1) / 2
+    result = ndimage.affine_transform(labels, factor, offset, output_shape=shape, order=0, mode="nearest")
+    step = np.eye(4)
+    step[:3, :3], step[:3, 3] = np.diag(factor), offset
+    return result, affine @ step
+
+
+def crop(labels: Labels, affine: Affine) -> tuple[Labels, Affine]:
+    """Return labels cut to what is labelled and a border, filled with background beyond the old edge."""
+    margin = np.ceil(_BORDER / spacing_of(affine)).astype(int)
+    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not boxes:
+        raise DataError("a label map has background only; remove it")
+    start = np.array([s.start for s in boxes[0]]) - margin
+    step = np.eye(4)
+    step[:3, 3] = start
+    return np.pad(labels[boxes[0]], [(m, m) for m in margin]), affine @ step
+
+
+def _save(array: NDArray[np.generic], affine: Affine, path: Path) -> None:
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)

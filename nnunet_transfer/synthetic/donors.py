@@ -1,0 +1,132 @@
+"""Folders of lesion masks in a common space, and who the masks are from."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.subjects import DONORS, donor_key, donors_in
+from nnunet_transfer.synthetic.lesions import MODELS
+
+_ENDING = re.compile(r"\.nii(\.gz)?$")
+_SUFFIX = re.compile(r"[_-](lesion|lesions|mask|label|seg|roi)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A person whose lesion mask is pasted into others' images.
+
+    Attributes
+    ----------
+    name : file name without ending and `_lesion`
+    kind : key of `MODELS`
+    path : of the mask
+    """
+
+    name: str
+    kind: str
+    path: Path
+
+
+def find_donors(folders: Sequence[str]) -> list[Donor]:
+    """Find the masks in folders given as `FOLDER`, or as `KIND=FOLDER` with a key of `MODELS`; sorted.
+
+    Raises
+    ------
+    SettingsError, DataError
+        If a kind is unknown, a folder has no masks, or two masks are of one donor.
+    """
+    donors: list[Donor] = []
+    for text in folders:
+        kind, equals, folder = text.partition("=")
+        if not equals:
+            kind, folder = "any", text
+        if kind not in MODELS:
+            raise SettingsError(f"--lesions {text}: kind '{kind}' is unknown; there are: {', '.join(MODELS)}")
+        path = Path(folder)
+        found = sorted(p for p in path.glob("*.nii*") if _ENDING.search(p.name) and not p.name.startswith("."))
+        if not found:
+            raise DataError(f"{path} holds no masks (*.nii.gz); give a folder of lesion masks with --lesions")
+        donors += [Donor(donor_name(p), kind, p.resolve()) for p in found]
+    seen: dict[str, Donor] = {}
+    for donor in donors:
+        if (twin := seen.setdefault(donor_key(donor.name), donor)) is not donor:
+            raise DataError(f"{twin.path} and {donor.path} are both of donor {donor.name}; keep one of them")
+    return donors
+
+
+def donor_name(path: Path) -> str:
+    """Return the donor's name: the file's, without ending and a suffix such as `_lesion`."""
+    return _SUFFIX.sub("", _ENDING.sub("", path.name))
+
+
+def names_to_leave_out(stated: Iterable[str]) -> set[str]:
+    """Return the keys of donors to leave out.
+
+    Parameters
+    ----------
+    stated : names; tables as `FILE` or `FILE:COLUMN` (default `donor`); folders of data sets, for all of their donors
+
+    Raises
+    ------
+    DataError
+        If a table can't be read or lacks the column, or a data set has no donors.
+    """
+    keys: set[str] = set()
+    for text in stated:
+        file, _, column = text.partition(":")
+        if (Path(text) / "dataset.json").is_file():
+            donors = donors_in(read_json(Path(text) / "dataset.json"))
+            if not donors:
+                raise DataError(f"{Path(text) / 'dataset.json'} has no {DONORS}; name the donors to leave out")
+            keys |= {donor_key(donor) for donor in donors.values()}
+            continue
+        if not re.search(r"\.(csv|tsv)$", file):
+            keys.add(donor_key(text))
+            continue
+        try:
+            with open(file, newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream, delimiter="\t" if file.endswith(".tsv") else ","))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: {error}; give a table of donors to leave out") from None
+        column = column or "donor"
+        if not rows or column not in rows[0]:
+            raise DataError(
+                f"{file} has no column {column}; name the one with the donors, as in {file}:mask_source"
+                if rows
+                else f"{file} has no rows; give a table of donors to leave out"
+            )
+        keys |= {donor_key(row[column]) for row in rows if row[column]}
+    return keys
+
+
+def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return a donor's mask with axes `(x, y, z)`, and voxel -> mm in RAS.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, isn't 3D, or is empty.
+    """
+    try:
+        image = nib.Nifti1Image.from_filename(donor.path)
+        mask = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ImageFileError, ValueError) as error:
+        raise DataError(f"{donor.path} can't be read ({error}); restore it or remove it") from None
+    if mask.ndim != 3 or not np.isfinite(mask).all():
+        raise DataError(f"{donor.path} is not a 3D mask; remove it from its folder")
+    largest = mask.max()
+    if not largest > 0:
+        raise DataError(f"{donor.path} is empty; remove it from its folder")
+    # interpolated masks have all values up to their largest
+    return mask > 0.5 * largest, np.asarray(image.affine, float)

@@ -1,0 +1,182 @@
+"""The label maps that images are made from: a folder of them, or an nnU-Net data set with or without its images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.paths import dataset_name, nnunet_raw
+from nnunet_transfer.subjects import MADE_FROM, find_origin
+from nnunet_transfer.synthetic.tissues import Numbering, Structures, freesurfer_numbering, named_numbering
+
+_ENDING = re.compile(r"\.(nii|nii\.gz|mgz)$")
+#: what of a data set's description goes over to the one made from it
+_TERMS = ("licence", "license", "reference")
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One person's label map.
+
+    Attributes
+    ----------
+    name : of the case
+    subject : whose it is
+    path : of the label map
+    image : of the T1 image, where images are real
+    """
+
+    name: str
+    subject: str
+    path: Path
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """All label maps of a run, and how to read them.
+
+    Attributes
+    ----------
+    origin : folder they are in
+    made_from : its name, and the names of the data sets that it was made from itself
+    terms : licence and reference, as far as a dataset.json states them
+    """
+
+    maps: tuple[LabelMap, ...]
+    numbering: Numbering
+    origin: Path
+    made_from: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_label_maps(
+    labels: str,
+    *,
+    with_images: bool = False,
+    channel: str = "",
+    structures: Structures | None = None,
+    tissues: Mapping[str, str] | None = None,
+) -> LabelMaps:
+    """Find label maps, and images if they are asked for.
+
+    Parameters
+    ----------
+    labels : a folder, or an nnU-Net data set by its folder, name or id
+    channel : name of the channel that holds T1, if there are several
+    structures : name of an output label -> values it merges; default: the data set's labels, or FreeSurfer's merged
+    tissues : label -> tissue, where its name doesn't tell
+
+    Raises
+    ------
+    DataError
+        If there are none, the files are no volumes, or labels have no known tissue.
+    """
+    folder = Path(labels)
+    if not folder.is_dir():
+        folder = nnunet_raw() / dataset_name(labels)
+    if (folder / "dataset.json").is_file():
+        return _from_dataset(folder, with_images, channel, structures, tissues or {})
+    if with_images:
+        raise DataError(f"{folder} is no nnU-Net data set (no dataset.json); real images need one")
+    files = sorted(p for p in folder.glob("*") if _ENDING.search(p.name) and not p.name.startswith("."))
+    if not files:
+        raise DataError(f"{folder} holds no label maps (*.nii, *.nii.gz, *.mgz) and no dataset.json")
+    names = [_ENDING.sub("", p.name) for p in files]
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise DataError(f"{folder} has {twice[0]} with two endings; keep one of them")
+    numbering = freesurfer_numbering(structures)
+    maps = tuple(LabelMap(n, n, p.resolve()) for n, p in zip(names, files, strict=True))
+    return LabelMaps(maps, numbering, folder, (folder.resolve().name,))
+
+
+def _from_dataset(
+    folder: Path, with_images: bool, channel: str, structures: Structures | None, tissues: Mapping[str, str]
+) -> LabelMaps:
+    content = read_json(folder / "dataset.json")
+    ending, labels = content.get("file_ending", ""), content.get("labels", {})
+    if not _ENDING.search(ending):
+        raise DataError(f"{folder.name} has files *{ending}; labels are read from .nii, .nii.gz or .mgz only")
+    number = _channel(folder, content.get("channel_names", {}), channel) if with_images else 0
+    files = sorted((folder / "labelsTr").glob(f"*{ending}"))
+    if not files:
+        raise DataError(f"{folder / 'labelsTr'} holds no *{ending}")
+    cases = [p.name.removesuffix(ending) for p in files]
+    images = [folder / "imagesTr" / f"{c}_{number:04d}{ending}" if with_images else None for c in cases]
+    if missing := [p for p in images if p is not None and not p.is_file()]:
+        raise DataError(f"{missing[0]} does not exist; restore it or remove its case")
+    own = {
+        name: tuple(value) if isinstance(value, list) else (value,)
+        for name, value in labels.items()
+        if name not in ("background", "ignore")
+    }
+    if content.get("regions_class_order") or not own:
+        raise DataError(f"{folder.name} has regions for labels; images are made from one label per voxel")
+    origin = find_origin(cases, folder)
+    maps = tuple(
+        LabelMap(c, origin.subject[c], p.resolve(), i.resolve() if i else None)
+        for c, p, i in zip(cases, files, images, strict=True)
+    )
+    terms = {key: str(content[key]) for key in _TERMS if content.get(key)}
+    made_from = (folder.resolve().name, *content.get(MADE_FROM, ()))
+    return LabelMaps(maps, named_numbering(own, tissues, structures), folder, made_from, terms)
+
+
+def _channel(folder: Path, channels: Mapping[str, str], wanted: str) -> int:
+    """Return the number of the T1 channel.
+
+    Raises
+    ------
+    DataError
+        If it isn't clear which one that is.
+    """
+    names = {str(name).lower(): int(number) for number, name in channels.items()}
+    if len(names) == 1 and not wanted:
+        return next(iter(names.values()))
+    if (name := (wanted or "t1").lower()) in names:
+        return names[name]
+    raise DataError(f"{folder.name} has the channels {', '.join(names)}; name the one with T1 by --channel")
+
+
+def read_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return a volume with axes to the right, front and top (RAS), and voxel -> mm.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read or isn't 3D.
+    """
+    try:
+        image = nib.as_closest_canonical(nib.load(path))
+        volume = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ImageFileError, ValueError) as error:
+        raise DataError(f"{path} can't be read ({error}); restore it or remove it") from None
+    if volume.ndim != 3 or not np.isfinite(volume).all():
+        raise DataError(f"{path} is not a 3D volume of finite values; remove its case")
+    return volume, np.asarray(image.affine, float)
+
+
+def read_labels(path: Path, numbering: Numbering) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return a label map in RAS and voxel -> mm.
+
+    Raises
+    ------
+    DataError
+        If it has fractions, or values without a meaning.
+    """
+    volume, affine = read_volume(path)
+    labels = np.rint(volume).astype(np.int32)
+    if not np.array_equal(labels, volume):
+        raise DataError(f"{path} has values with fractions, so it is no label map; was it interpolated?")
+    numbering.check(np.unique(labels).tolist(), path)
+    return labels, affine

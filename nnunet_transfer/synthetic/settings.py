@@ -1,0 +1,212 @@
+"""What a run of `synthesize` is asked for, and which cases follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_transfer import __version__
+from nnunet_transfer.conversion.splits import deal
+from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
+from nnunet_transfer.subjects import donor_key
+from nnunet_transfer.synthetic.donors import Donor, find_donors, names_to_leave_out
+from nnunet_transfer.synthetic.generator import PROFILES, load_cornucopia
+from nnunet_transfer.synthetic.label_maps import LabelMap, LabelMaps, find_label_maps
+from nnunet_transfer.synthetic.lesions import MASS_REACH
+
+IMAGES = ("synthetic", "real")
+HEADS = ("both", "brain", "whole")
+MASK_SPACES = ("mni", "image")
+#: the output label of pasted lesions
+LESION = "lesion"
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for.
+
+    Attributes
+    ----------
+    labels : folder of label maps, or an nnU-Net data set by folder, name or id
+    dataset_id, name : of the new data set
+    count : number of cases
+    images : one of `IMAGES`; real ones are the data set's own and get lesions
+    profile : key of `PROFILES`
+    lesions : folders of masks, each as `FOLDER` or `KIND=FOLDER`
+    leave_out : donors to leave out: names, tables as `FILE` or `FILE:COLUMN`, or folders of data sets with donors
+    mask_space : one of `MASK_SPACES`
+    mass_effect : mm by which a lesion's border moves outwards, at most
+    head : one of `HEADS`: with what lies around the brain, without, or half of the cases each
+    spacing : mm of synthetic images; empty for that of the label maps
+    channel : of real images, the one with T1
+    structures : output label -> values it merges; empty for the usual ones
+    tissues : label -> tissue, where its name doesn't tell
+    """
+
+    labels: str
+    dataset_id: int
+    name: str = "Synthetic"
+    count: int = 200
+    images: str = "synthetic"
+    profile: str = "t1"
+    lesions: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    mask_space: str = "mni"
+    mass_effect: float = 0.0
+    head: str = "both"
+    spacing: tuple[float, ...] = ()
+    channel: str = ""
+    structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tissues: Mapping[str, str] = field(default_factory=dict)
+    folds: int = DEFAULT_FOLDS
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises
+        ------
+        SettingsError
+            With the option and its valid values.
+        """
+        for option, value, valid in (
+            ("--images", self.images, IMAGES),
+            ("--profile", self.profile, tuple(PROFILES)),
+            ("--head", self.head, HEADS),
+            ("--mask-space", self.mask_space, MASK_SPACES),
+        ):
+            if value not in valid:
+                raise SettingsError(f"{option} {value} is unknown; there are: {', '.join(valid)}")
+        if not 1 <= self.dataset_id <= 999:
+            raise SettingsError(f"-d {self.dataset_id}: nnU-Net's ids are 1 to 999")
+        if self.count < 1 or self.folds < 2 or self.seed < 0:
+            raise SettingsError("--n must be 1 or more, --folds 2 or more and --seed not negative")
+        if not 0 <= self.mass_effect < MASS_REACH:
+            raise SettingsError(f"--mass-effect {self.mass_effect:g} must be from 0 to below {MASS_REACH:g} mm")
+        if self.spacing and (len(self.spacing) != 3 or not all(s > 0 for s in self.spacing)):
+            raise SettingsError("--spacing takes three lengths in mm, each above 0")
+        if self.images == "real" and not self.lesions:
+            raise SettingsError("--images real copies images to paste lesions into; give masks with --lesions")
+        if self.images == "real" and self.spacing:
+            raise SettingsError("--spacing is for synthetic images; real ones keep their grid")
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """One case: its name, the label map, the donors it may draw from and what seeds its random numbers."""
+
+    name: str
+    map: LabelMap
+    donors: tuple[Donor, ...]
+    entropy: tuple[int, ...]
+
+    def rng(self) -> np.random.Generator:
+        """Return the case's own random numbers, whatever other cases there are."""
+        return np.random.default_rng(self.entropy)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes
+    ----------
+    folder : of the new data set
+    labels : output label -> value, background first
+    left_out : donors in the folders that are left out
+    validation : subject -> fold in which it validates; empty where there is one subject
+    """
+
+    settings: Settings
+    folder: Path
+    maps: LabelMaps
+    donors: tuple[Donor, ...]
+    left_out: tuple[str, ...]
+    labels: Mapping[str, int]
+    cases: tuple[CasePlan, ...]
+    validation: Mapping[str, int]
+
+    def state(self) -> str:
+        """Return a checksum of all that cases depend on, number of cases aside: it tells which may be kept."""
+        files = [p for m in self.maps.maps for p in (m.path, m.image) if p] + [d.path for d in self.donors]
+        content = {k: v for k, v in asdict(self.settings).items() if k != "count"}
+        stats = [(str(p), s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)]
+        text = json.dumps([__version__, content, stats, self.left_out], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_synthesis(settings: Settings) -> Plan:
+    """Find label maps and donors and plan the cases, without reading a voxel or writing anything.
+
+    A subject's cases are in one fold, and so are a donor's: a donor is dealt to a fold and drawn by its cases only.
+
+    Raises
+    ------
+    TransferError
+        If something is missing or contradictory.
+    """
+    settings.check()
+    if settings.images == "synthetic":
+        load_cornucopia()
+    folder = nnunet_raw() / f"Dataset{settings.dataset_id:03d}_{settings.name}"
+    _check_id_is_free(folder, settings.dataset_id)
+    maps = find_label_maps(
+        settings.labels,
+        with_images=settings.images == "real",
+        channel=settings.channel,
+        structures=settings.structures or None,
+        tissues=settings.tissues,
+    )
+    donors, left_out = _donors(settings)
+    used = maps.maps[: settings.count]
+    validation = _deal_subjects(used, settings.folds)
+    pools = _deal_donors(donors, max(validation.values(), default=0) + 1, settings.seed)
+    names = [*maps.numbering.structures]
+    if donors and LESION not in names:
+        names.append(LESION)
+    cases = []
+    for i in range(settings.count):
+        label_map, variant = maps.maps[i % len(maps.maps)], i // len(maps.maps)
+        pool = pools[validation.get(label_map.subject, 0)]
+        entropy = (settings.seed, variant, *label_map.name.encode())
+        cases.append(CasePlan(f"{label_map.name}_v{variant:03d}", label_map, pool, entropy))
+    labels = {"background": 0} | {name: i for i, name in enumerate(names, start=1)}
+    return Plan(settings, folder, maps, donors, left_out, labels, tuple(cases), validation)
+
+
+def _check_id_is_free(folder: Path, dataset_id: int) -> None:
+    for found in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if (match := DATASET_FOLDER.fullmatch(found.name)) and int(match[1]) == dataset_id:
+            raise DataError(f"id {dataset_id} belongs to {found}; choose another with -d")
+
+
+def _donors(settings: Settings) -> tuple[tuple[Donor, ...], tuple[str, ...]]:
+    """Return the donors to draw from, and the names of those left out."""
+    donors = find_donors(settings.lesions)
+    unwanted = names_to_leave_out(settings.leave_out)
+    kept = tuple(d for d in donors if donor_key(d.name) not in unwanted)
+    if donors and not kept:
+        raise DataError(f"all {len(donors)} donors are left out; give other masks, or leave out fewer")
+    return kept, tuple(d.name for d in donors if donor_key(d.name) in unwanted)
+
+
+def _deal_subjects(maps: Sequence[LabelMap], folds: int) -> dict[str, int]:
+    subjects = sorted({m.subject for m in maps})
+    if len(subjects) < 2:
+        return {}
+    return deal({s: s for s in subjects}, {}, min(folds, len(subjects)))
+
+
+def _deal_donors(donors: Sequence[Donor], folds: int, seed: int) -> list[tuple[Donor, ...]]:
+    """Return the donors of each fold, every kind spread evenly; all donors for each if there are fewer than folds."""
+    order = np.random.default_rng([seed, 1]).permutation(len(donors)).tolist()
+    mixed = sorted((donors[i] for i in order), key=lambda donor: donor.kind)
+    pools = [tuple(mixed[fold::folds]) for fold in range(folds)]
+    return pools if all(pools) else [tuple(mixed)] * folds

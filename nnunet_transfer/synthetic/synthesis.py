@@ -1,0 +1,206 @@
+"""Make a whole data set from label maps: in parallel, resumable, the same bytes for the same seed."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nnunet_transfer import __version__
+from nnunet_transfer.conversion.tables import MANIFEST, write_csv
+from nnunet_transfer.errors import DataError, TransferError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.subjects import DONORS, MADE_FROM
+from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
+from nnunet_transfer.synthetic.lesions import MODELS
+from nnunet_transfer.synthetic.settings import CasePlan, Plan
+
+logger = logging.getLogger(__name__)
+
+#: beside the data set's images: settings, versions, and every case's parameters
+SYNTHESIS = "synthesis.json"
+_STATE = "state.json"
+
+
+def synthesize(plan: Plan, *, processes: int = 1) -> Path:
+    """Make the data set; a run that was stopped is taken up where it was.
+
+    Returns
+    -------
+    Path
+        The data set's folder.
+
+    Raises
+    ------
+    TransferError
+        If a case can't be made, or a worker process was ended. Finished cases are kept.
+    """
+    work = _work_folder(plan)
+    done = {case.name for case in plan.cases if (work / RECORDS / f"{case.name}.json").is_file()}
+    if done:
+        logger.info("%d of %d cases are there from a run before", len(done), len(plan.cases))
+    left = [case for case in plan.cases if case.name not in done]
+    problems: list[str] = []
+    for number, (case, problem) in enumerate(_make_cases(plan, left, work, processes), start=len(done) + 1):
+        if problem:
+            problems.append(f"{case.name}: {problem}")
+        if number % max(1, len(plan.cases) // 10) == 0:
+            logger.info("%d of %d cases", number, len(plan.cases))
+    if problems:
+        more = f" (and {len(problems) - 1} more cases failed)" if len(problems) > 1 else ""
+        raise DataError(f"{min(problems)}{more}; finished cases are kept for the next run")
+    _finish(plan, work)
+    return plan.folder
+
+
+def _work_folder(plan: Plan) -> Path:
+    """Return the folder where cases are collected; cases of other settings in it are removed."""
+    work = plan.folder.with_name(f".synthesizing-{plan.folder.name}")
+    state = plan.state()
+    if work.exists() and not ((work / _STATE).is_file() and read_json(work / _STATE) == state):
+        shutil.rmtree(work)
+    for part in ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS):
+        (work / part).mkdir(parents=True, exist_ok=True)
+    write_json(work / _STATE, state)
+    return work
+
+
+def _make_cases(
+    plan: Plan, cases: Sequence[CasePlan], work: Path, processes: int
+) -> Iterator[tuple[CasePlan, str | None]]:
+    """Make cases; give each with what went wrong, if anything, in the order in which they are done."""
+    if processes == 1 or len(cases) < 2:
+        for case in cases:
+            yield case, _attempt(plan, case, work)
+        return
+    # torch, once used, does not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(cases)), context, _start_worker, (plan, work)) as pool:
+        try:
+            waiting = iter(cases)
+            running: dict[Future[str | None], CasePlan] = {}
+            while True:
+                for case in islice(waiting, 2 * processes - len(running)):
+                    running[pool.submit(_attempt_in_worker, case)] = case
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise TransferError(
+                "a worker process was ended, perhaps for lack of memory; run again with fewer --processes, finished "
+                "cases are kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _attempt(plan: Plan, case: CasePlan, work: Path) -> str | None:
+    try:
+        make_case(plan, case, work)
+    except DataError as error:
+        return str(error)
+    except MemoryError:
+        return "not enough memory for this case"
+    return None
+
+
+_run: tuple[Plan, Path]  # of this worker process; sent once, not with every case
+
+
+def _start_worker(plan: Plan, work: Path) -> None:
+    global _run
+    _run = plan, work
+    # on Ctrl-C the parent lets running cases end and starts no others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _attempt_in_worker(case: CasePlan) -> str | None:
+    plan, work = _run
+    return _attempt(plan, case, work)
+
+
+def _finish(plan: Plan, work: Path) -> None:
+    """Write the tables, remove what a finished data set needs no more, and give the folder its name."""
+    records = [read_json(work / RECORDS / f"{case.name}.json") for case in plan.cases]
+    _remove_others(plan, work)
+    write_json(work / SYNTHESIS, _manifest(plan, records))
+    donors = {r["case"]: r["lesion"]["donor"] for r in records if "lesion" in r}
+    rows = [(r["case"], r["subject"], r["label_map"], donors.get(r["case"], "")) for r in records]
+    write_csv(work / MANIFEST, ("case", "subject", "label_map", "donor"), sorted(rows))
+    if plan.validation:
+        fold_of = {case.name: plan.validation[case.map.subject] for case in plan.cases}
+        write_json(
+            work / "splits_final.json",
+            [
+                {
+                    "train": sorted(c for c, f in fold_of.items() if f != fold),
+                    "val": sorted(c for c, f in fold_of.items() if f == fold),
+                }
+                for fold in range(max(fold_of.values()) + 1)
+            ],
+        )
+    write_json(work / "dataset.json", _dataset_json(plan, donors))
+    for part in (RECORDS, ALIGNMENTS):
+        shutil.rmtree(work / part)
+    (work / _STATE).unlink()
+    work.rename(plan.folder)
+
+
+def _remove_others(plan: Plan, work: Path) -> None:
+    """Remove cases of a run before that asked for more, and what a kill left half-written."""
+    wanted = {f"{case.name}_0000.nii.gz" for case in plan.cases} | {f"{case.name}.nii.gz" for case in plan.cases}
+    for folder in ("imagesTr", "labelsTr"):
+        for path in (work / folder).iterdir():
+            if path.name not in wanted:
+                path.unlink()
+
+
+def _manifest(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    packages = ("numpy", "scipy", "nibabel", "SimpleITK", "torch", "cornucopia")
+    lesions = {
+        "donors": {d.name: d.kind for d in plan.donors},
+        "left_out": list(plan.left_out),
+        "models": {kind: MODELS[kind].description for kind in sorted({d.kind for d in plan.donors})},
+    }
+    return {
+        "made_by": f"nnunet_transfer {__version__} synthesize",
+        "versions": {name: found for name in packages if (found := _version(name))},
+        "settings": asdict(plan.settings),
+        "structures": {name: sorted(values) for name, values in plan.maps.numbering.structures.items()},
+        **({"lesions": lesions} if plan.donors else {}),
+        "cases": list(records),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _dataset_json(plan: Plan, donors: dict[str, str]) -> dict[str, Any]:
+    real = plan.settings.images == "real"
+    images = "real images" if real else f"images synthesised (profile {plan.settings.profile})"
+    lesions = f", lesions of {len(plan.donors)} donors pasted with modelled intensities" if plan.donors else ""
+    return {
+        "channel_names": {"0": "T1"},
+        "labels": dict(plan.labels),
+        "numTraining": len(plan.cases),
+        "file_ending": ".nii.gz",
+        "description": f"SYNTHETIC: {images} from label maps of {plan.maps.origin.name}{lesions}; see {SYNTHESIS}",
+        **plan.maps.terms,
+        MADE_FROM: list(plan.maps.made_from),
+        **({DONORS: dict(sorted(donors.items()))} if donors else {}),
+        "synthesized_by": f"nnunet_transfer {__version__} synthesize",
+    }

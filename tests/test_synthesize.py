@@ -1,0 +1,424 @@
+"""Images from label maps: what they hold, that seeds decide all bytes, and whose lesions are in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.conversion.pool import plan_pool, pool
+from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
+from nnunet_transfer.errors import DataError, SettingsError, TransferError
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.sources.leakage import donor_warnings
+from nnunet_transfer.subjects import donor_key
+from nnunet_transfer.synthetic import synthesis
+from nnunet_transfer.synthetic.generator import PROFILES, draw_parameters, generate
+from nnunet_transfer.synthetic.lesions import MODELS, fit_mask, paste_lesion, push_aside
+from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
+from nnunet_transfer.synthetic.space import _resample, _template, align_to_mni
+from nnunet_transfer.synthetic.synthesis import synthesize
+from nnunet_transfer.synthetic.tissues import TISSUES, Kind, freesurfer_numbering, tissue_by_name
+
+AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -18], [0, 0, 2, -18], [0, 0, 0, 1]])
+SHAPE = (20, 18, 18)
+
+
+def _radius() -> np.ndarray:
+    grid = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in SHAPE), indexing="ij")
+    return np.sqrt(sum(g**2 for g in grid))
+
+
+def _head() -> np.ndarray:
+    """Return ventricle, white matter, cortex and skin as shells around one another, in SynthSeg's numbers."""
+    r = _radius()
+    return np.select([r < 1.6, r < 5, r < 7, r < 8], [4, 2, 3, 507], 0).astype(np.uint16)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, AFFINE), path)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three label maps, six donors of two kinds, a real data set of two subjects."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    (tmp_path / "raw").mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        _save(tmp_path / f"maps/seg_{name}.nii.gz", np.roll(_head(), ord(name) - 98, axis=1))
+    centres = rng.uniform(4, 7, (6, 3)) * rng.choice([-1, 1], (6, 3)) / np.sqrt(3)
+    for i, centre in enumerate(centres):
+        grid = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in SHAPE), indexing="ij")
+        near = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) < 6
+        folder = "stroke" if i < 4 else "ms"
+        _save(tmp_path / f"{folder}/soop_{i:04d}_lesion.nii.gz", near.astype(np.uint8))
+    real = tmp_path / "raw/Dataset012_Anatomy"
+    for i in range(4):
+        labels = np.select([_radius() < 1.6, _radius() < 5, _radius() < 7], [3, 1, 2], 0).astype(np.uint8)
+        noise = rng.normal(0, 10, SHAPE)
+        image = (np.select([labels == 1, labels == 2, labels == 3], [800, 500, 200], 0) + noise * (labels > 0)).astype(
+            np.int16
+        )
+        _save(real / f"imagesTr/sub-{i // 2}_ses-{i}_0000.nii.gz", image)
+        _save(real / f"labelsTr/sub-{i // 2}_ses-{i}.nii.gz", labels)
+    names = {"background": 0, "white matter": 1, "cortex": 2, "ventricles": 3}
+    content = {"channel_names": {"0": "T1"}, "labels": names, "numTraining": 4, "file_ending": ".nii.gz"}
+    write_json(real / "dataset.json", content | {"licence": "CC BY 4.0"})
+    return tmp_path
+
+
+def _settings(root: Path, **changes: Any) -> Settings:
+    lesions = (f"stroke={root / 'stroke'}", f"ms={root / 'ms'}")
+    usual = {"labels": str(root / "maps"), "dataset_id": 31, "count": 4, "lesions": lesions, "mask_space": "image"}
+    return Settings(**(usual | changes))
+
+
+def _real(root: Path, **changes: Any) -> Settings:
+    return _settings(root, labels="12", images="real", dataset_id=33, **changes)
+
+
+def _bytes_of(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _load(path: Path) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def _interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process be interrupted in the middle of a later case, between image and label."""
+    make, saved = synthesis.make_case, []
+
+    def interrupted(plan: Any, case: Any, work: Path) -> Any:
+        if len(saved) == count:
+            (work / "imagesTr" / f"{case.name}_0000.nii.gz").write_bytes(b"half")
+            raise KeyboardInterrupt
+        saved.append(case.name)
+        return make(plan, case, work)
+
+    monkeypatch.setattr(synthesis, "make_case", interrupted)
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "real"])
+def test_same_seed_same_bytes_after_an_interrupt_and_for_other_numbers_of_cases(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    wanted = (_real if kind == "real" else _settings)(root)
+    folder = synthesize(plan_synthesis(wanted))
+    first = _bytes_of(folder)
+    folder.rename(root / "first")
+    with monkeypatch.context() as patch:
+        _interrupt_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(plan_synthesis(wanted))
+    assert not folder.exists()
+    assert _bytes_of(synthesize(plan_synthesis(wanted))) == first
+    folder.rename(root / "second")
+    # a case does not depend on how many there are, nor on other seeds' leftovers
+    few = synthesize(plan_synthesis((_real if kind == "real" else _settings)(root, count=3)))
+    same = [name for name in _bytes_of(few) if name.startswith(("imagesTr", "labelsTr"))]
+    assert len(same) == 6
+    assert all(_bytes_of(few)[name] == first[name] for name in same)
+    few.rename(root / "third")
+    other = _bytes_of(synthesize(plan_synthesis((_real if kind == "real" else _settings)(root, seed=5))))
+    assert not {other[n] for n in other if n.startswith("imagesTr")} & set(first.values())
+
+
+@pytest.mark.slow
+def test_several_processes_and_a_kill_change_no_byte(root: Path) -> None:
+    wanted = _settings(root, count=8)
+    alone = _bytes_of(synthesize(plan_synthesis(wanted)))
+    (root / "raw/Dataset031_Synthetic").rename(root / "alone")
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "synthesize", str(root / "maps"), "-d", "31", "--n", "8"]
+    command += ["--lesions", *wanted.lesions, "--mask-space", "image", "--processes", "2"]
+    process = subprocess.Popen(command, start_new_session=True)
+    records = root / "raw/.synthesizing-Dataset031_Synthetic/records"
+    while not (records.is_dir() and len(list(records.glob("*.json"))) > 1) and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, "ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True)
+    assert _bytes_of(root / "raw/Dataset031_Synthetic") == alone
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "real"])
+def test_what_the_manifest_says_is_what_the_data_set_holds(root: Path, kind: str) -> None:
+    wanted = (_real if kind == "real" else _settings)(root, count=10, leave_out=("SOOP-1", "soop_5"), folds=2)
+    folder = synthesize(plan_synthesis(wanted))
+    content, manifest = read_json(folder / "dataset.json"), read_json(folder / "synthesis.json")
+    cases = {record["case"]: record for record in manifest["cases"]}
+    assert content["numTraining"] == len(cases) == 10
+    assert {p.name for p in (folder / "labelsTr").iterdir()} == {f"{c}.nii.gz" for c in cases}
+    assert manifest["lesions"]["left_out"] == ["soop_0001", "soop_0005"]
+    assert content["lesion_donors"] == {c: r["lesion"]["donor"] for c, r in cases.items()}
+    assert set(content["lesion_donors"].values()) <= {"soop_0000", "soop_0002", "soop_0003", "soop_0004"}
+    lesion = content["labels"]["lesion"]
+    for name, record in cases.items():
+        image, label = _load(folder / f"imagesTr/{name}_0000.nii.gz"), _load(folder / f"labelsTr/{name}.nii.gz")
+        assert image.shape == label.shape
+        assert image.dtype == np.int16
+        assert 8 * (label == lesion).sum() / 1000 == pytest.approx(record["lesion"]["volume_ml"], abs=1e-4)
+        assert set(np.unique(label)) <= set(content["labels"].values())
+        if record.get("head", "brain") == "brain":
+            assert not image[label == 0].any()
+    splits = read_json(folder / "splits_final.json")
+    donor = content["lesion_donors"]
+    for fold in splits:
+        assert {cases[c]["subject"] for c in fold["train"]}.isdisjoint({cases[c]["subject"] for c in fold["val"]})
+        assert {donor[c] for c in fold["train"]}.isdisjoint({donor[c] for c in fold["val"]})
+        assert sorted(fold["train"] + fold["val"]) == sorted(cases)
+    assert content["made_from"] == (["Dataset012_Anatomy"] if kind == "real" else ["maps"])
+
+
+def test_real_images_change_near_the_lesion_only(root: Path) -> None:
+    folder = synthesize(plan_synthesis(_real(root)))
+    for record in read_json(folder / "synthesis.json")["cases"]:
+        before = root / f"raw/Dataset012_Anatomy/imagesTr/{record['label_map']}_0000.nii.gz"
+        old, old_label = (
+            np.asanyarray(nib.as_closest_canonical(nib.load(p)).dataobj)
+            for p in (before, Path(str(before).replace("imagesTr", "labelsTr").replace("_0000", "")))
+        )
+        new, label = (
+            _load(folder / p.format(record["case"])) for p in ("imagesTr/{}_0000.nii.gz", "labelsTr/{}.nii.gz")
+        )
+        near = ndimage.distance_transform_edt(label != 4) * 2 <= 6
+        assert np.array_equal(new[~near], old[~near])
+        assert (new != old).any()
+        assert np.array_equal(label[label != 4], old_label[label != 4])
+        # fluid is no place for a lesion
+        assert not (label[old_label == 3] == 4).any()
+        assert new[label == 4].mean() < old[label == 4].mean()
+    assert read_json(folder / "dataset.json")["licence"] == "CC BY 4.0"
+
+
+def test_intensities_are_the_drawn_ones_and_their_order_on_t1_is_the_tissues() -> None:
+    numbering = freesurfer_numbering()
+    clusters = ["fluid", "white matter", "cortex"]
+    draws = [draw_parameters(numbering, clusters, PROFILES["t1"], np.random.default_rng(i)) for i in range(40)]
+    assert all(d.means["white matter"] > d.means["cortex"] > d.means["fluid"] for d in draws)
+    plain = replace(draws[0], bias=0.0, gamma=1.0, blur=0.0, thickness=0.5, thick_axis=None, noise=0.0)
+    labels = np.where(_head() == 507, 0, _head()).astype(np.int32)
+    made = generate(labels, labels < 0, np.full(3, 2.0), numbering, plain, seed=3)
+    for cluster, value in (("white matter", 2), ("cortex", 3), ("fluid", 4)):
+        found = made.image[made.labels == value]
+        error = 4 * plain.textures[cluster] / np.sqrt(found.size)
+        assert found.mean() == pytest.approx(plain.means[cluster], abs=error + 0.002)
+    assert np.abs(made.image[made.labels == 0]).max() < 1e-4
+
+
+def test_spacing_and_head_decide_the_grid(root: Path) -> None:
+    folder = synthesize(plan_synthesis(_settings(root, count=3, head="whole", spacing=(2, 2, 4), lesions=())))
+    for path in (folder / "labelsTr").iterdir():
+        image = nib.load(str(path).replace("labelsTr", "imagesTr").replace(".nii.gz", "_0000.nii.gz"))
+        assert np.allclose(image.header.get_zooms(), (2, 2, 4))
+        assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        # skin has intensities but is no output label
+        outside = np.asanyarray(image.dataobj)[_load(path) == 0]
+        assert (outside > 0).mean() > 0.05
+
+
+@given(
+    kind=st.sampled_from(sorted(MODELS)),
+    seed=st.integers(0, 2**31),
+    spacing=st.tuples(*[st.sampled_from([0.8, 1.0, 2.0, 4.0])] * 3),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_pasted_lesion_lies_between_tissue_and_fluid(kind: str, seed: int, spacing: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = np.select(
+        [_radius() < 1.6, _radius() < 5, _radius() < 7], [Kind.CSF, Kind.WHITE, Kind.GREY], Kind.OUTSIDE
+    ).astype(np.uint8)
+    image = np.select([kinds == k for k in (1, 2, 3)], [0.25, 0.6, 1.0], 0.0).astype(np.float32)
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(slice(c, c + 4) for c in rng.integers(5, 9, 3))] = True
+    fitted = fit_mask(mask, kinds, np.array(spacing), MODELS[kind])
+    if fitted is None:
+        return
+    assert not (fitted & ~mask).any()
+    assert (kinds[fitted] >= Kind.GREY).all()
+    placed = paste_lesion(image, kinds, fitted, np.array(spacing), MODELS[kind], rng)
+    assert np.array_equal(placed.mask, fitted)
+    tissue = kinds >= Kind.GREY
+    assert np.array_equal(placed.image[~tissue], image[~tissue])
+    # up to the texture, whose standard deviation is at most 0.04
+    assert (placed.image <= image + 6 * 0.04).all()
+    assert (placed.image >= np.minimum(image, 0.22) - 6 * 0.04).all()
+    assert placed.image[fitted].mean() < image[fitted].mean() + 0.04
+
+
+def test_a_mass_effect_moves_the_border_and_never_folds() -> None:
+    grid = np.meshgrid(*[np.arange(48) - 23.5] * 3, indexing="ij")
+    radius = np.sqrt(sum(g**2 for g in grid))
+    labels = np.where(radius < 10, 1, np.where(radius < 16, 2, 3)).astype(np.int32)
+    image, moved, mask = push_aside(radius.astype(np.float32), labels, radius < 8, np.ones(3), 3.0)
+    assert (3 * mask.sum() / (4 * np.pi)) ** (1 / 3) == pytest.approx(11, abs=0.5)
+    shell = (3 * (moved == 1).sum() / (4 * np.pi)) ** (1 / 3)
+    assert 10 < shell < 13.5
+    assert (moved == 2).sum() > 0
+    line = image[24:, 24, 24]  # what lay further out still does
+    assert (np.diff(line) >= 0).all()
+    still = push_aside(radius.astype(np.float32), labels, radius < 8, np.ones(3), 0.0)
+    assert np.array_equal(still[1], labels)
+    assert np.allclose(still[0], radius, atol=1e-4)
+    with pytest.raises(ValueError, match="fold"):
+        push_aside(image, labels, radius < 8, np.ones(3), 12.0)
+
+
+def test_registration_finds_a_known_transform() -> None:
+    template, affine = _template()
+    angle = np.radians(25)
+    known = np.eye(4)
+    known[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    known[:3, :3] *= 1.1
+    known[:3, 3] = (12, -30, 45)  # of the subject's space, in mm of MNI space
+    shape = (80, 80, 80)
+    grid = np.diag([4.0, 4, 4, 1])
+    grid[:3, 3] = -150
+    subject = _resample(template, affine, shape, known @ grid)
+    matrix, overlap = align_to_mni(subject, grid)
+    assert overlap > 0.95
+    points = np.linalg.inv(known) @ np.array([[0, 0, 0, 1], [50, 20, 10, 1], [-40, -60, 30, 1], [0, 50, -20, 1]]).T
+    error = np.linalg.norm(((matrix - known) @ points)[:3], axis=0)
+    assert error.max() < 3
+    again, _ = align_to_mni(subject, grid)
+    assert np.array_equal(matrix, again)
+    with pytest.raises(DataError, match="--mask-space image"):
+        align_to_mni(np.ones((4, 40, 40), np.float32), np.eye(4))
+
+
+def test_names_and_numbers_tell_the_same_tissue() -> None:
+    numbering = freesurfer_numbering()
+    for name, values in freesurfer.subcortical(freesurfer.UNDETERMINED).items():
+        for value in values if isinstance(values, tuple) else (values,):
+            by_number = TISSUES[numbering.tissues[numbering.clusters[value]]]
+            by_name = tissue_by_name(name)
+            assert by_name is not None, name
+            assert TISSUES[by_name].kind == by_number.kind, name
+    for name, value in freesurfer.cortical().items():
+        assert tissue_by_name(name) == numbering.clusters[value] == "cortex"
+    merged = [v for values in numbering.structures.values() for v in values]
+    assert len(merged) == len(set(merged))
+
+
+def test_leaving_out_by_table_and_by_data_set(root: Path) -> None:
+    table = root / "cases.tsv"
+    table.write_text("id\tmask_source\n1\tsoop_0\n2\tlesymap_001\n")
+    plan = plan_synthesis(_settings(root, leave_out=(f"{table}:mask_source",)))
+    assert plan.left_out == ("soop_0000",)
+    target = synthesize(plan_synthesis(_real(root, count=2)))
+    used = set(read_json(target / "dataset.json")["lesion_donors"].values())
+    plan = plan_synthesis(_settings(root, leave_out=(str(target),)))
+    assert set(plan.left_out) == used
+    assert used.isdisjoint({d.name for d in plan.donors})
+    with pytest.raises(DataError, match="no column donor"):
+        plan_synthesis(_settings(root, leave_out=(str(table),)))
+
+
+def test_donors_go_on_into_pools_and_are_compared_with_the_targets(root: Path) -> None:
+    for dataset_id, name in ((33, "One"), (34, "Two")):
+        synthesize(
+            plan_synthesis(_settings(root, labels="12", images="real", dataset_id=dataset_id, name=name, count=4))
+        )
+    folder = pool(plan_pool(["33", "34"], 40, "Pool"))
+    content = read_json(folder / "dataset.json")
+    donors = read_json(root / "raw/Dataset033_One/dataset.json")["lesion_donors"]
+    assert content["made_from"] == ["Dataset012_Anatomy"]
+    assert {f"One_{case}": d for case, d in donors.items()}.items() <= content["lesion_donors"].items()
+    shared = donor_warnings(content["lesion_donors"].values(), "Dataset050_Target", ["SOOP 0", "soop-1", "soop2", "x"])
+    assert len([w for w in shared if "lesion donors are in" in w]) == 1
+    assert not donor_warnings(["abc_1"], "Dataset050_Target", ["abc_10", "abc_11"])
+    # SOOP's people are in ATLAS R3.0, whatever their masks are called there
+    assert any("OpenNeuro" in w for w in donor_warnings(["soop_0007"], "Dataset051_ATLAS_R3"))
+    assert donor_key("SOOP_0381") == donor_key("soop-381") != donor_key("soop_3810")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset_id": 12}, "id 12 belongs to"),
+        ({"profile": "t2"}, "t1, any-contrast"),
+        ({"lesions": ("tumour=x",)}, "stroke, ms, any"),
+        ({"lesions": ("nowhere",)}, "holds no masks"),
+        ({"labels": "12", "images": "real", "lesions": ()}, "--lesions"),
+        ({"images": "real"}, "no dataset.json"),
+        ({"leave_out": tuple(f"soop_{i}" for i in range(6))}, "all 6 donors are left out"),
+        ({"mass_effect": 11.0}, "below 10 mm"),
+        ({"spacing": (1.0, 0.0, 1.0)}, "above 0"),
+        ({"labels": "12", "images": "real", "structures": {"white": (1,)}, "channel": "FLAIR"}, "--channel"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(root: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TransferError, match=message) as caught:
+        plan_synthesis(_settings(root, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_case_that_fails_leaves_the_others_for_the_next_run(root: Path) -> None:
+    bad = root / "maps/seg_b.nii.gz"
+    good = bad.read_bytes()
+    labels = _head()
+    labels[0, 0, 0] = 9999
+    _save(bad, labels)
+    with pytest.raises(DataError, match=r"seg_b.* has the values 9999"):
+        synthesize(plan_synthesis(_settings(root)))
+    assert not (root / "raw/Dataset031_Synthetic").exists()
+    bad.write_bytes(good)
+    assert synthesize(plan_synthesis(_settings(root))).is_dir()
+
+
+def test_unknown_tissues_are_asked_for(root: Path) -> None:
+    path = root / "raw/Dataset012_Anatomy/dataset.json"
+    content = read_json(path)
+    content["labels"] = {"background": 0, "R1": 1, "cortex": 2, "ventricles": 3}
+    write_json(path, content)
+    with pytest.raises(DataError, match=r"R1.*--tissues"):
+        plan_synthesis(_real(root))
+    assert plan_synthesis(_real(root, tissues={"R1": "white matter"})).maps.numbering.tissues["R1"] == "white matter"
+
+
+def test_a_missing_generator_is_one_line_and_real_images_need_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cornucopia", None)
+    with pytest.raises(SettingsError, match=r"pip install 'nnunet_transfer\[synthesize\]'"):
+        plan_synthesis(_settings(root))
+    arguments = [
+        "synthesize",
+        "12",
+        "-d",
+        "33",
+        "--name",
+        "Lesions",
+        "--n",
+        "2",
+        "--images",
+        "real",
+        "--processes",
+        "1",
+    ]
+    arguments += ["--lesions", f"stroke={root / 'stroke'}", "--mask-space", "image"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(root / "raw/Dataset033_Lesions")
+    structures = root / "structures.json"
+    structures.write_text(json.dumps({"white": [1], "rest": [1, 2]}))
+    assert main([*arguments, "--structures", str(structures)]) == 2
+    assert "twice" in capsys.readouterr().err
