@@ -21,7 +21,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
         packages=find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
         package_data={
             "nnunet_transfer": ["py.typed"],
-            "nnunet_transfer.comparison": ["*.html", "*.css"],
+            "nnunet_transfer.comparison": ["*.css", "*.js", "templates/*.html"],
             "nnunet_transfer.study": ["Snakefile", "*.json", "*.yaml", "profiles/*/*.yaml"],
         },
         install_requires=[
@@ -50,6 +50,8 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "PyYAML>=6",
             "jsonschema>=4.18",
             "psutil>=5.9",
+            "Jinja2>=3.1",
+            "MarkupSafe>=2",
             # the workflow engine; every release since 8 needs Python 3.11
             "snakemake>=9.5; python_version >= '3.11'",
         ],

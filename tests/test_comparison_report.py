@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote
 
 import matplotlib
 import numpy as np
@@ -14,14 +18,18 @@ import seaborn
 from scipy import stats
 
 from nnunet_transfer.comparison import Comparison, compare
+from nnunet_transfer.comparison.case_table import ArmScores, CaseRow, telling_cases
+from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.markup import Column, html_table, latex, latex_table
 from nnunet_transfer.comparison.paired import Settings
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.run_card import references_checksum
 from nnunet_transfer.comparison.statistics import holm
+from nnunet_transfer.comparison.training_logs import read_epochs
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.naming import TrainerName
-from tests.comparison_data import QUALITY, write_results
+from tests.comparison_data import QUALITY, model_folder, write_results
 
 SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
 #: two seeds on all cases, and one point more of a learning curve
@@ -44,7 +52,19 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         for name in ("raw", "preprocessed", "results"):
             patch.setenv(f"nnUNet_{name}", str(folders / name))
         write_results(folders, QUALITIES, [f"sub-{i:02d}" for i in range(N_CASES)], n_folds=3)
-        return compare([801], out=folders / "out", protocols=["atlas_r2"], draws=400)
+        for trainer in QUALITIES:
+            for fold in range(3):
+                log = model_folder(folders, trainer) / f"fold_{fold}" / "training_log_2026_1_1.txt"
+                lines = [
+                    "Epoch 0",
+                    "train_loss -0.5",
+                    "val_loss -0.4",
+                    "Pseudo dice [np.float32(0.5)]",
+                    "Epoch time: 1.0 s",
+                ]
+                log.write_text("".join(f"2026-01-01 10:00:00.0: {line} \n" for line in lines))
+        command = "nnunet_transfer compare -d 801"
+        return compare([801], out=folders / "out", protocols=["atlas_r2"], draws=400, command=command)
 
 
 @pytest.fixture
@@ -137,29 +157,167 @@ def test_volumes_have_bias_and_limits_of_agreement(comparison: Comparison, cases
     assert row["bias_low_ml"] < row["bias_ml"] < row["bias_high_ml"] < 0
 
 
-def test_the_report_shows_every_part_and_every_table_is_there_as_latex(comparison: Comparison) -> None:
+def test_every_table_is_there_as_latex_and_every_figure_as_svg(comparison: Comparison) -> None:
     folder = comparison.report.parent
-    page = comparison.report.read_text(encoding="utf-8")
-    for text in (
-        "Learning curves",
-        "Lesion detection",
-        "limits of agreement",
-        "trained anew",
-        "comes first",
-        "Methods",
-    ):
-        assert text in page
     tables = {path.stem.split("_", 2)[2]: path.read_text(encoding="utf-8") for path in (folder / "tables").iterdir()}
     tests = {f"tests_{metric}" for metric in ("dice", "iou", "atlas_r2_f1")}
-    assert set(tables) == {"summary", "procedure", "ranks", "detection", "volumes", "curves", *tests}
+    assert {"summary", "procedure", "ranks", "detection", "volumes", "curves", *tests} <= set(tables)
     assert "Holm" in tables["tests_dice"]
-    assert "Holm" not in tables["tests_iou"]
     for text in tables.values():
         rows = re.findall(r"^(?!\\).*\\\\$", text, re.M)
         assert len({row.count(" & ") for row in rows}) == 1
         assert text.count(r"\begin{") == text.count(r"\end{") == 2
     drawn = {path.name.split("_", 2)[2] for path in (folder / "figures").glob("*.svg") if path.name.startswith("Data")}
-    assert {"curves.svg", "ranks.svg", "volumes_1.svg", "sizes_atlas_r2.svg", "dots.svg", "worst.svg"} <= drawn
+    assert {"curves.svg", "ranks.svg", "volumes_1.svg", "sizes_atlas_r2.svg", "dots.svg", "training.svg"} <= drawn
+
+
+class Page(HTMLParser):
+    """What a reader's software finds in a page."""
+
+    VOID: ClassVar = {"meta", "img", "link", "br", "input", "use", "rect", "path", "image"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[int] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if re.fullmatch(r"h\d", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(comparison: Comparison) -> Page:
+    return Page(comparison.report.read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_no_network_and_its_links_lead_somewhere(comparison: Comparison, page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.tags:
+        for key in ("src", "href"):
+            address = attributes.get(key)
+            if address is None or address.startswith("https://doi.org/"):
+                continue
+            if address.startswith("#"):
+                assert address[1:] in ids, address
+            elif not address.startswith("data:image/"):
+                assert tag == "a"
+                assert (comparison.report.parent / unquote(address)).exists(), address
+
+
+def test_the_page_tells_those_who_do_not_see_it(page: Page) -> None:
+    tables = page.all("table")
+    assert len(page.all("caption")) == len(tables) > 8
+    assert all(th.get("scope") in ("col", "row") for th in page.all("th"))
+    images = page.all("img")
+    assert len(images) > 5
+    # figures say numbers, not only what kind they are
+    assert all(re.search(r"\d\.\d|\d %|pairs", image["alt"] or "") for image in images)
+    assert all(svg.get("aria-label") for svg in page.all("svg"))
+    assert page.headings[0] == 1
+    assert all(deeper - before <= 1 for before, deeper in itertools.pairwise(page.headings))
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_every_case_is_in_the_table_worst_difference_first(comparison: Comparison, cases: pd.DataFrame) -> None:
+    text = comparison.report.read_text(encoding="utf-8")
+    table = text[text.index('<table class="cases">') :]
+    rows = re.findall(r'<tbody id="\w+">\s*<tr><th scope="row">(.*?)</th>(.*?)</tr>', table, re.S)
+    wide = cases[cases["arm"].isin([SCRATCH, T1])].groupby(["arm", "case"])["dice"].mean().unstack("arm")
+    expected = (wide[T1] - wide[SCRATCH]).sort_values(kind="stable")
+    assert [case for case, _ in rows] == list(expected.index)
+    for case, cells in rows:
+        shown = re.findall(r"<td>(.*?)</td>", cells)
+        assert shown[-3:] == [f"{expected[case]:+.3f}", f"{wide.loc[case, SCRATCH]:.3f}", f"{wide.loc[case, T1]:.3f}"]
+    # pictures of all: there are few
+    assert table.count("data:image/jpeg") == 3 * N_CASES
+
+
+def test_the_run_card_names_data_arms_and_command(comparison: Comparison, tmp_path: Path) -> None:
+    text = comparison.report.read_text(encoding="utf-8")
+    target = comparison.results[0].target
+    before = references_checksum(target)
+    assert before in text
+    changed = tmp_path / "changed.nii.gz"
+    changed.write_bytes(b"another mask")
+    case = next(iter(target.references))
+    assert references_checksum(replace(target, references={**target.references, case: changed})) != before
+    card = text[text.index('id="card"') : text.index('id="verdict"')]
+    for words in ("nnunet_transfer compare -d 801", "T1 segmentation", "t1_segmentation", "cases.csv"):
+        assert words in card
+
+
+def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:
+    def log(epochs: range, shift: float) -> str:
+        lines = ["This is the configuration used by this training: Epoch 99"]
+        for epoch in epochs:
+            for text in (
+                f"Epoch {epoch} ",
+                "Current learning rate: 0.01 ",
+                f"train_loss {-0.1 * epoch + shift:.4f} ",
+                f"val_loss {-0.05 * epoch + shift:.4f} ",
+                f"Pseudo dice [np.float32({0.1 * epoch:.4f}), np.float32(nan), {0.1 * epoch + 0.2:.4f}] ",
+                "Epoch time: 12.5 s ",
+            ):
+                lines.append(f"2026-01-01 10:00:00.000001: {text}")
+        return "\n".join([*lines, "2026-01-01 10:00:00.000001: Epoch 77 ", ""])
+
+    (tmp_path / "training_log_2026_1_01.txt").write_text(log(range(3), 0))
+    (tmp_path / "training_log_2026_1_02.txt").write_text(log(range(2, 5), 1))  # continued with --c
+    found = read_epochs(tmp_path)
+    assert list(found) == [0, 1, 2, 3, 4]
+    assert found[1] == pytest.approx({"train_loss": -0.1, "val_loss": -0.05, "pseudo_dice": 0.2, "seconds": 12.5})
+    assert found[2]["train_loss"] == pytest.approx(0.8)
+    assert read_epochs(tmp_path / "nowhere") == {}
+
+
+def test_of_many_cases_those_that_differ_most_and_a_spread_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, dice in enumerate(rng.random(200)):
+        differences = rng.normal(0, 0.1, 3)
+        arms = tuple(ArmScores(str(k), str(k), str(k), dice + d, d, 1.0) for k, d in enumerate(differences))
+        rows.append(CaseRow(f"c{i}", f"case{i}", "s", "", 0, 1.0, min(differences), arms, (), 0, "", ""))
+    rows.sort(key=lambda row: row.worst)
+    chosen = telling_cases(rows, 30)
+    assert len(chosen) == len({row.key for row in chosen}) == 30
+    assert [row for row in rows if row in chosen] == chosen
+    assert set(row.key for row in rows[:10]) <= {row.key for row in chosen}
+    by_score = sorted(rows, key=lambda row: np.mean([arm.dice for arm in row.arms]))
+    assert {by_score[0].key, by_score[-1].key} <= {row.key for row in chosen}
+    best = max(rows, key=lambda row: max(arm.difference for arm in row.arms))
+    assert best in chosen
+    assert telling_cases(rows[:30], 30) == rows[:30]
+
+
+def test_long_names_become_the_same_codes_in_every_target(comparison: Comparison) -> None:
+    result = comparison.results[0]
+    assert not needs_codes([result])
+    long = replace(result, arms=tuple(replace(arm, title=f"{arm.title} {'x' * 30}") for arm in result.arms))
+    assert needs_codes([long])
+    codes = arm_codes([long, result])
+    assert list(codes.values()) == ["A1", "A2"]
+    coded = with_codes(long, codes)
+    assert [arm.title for arm in coded.arms] == ["A1", "A2"]
+    assert list(coded.tests["title"].unique()) == ["A2"]
+    assert set(coded.curves["arm"]) == set(result.curves["arm"])
 
 
 def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:
@@ -177,13 +335,13 @@ def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arm
 
 def test_methods_cite_what_they_list(comparison: Comparison) -> None:
     page = comparison.report.read_text(encoding="utf-8")
-    methods = page[page.index("<h2>Methods") :]
+    methods = page[page.index('<section id="methods"') : page.index("</main>")]
     numbers = [int(n) for n in re.findall(r"\[(\d+)\]", methods)]
     assert sorted(set(numbers)) == list(range(1, methods[methods.index("<ol") :].count("<li>") + 1))
     assert list(dict.fromkeys(numbers)) == sorted(set(numbers))
     assert "numpy " in methods
     listed = re.findall(r"<li>(.*?)</li>", methods[methods.index("<ol") :])
-    for words, author in (("two-level bootstrap over training runs and subjects", "Rao"), ("Holm&#x27;s rule", "Holm")):
+    for words, author in (("two-level bootstrap over training runs and subjects", "Rao"), ("Holm&#39;s rule", "Holm")):
         number = re.search(rf"{words} \[(\d+)\]", methods)
         assert number is not None
         assert listed[int(number[1]) - 1].startswith(author)
@@ -237,8 +395,9 @@ COLUMNS = {"title": Column("Arm"), "x": Column("Value", 3, low="low", high="high
 
 
 def test_tables_escape_text_and_say_n_where_it_differs() -> None:
-    page, source = html_table(FRAME, COLUMNS), latex_table(FRAME, COLUMNS, "50 %")
+    page, source = html_table(FRAME, COLUMNS, "<b>"), latex_table(FRAME, COLUMNS, "50 %")
     assert "a_b &amp; &lt;c&gt;" in page
+    assert "<caption>&lt;b&gt;</caption>" in page
     assert r"a\_b \& $<$c$>$" in source
     assert r"50 \%" in source
     for text in (page, source):

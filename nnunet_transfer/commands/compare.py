@@ -12,6 +12,8 @@ scores only what is new.
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from nnunet_transfer.commands.evaluate import add_scoring_arguments, scoring_settings
@@ -31,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         metavar="D",
         help="differences of at most this count as practically equal (default %(default)s)",
+    )
+    parser.add_argument(
+        "--all-cases",
+        action="store_true",
+        help="draw every case, in a folder beside the report (default: 30 per target)",
     )
     add_scoring_arguments(parser)
 
@@ -56,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         allow_missing=args.allow_missing,
         rope=args.rope,
+        all_cases=args.all_cases,
+        command=shlex.join(["nnunet_transfer", *sys.argv[1:]]),
     )
     print((comparison.report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(f"Report: {comparison.report}")

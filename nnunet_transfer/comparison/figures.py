@@ -19,9 +19,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt  # the backend is chosen before pyplot is imported
 from matplotlib.figure import Figure
 
-#: colour-blind safe: Okabe and Ito, "Color universal design", 2008
-BASELINE, T1, NATURAL, OTHER = "#000000", "#0072B2", "#E69F00", "#CC79A7"
-REFERENCE, PREDICTION = "#009E73", "#D55E00"
+#: after Okabe and Ito, "Color universal design", 2008; the orange and the purple are darker, for a contrast of 3 to 1
+BASELINE, T1, NATURAL, OTHER = "#000000", "#0072B2", "#C47A00", "#B8578D"
 DOMAIN_COLOURS = {"T1 brain MRI": T1, "natural images": NATURAL, "": BASELINE}
 #: source task -> marker and line
 TASK_STYLES = {"classification": ("o", "-"), "segmentation": ("s", "--"), "self-supervised": ("^", ":")}
@@ -78,6 +77,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
         colour = colour_of(result, row["arm"])
         axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2)
         axis.plot(row["difference"], y, "o", color=colour)
+    axis.xaxis.set_major_locator(plt.MaxNLocator(5))
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.title_of(result.baseline)} (95 % interval)")
@@ -93,7 +93,7 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
     for y, arm in enumerate(arms):
         values = result.per_case.loc[result.per_case["arm"] == arm.name, metric].dropna().to_numpy()
         colour = colour_of(result, arm.name)
-        axis.plot(values, y + rng.uniform(-0.16, 0.16, len(values)), "o", color=colour, alpha=0.5, markersize=4)
+        axis.plot(values, y + rng.uniform(-0.16, 0.16, len(values)), "o", **hollow(colour))
         if len(values):
             axis.plot([np.median(values)] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=3)
     axis.set_yticks(range(len(arms)), [arm.title for arm in arms])
@@ -101,6 +101,12 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.set_xlim(-0.02, 1.02)
     _bare(axis)
     return figure
+
+
+def hollow(colour: str) -> dict[str, Any]:
+    """Return how a point among many is drawn: overlaps are seen, and so is a single one."""
+    face = matplotlib.colors.to_rgba(colour, 0.35)
+    return {"color": colour, "markerfacecolor": face, "markeredgewidth": 0.7, "markersize": 4}
 
 
 def _bare(axis: Any) -> None:
@@ -142,7 +148,14 @@ def ranks(result: TargetResult) -> Figure:
         colour = colour_of(result, row["arm"])
         axis.plot([row["rank_low"], row["rank_high"]], [y, y], color=colour, linewidth=1.5)
         shares = np.array([row[f"share_{place}"] for place in range(1, k + 1)])
-        axis.scatter(np.arange(1, k + 1), np.full(k, y), s=320 * shares, color=colour, alpha=0.45, linewidths=0)
+        axis.scatter(
+            np.arange(1, k + 1),
+            np.full(k, y),
+            s=320 * shares,
+            color=matplotlib.colors.to_rgba(colour, 0.4),
+            edgecolors=colour,
+            linewidths=0.6,
+        )
         axis.plot(row["rank"], y, "|", color=colour, markersize=18, markeredgewidth=2)
     axis.set_yticks(range(k), list(rows["title"].iloc[::-1]))
     axis.set_ylim(-0.6, k - 0.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, line_style, plt
+from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hollow, line_style, plt
 from nnunet_transfer.comparison.lesions import STRATA
 from nnunet_transfer.comparison.volumes import case_volumes
 
@@ -30,7 +30,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
         axis.axhline(line["bias_ml"], color=colour, linewidth=1.5)
         for limit in ("limit_low_ml", "limit_high_ml"):
             axis.axhline(line[limit], color=colour, linewidth=1, linestyle="--")
-        axis.plot(own["mean"], own["difference"], "o", color=colour, alpha=0.5, markersize=3.5)
+        axis.plot(own["mean"], own["difference"], "o", **hollow(colour))
         axis.set_title(f"{arm.title}\nbias {line['bias_ml']:+.3g} ml, n = {len(own)}", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(result.arms) :]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup, escape
 
 #: characters that mean something to LaTeX -> how they are printed
 LATEX = {
@@ -79,14 +79,19 @@ def number(value: float, column: Column) -> str:
     return f"{rounded:+.{column.decimals}f}" if column.sign else f"{rounded:.{column.decimals}f}"
 
 
-def html_table(frame: pd.DataFrame, columns: Mapping[str, Column]) -> str:
-    """Return a table; it scrolls sideways where the page is too narrow."""
-    heads = "".join(f"<th>{safe(column.heading)}</th>" for column in columns.values())
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{safe(cell(row, key, column))}</td>" for key, column in columns.items()) + "</tr>"
-        for _, row in frame.iterrows()
+def html_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str = "") -> Markup:
+    """Return a table; it scrolls sideways where the page is too narrow. The first column names the rows."""
+    heads = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in columns.values())
+    rows = []
+    for _, row in frame.iterrows():
+        first, *others = [escape(cell(row, key, column)) for key, column in columns.items()]
+        rows.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in others)}</tr>')
+    name = f"<caption>{escape(caption)}</caption>" if caption else ""
+    label = f' role="region" aria-label="{escape(caption)}"' if caption else ""
+    return Markup(
+        f'<div class="scroll" tabindex="0"{label}><table>{name}<thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str) -> str:
@@ -118,15 +123,18 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def figure(image: str, caption: str, *, wide: bool = False) -> str:
-    """Return an image with its caption; a wide one scrolls sideways on a narrow screen."""
+def figure(image: str, caption: str, alt: str, *, wide: bool = False) -> Markup:
+    """Return an image with its caption; a wide one scrolls sideways on a narrow screen.
+
+    Parameters
+    ----------
+    image : data URI
+    alt : what the figure shows, for readers who don't see it
+    """
     kind = ' class="wide"' if wide else ""
-    return (
-        f'<figure{kind}><div class="scroll"><img src="{image}" alt="{safe(caption)}"></div>'
-        f"<figcaption>{safe(caption)}</figcaption></figure>"
+    # what scrolls must be reachable by keyboard
+    focus = f' tabindex="0" role="region" aria-label="{escape(caption)}"' if wide else ""
+    return Markup(
+        f'<figure{kind}><div class="scroll"{focus}><img src="{image}" alt="{escape(alt)}"></div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
-
-
-def safe(text: str) -> str:
-    """Return text with HTML's special characters escaped."""
-    return html.escape(text)

@@ -21,6 +21,8 @@ LEAST_PIXELS = 3
 CONTENT = 0.05
 #: share of a pixel by which the points of a mask are shifted
 TIE = 1e-3
+#: of larger images a part is looked at to find the range of grey values
+MANY_VOXELS = 1_000_000
 #: mm around the content
 MARGIN = 5.0
 
@@ -132,7 +134,7 @@ def planes(volume: Volume, foreground: NDArray[np.bool_], content: NDArray[np.bo
     middle = positions((shape // 2)[None], affine)[0]
     where = positions(marked, affine) if len(marked) else None
     if content is not None and content.any():
-        inside = positions(np.argwhere(content.reshape(spaced.array.shape)), affine)
+        inside = positions(_box_corners(content.reshape(spaced.array.shape)), affine)
         if where is not None:
             inside = np.concatenate([inside, where])
         low = np.maximum(low, _on_grid(inside.min(axis=0) - MARGIN, low, size))
@@ -150,6 +152,15 @@ def planes(volume: Volume, foreground: NDArray[np.bool_], content: NDArray[np.bo
         position = middle[view.normal] if where is None else _fullest(where[:, view.normal], float(size[view.normal]))
         found.append(Plane(view, float(position), (corner[0], corner[1]), (rows, columns), pixel))
     return found
+
+
+def _box_corners(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the corners (z, y, x) of the box around all true voxels, shape (8, 3)."""
+    ends = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
+        ends.append((used[0], used[-1]))
+    return np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T
 
 
 def _on_grid(value: FloatArray, origin: FloatArray, step: FloatArray) -> FloatArray:
@@ -187,7 +198,9 @@ def sample(volume: Volume, plane: Plane, *, smooth: bool) -> NDArray[np.float32]
 def bright(volume: Volume) -> tuple[NDArray[np.bool_], tuple[float, float]]:
     """Return where an image has content, and the grey values to draw as black and as white."""
     array = np.nan_to_num(np.asarray(volume.array, np.float32), posinf=0, neginf=0)
-    low, high = (float(v) for v in np.percentile(array, [0.5, 99.7]))
+    # every third voxel of a volume tells the range as well
+    some = array[(slice(None, None, 3),) * array.ndim] if array.size > MANY_VOXELS else array
+    low, high = (float(v) for v in np.percentile(some, [0.5, 99.7]))
     if high <= low:
         low, high = float(array.min()), float(max(array.max(), array.min() + 1))
     return array > low + CONTENT * (high - low), (low, high)

@@ -19,9 +19,13 @@ from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
 JPEG_QUALITY = 78
 #: pixels by which a contour may be simplified
 SIMPLIFIED = 0.15
+#: ratio of sides that counts for the layout, at most
+WIDEST = 1.6
 #: lengths of scale bars in mm
 BARS = (100, 50, 20, 10, 5, 2, 1)
 BAR_SHARE = 0.3
+#: pictures lower than this share of their width have no room for all marks
+THIN = 0.3
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def _svg(plane: Plane, inner: str, label: str) -> Markup:
     width, height = plane.size
     return Markup(
         f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width:.1f} {height:.1f}" '
-        f'style="--w:{width / height:.3f}">{inner}</svg>'
+        f'style="--w:{min(width / height, WIDEST):.3f}">{inner}</svg>'
     )
 
 
@@ -132,23 +136,27 @@ def _marks(plane: Plane) -> str:
     size = 5.5 * unit
     view = plane.view
     parts = []
-    for text, x, y, anchor in (
-        (view.left, 1.5 * unit, height / 2, "start"),
-        (view.right, width - 1.5 * unit, height / 2, "end"),
-        (view.top, width / 2, size, "middle"),
-        (view.bottom, width / 2, height - 1.5 * unit, "middle"),
-        (describe(plane), 1.5 * unit, height - 1.5 * unit, "start"),
-    ):
+    middle = height / 2 + size / 3
+    marks = [(view.left, 1.5 * unit, middle, "start"), (view.right, width - 1.5 * unit, middle, "end")]
+    thin = height < THIN * width
+    if thin:
+        marks.append((describe(plane), width / 2, middle, "middle"))
+    else:
+        marks += [
+            (view.top, width / 2, size, "middle"),
+            (view.bottom, width / 2, height - 1.5 * unit, "middle"),
+            (describe(plane), 1.5 * unit, height - 1.5 * unit, "start"),
+        ]
+    for text, x, y, anchor in marks:
         if text:
-            parts.append(
-                f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-            )
-    if view.left:
+            place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}" text-anchor="{anchor}"'
+            parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
+    if view.left and not thin:
         bar = next((b for b in BARS if b <= BAR_SHARE * width), BARS[-1])
         x, y = width - 2 * unit, height - 2 * unit
         parts.append(
             f'<path class="bar" stroke-width="{unit:.2f}" d="M{x:.1f} {y:.1f}h{-bar}"/>'
-            f'<text x="{x:.1f}" y="{y - 1.5 * unit:.1f}" font-size="{size:.1f}" text-anchor="end">{bar} mm</text>'
+            f'<text class="mark" x="{x:.1f}" y="{y - 1.5 * unit:.1f}" font-size="{size:.1f}" text-anchor="end">{bar} mm</text>'
         )
     return "".join(parts)
 

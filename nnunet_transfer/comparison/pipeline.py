@@ -59,6 +59,9 @@ def compare(
     seed: int = 0,
     scores_folder: str | os.PathLike[str] | None = None,
     tables_only: bool = False,
+    all_cases: bool = False,
+    title: str = "",
+    command: str = "",
 ) -> Comparison:
     """Compare the arms of each target and write tables, figures and the report into `out`.
 
@@ -72,6 +75,8 @@ def compare(
     rope : half-width of the region of practical equivalence
     draws, seed : of every bootstrap
     tables_only : write no figures and no report
+    all_cases : draw every case; by default those that tell most
+    title, command : the study's name, and what was typed, for the report's run card
     scores_folder : where single cases' scores are kept for the next comparison; default: a folder in `out`
 
     Raises
@@ -115,7 +120,8 @@ def compare(
     _write_tables(adjusted, out)
     if tables_only:
         return Comparison(adjusted, out / "summary.txt")
-    return Comparison(adjusted, write_report(adjusted, out, ReportText(note, tuple(left_out))))
+    text = ReportText(note, tuple(left_out), title, command, all_cases)
+    return Comparison(adjusted, write_report(adjusted, out, text))
 
 
 def _baseline(runs: Sequence[Run], wanted: str, dataset: str) -> Arm:

@@ -230,6 +230,8 @@ def compare_targets(
         processes=study.resources["compare"].cpus,
         scores_folder=study.folder / "scores",
         tables_only=tables_only,
+        title=study.name,
+        command=f"nnunet_transfer study run {study.file.name}",
         **settings,
         **chosen,
     ).report

@@ -1,0 +1,122 @@
+"""What each figure shows, in words, for readers who don't see it: read from the tables that it is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
+
+#: entries of a list that are read out
+MOST = 14
+
+
+def dots(result: TargetResult) -> str:
+    """Describe the scores of all cases."""
+    return "Median Dice of each arm: " + _listed(
+        f"{row['title']} {row['dice_median']:.3f}" for _, row in result.summary.iterrows()
+    )
+
+
+def forest(result: TargetResult, metric: str) -> str:
+    """Describe the differences to the baseline."""
+    rows = result.tests[result.tests["metric"] == metric]
+    name = metric_name(result, metric)
+    return f"{name}, difference to {result.title_of(result.baseline)}: " + _listed(
+        f"{row['title']} {_interval(row, 'difference', 'low', 'high')}" for _, row in rows.iterrows()
+    )
+
+
+def grid(results: Sequence[TargetResult]) -> str:
+    """Describe the differences by source task and domain."""
+    parts = []
+    for result in results:
+        rows = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
+        known = rows.set_index("arm")["difference"] if len(rows) else {}
+        cells = [
+            f"{arm.task} on {arm.domain} {known[arm.name]:+.3f}"
+            for arm in result.arms
+            if arm.task and arm.name in known
+        ]
+        parts.append(f"{result.target.title}: {_listed(cells)}")
+    return "Mean Dice difference to the baseline. " + " ".join(parts)
+
+
+def significance(result: TargetResult, alpha: float) -> str:
+    """Describe the comparison of all pairs."""
+    sure = result.pairs[result.pairs["p_holm"] < alpha]
+    if not len(sure):
+        return f"None of {len(result.pairs)} pairs of arms differs with p below {alpha}."
+    listed = _listed(
+        f"{result.title_of(row['arm'])} minus {result.title_of(row['compared_with'])} {row['difference']:+.3f}"
+        for _, row in sure.iterrows()
+    )
+    return f"{len(sure)} of {len(result.pairs)} pairs of arms differ with p below {alpha}: {listed}"
+
+
+def ranks(result: TargetResult) -> str:
+    """Describe the ranks."""
+    rows = result.ranks.sort_values("rank", kind="stable")
+    return "Ranks by mean Dice: " + _listed(
+        f"{row['title']} {row['rank']:g} (95 % interval {row['rank_low']:g} to {row['rank_high']:g})"
+        for _, row in rows.iterrows()
+    )
+
+
+def sizes(result: TargetResult, protocol: str) -> str:
+    """Describe the detection by lesion size."""
+    rows = result.sizes[result.sizes["protocol"] == protocol]
+    parts = []
+    for stratum, own in rows.groupby("stratum", sort=False):
+        best, worst = own.loc[own["sensitivity"].idxmax()], own.loc[own["sensitivity"].idxmin()]
+        parts.append(
+            f"of lesions of {stratum} ml the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
+            f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
+        )
+    return _sentence("; ".join(parts))
+
+
+def volumes(result: TargetResult, label: str) -> str:
+    """Describe the agreement of volumes."""
+    rows = result.volumes[result.volumes["label"] == label]
+    return f"Bias of the volume of {label} with limits of agreement, ml: " + _listed(
+        f"{row['title']} {row['bias_ml']:+.2f} ({row['limit_low_ml']:+.2f} to {row['limit_high_ml']:+.2f})"
+        for _, row in rows.iterrows()
+    )
+
+
+def curves(result: TargetResult) -> str:
+    """Describe the learning curves."""
+    parts = []
+    for _, rows in result.curves.groupby("family", sort=False):
+        points = ", ".join(f"{row[PRIMARY]:.3f} from {row['training_cases']:g} cases" for _, row in rows.iterrows())
+        parts.append(f"{rows['title'].iloc[0]} {points}")
+    return "Mean Dice: " + _listed(parts)
+
+
+def training(result: TargetResult, curves: pd.DataFrame) -> str:
+    """Describe the training curves by where they end."""
+    last = curves.sort_values("epoch").groupby(["arm", "seed", "fold"], dropna=False).tail(1)
+    ends = last.groupby("arm")["pseudo_dice"].agg(["min", "max"])
+    return "Pseudo Dice after the last epoch: " + _listed(
+        f"{arm.title} {ends.loc[arm.name, 'min']:.3f} to {ends.loc[arm.name, 'max']:.3f}"
+        for arm in result.arms
+        if arm.name in ends.index
+    )
+
+
+def _interval(row: pd.Series, value: str, low: str, high: str) -> str:
+    text = f"{row[value]:+.3f}"
+    return text if np.isnan(row[low]) else f"{text} ({row[low]:+.3f} to {row[high]:+.3f})"
+
+
+def _listed(parts: Iterable[str]) -> str:
+    parts = list(parts)
+    more = f"; and {len(parts) - MOST} more in the table" if len(parts) > MOST else ""
+    return _sentence("; ".join(parts[:MOST]) + more)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,55 @@
+"""The report's templates, style and script."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup, escape
+
+_DOI = re.compile(r"\b(doi[:\s]*)(10\.\d{4,9}/[^\s;,]*[^\s;,.])", re.IGNORECASE)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nnunet_transfer.comparison"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["doi"] = link_dois
+    return environment
+
+
+def render(template: str, **values: object) -> str:
+    """Return a page."""
+    return _environment().get_template(template).render(**values)
+
+
+def link_dois(text: str) -> Markup:
+    """Return text, escaped, in which DOIs are links."""
+    parts, end = [], 0
+    for match in _DOI.finditer(text):
+        doi = match[2]
+        parts += [escape(text[end : match.start()]), escape(match[1])]
+        parts.append(Markup('<a href="https://doi.org/{}">{}</a>').format(doi, doi))
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def style() -> Markup:
+    """Return the style sheet, to be put into the page."""
+    return Markup(_file("report.css"))
+
+
+def script() -> Markup:
+    """Return the script, to be put into the page."""
+    return Markup(_file("report.js"))
+
+
+def _file(name: str) -> str:
+    return resources.files("nnunet_transfer.comparison").joinpath(name).read_text(encoding="utf-8")
