@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nnunet_transfer.discovery import VARIABLE, is_searched
 from nnunet_transfer.errors import TransferError
-from nnunet_transfer.naming import ARMS, BASES
+from nnunet_transfer.naming import ARMS, bases
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.sources import load_source
 
@@ -199,7 +199,7 @@ def _searched_before(value: str) -> Iterator[Path]:
 
 def _classes(folder: Path) -> Iterator[tuple[str, Path]]:
     """Give the classes in `folder` that have a name of ours or of ours with a suffix."""
-    ours = re.compile(rf"^class ((?:{'|'.join(BASES)})(?:_\w+)?)\b", re.MULTILINE)
+    ours = re.compile(rf"^class ((?:{'|'.join(bases())})(?:_\w+)?)\b", re.MULTILINE)
     for file in folder.rglob("*.py"):
         for name in ours.findall(file.read_text(encoding="utf-8", errors="replace")):
             yield name, file

@@ -12,18 +12,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.recipes import RECIPES as _RECIPES
+from nnunet_transfer.recipes import DEFAULT_RECIPE, RECIPES
+from nnunet_transfer.registration import Registry, did_you_mean
+
+
+def _check_arm(name: str, source: str | None) -> None:
+    if not re.fullmatch(r"nnUNetTrainer[A-Za-z0-9]+", name):
+        raise SettingsError(f"{name} can't name an arm: write nnUNetTrainer and letters or digits, without '_'")
+    if not isinstance(source, str) or not source:
+        raise SettingsError(f"{name}: an arm starts from a source; give the source's name in the registry")
+
 
 #: the arms of the study, in the order of reports: name -> registry name of its source
-ARMS: dict[str, str | None] = {
-    "nnUNetTrainerScratch": None,
-    "nnUNetTrainerNaturalClassification": "natural_classification",
-    "nnUNetTrainerNaturalSegmentation": "natural_segmentation",
-    "nnUNetTrainerNaturalSelfSupervised": "natural_self_supervised",
-    "nnUNetTrainerT1Classification": "t1_classification",
-    "nnUNetTrainerT1Segmentation": "t1_segmentation",
-    "nnUNetTrainerT1SelfSupervised": "t1_self_supervised",
-}
+ARMS: Registry[str | None] = Registry(
+    "arms",
+    {
+        "nnUNetTrainerScratch": None,
+        "nnUNetTrainerNaturalClassification": "natural_classification",
+        "nnUNetTrainerNaturalSegmentation": "natural_segmentation",
+        "nnUNetTrainerNaturalSelfSupervised": "natural_self_supervised",
+        "nnUNetTrainerT1Classification": "t1_classification",
+        "nnUNetTrainerT1Segmentation": "t1_segmentation",
+        "nnUNetTrainerT1SelfSupervised": "t1_self_supervised",
+    },
+    _check_arm,
+)
 #: takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
 #: pretrainer -> source task of what it makes; the first of a task is its default
@@ -36,11 +49,15 @@ PRETRAINERS: dict[str, str] = {
 }
 #: source task -> its default pretrainer
 DEFAULT_PRETRAINERS: dict[str, str] = {task: name for name, task in reversed(PRETRAINERS.items())}
-BASES: tuple[str, ...] = (*ARMS, TRANSFER, *PRETRAINERS)
 
-#: recipe -> one line for listings; the default is the first
-RECIPES: dict[str, str] = {name: recipe.summary for name, recipe in _RECIPES.items()}
-DEFAULT_RECIPE = next(iter(RECIPES))
+
+def bases() -> tuple[str, ...]:
+    """Return the names without suffixes: arms, registered ones included, and pretrainers."""
+    return (*ARMS, TRANSFER, *PRETRAINERS)
+
+
+def _is_base(name: str) -> bool:
+    return name == TRANSFER or name in PRETRAINERS or name in ARMS
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class TrainerName:
 
     Attributes
     ----------
-    base : one of `BASES`
+    base : one of `bases()`
     recipe : one of `RECIPES`
     encoder_only : load the encoder only, start the decoder at random
     cases : number of training cases
@@ -100,14 +117,14 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 def is_ours(name: str) -> bool:
     """Whether `name` is meant to be one of this package's trainers (it starts like one)."""
-    return name.split("_", 1)[0] in BASES
+    return _is_base(name.split("_", 1)[0])
 
 
 def is_nearly_ours(name: str) -> bool:
     """Whether `name` looks like a misspelt one of this package's, and like none of nnU-Net's or of a user's."""
     base = name.split("_", 1)[0]
-    known = [own.lower() for own in BASES]
-    return base not in BASES and bool(difflib.get_close_matches(base.lower(), known, n=1, cutoff=_MISSPELT))
+    known = [own.lower() for own in bases()]
+    return not _is_base(base) and bool(difflib.get_close_matches(base.lower(), known, n=1, cutoff=_MISSPELT))
 
 
 def parse_trainer_name(name: str) -> TrainerName:
@@ -122,10 +139,8 @@ def parse_trainer_name(name: str) -> TrainerName:
         has leading zeros or more than nine digits.
     """
     base, *suffixes = name.split("_")
-    if base not in BASES:
-        near = difflib.get_close_matches(base, BASES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(BASES)}"
-        raise SettingsError(f"unknown trainer {base}{hint}")
+    if not _is_base(base):
+        raise SettingsError(f"unknown trainer {base}; {did_you_mean(base, bases())}")
     values: dict[str, Any] = {}
     last = -1
     for suffix in suffixes:

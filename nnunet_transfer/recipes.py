@@ -28,8 +28,12 @@ warm-up over 5 %
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
+
+from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.registration import Registry
 
 #: the parts of a network: the stem is the first convolution, the head are the output layers
 STEM, ENCODER, DECODER, HEAD = "stem", "encoder", "decoder", "head"
@@ -142,52 +146,72 @@ class Recipe:
 _WARM_UP = 0.05
 _WARMED_UP = (Phase("warm-up", _WARM_UP, rises=True), Phase("whole network", 1 - _WARM_UP))
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("warmup", "linear warm-up of the learning rate, then nnU-Net's polynomial decay (default)", _WARMED_UP),
-        Recipe("full", "nnU-Net's own schedule from the first epoch on", (Phase("whole network", 1.0),)),
-        Recipe(
-            "frozenEncoder",
-            "the encoder stays as the source left it; decoder and heads are trained",
-            (
-                Phase("decoder warm-up", _WARM_UP, DECODER_ALONE, rises=True),
-                Phase("decoder", 1 - _WARM_UP, DECODER_ALONE),
+
+def _check_recipe(name: str, recipe: Recipe) -> None:
+    if not isinstance(recipe, Recipe) or recipe.name != name:
+        raise SettingsError(f"recipe {name}: register a Recipe of this very name")
+    if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name) or re.search(r"^[0-9]|^seed|[0-9](cases|epochs|iterations)$", name):
+        raise SettingsError(
+            f"{name} can't be a suffix of trainers' names: write letters and digits, a small letter first"
+        )
+    if abs(sum(phase.share for phase in recipe.phases) - 1) > 1e-6:
+        raise SettingsError(f"recipe {name}: the shares of its phases must add up to 1")
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "recipes",
+    {
+        recipe.name: recipe
+        for recipe in (
+            Recipe(
+                "warmup", "linear warm-up of the learning rate, then nnU-Net's polynomial decay (default)", _WARMED_UP
             ),
-        ),
-        Recipe(
-            "lpft",
-            "decoder and heads first, then the whole network",
-            (
-                Phase("decoder", 0.1, DECODER_ALONE),
-                Phase("whole warm-up", _WARM_UP, rises=True),
-                Phase("whole network", 0.9 - _WARM_UP),
+            Recipe("full", "nnU-Net's own schedule from the first epoch on", (Phase("whole network", 1.0),)),
+            Recipe(
+                "frozenEncoder",
+                "the encoder stays as the source left it; decoder and heads are trained",
+                (
+                    Phase("decoder warm-up", _WARM_UP, DECODER_ALONE, rises=True),
+                    Phase("decoder", 1 - _WARM_UP, DECODER_ALONE),
+                ),
             ),
-        ),
-        Recipe(
-            "sawtooth",
-            "decoder warm-up, decoder, whole warm-up, whole network",
-            (
-                Phase("decoder warm-up", 0.025, DECODER_ALONE, rises=True),
-                Phase("decoder", 0.025, DECODER_ALONE),
-                Phase("whole warm-up", 0.05, rises=True),
-                Phase("whole network", 0.9),
+            Recipe(
+                "lpft",
+                "decoder and heads first, then the whole network",
+                (
+                    Phase("decoder", 0.1, DECODER_ALONE),
+                    Phase("whole warm-up", _WARM_UP, rises=True),
+                    Phase("whole network", 0.9 - _WARM_UP),
+                ),
             ),
-        ),
-        Recipe(
-            "layerwise",
-            "warm-up, with a learning rate that falls by 0.75 per encoder stage away from the output",
-            _WARMED_UP,
-            layer_decay=0.75,
-        ),
-        Recipe(
-            "fitted",
-            "output layers fitted before the first step, then AdamW at a gentle rate with warm-up and decay",
-            _WARMED_UP,
-            optimiser=GENTLE_ADAMW,
-            fitted_heads=True,
-        ),
-        Recipe("adamw", "as fitted, with output layers drawn at random", _WARMED_UP, optimiser=GENTLE_ADAMW),
-        Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),
-    )
-}
+            Recipe(
+                "sawtooth",
+                "decoder warm-up, decoder, whole warm-up, whole network",
+                (
+                    Phase("decoder warm-up", 0.025, DECODER_ALONE, rises=True),
+                    Phase("decoder", 0.025, DECODER_ALONE),
+                    Phase("whole warm-up", 0.05, rises=True),
+                    Phase("whole network", 0.9),
+                ),
+            ),
+            Recipe(
+                "layerwise",
+                "warm-up, with a learning rate that falls by 0.75 per encoder stage away from the output",
+                _WARMED_UP,
+                layer_decay=0.75,
+            ),
+            Recipe(
+                "fitted",
+                "output layers fitted before the first step, then AdamW at a gentle rate with warm-up and decay",
+                _WARMED_UP,
+                optimiser=GENTLE_ADAMW,
+                fitted_heads=True,
+            ),
+            Recipe("adamw", "as fitted, with output layers drawn at random", _WARMED_UP, optimiser=GENTLE_ADAMW),
+            Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),
+        )
+    },
+    _check_recipe,
+)
+#: of an arm without a recipe in its name
+DEFAULT_RECIPE = next(iter(RECIPES.own))

@@ -203,11 +203,12 @@ def test_the_search_path_starts_with_this_package_and_repeats_nothing(present: s
 
 
 def test_trainers_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    from nnunet_transfer.naming import BASES, GRAMMAR, RECIPES
+    from nnunet_transfer.naming import GRAMMAR, bases
+    from nnunet_transfer.recipes import RECIPES
 
     assert main(["trainers"]) == 0
     listed = capsys.readouterr().out
-    assert all(f"  {name} " in listed for name in (*BASES, *RECIPES))
+    assert all(f"  {name} " in listed for name in (*bases(), *RECIPES))
     assert GRAMMAR in listed
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,21 @@ import pytest
 import torch
 import yaml
 
-from nnunet_transfer import naming, recipes
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
-from nnunet_transfer.checkpoints import formats, inspect_checkpoint
 from nnunet_transfer.cli import main
-from nnunet_transfer.errors import CheckpointError, TransferError
-from nnunet_transfer.evaluation import protocols
+from nnunet_transfer.errors import TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.study import read_study
 from tests.checkpoint_files import build, nnunet_run, plans_architecture, randomise
 from tests.comparison_data import save_mask
 from tests.conversion_trees import atlas_r2, box, image, save, write_tree
+from tests.lab_package import EXTENDING, FILES
 from tests.nnunet_data import write_blob_dataset
 from tests.shell_commands import PAGES, ROOT, check_command, commands_of, shell_blocks
 from tests.studies import write_atlas_tree, write_small_study
 
 BLOCKS = [(page.relative_to(ROOT).as_posix(), block) for page in PAGES for block in shell_blocks(page)]
-EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)])
@@ -203,7 +199,7 @@ def _run(place: str, **names: Any) -> dict[str, Any]:
 
 
 def test_an_own_data_set_and_protocol_as_shown(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (lab / "lab_ms.py").write_text(_code("lab_ms.py"), encoding="utf-8")
+    (lab / "lab_ms.py").write_text(FILES["lab/datasets.py"], encoding="utf-8")
     files = {f"P{i}/t1.nii.gz": image(i) for i in range(5)} | {f"P{i}/lesions.nii.gz": box(1) for i in range(5)}
     write_tree(files, lab / "own")
     (protocol,) = re.findall(r"^```json\n(.*?)^```", EXTENDING, re.M | re.S)
@@ -219,7 +215,10 @@ def test_an_own_data_set_and_protocol_as_shown(lab: Path, capsys: pytest.Capture
     foreign = {key: tensor for key, tensor in foreign.items() if not key.startswith("decoder.encoder")}
     torch.save(foreign, lab / "lab.pth")
     for arguments in _lines("docs/extending.md", lab):
-        here = [str(lab / "own") if a == "/data/lab" else a for a in arguments]
+        if arguments[0] == "trainers":
+            continue  # needs the package itself, see tests/test_registration.py
+        own = {"/data/lab": str(lab / "own"), "lab_ms": str(lab / "lab_ms.py")}
+        here = [own.get(a, a) for a in arguments]
         assert main(here) == 0, capsys.readouterr().err
     assert read_json(lab / "raw" / "Dataset008_LabMS" / "dataset.json")["numTraining"] == 5
     assert "isles22_5mm3" in (lab / "cases.csv").read_text(encoding="utf-8")
@@ -237,49 +236,11 @@ def test_an_own_source_as_shown(nnunet_folders: Path) -> None:
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in tensors.items())
 
 
-def test_an_own_recipe_as_shown() -> None:
-    table = dict(recipes.RECIPES)
-    added = _run("nnunet_transfer/recipes.py", **{**vars(recipes), "RECIPES": table})["LATE_ENCODER"]
-    assert table["lateEncoder"] is added
-    assert added.at(49, 100).trained == recipes.DECODER_ALONE
-    assert added.at(50, 100).trained == recipes.WHOLE
-
-
-def test_an_own_arm_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = dict(naming.ARMS)
-    _run("nnunet_transfer/naming.py", ARMS=arms)
-    monkeypatch.setattr("nnunet_transfer.finetuning.trainer.ARMS", arms)
-    trainer = _run("trainers/nnUNetTrainerCTSegmentation.py")["nnUNetTrainerCTSegmentation"]
-    assert trainer.source_name(object.__new__(trainer)) == "ct_segmentation"
-
-
-def test_an_own_protocol_in_the_package_as_shown() -> None:
-    table = dict(protocols.PRESETS)
-    added = _run("nnunet_transfer/evaluation/protocols.py", **{**vars(protocols), "PRESETS": table})["LAB"]
-    assert table["lab"] is added
-    assert "more than 0.5" in added.describe()
-
-
-def test_an_own_reader_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = SimpleNamespace(**_run("nnunet_transfer/checkpoints/lab.py"))
-    monkeypatch.setitem(sys.modules, "nnunet_transfer.checkpoints.lab", module)
-    table = _run("nnunet_transfer/checkpoints/formats.py", FORMATS=formats.FORMATS)["FORMATS"]
-    monkeypatch.setattr(formats, "FORMATS", table)
-    network = build(plans_architecture())
-    weights = {f"student.{key}": tensor for key, tensor in network.state_dict().items()}
-    torch.save({"lab_version": 2, "state_dict": weights}, tmp_path / "two.pth")
-    content = inspect_checkpoint(tmp_path / "two.pth")
-    assert (content["format"], content["stages"], content["parts"]) == ("our laboratory's", 3, "encoder+decoder")
-    torch.save({"lab_version": 1, "state_dict": weights}, tmp_path / "one.pth")
-    with pytest.raises(CheckpointError, match="version 1 of our layout"):
-        inspect_checkpoint(tmp_path / "one.pth")
-
-
 def test_every_block_of_code_on_extending_is_run() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     places = re.findall(r"^```python\n# in (.*)$", EXTENDING, re.M)
     assert len(places) == EXTENDING.count("```python")
-    assert all(f'"{place}"' in tests for place in places)
+    assert all(f'"{place}"' in tests or place in FILES for place in places)
 
 
 #: what the walk-through shows -> what is small enough for a test

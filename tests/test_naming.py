@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.naming import (
     ARMS,
-    BASES,
     DEFAULT_RECIPE,
     GRAMMAR,
     PRETRAINERS,
     RECIPES,
     TRANSFER,
     TrainerName,
+    bases,
     is_nearly_ours,
     is_ours,
     parse_trainer_name,
@@ -74,7 +74,7 @@ def test_all_suffixes_in_their_order() -> None:
     assert parsed == TrainerName("nnUNetTrainerT1Segmentation", "sawtooth", True, 8, 150, 20, 1)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", bases())
 def test_a_base_alone_takes_all_defaults(base: str) -> None:
     assert parse_trainer_name(base) == TrainerName(base)
 
@@ -162,7 +162,8 @@ def test_a_wrong_letter_is_seen(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*BASES, "nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerNoDA", "nnUNetTrainerTransformer", "x", ""]
+    "name",
+    [*bases(), "nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerNoDA", "nnUNetTrainerTransformer", "x", ""],
 )
 def test_right_names_and_those_of_others_are_not_misspelt(name: str) -> None:
     assert not is_nearly_ours(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.naming import is_ours, parse_trainer_name
+from nnunet_transfer.naming import ARMS, TrainerName, is_ours, parse_trainer_name
 
 if TYPE_CHECKING:
     from nnunet_transfer.training.base import NamedTrainer
@@ -27,10 +27,24 @@ def get_trainer_class(name: str) -> type[NamedTrainer]:
     known = globals().get(name)
     if isinstance(known, type):
         return known
-    base = getattr(importlib.import_module(f"{__name__}.{settings.base}"), settings.base)
     if name == settings.base:
-        return base
+        return _class_of_base(name)
+    base = _class_of_base(settings.base)
     built = type(name, (base,), {"__module__": __name__, "__doc__": base.__doc__, "settings": settings})
+    globals()[name] = built
+    return built
+
+
+def _class_of_base(name: str) -> type[NamedTrainer]:
+    """Return the class in the file of this name; a registered arm without a file of its own gets one built."""
+    if name not in ARMS or name in ARMS.own:
+        return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    from nnunet_transfer.finetuning.trainer import FineTuningTrainer
+
+    summary = f"Fine-tune the source {ARMS[name]}."
+    built = type(
+        name, (FineTuningTrainer,), {"__module__": __name__, "__doc__": summary, "settings": TrainerName(name)}
+    )
     globals()[name] = built
     return built
 

@@ -26,8 +26,19 @@ from nnunet_transfer.checkpoints.resnet import RESNET
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.checkpoints.stunet import STU_NET
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.registration import Registry
 
-FORMATS: tuple[Format, ...] = (NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, RESNET, *REFUSED)
+
+def _check_format(name: str, known: Format) -> None:
+    if not isinstance(known, Format) or known.name != name:
+        raise CheckpointError(f"checkpoint format {name}: register a Format of this very name")
+
+
+FORMATS: Registry[Format] = Registry(
+    "formats",
+    {known.name: known for known in (NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, RESNET, *REFUSED)},
+    _check_format,
+)
 KEYS_SHOWN = 3
 
 
@@ -39,12 +50,14 @@ def recognise(found: Found) -> Format:
     CheckpointError
         If no format says "this is mine"; the message shows some keys and how to map them.
     """
-    for known in FORMATS:
+    added = [name for name in FORMATS if name not in FORMATS.own]
+    # a laboratory's own format is more specific than those of this package, which read it as something else
+    for known in (FORMATS[name] for name in (*added, *FORMATS.own)):
         if known.recognise(found):
             return known
     keys = ", ".join(list(found.tensors)[:KEYS_SHOWN])
     raise CheckpointError(
-        f"{found.path.name}: none of the known formats ({', '.join(f.name for f in FORMATS)}) has keys like {keys}; "
+        f"{found.path.name}: none of the known formats ({', '.join(FORMATS)}) has keys like {keys}; "
         f"map them to nnU-Net's with --map FILE"
     )
 

@@ -14,8 +14,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_transfer.errors import SettingsError, StudyError
-
 DEFAULT_FILE = Path("study.yaml")
 
 
@@ -74,31 +72,18 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.checks import check_study
-    from nnunet_transfer.study.engine import run_study
-    from nnunet_transfer.study.estimates import estimate
-    from nnunet_transfer.study.gpus import visible_gpus
-    from nnunet_transfer.study.steps import report_folder
+    from nnunet_transfer.study import read_study
+    from nnunet_transfer.study.checked_run import run_checked
 
     if args.slurm_profile:
         from nnunet_transfer.study.template import write_slurm_profile
 
         print(write_slurm_profile(args.slurm_profile))
         return 0
-    study = read_study(args.file)
-    if args.jobs is not None and args.jobs < 1:
-        raise SettingsError(f"--jobs {args.jobs}: give at least 1")
-    jobs = study_jobs(study)
-    findings = [f for f in check_study(study, estimate(study, jobs)) if f.stops]
-    if findings:
-        more = f" ({len(findings) - 1} more: nnunet_transfer study check {args.file})" if len(findings) > 1 else ""
-        raise StudyError(f"{findings[0].text}{more}")
-    slots = args.jobs or len(visible_gpus()) or os.cpu_count() or 1
-    run_study(study, jobs, slots=slots, profile=args.profile, dry=args.dry_run)
+    report = run_checked(read_study(args.file), jobs=args.jobs, profile=args.profile, dry=args.dry_run)
     if not args.dry_run:
-        print((report_folder(study) / "summary.txt").read_text(encoding="utf-8"))
-        print(f"Report: {report_folder(study) / 'report.html'}")
+        print((report.parent / "summary.txt").read_text(encoding="utf-8"))
+        print(f"Report: {report}")
     return 0
 
 

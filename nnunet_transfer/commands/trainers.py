@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable
 
 from nnunet_transfer import recipes
-from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, RECIPES, TRANSFER, TrainerName, parse_trainer_name
+from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, TRANSFER, TrainerName, parse_trainer_name
 
 #: nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch
 NNUNET_EPOCHS, NNUNET_ITERATIONS = 1000, 250
@@ -36,7 +36,7 @@ def _listing() -> list[str]:
     return [
         _table("arms, and the source each starts from", [*arms, (TRANSFER, FROM_PLANS)]),
         _table("pretrainers, and the task of the source each makes", PRETRAINERS.items()),
-        _table("recipes", RECIPES.items()),
+        _table("recipes", [(name, recipe.summary) for name, recipe in recipes.RECIPES.items()]),
         f"names\n  {GRAMMAR}\n  for example {EXAMPLE}",
     ]
 

@@ -10,13 +10,23 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.description import DatasetDescription
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.registration import Registry
 
 #: the folder of content: modules there are found by themselves, nothing here imports them by name
 DESCRIPTIONS = "nnunet_transfer.dataset_conversion"
 
 
+def _check_description(name: str, description: DatasetDescription) -> None:
+    if not isinstance(description, DatasetDescription) or description.name != name:
+        raise SettingsError(f"data set {name}: register a DatasetDescription of this very name")
+
+
+#: descriptions that a program or an installed package adds to those in the folder
+ADDED: Registry[DatasetDescription] = Registry("datasets", {}, _check_description)
+
+
 def all_descriptions() -> dict[str, DatasetDescription]:
-    """Return name -> description: every `DatasetDescription` in a module of `dataset_conversion`, sorted by name."""
+    """Return name -> description, sorted by name: those in the modules of `dataset_conversion`, and those added."""
     datasets = importlib.import_module(DESCRIPTIONS)
     modules = sorted(module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name[0] != "_")
     found = [
@@ -25,6 +35,7 @@ def all_descriptions() -> dict[str, DatasetDescription]:
         for description in vars(importlib.import_module(f"{datasets.__name__}.{name}")).values()
         if isinstance(description, DatasetDescription)
     ]
+    found += [ADDED[name] for name in ADDED if name not in {description.name for description in found}]
     return {description.name: description for description in sorted(found, key=lambda d: d.name)}
 
 

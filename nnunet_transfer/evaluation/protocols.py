@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.registration import Registry, did_you_mean
 
 NAN = float("nan")
 CONNECTIVITIES = (6, 18, 26)
@@ -107,80 +107,89 @@ class LesionProtocol:
         return f"{self.title}: {self.connectivity}-connected components; {rule}; {F1_FAMILIES[self.f1]}{small}{merge}{ignore}"
 
 
-PRESETS: dict[str, LesionProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        LesionProtocol(
-            "atlas_r2",
-            "ATLAS R2.0",
-            6,
-            source="npnl/atlas2_grand_challenge, isles/scoring.py",
-        ),
-        LesionProtocol(
-            "isles22",
-            "ISLES'22",
-            26,
-            source="ezequieldlrosa/isles22, utils/eval_utils.py",
-        ),
-        LesionProtocol(
-            "isles26",
-            "ISLES'26",
-            26,
-            matching="one_to_one_greedy",
-            f1="one_to_one",
-            threshold=0.25,
-            source="ISLES'26 evaluation of 2026-07 (panoptica NaiveThresholdMatching, IoU 0.25), read second-hand",
-        ),
-        LesionProtocol(
-            "wmh2017",
-            "WMH 2017",
-            26,
-            f1="harmonic",
-            ignore_label=2,
-            reference_empty=EmptyScores(sensitivity=1.0),
-            prediction_empty=EmptyScores(precision=1.0),
-            source="hjkuijf/wmhchallenge, evaluation.py",
-        ),
-        LesionProtocol(
-            "msseg2016",
-            "MSSEG 2016 (Anima)",
-            6,
-            matching="anima",
-            f1="harmonic",
-            threshold=0.10,
-            min_volume_mm3=3.0,
-            both_empty=EmptyScores(),
-            reference_empty=EmptyScores(),
-            prediction_empty=EmptyScores(0.0, 0.0, 0.0),
-            source="Inria-Empenn/Anima-Public, animaSegPerfAnalyzer, defaults of its command line",
-        ),
-        LesionProtocol(
-            "shifts_ms",
-            "Shifts-MS",
-            6,
-            matching="best_iou",
-            f1="prediction",
-            threshold=0.25,
-            source="Shifts-Project/shifts, mswml/metrics.py",
-        ),
-        LesionProtocol(
-            "isbi2015",
-            "ISBI 2015",
-            18,
-            f1="harmonic",
-            source="Carass et al., NeuroImage 2017, 148:77 (LTPR, LFPR); the connectivity is not confirmed by public code",
-        ),
-        LesionProtocol(
-            "brats2023",
-            "BraTS 2023 (lesion-wise, METS)",
-            26,
-            min_volume_mm3=2.0,
-            ignore_small_reference=True,
-            merge_dilation=1,
-            source="rachitsaluja/BraTS-2023-Metrics, values of the METS task",
-        ),
-    )
-}
+def _check_protocol(name: str, protocol: LesionProtocol) -> None:
+    if not isinstance(protocol, LesionProtocol) or protocol.name != name:
+        raise SettingsError(f"lesion protocol {name}: register a LesionProtocol of this very name")
+
+
+PRESETS: Registry[LesionProtocol] = Registry(
+    "protocols",
+    {
+        protocol.name: protocol
+        for protocol in (
+            LesionProtocol(
+                "atlas_r2",
+                "ATLAS R2.0",
+                6,
+                source="npnl/atlas2_grand_challenge, isles/scoring.py",
+            ),
+            LesionProtocol(
+                "isles22",
+                "ISLES'22",
+                26,
+                source="ezequieldlrosa/isles22, utils/eval_utils.py",
+            ),
+            LesionProtocol(
+                "isles26",
+                "ISLES'26",
+                26,
+                matching="one_to_one_greedy",
+                f1="one_to_one",
+                threshold=0.25,
+                source="ISLES'26 evaluation of 2026-07 (panoptica NaiveThresholdMatching, IoU 0.25), read second-hand",
+            ),
+            LesionProtocol(
+                "wmh2017",
+                "WMH 2017",
+                26,
+                f1="harmonic",
+                ignore_label=2,
+                reference_empty=EmptyScores(sensitivity=1.0),
+                prediction_empty=EmptyScores(precision=1.0),
+                source="hjkuijf/wmhchallenge, evaluation.py",
+            ),
+            LesionProtocol(
+                "msseg2016",
+                "MSSEG 2016 (Anima)",
+                6,
+                matching="anima",
+                f1="harmonic",
+                threshold=0.10,
+                min_volume_mm3=3.0,
+                both_empty=EmptyScores(),
+                reference_empty=EmptyScores(),
+                prediction_empty=EmptyScores(0.0, 0.0, 0.0),
+                source="Inria-Empenn/Anima-Public, animaSegPerfAnalyzer, defaults of its command line",
+            ),
+            LesionProtocol(
+                "shifts_ms",
+                "Shifts-MS",
+                6,
+                matching="best_iou",
+                f1="prediction",
+                threshold=0.25,
+                source="Shifts-Project/shifts, mswml/metrics.py",
+            ),
+            LesionProtocol(
+                "isbi2015",
+                "ISBI 2015",
+                18,
+                f1="harmonic",
+                source="Carass et al., NeuroImage 2017, 148:77 (LTPR, LFPR); the connectivity is not confirmed by public code",
+            ),
+            LesionProtocol(
+                "brats2023",
+                "BraTS 2023 (lesion-wise, METS)",
+                26,
+                min_volume_mm3=2.0,
+                ignore_small_reference=True,
+                merge_dilation=1,
+                source="rachitsaluja/BraTS-2023-Metrics, values of the METS task",
+            ),
+        )
+    },
+    _check_protocol,
+)
 
 
 def get_protocol(name: str) -> LesionProtocol:
@@ -192,9 +201,7 @@ def get_protocol(name: str) -> LesionProtocol:
         If there is none of this name.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(PRESETS)}"
-        raise SettingsError(f"unknown lesion protocol {name}{hint}")
+        raise SettingsError(f"unknown lesion protocol {name}; {did_you_mean(name, PRESETS)}")
     return PRESETS[name]
 
 

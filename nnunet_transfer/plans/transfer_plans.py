@@ -48,6 +48,22 @@ FITTED = f"{NNUNET} for this network's memory"
 GIVEN = "given by the user"
 
 
+@dataclass(frozen=True)
+class PlanSettings:
+    """What `write_transfer_plans` may be told besides the architecture; see there."""
+
+    configurations: tuple[str, ...] | None = None
+    patch_size: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    gpu_memory: float | None = None
+    target_spacing: tuple[float, ...] | None = None
+    preprocessor: str = PREPROCESSOR
+    name: str | None = None
+    base_plans: str = "nnUNetPlans"
+    follow_source: tuple[str, ...] = ()
+    rules: Mapping[str, str | float] | None = None
+
+
 def plans_name_for(*, profile: str | None = None, source: str | None = None) -> str:
     """Return the name of the plans for a profile, a source, or a source in a profile's architecture."""
     return "_".join(("nnUNetPlans", *([profile] if profile else []), *([f"from_{source}"] if source else [])))

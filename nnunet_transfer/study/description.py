@@ -11,10 +11,11 @@ from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName
 from nnunet_transfer.plans import plans_name_for
 
 SCRATCH = "scratch"
-#: source -> the arm that starts from it and from no other
-FIXED_ARMS = {source: arm for arm, source in ARMS.items() if source} | {
-    SCRATCH: next(arm for arm, source in ARMS.items() if source is None)
-}
+
+
+def fixed_arms() -> dict[str, str]:
+    """Return source -> the arm that starts from it and from no other."""
+    return {source or SCRATCH: arm for arm, source in ARMS.items()}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,16 @@ from nnunet_transfer.naming import (
 )
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.recipes import RECIPES
-from nnunet_transfer.study.description import FIXED_ARMS, SCRATCH, Dataset, Resources, Source, Study, StudyArm, Target
+from nnunet_transfer.study.description import (
+    SCRATCH,
+    Dataset,
+    Resources,
+    Source,
+    Study,
+    StudyArm,
+    Target,
+    fixed_arms,
+)
 from nnunet_transfer.study.document import Document, read_document
 from nnunet_transfer.study.validation import check_schema, unknown
 
@@ -261,7 +270,7 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
                     arm = StudyArm(
                         None if source == SCRATCH else source,
                         TrainerName(
-                            FIXED_ARMS.get(source, TRANSFER),
+                            fixed_arms().get(source, TRANSFER),
                             recipe,
                             entry.get("encoder_only", False),
                             None if cases == "all" else cases,

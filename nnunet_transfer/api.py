@@ -1,0 +1,514 @@
+"""The public functions, as `import nnunet_transfer as nt` gives them; what they need is imported when they are called.
+
+Examples
+--------
+A laboratory's own images, from files to a report:
+
+>>> import nnunet_transfer as nt
+>>> nt.list_sources()  # doctest: +SKIP
+[...]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nnunet_transfer.adaptation import TransferReport as TransferReport
+    from nnunet_transfer.adaptation import TransferSettings as TransferSettings
+    from nnunet_transfer.checkpoints import Provenance as Provenance
+    from nnunet_transfer.checkpoints import Reading as Reading
+    from nnunet_transfer.checkpoints.converted import Format as Format
+    from nnunet_transfer.conversion.description import Case as Case
+    from nnunet_transfer.conversion.description import DatasetDescription as DatasetDescription
+    from nnunet_transfer.conversion.description import LabelRule as LabelRule
+    from nnunet_transfer.conversion.description import Layout as Layout
+    from nnunet_transfer.conversion.engine import Outcome as Conversion
+    from nnunet_transfer.conversion.plan import Options as ConversionOptions
+    from nnunet_transfer.errors import TransferError as TransferError
+    from nnunet_transfer.evaluation.protocols import LesionProtocol as LesionProtocol
+    from nnunet_transfer.plans.transfer_plans import PlanSettings as PlanSettings
+    from nnunet_transfer.recipes import Phase as Phase
+    from nnunet_transfer.recipes import Recipe as Recipe
+    from nnunet_transfer.sources import Source as Source
+    from nnunet_transfer.sources import SourceCard as SourceCard
+    from nnunet_transfer.study import Study as Study
+
+#: classes that the functions take and return -> the module that defines them and, where it differs, their name there
+CLASSES: dict[str, tuple[str, str]] = {
+    "Case": ("conversion.description", "Case"),
+    "Conversion": ("conversion.engine", "Outcome"),
+    "ConversionOptions": ("conversion.plan", "Options"),
+    "DatasetDescription": ("conversion.description", "DatasetDescription"),
+    "Format": ("checkpoints.converted", "Format"),
+    "LabelRule": ("conversion.description", "LabelRule"),
+    "Layout": ("conversion.description", "Layout"),
+    "LesionProtocol": ("evaluation.protocols", "LesionProtocol"),
+    "Phase": ("recipes", "Phase"),
+    "PlanSettings": ("plans.transfer_plans", "PlanSettings"),
+    "Provenance": ("checkpoints", "Provenance"),
+    "Reading": ("checkpoints", "Reading"),
+    "Recipe": ("recipes", "Recipe"),
+    "Source": ("sources", "Source"),
+    "SourceCard": ("sources", "SourceCard"),
+    "Study": ("study", "Study"),
+    "TransferError": ("errors", "TransferError"),
+    "TransferReport": ("adaptation", "TransferReport"),
+    "TransferSettings": ("adaptation", "TransferSettings"),
+}
+
+__all__ = [
+    "Case",
+    "Conversion",
+    "ConversionOptions",
+    "DatasetDescription",
+    "Format",
+    "LabelRule",
+    "Layout",
+    "LesionProtocol",
+    "Phase",
+    "PlanSettings",
+    "Provenance",
+    "Reading",
+    "Recipe",
+    "Source",
+    "SourceCard",
+    "Study",
+    "TransferError",
+    "TransferReport",
+    "TransferSettings",
+    "add_source",
+    "convert",
+    "list_sources",
+    "load_source",
+    "plan",
+    "register_arm",
+    "register_dataset",
+    "register_format",
+    "register_protocol",
+    "register_recipe",
+    "run_study",
+    "transfer_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    module, defined_as = CLASSES[name]
+    return getattr(importlib.import_module(f"nnunet_transfer.{module}"), defined_as)
+
+
+def convert(
+    dataset: str | PathLike[str] | DatasetDescription,
+    source: str | PathLike[str],
+    dataset_id: int,
+    options: ConversionOptions | None = None,
+) -> Conversion:
+    """Turn a public data set, or your own, into an nnU-Net data set in `$nnUNet_raw`.
+
+    Parameters
+    ----------
+    dataset
+        Name of a known data set (`nnunet_transfer convert --list`), a Python file that holds a `DatasetDescription`, or
+        the description itself.
+    source
+        Folder that the data set was unpacked to.
+    dataset_id
+        nnU-Net's id of the new data set.
+    options
+        Channels, label set, rater, geometry, folds and more; the defaults are those of the command line.
+
+    Returns
+    -------
+    Conversion
+        The new folder, a record of each case, what was left out and why, and warnings.
+
+    Raises
+    ------
+    TransferError
+        If a case can't be converted (unless `options.allow_skips`) or the data set exists and differs.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> getfixture("lab_tree")  # five subjects: P1/t1.nii.gz, P1/lesions.nii.gz, ...
+    PosixPath('...')
+    >>> lab = nt.DatasetDescription(
+    ...     name="lab",
+    ...     title="our patients",
+    ...     folder_name="Lab",
+    ...     licence="internal",
+    ...     citation="unpublished",
+    ...     request="ask the study office",
+    ...     label_sets={"lesion": nt.LabelRule({"lesion": 1})},
+    ...     case="{subject}",
+    ...     layouts=(
+    ...         nt.Layout(
+    ...             prefix="{subject:P[0-9]+}/",
+    ...             images={"T1": "t1.nii[.gz]"},
+    ...             labels={"lesion": "lesions.nii[.gz]"},
+    ...         ),
+    ...     ),
+    ... )
+    >>> conversion = nt.convert(lab, getfixture("lab_tree"), dataset_id=8)
+    >>> conversion.folder.name, len(conversion.records)
+    ('Dataset008_Lab', 5)
+    """
+    from nnunet_transfer.conversion.catalogue import get_description
+    from nnunet_transfer.conversion.description import DatasetDescription
+    from nnunet_transfer.conversion.engine import convert
+    from nnunet_transfer.conversion.plan import Options, plan_conversion
+
+    description = dataset if isinstance(dataset, DatasetDescription) else get_description(str(dataset))
+    return convert(plan_conversion(description, Path(source), dataset_id, options or Options()))
+
+
+@contextlib.contextmanager
+def _obtained(location: str | PathLike[str], sha256: str) -> Iterator[tuple[Path, str]]:
+    """Give the file or folder at a path or an address, and the address if it is one."""
+    from nnunet_transfer.checkpoints import downloaded, is_address
+
+    if isinstance(location, str) and is_address(location):
+        with downloaded(location, sha256) as file:
+            yield file, location
+    else:
+        yield Path(location), ""
+
+
+def add_source(
+    location: str | PathLike[str],
+    name: str,
+    *,
+    task: str,
+    domain: str,
+    provenance: Provenance | None = None,
+    reading: Reading | None = None,
+    sha256: str = "",
+    overwrite: bool = False,
+) -> Source:
+    """Add a checkpoint to the registry.
+
+    Parameters
+    ----------
+    location
+        Weights file, nnU-Net run or model folder, exported zip, or an address: `https://`, `hf://OWNER/REPOSITORY/FILE`,
+        `timm://MODEL`, `torchvision://WEIGHTS`.
+    name
+        Name in the registry.
+    task, domain
+        What the network was trained to do (`classification`, `segmentation`, `self_supervised`), on which images.
+    provenance
+        Licence, citation, training data and channel names; what is left out is read from the file.
+    reading
+        Which fold and file of a model, a key map, and whether to trust the file.
+    sha256
+        Checksum, or its first digits, of what an address gives.
+    overwrite
+        Replace a source of this name.
+
+    Raises
+    ------
+    TransferError
+        If the file can't be read safely, is of no use to an nnU-Net network, or the name is taken.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> checkpoint = getfixture("timm_resnet18d")  # a state dict of timm's resnet18d
+    >>> provenance = nt.Provenance(licence="Apache-2.0", trained_on=("ImageNet-1k",))
+    >>> source = nt.add_source(
+    ...     checkpoint, "imagenet", task="classification", domain="natural", provenance=provenance
+    ... )
+    >>> source.card.parts, source.card.input_channels, source.card.licence
+    ('encoder', 3, 'Apache-2.0')
+    """
+    from dataclasses import replace
+
+    from nnunet_transfer import checkpoints
+    from nnunet_transfer.sources import load_source
+
+    checkpoints.check_name_free(name, overwrite)
+    provenance = provenance or checkpoints.Provenance()
+    with _obtained(location, sha256) as (path, address):
+        checkpoints.add_source(
+            path,
+            name,
+            task=task,
+            domain=domain,
+            provenance=replace(provenance, address=address or provenance.address),
+            reading=reading,
+            overwrite=overwrite,
+        )
+    return load_source(name)
+
+
+def load_source(name: str | PathLike[str]) -> Source:
+    """Return a source by its name in the registry, or by its folder.
+
+    Raises
+    ------
+    TransferError
+        If there is none, or its card can't be read.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> source = nt.load_source(getfixture("registered_source"))
+    >>> source.card.task, source.card.channel_names
+    ('segmentation', ('T1',))
+    >>> source.verify()  # compares the weights with the checksum in the card
+    """
+    from nnunet_transfer.sources import load_source
+
+    return load_source(name)
+
+
+def list_sources() -> list[SourceCard]:
+    """Return the cards of all sources in the registry, sorted by name.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> name = getfixture("registered_source")
+    >>> [card.name for card in nt.list_sources()]
+    ['t1_segmentation']
+    """
+    from nnunet_transfer.sources import list_sources
+
+    return list_sources()
+
+
+def plan(
+    dataset: str | int,
+    *,
+    profile: str | None = None,
+    source: str | None = None,
+    settings: PlanSettings | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write nnU-Net plans whose architecture is a profile's or a source's.
+
+    The data set must have nnU-Net's fingerprint (`nnUNetv2_extract_fingerprint`). Preprocess and train as usual with
+    the plans' name.
+
+    Parameters
+    ----------
+    dataset
+        Folder name or id of the data set.
+    profile
+        Architecture by name: `resnet18`, `resnet50`, `resenc_m`, ...
+    source
+        Source in the registry, or its folder; its architecture is taken unless a profile is given.
+    settings
+        Configurations, patch and batch size, GPU memory, spacing and more.
+    overwrite
+        Replace plans of this name.
+
+    Returns
+    -------
+    Path
+        The plans file.
+
+    Raises
+    ------
+    TransferError
+        If the fingerprint is missing or something doesn't fit the network.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> dataset = getfixture("fingerprinted")  # a data set with nnU-Net's fingerprint
+    >>> settings = nt.PlanSettings(configurations=("2d",), patch_size=(32, 32), batch_size=2)
+    >>> nt.plan(dataset, profile="demo", settings=settings).name
+    'nnUNetPlans_demo.json'
+    """
+    from nnunet_transfer.plans.transfer_plans import PlanSettings, write_transfer_plans
+
+    return write_transfer_plans(
+        dataset, profile=profile, source=source, overwrite=overwrite, **vars(settings or PlanSettings())
+    )
+
+
+def transfer_weights(
+    network: nn.Module,
+    source: Source | str | PathLike[str],
+    *,
+    settings: TransferSettings | None = None,
+    channel_names: Sequence[str] = (),
+    encoder_only: bool = False,
+) -> TransferReport:
+    """Load a source into a network of your own code, in place; the arms do the same before the first epoch.
+
+    Parameters
+    ----------
+    network
+        nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`, or one of `nnunet_transfer.networks`, on any device.
+    source
+        The source, its name in the registry, or its folder.
+    settings
+        Rules for channels, kernels, depth and widths, and the smallest share of the encoder that must fit.
+    channel_names
+        The network's input channels, to match them with the source's by name.
+    encoder_only
+        Leave the decoder as it is.
+
+    Returns
+    -------
+    TransferReport
+        What happened to every tensor; `str(report.table())` is readable, `report.write(path)` saves it.
+
+    Raises
+    ------
+    TransferError
+        If too little fits; the network is then unchanged.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> network = getfixture("unet")  # a ResidualEncoderUNet with 5 output channels
+    >>> report = nt.transfer_weights(network, getfixture("registered_source"), channel_names=["T1"])
+    >>> report.coverage["encoder"]
+    1.0
+    """
+    from nnunet_transfer.adaptation import TransferSettings, transfer_weights
+    from nnunet_transfer.sources import Source, load_source
+
+    settings = settings or TransferSettings()
+    return transfer_weights(
+        network,
+        source if isinstance(source, Source) else load_source(source),
+        scope="encoder" if encoder_only else "encoder+decoder",
+        minimum_encoder=settings.minimum_encoder,
+        channel_names=list(channel_names),
+        rules=settings.rules,
+    )
+
+
+def run_study(
+    file: str | PathLike[str], *, jobs: int | None = None, profile: str | PathLike[str] | None = None
+) -> Path:
+    """Run a study, or go on with it; what is finished is not done again.
+
+    Parameters
+    ----------
+    file
+        The study's file, see `nnunet_transfer study init`.
+    jobs
+        Steps at a time on this machine, or jobs at a time in a cluster; default: one per GPU, or per core.
+    profile
+        Folder with Snakemake's `config.yaml`, for instance for SLURM.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    TransferError
+        If the file is wrong or a step failed.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.run_study("study.yaml")  # doctest: +SKIP
+    PosixPath('study/report/report.html')
+    """
+    from nnunet_transfer.study import read_study
+    from nnunet_transfer.study.checked_run import run_checked
+
+    return run_checked(read_study(Path(file)), jobs=jobs, profile=Path(profile) if profile else None)
+
+
+def register_arm(name: str, *, source: str) -> None:
+    """Add an arm for this process: a trainer's name and the registry name of the source it starts from.
+
+    `nnUNetv2_train` is a process of its own: for that, an installed package adds the arm by an entry point
+    (`docs/extending.md`).
+
+    Raises
+    ------
+    TransferError
+        If the name can't be a trainer's or is taken.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.register_arm("nnUNetTrainerCTSegmentation", source="ct_segmentation")
+    """
+    from nnunet_transfer.naming import ARMS
+
+    ARMS.register(name, source)
+
+
+def register_recipe(recipe: Recipe) -> None:
+    """Add a recipe for this process; its name becomes a suffix of every arm.
+
+    Raises
+    ------
+    TransferError
+        If the name can't be a suffix or is taken, or the phases' shares don't add up to 1.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.register_recipe(nt.Recipe("plain", "nnU-Net's decay only", (nt.Phase("all", 1.0),)))
+    """
+    from nnunet_transfer.recipes import RECIPES
+
+    RECIPES.register(recipe.name, recipe)
+
+
+def register_protocol(protocol: LesionProtocol) -> None:
+    """Add a lesion protocol for this process.
+
+    Raises
+    ------
+    TransferError
+        If the name is taken.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.register_protocol(nt.LesionProtocol("lab26", "our laboratory's", 26, min_volume_mm3=5.0))
+    """
+    from nnunet_transfer.evaluation.protocols import PRESETS
+
+    PRESETS.register(protocol.name, protocol)
+
+
+def register_format(checkpoint_format: Format) -> None:
+    """Add a checkpoint format for this process; it is asked before the package's own.
+
+    Raises
+    ------
+    TransferError
+        If the name is taken.
+    """
+    from nnunet_transfer.checkpoints.formats import FORMATS
+
+    FORMATS.register(checkpoint_format.name, checkpoint_format)
+
+
+def register_dataset(description: DatasetDescription) -> None:
+    """Add a data set for this process, to be converted by its name.
+
+    Raises
+    ------
+    TransferError
+        If the name is taken.
+    """
+    from nnunet_transfer.conversion.catalogue import ADDED, all_descriptions
+    from nnunet_transfer.errors import SettingsError
+
+    if all_descriptions().get(description.name, description) != description:
+        raise SettingsError(f"datasets: there is another entry {description.name}; choose another name")
+    ADDED.register(description.name, description)

@@ -1,0 +1,114 @@
+"""Tables that a lab can add to: the package's own entries, those registered in a program, those of installed packages.
+
+An installed package adds an entry by an entry point, whose name is the entry's key and whose object is its value:
+
+    [project.entry-points."nnunet_transfer.arms"]
+    nnUNetTrainerCTSegmentation = "lab.arms:CT_SEGMENTATION"
+
+Entry points are read when a name is looked up, never at import.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from nnunet_transfer.errors import SettingsError
+
+PREFIX = "nnunet_transfer"
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A table of named things.
+
+    Parameters
+    ----------
+    group : last part of the entry points' group, and the table's name in messages
+    own : the package's entries, in the order of listings
+    check : raises a `TransferError` for an entry that can't be used
+
+    Examples
+    --------
+    >>> colours = Registry("colours", {"red": 1})
+    >>> colours.register("green", 2)
+    >>> list(colours), colours["green"]
+    (['red', 'green'], 2)
+    """
+
+    def __init__(
+        self, group: str, own: Mapping[str, T], check: Callable[[str, T], None] = lambda name, value: None
+    ) -> None:
+        self.group = group
+        self.own = dict(own)
+        self._check = check
+        self._added: dict[str, T] = {}
+        self._installed: dict[str, EntryPoint] | None = None
+
+    def register(self, name: str, value: T) -> None:
+        """Add an entry for this process.
+
+        Raises
+        ------
+        SettingsError
+            If another entry has this name.
+        """
+        if name in self and self[name] != value:
+            raise SettingsError(f"{self.group}: there is another entry {name}; choose another name")
+        self._check(name, value)
+        if name not in self.own:
+            self._added[name] = value
+
+    def unregister(self, name: str) -> None:
+        """Take away an entry that `register` added."""
+        self._added.pop(name, None)
+
+    def __getitem__(self, name: str) -> T:
+        for table in (self.own, self._added):
+            if name in table:
+                return table[name]
+        self._added[name] = self._load(self._entry_points()[name])
+        return self._added[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in self._added or name in self._entry_points()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys((*self.own, *self._added, *self._entry_points()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        if self._installed is None:
+            found = entry_points(group=f"{PREFIX}.{self.group}")
+            self._installed = {point.name: point for point in found if point.name not in self.own}
+        return self._installed
+
+    def _load(self, point: EntryPoint) -> T:
+        of = f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
+        try:
+            value: T = point.load()
+        except Exception as error:  # whatever an installed package does when it is imported
+            raise SettingsError(
+                f"{of} can't be used ({type(error).__name__}: {error}); correct or uninstall it"
+            ) from error
+        self._check(point.name, value)
+        return value
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the most similar one, or all there are.
+
+    Examples
+    --------
+    >>> did_you_mean("sawtoth", ["full", "sawtooth"])
+    'did you mean sawtooth?'
+    >>> did_you_mean("x", ["full", "sawtooth"])
+    'there are: full, sawtooth'
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"

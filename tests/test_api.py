@@ -1,0 +1,117 @@
+"""The public functions: what importing costs, and that every example in their docstrings runs."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nnunet_transfer as nt
+from nnunet_transfer import api, registration
+from nnunet_transfer._nnunet import extract_fingerprint_in_process
+from nnunet_transfer.conversion.catalogue import ADDED
+from nnunet_transfer.evaluation.protocols import PRESETS
+from nnunet_transfer.naming import ARMS
+from nnunet_transfer.recipes import RECIPES
+from nnunet_transfer.sources import save_source
+from tests.checkpoint_files import build, plans_architecture
+from tests.conversion_trees import box, image, write_tree
+from tests.nnunet_data import write_blob_dataset
+
+FUNCTIONS = [name for name in api.__all__ if name not in api.CLASSES]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture
+def lab_tree(nnunet_folders: Path) -> Path:
+    files = {f"P{i}/t1.nii.gz": image(i) for i in range(1, 6)} | {f"P{i}/lesions.nii.gz": box(1) for i in range(1, 6)}
+    write_tree(files, nnunet_folders / "lab")
+    return nnunet_folders / "lab"
+
+
+@pytest.fixture
+def timm_resnet18d(nnunet_folders: Path) -> Path:
+    import timm
+    import torch
+
+    path = nnunet_folders / "resnet18d.pth"
+    torch.save(timm.create_model("resnet18d").state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def unet(nnunet_folders: Path) -> Any:
+    return build(plans_architecture(), labels=5)
+
+
+@pytest.fixture
+def registered_source(nnunet_folders: Path) -> str:
+    architecture = plans_architecture()
+    card = nt.SourceCard(
+        name="t1_segmentation",
+        task="segmentation",
+        domain="t1",
+        architecture={
+            "network_class_name": architecture["network_class_name"],
+            "arch_kwargs": architecture["arch_kwargs"],
+            "arch_kwargs_req_import": architecture["_kw_requires_import"],
+        },
+        input_channels=1,
+        channel_names=("T1",),
+    )
+    save_source(card, build(architecture).state_dict())
+    return card.name
+
+
+@pytest.fixture
+def fingerprinted(nnunet_folders: Path) -> int:
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints
+        extract_fingerprint_in_process(write_blob_dataset(nnunet_folders / "raw", 9, cases=2))
+    return 9
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "Registry", "did_you_mean"])
+def test_the_examples_run(name: str, request: pytest.FixtureRequest) -> None:
+    owner = api if name in FUNCTIONS else registration
+    before = [(table, set(table)) for table in (ARMS, RECIPES, PRESETS, ADDED)]
+    finder = doctest.DocTestFinder(recurse=False)
+    (test,) = finder.find(getattr(owner, name), name, globs={**vars(owner), "getfixture": request.getfixturevalue})
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    try:
+        runner.run(test)
+    finally:
+        for table, names in before:
+            for added in set(table) - names:
+                table.unregister(added)
+    assert runner.failures == 0
+
+
+def test_every_public_name_is_there_documented_and_listed() -> None:
+    for name in api.__all__:
+        assert getattr(nt, name).__doc__, name
+        assert name in dir(nt)
+    assert sorted(api.__all__) == api.__all__
+    with pytest.raises(AttributeError, match="no attribute nothing"):
+        nt.nothing  # noqa: B018 # the look-up is what is tested
+
+
+def test_the_import_is_light() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import nnunet_transfer as nt; taken = time.perf_counter() - start; "
+        "dir(nt); nt.convert; nt.DatasetDescription; "
+        "print(taken < 0.1, *(m for m in ('torch', 'nnunetv2', 'pandas', 'snakemake') if m in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True"]
+
+
+def test_the_repository_is_not_part_of_the_package() -> None:
+    assert len(nt.__path__) == 1
+    with pytest.raises(ImportError):
+        __import__("nnunet_transfer.setup")
