@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
-from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint
+from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint, reading
 from nnunet_transfer.checkpoints.reading import read_weights_file
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, SourceError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.unpickling import process
 from tests.checkpoint_files import build, nnunet_run, plans_architecture
 from tests.nnunet_data import write_blob_dataset
 
@@ -32,6 +33,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
     torch.manual_seed(0)
     return tmp_path / "sources"
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read where the test runs: to start a process takes longer than to read a small file."""
+    monkeypatch.setattr(reading, "answer_of", process.answer)
 
 
 class Executes:
@@ -109,7 +116,7 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
     data=st.binary(min_size=1, max_size=300),
     prefix=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x10" + b"\0" * 7 + b"{"]),
 )
-def test_noise_is_refused_in_one_line(tmp_path: Path, data: bytes, prefix: bytes) -> None:
+def test_noise_is_refused_in_one_line(in_this_process: None, tmp_path: Path, data: bytes, prefix: bytes) -> None:
     path = tmp_path / "noise.pth"
     path.write_bytes(prefix + data)
     with pytest.raises(CheckpointError) as caught:
@@ -119,7 +126,7 @@ def test_noise_is_refused_in_one_line(tmp_path: Path, data: bytes, prefix: bytes
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
-def test_flipped_bytes_never_crash(tmp_path: Path, seed: int) -> None:
+def test_flipped_bytes_never_crash(in_this_process: None, tmp_path: Path, seed: int) -> None:
     content = bytearray(valid_once(tmp_path))
     rng = np.random.default_rng(seed)
     for position in rng.integers(0, min(len(content), 40_000), 20):
@@ -269,9 +276,11 @@ PLACES = (
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), odd=ODD)
-def test_odd_settings_are_passed_over_or_one_line(tmp_path: Path, place: tuple[str, ...], odd: Any) -> None:
+def test_odd_settings_are_passed_over_or_one_line(
+    in_this_process: None, tmp_path: Path, place: tuple[str, ...], odd: Any
+) -> None:
     """What stands beside the weights may be anything; it never ends in a traceback."""
     architecture = plans_architecture()
     content = nnunet_run(build(architecture), architecture)

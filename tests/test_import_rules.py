@@ -86,10 +86,12 @@ ALLOWED = {
     "evaluation": BASICS,
     "comparison": BASICS | {"evaluation"},
     "networks": set(),
+    # runs in a process without any other part
+    "unpickling": set(),
     "sources": BASICS,
     "plans": BASICS | {"sources"},
     "adaptation": BASICS | {"sources"},
-    "checkpoints": BASICS | {"sources", "plans"},
+    "checkpoints": BASICS | {"sources", "plans", "unpickling"},
     "training": BASICS | {"_nnunet"},
     "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
     "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},

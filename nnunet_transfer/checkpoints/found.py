@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nnunet_transfer.checkpoints.reading import is_torch_zip, read_weights_file
+from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
@@ -81,7 +81,7 @@ def open_checkpoint(
     """
     if path.is_dir():
         yield _found(_in_folder(path, fold, checkpoint), trust)
-    elif zipfile.is_zipfile(path) and not is_torch_zip(path):
+    elif is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
             yield _found(_unpacked(path, Path(folder), fold, checkpoint), trust)
     else:

@@ -1,48 +1,34 @@
 """Read weights files without running anything that they ask for.
 
-Torch files are pickles: a program. They are read with `weights_only=True` and a short allow-list; a file that asks
-for more is refused by the name of what it asked for. Sizes are checked before anything is allocated.
+Torch files are pickles: a program. Another process interprets the little of it that weights need (`unpickling`); here
+only the tensors' bytes are mapped into memory. A file that asks for more is refused by the name of what it asked for.
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
-import re
+import mmap
+import os
 import struct
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, one_line
+from nnunet_transfer.files import parse_json
+from nnunet_transfer.unpickling.limits import MAX_ENTRIES, MAX_PARTS, RefusedError
+from nnunet_transfer.unpickling.process import answer_of
+from nnunet_transfer.unpickling.torch_files import check_zip_directory
 
 log = logging.getLogger(__name__)
 
-#: nnU-Net stores numpy scalars and arrays in `logging` and `_best_ema`; none of these runs code of the file's choice.
-#: Files name numpy's internals by the path of the numpy version that wrote them
-_SCALAR = np.float64(0).__reduce__()[0]
-_RECONSTRUCT = np.zeros(1).__reduce__()[0]
-ALLOWED: tuple[Any, ...] = (
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
-    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
-    np.dtype,
-    np.ndarray,
-    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
-    *(type(np.dtype(kind)) for kind in ("U1", "S1")),
-)
-MAX_TENSORS = 100_000
-#: bytes of a torch file's program, and of a safetensors header: a list of names and shapes, some 100 bytes each
-MAX_DIRECTORY = 64 << 20
-_GLOBAL = re.compile(r"(?:GLOBAL|type|class|function) [<'\"]?([A-Za-z_][\w.]*)")
+#: bytes of a safetensors header: a list of names and shapes, some 100 bytes each
+MAX_DIRECTORY = 16 << 20
 
 
 def read_weights_file(path: Path, *, trust: bool = False) -> Any:
@@ -62,22 +48,28 @@ def read_weights_file(path: Path, *, trust: bool = False) -> Any:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty; get it again")
     if _is_safetensors(path):
-        content: Any = _read_safetensors(path)
-    else:
-        _check_torch_zip(path)
-        content = _unpickle(path, trust)
-    _check_tensors(content, path)
-    return content
+        return _read_safetensors(path)
+    return _unpickle_trusted(path) if trust else _read_torch_file(path)
 
 
-def is_torch_zip(path: Path) -> bool:
-    """Whether the file is a torch file in its zip form, rather than an archive of files."""
-    if not zipfile.is_zipfile(path):
+def is_archive(path: Path) -> bool:
+    """Whether the file is an archive of files, and not a torch file in its zip form, which is one, too.
+
+    Raises
+    ------
+    CheckpointError
+        If its list of members is larger than that of any weights.
+    """
+    if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(re.fullmatch(r"[^/]+/data\.pkl", name) for name in archive.namelist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        with open(path, "rb") as stream:
+            check_zip_directory(stream)
+            with zipfile.ZipFile(stream) as archive:
+                return not any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
+    except RefusedError as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError):
         return False
 
 
@@ -90,53 +82,86 @@ def _is_safetensors(path: Path) -> bool:
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     with open(path, "rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-    if length > min(MAX_DIRECTORY, path.stat().st_size):
-        raise CheckpointError(f"{path} has a header of {length} bytes; it is damaged: get it again")
+        if length > min(MAX_DIRECTORY, path.stat().st_size):
+            raise CheckpointError(f"{path} has a header of {length} bytes; it is damaged: get it again")
+        header = stream.read(length)
     try:
+        described = parse_json(header.decode("utf-8"))
+        if isinstance(described, dict) and len(described) > MAX_ENTRIES:
+            raise CheckpointError(f"{path} holds {len(described)} tensors; no network has so many")
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({_one_line(error)}); get it again") from None
+    except (SafetensorError, ValueError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged ({one_line(error, 200)}); get it again") from None
 
 
-def _check_torch_zip(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return
+def _unpickle_trusted(path: Path) -> Any:
+    log.warning("%s is unpickled without checks, as you asked: it may run any program", path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({_one_line(error)}); get it again") from None
-    size = path.stat().st_size
-    if sum(member.file_size for member in members) > size:
-        # torch stores its members uncompressed; anything else is made to swell
-        raise CheckpointError(f"{path} would unpack to more than its {size} bytes; torch writes no such file")
-    if any(m.file_size > MAX_DIRECTORY for m in members if m.filename.endswith(".pkl")):
-        raise CheckpointError(f"{path} has a directory of more than {MAX_DIRECTORY >> 20} MiB; it holds no network")
-    if len(members) > MAX_TENSORS:
-        raise CheckpointError(f"{path} holds {len(members)} tensors; no network has more than {MAX_TENSORS}")
-
-
-def _unpickle(path: Path, trust: bool) -> Any:
-    options: dict[str, Any] = {"map_location": "cpu", "mmap": zipfile.is_zipfile(path)}
-    if trust:
-        log.warning("%s is unpickled without checks, as you asked: it may run any program", path)
-        return torch.load(path, weights_only=False, **options)
-    try:
-        with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
-            # torch warns of pickle protocols it was not written for; what it can't read is an error anyway
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, weights_only=True, **options)
-    except pickle.UnpicklingError as error:
-        match = _GLOBAL.search(str(error))
-        if match:
-            raise CheckpointError(
-                f"{path} asks for {match[1]}, which weights don't need, and was not read; if you trust whoever made it "
-                f"with your account, use --trust"
-            ) from None
-        raise CheckpointError(f"{path} is no weights file or is damaged ({_one_line(error)}); get it again") from None
+        content = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=False)
     except Exception as error:
-        # torch reports damage by many types: RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError ...
-        raise CheckpointError(f"{path} is no weights file or is damaged ({_one_line(error)}); get it again") from None
+        # torch, and whatever the file runs, report damage by many types
+        raise CheckpointError(
+            f"{path} is no weights file or is damaged ({one_line(error, 200)}); get it again"
+        ) from error
+    _check_tensors(content, path)
+    return content
+
+
+def _read_torch_file(path: Path) -> Any:
+    answer = answer_of({"read": os.fspath(path.absolute())})
+    if name := answer.get("asks_for"):
+        raise CheckpointError(
+            f"{path} asks for {name}, which weights don't need, and was not read; if you trust whoever made it "
+            f"with your account, use --trust"
+        )
+    if reason := answer.get("refused"):
+        raise CheckpointError(f"{path} {reason}")
+    if reason := answer.get("damaged"):
+        raise CheckpointError(f"{path} is no weights file or is damaged ({one_line(reason, 200)}); get it again")
+    return _Mapped(path, answer["storages"]).content(answer["content"])
+
+
+class _Mapped:
+    """Tensors over the bytes of a file. They keep it mapped into memory, privately: writing to them leaves it unchanged.
+
+    Parameters
+    ----------
+    storages : first byte and number of bytes
+    """
+
+    def __init__(self, path: Path, storages: Sequence[Sequence[int]]) -> None:
+        with open(path, "rb") as stream:
+            # an empty file can't be mapped
+            self.file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) if storages else None
+        self.storages = storages
+        self._values: dict[tuple[int, str], torch.Tensor] = {}
+
+    def content(self, part: Any) -> Any:
+        """Return what `torch_files.described` describes."""
+        if isinstance(part, list):
+            return [self.content(inner) for inner in part]
+        if not isinstance(part, dict):
+            return part
+        if "d" in part:
+            return {key: self.content(value) for key, value in part["d"]}
+        storage, dtype, offset, size, stride = part["t"]
+        return self._storage(storage, dtype).as_strided(size, stride, offset)
+
+    def _storage(self, number: int, dtype: str) -> torch.Tensor:
+        """Return all values of a storage."""
+        if (number, dtype) not in self._values:
+            start, length = self.storages[number]
+            kind = getattr(torch, dtype)
+            count = length // kind.itemsize
+            buffer: Any = self.file
+            if start % kind.itemsize:
+                # torch's older files have values wherever the last ones ended, and processors want them in place
+                buffer, start = bytearray(buffer[start : start + length]), 0
+            empty = not count
+            self._values[number, dtype] = (
+                torch.empty(0, dtype=kind) if empty else torch.frombuffer(buffer, dtype=kind, count=count, offset=start)
+            )
+        return self._values[number, dtype]
 
 
 def _check_tensors(content: Any, path: Path) -> None:
@@ -154,11 +179,6 @@ def _check_tensors(content: Any, path: Path) -> None:
         elif isinstance(item, Mapping | list | tuple) and id(item) not in seen:
             seen.add(id(item))
             count += len(item)
-            if count > 10 * MAX_TENSORS or (isinstance(item, Mapping) and len(item) > MAX_TENSORS):
-                raise CheckpointError(f"{path} holds more than {MAX_TENSORS} entries; no network has so many tensors")
+            if count > MAX_PARTS or (isinstance(item, Mapping) and len(item) > MAX_ENTRIES):
+                raise CheckpointError(f"{path} holds more than {MAX_ENTRIES} entries; no network has so many tensors")
             stack.extend(item.values() if isinstance(item, Mapping) else item)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200]

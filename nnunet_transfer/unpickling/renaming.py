@@ -1,0 +1,39 @@
+"""Renaming keys by a user's regular expressions: some take forever on some keys, and Python has no limit for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nnunet_transfer.unpickling.limits import MAX_KEY, RefusedError
+
+
+def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> list[str]:
+    """Return each key after all rules, each applied once in order.
+
+    Parameters
+    ----------
+    rules : line number, regular expression, replacement
+
+    Raises
+    ------
+    RefusedError
+        If a line is no rule, or a key grows without bounds.
+    """
+    compiled = []
+    for line, pattern, replacement in rules:
+        try:
+            expression = re.compile(pattern)
+            expression.sub(replacement, "")
+        except (re.error, IndexError, OverflowError, RecursionError) as error:
+            raise RefusedError(f"line {line}: '{pattern[:100]} = {replacement[:100]}' is no rule ({error})") from None
+        compiled.append((line, expression, replacement))
+    names = []
+    for key in keys:
+        name = key
+        for line, expression, replacement in compiled:
+            name = expression.sub(replacement, name)
+            if len(name) > MAX_KEY:
+                raise RefusedError(f"line {line}: makes a name of {len(name)} characters of {key[:100]}")
+        names.append(name)
+    return names

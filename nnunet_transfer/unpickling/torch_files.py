@@ -1,0 +1,229 @@
+"""Torch's two kinds of files: a zip archive with a pickle and the tensors' bytes, or all of it one after the other.
+
+Formats: `torch.serialization` (torch 2.12).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from nnunet_transfer.unpickling.instructions import Interpreter
+from nnunet_transfer.unpickling.limits import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    MAX_PARTS,
+    MAX_PROGRAM,
+    MAX_ZIP_DIRECTORY,
+    DamagedError,
+    RefusedError,
+)
+from nnunet_transfer.unpickling.values import SIZES, Array, Storage, Tensor
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+#: zip: the record at the end, its form for large files, and what points to that
+_END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+
+
+def read_torch_file(path: str) -> dict[str, Any]:
+    """Return what a file describes, in JSON's types: see `described`."""
+    with open(path, "rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            return _one_after_the_other(stream)
+        check_zip_directory(stream)
+        with zipfile.ZipFile(stream) as archive:
+            return _archive(archive, stream)
+
+
+def check_zip_directory(stream: BinaryIO) -> None:
+    """Check the size of a zip file's list of members before it is read.
+
+    Raises
+    ------
+    RefusedError
+        If it is larger than that of any weights.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    start = max(0, size - (1 << 16) - 22)
+    stream.seek(start)
+    tail = stream.read()
+    place = tail.rfind(_END)
+    if place < 0 or len(tail) < place + 22:
+        return
+    (directory,) = struct.unpack("<I", tail[place + 12 : place + 16])
+    locator = tail[max(0, place - 20) : place]
+    if locator.startswith(_LOCATOR_64):
+        stream.seek(min(size, struct.unpack("<Q", locator[8:16])[0]))
+        record = stream.read(56)
+        if record.startswith(_END_64) and len(record) == 56:
+            (directory,) = struct.unpack("<Q", record[40:48])
+    if directory > MAX_ZIP_DIRECTORY:
+        raise RefusedError(f"lists members in {directory} bytes; no network has so many")
+
+
+def _archive(archive: zipfile.ZipFile, stream: BinaryIO) -> dict[str, Any]:
+    members = {member.filename: member for member in archive.infolist()}
+    size = stream.seek(0, os.SEEK_END)
+    if sum(member.file_size for member in members.values()) > size:
+        # torch stores its members uncompressed; anything else is made to swell
+        raise RefusedError(f"would unpack to more than its {size} bytes; torch writes no such file")
+    programs = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(programs) != 1:
+        raise DamagedError("it has no data.pkl")
+    prefix = programs[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in members:
+        raise RefusedError("is a TorchScript program; save the state dict of its network instead")
+    if members[programs[0]].file_size > MAX_PROGRAM:
+        raise RefusedError(f"has a directory of more than {MAX_PROGRAM >> 20} MiB; it holds no network")
+    order = members.get(f"{prefix}byteorder")
+    if order is not None and order.file_size < 10 and archive.read(order) == b"big":
+        raise RefusedError("was written by a machine of another byte order; write it again on a common one")
+    content = Interpreter(archive.read(members[programs[0]])).run()
+
+    def place(storage: Storage) -> tuple[int, int]:
+        member = members.get(f"{prefix}data/{storage.key}")
+        if member is None or member.compress_type != zipfile.ZIP_STORED:
+            raise DamagedError(f"the values data/{storage.key} are missing")
+        stream.seek(member.header_offset)
+        head = stream.read(30)
+        if len(head) < 30 or head[:4] != b"PK\3\4":
+            raise DamagedError(f"the values data/{storage.key} are missing")
+        name, extra = struct.unpack("<HH", head[26:30])
+        return member.header_offset + 30 + name + extra, member.file_size
+
+    return described(content, place, size)
+
+
+def _one_after_the_other(stream: BinaryIO) -> dict[str, Any]:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    data = stream.read(MAX_PROGRAM)
+    content, position = _next(data, 0)
+    places: dict[str, tuple[int, int]] = {}
+    if content == _MAGIC:
+        for _ in range(2):  # protocol and machine
+            _, position = _next(data, position)
+        content, position = _next(data, position)
+        keys, position = _next(data, position)
+        widths = {s.key: SIZES[s.dtype] for s in _storages(content)}
+        for key in keys if isinstance(keys, list) else ():
+            stream.seek(position)
+            head = stream.read(8)
+            if len(head) < 8 or str(key) not in widths:
+                raise DamagedError("values are missing")
+            length = struct.unpack("<q", head)[0] * widths[str(key)]
+            if not 0 <= length <= size - position - 8:
+                raise DamagedError("values are missing")
+            places[str(key)] = (position + 8, length)
+            position += 8 + length
+
+    def place(storage: Storage) -> tuple[int, int]:
+        if storage.key not in places:
+            raise DamagedError("values are missing")
+        return places[storage.key]
+
+    return described(content, place, size)
+
+
+def _next(data: bytes, position: int) -> tuple[Any, int]:
+    interpreter = Interpreter(data, position)
+    content = interpreter.run()
+    check_bounds(content)
+    return content, interpreter.position
+
+
+def _inner(part: Any) -> Iterator[Any]:
+    if isinstance(part, dict):
+        yield from part
+        yield from part.values()
+    elif isinstance(part, list | tuple):
+        yield from part
+    elif isinstance(part, Array):
+        yield part.value
+
+
+def check_bounds(content: Any) -> None:
+    """Check how deep, how many and how long the parts are, each counted as often as it is referred to.
+
+    Raises
+    ------
+    RefusedError
+        If no network has so many.
+    """
+    level, parts, characters = [content], 0, 0
+    for _ in range(MAX_DEPTH):
+        deeper = []
+        for outer in level:
+            for part in _inner(outer):
+                parts += 1
+                if isinstance(part, str | bytes):
+                    characters += len(part)
+                elif isinstance(part, dict | list | tuple | Array):
+                    deeper.append(part)
+                if parts > MAX_PARTS or characters > MAX_CHARACTERS:
+                    raise RefusedError(f"holds more than {MAX_PARTS} parts; no network has so many")
+        if not deeper:
+            return
+        level = deeper
+    raise RefusedError(f"is nested deeper than {MAX_DEPTH} levels; no network is")
+
+
+def _storages(content: Any) -> Iterator[Storage]:
+    stack = [content]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Tensor):
+            yield part.storage
+        else:
+            stack.extend(_inner(part))
+
+
+def described(content: Any, place: Any, size: int) -> dict[str, Any]:
+    """Return a file's content in JSON's types.
+
+    A mapping becomes `{"d": [[key, value], ...]}` and a tensor `{"t": [storage, dtype, offset, size, stride]}`, sizes
+    and offset in values.
+
+    Parameters
+    ----------
+    place : storage -> its first byte in the file and its number of bytes
+    size : of the file
+
+    Returns
+    -------
+    dict
+        `content`, and `storages` as `[first byte, number of bytes]`.
+    """
+    check_bounds(content)
+    storages: list[tuple[int, int]] = []
+    numbers: dict[tuple[str, int, int], int] = {}
+
+    def number_of(storage: Storage) -> int:
+        width = SIZES[storage.dtype]
+        name = (storage.key, storage.start * width, storage.count * width)
+        if name not in numbers:
+            start, length = place(storage)
+            if storage.start < 0 or name[1] + name[2] > length or start + length > size:
+                raise DamagedError(f"the values data/{storage.key} are not all there")
+            if len(storages) == MAX_ENTRIES:
+                raise RefusedError(f"holds more than {MAX_ENTRIES} tensors; no network has so many")
+            numbers[name] = len(storages)
+            storages.append((start + name[1], name[2]))
+        return numbers[name]
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return {"t": [number_of(part.storage), part.dtype, part.offset, part.size, part.stride]}
+        if isinstance(part, dict):
+            return {"d": [[key, plain(value)] for key, value in part.items()]}
+        if isinstance(part, list | tuple):
+            return [plain(inner) for inner in part]
+        if isinstance(part, Array):
+            return plain(part.value)
+        return part if part is None or isinstance(part, str | int | float) else f"<{type(part).__name__}>"
+
+    return {"content": plain(content), "storages": storages}
