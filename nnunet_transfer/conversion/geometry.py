@@ -15,7 +15,7 @@ from scipy import ndimage
 from nnunet_transfer.errors import DataError
 
 #: what to do where image and mask aren't on one grid
-POLICIES = ("error", "copy-from-image", "resample-label", "resample-image")
+POLICIES = ("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image")
 #: two grids are the same if no voxel's centre is further away than this from its place in the other one; rounding in
 #: NIfTI's 32 bit headers gives some 1e-5 mm
 TOLERANCE_MM = 0.01
@@ -80,21 +80,15 @@ def reorient(data: NDArray[Any], affine: Affine, target: str) -> tuple[NDArray[A
     return turned, affine @ orientations.inv_ornt_aff(change, data.shape)
 
 
-def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine, *, label: bool) -> NDArray[Any]:
-    """Resample onto another grid: nearest neighbour for labels, linear for images; 0 outside.
-
-    Returns
-    -------
-    Array of `shape`; labels keep their dtype, images become float32
-    """
+def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.float32]:
+    """Resample an image onto another grid of `shape`: linear, 0 outside. Labels: see `label_resampling`."""
     matrix = np.linalg.inv(affine) @ target
-    source = data if label else np.asarray(data, dtype=np.float32)
     return ndimage.affine_transform(
-        source,
+        np.asarray(data, dtype=np.float32),
         matrix[:3, :3],
         matrix[:3, 3],
         output_shape=tuple(shape),
-        order=0 if label else 1,
+        order=1,
         mode="grid-constant",  # "constant" takes a border voxel that rounding puts at -1e-17 for outside
     )
 
@@ -105,3 +99,16 @@ def describe_mismatch(shape: Sequence[int], affine: Affine, other_shape: Sequenc
         return f"{'x'.join(map(str, other_shape))} voxels instead of {'x'.join(map(str, shape))}"
     distance = displacement(shape, affine, other)
     return f"voxels displaced by {distance:.3g} mm" if distance > TOLERANCE_MM else ""
+
+
+def stored_otherwise(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other: Affine) -> bool:
+    """Whether two grids are the same places in space, stored with flipped or permuted axes.
+
+    Half a voxel of displacement is allowed: what matters is that the axes run another way.
+    """
+    if orientation(affine) == orientation(other):
+        return False
+    change = orientations.ornt_transform(orientations.io_orientation(other), orientations.io_orientation(affine))
+    turned = other @ orientations.inv_ornt_aff(change, tuple(other_shape))
+    turned_shape = tuple(other_shape[int(i)] for i in np.argsort(change[:, 0]))
+    return turned_shape == tuple(shape) and displacement(shape, affine, turned) <= spacing(affine).min() / 2

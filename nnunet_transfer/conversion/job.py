@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from nnunet_transfer.conversion.description import Case, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.conversion.spatial_images import SpatialImage, read_image
-from nnunet_transfer.files import atomic_path
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path, sha256_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Job:
     link : make symbolic links to files that needn't change
     pictures : 2D pictures
     hint : added to messages about geometry
+    threshold : binary masks are foreground above it; None takes the one level that they have beside 0
     """
 
     root: Path
@@ -43,6 +46,7 @@ class Job:
     link: bool = False
     pictures: bool = False
     hint: str = ""
+    threshold: float | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what makes a difference to the files written."""
@@ -51,6 +55,8 @@ class Job:
             "background": self.rule.background,
             "ignore": self.rule.ignore,
             "binary": self.rule.binary,
+            "largest_share": self.rule.largest_share,
+            "threshold": self.threshold,
             "geometry": self.geometry,
             "reorient": self.reorient,
             "link": self.link,
@@ -68,6 +74,18 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
+    mask_sha256: set[str] = field(default_factory=set)
+    resampled: bool = False
+
+    @contextmanager
+    def removing_files(self, out: Path) -> Iterator[None]:
+        """Remove the files written so far if the case fails, whatever the error."""
+        try:
+            yield
+        except BaseException:
+            for name in self.files:
+                (out / name).unlink(missing_ok=True)
+            raise
 
     def warn(self, text: str) -> None:
         """Note what a user should see."""
@@ -75,12 +93,13 @@ class Findings:
         self.warnings.append(text)
 
     def read(self, path: Path) -> SpatialImage:
-        """Read a volume and note what was mended on the way."""
+        """Read a volume and note what was decided or repaired on the way."""
         image = read_image(path)
         self.sources.append(path)
         self.sha256.append(image.sha256)
         self.dtype.append(image.dtype)
         self.actions += [f"{path.name}: {action}" for action in image.actions]
+        self.warnings += [f"{path.name}: {warning}" for warning in image.warnings]
         return image
 
     def put_in_order_of(self, files: Sequence[Path]) -> None:
@@ -123,11 +142,23 @@ def content_key(data: NDArray[Any]) -> str:
     return f"{data.shape} {data.dtype} {zlib.crc32(flat.data):08x}{int(words.sum()):016x}"
 
 
-def put_file(source: Path, target: Path, link: bool) -> None:
-    """Copy a file, or make a symbolic link to it, atomically."""
+def put_file(source: Path, target: Path, link: bool, sha256: str = "") -> None:
+    """Copy a file, or make a symbolic link to it, atomically.
+
+    Parameters
+    ----------
+    sha256 : of the source as it was read; the copy must have it
+
+    Raises
+    ------
+    DataError
+        If the copy has other bytes: the source has changed, or the disk fails.
+    """
     with atomic_path(target) as temporary:
         if link:
             temporary.unlink(missing_ok=True)
             os.symlink(source.resolve(), temporary)
         else:
             shutil.copyfile(source, temporary)
+            if sha256 and sha256_of(temporary) != sha256:
+                raise DataError(f"{source.name} changed while it was copied, or the disk fails; run again")

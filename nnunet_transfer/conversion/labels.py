@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cc3d
@@ -14,14 +15,117 @@ from nnunet_transfer.errors import DataError
 
 #: a stored label may be off a whole number by this much: ATLAS has 0.9999999776, some tools write 0.999
 WHOLE_TOLERANCE = 0.01
+#: levels of a binary mask that differ by this share of the largest are one level: rounding, or a conversion to 8 bits and
+#: back, which leaves 252.99 beside 254.99; interpolation leaves anything between 0 and 1
+LEVEL_TOLERANCE = 0.02
+#: values below this share of the largest are rounding of 0
+ZERO_TOLERANCE = 1e-3
+#: a mask that covers a larger volume in ml is of a whole brain, not of lesions
+LARGEST_LESION_ML = 800.0
 #: lesions are counted with 26 neighbours in 3D, 8 in 2D
 CONNECTIVITY = 26
 _BLOCK = 1 << 20
+#: more values than this are no list of labels
+_MAX_VALUES = 1000
+_SHOWN = 5
 
 
-def binarised(mask: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return 1 where the mask is above zero, else 0 (also for NaN)."""
-    return (mask > 0).view(np.uint8)
+@dataclass(frozen=True)
+class Level:
+    """What of a binary mask is foreground: `low <= value <= high`; `note` says which value that is."""
+
+    low: float
+    high: float
+    note: str = ""
+
+
+def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str) -> Level:
+    """Find the one level of a binary mask beside 0.
+
+    Parameters
+    ----------
+    counts : value -> voxels, as `value_counts` gives them
+    dtype : of the mask as stored; an 8-bit -1 is 255 that was stored as a signed number
+
+    Raises
+    ------
+    DataError
+        If the values don't cluster on one level: an interpolated mask, a probability map, several labels, an image.
+    """
+    if any(np.isinf(v) for v in counts):
+        raise DataError(f"{name} holds infinite values; {_ADVICE}")
+    largest = max((abs(v) for v in counts if np.isfinite(v)), default=0.0)
+    values = sorted(v for v in counts if np.isfinite(v) and abs(v) > ZERO_TOLERANCE * largest)
+    if not values:
+        return Level(np.inf, np.inf)
+    low, high = values[0], values[-1]
+    if high < 0 and dtype.kind == "i" and low == high == -1:
+        return Level(-1, -1, f"-1 taken as {2 ** (8 * dtype.itemsize) - 1} stored as a signed number")
+    if low <= 0 or low < (1 - LEVEL_TOLERANCE) * high or len(counts) >= _MAX_VALUES:
+        raise DataError(f"{name} is not a binary mask: {_describe(values, counts)}; {_ADVICE}")
+    if low == high == 1:
+        return Level(low, high)
+    return Level(low, high, f"{_span(low, high)} taken as 1")
+
+
+_ADVICE = "correct it, or give --threshold T to take what lies above T as foreground"
+
+
+def _describe(values: Sequence[float], counts: Mapping[float, int]) -> str:
+    number = f"{_MAX_VALUES} or more" if len(counts) >= _MAX_VALUES else str(len(values))
+    shown = ", ".join(f"{value:.6g}" for value in values[:_SHOWN]) + (" ..." if len(values) > _SHOWN else "")
+    kind = ""
+    if len(values) > _SHOWN and values[0] >= 0 and values[-1] <= 1:
+        kind = ", like a probability map or an interpolated mask"
+    elif len(values) > _SHOWN:
+        kind = ", like an interpolated mask or an image"
+    return f"{number} values beside 0 from {values[0]:.6g} to {values[-1]:.6g} ({shown}){kind}"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.10g}" if low == high else f"{low:.10g} to {high:.10g}"
+
+
+def binarised(mask: NDArray[Any], level: Level) -> NDArray[np.uint8]:
+    """Return 1 where the mask is on a level, else 0 (also for NaN)."""
+    if level.low == level.high == np.inf:
+        return np.zeros_like(mask, np.uint8)
+    if level.high < 0:
+        return (mask < 0).view(np.uint8)
+    # what lies between 0 and the level is rounding of 0 (see `find_level`)
+    return (mask >= mask.dtype.type(level.low)).view(np.uint8)
+
+
+def above(mask: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
+    """Return 1 where the mask is above a threshold, else 0 (also for NaN)."""
+    return (mask > threshold).view(np.uint8)
+
+
+def refuse_whole_brain(voxels: int, voxel_ml: float, content: int, largest_share: float) -> None:
+    """Refuse a lesion mask that covers more than lesions do.
+
+    Parameters
+    ----------
+    voxels : of the mask
+    voxel_ml : volume of a voxel in ml
+    content : voxels of the first image above its minimum
+    largest_share : of the image's content; 1 allows everything
+
+    Raises
+    ------
+    DataError
+        If the mask covers more than `LARGEST_LESION_ML` or `largest_share` of the image.
+    """
+    if largest_share >= 1:
+        return
+    advice = (
+        "is it a brain mask, or the image itself? If it is right, describe the data set with "
+        "LabelRule(..., binary=True, largest_share=1)"
+    )
+    if voxels * voxel_ml > LARGEST_LESION_ML:
+        raise DataError(f"the mask covers {voxels * voxel_ml:.0f} ml; {advice}")
+    if voxels > largest_share * content:
+        raise DataError(f"the mask covers {voxels / max(content, 1):.0%} of the image's content; {advice}")
 
 
 def combined(masks: Sequence[NDArray[np.uint8]], rule: str) -> NDArray[np.uint8]:
@@ -35,25 +139,40 @@ def combined(masks: Sequence[NDArray[np.uint8]], rule: str) -> NDArray[np.uint8]
     return (votes >= needed).view(np.uint8)
 
 
-def values_in(mask: NDArray[Any], limit: int = 1000) -> list[float]:
-    """Return the distinct values of a mask, sorted; at most `limit` of them.
+def value_counts(mask: NDArray[Any], limit: int = _MAX_VALUES) -> dict[float, int]:
+    """Return value -> number of voxels, values sorted.
 
-    NaN counts as one value.
+    NaN counts as one value. Counting stops once there are more than `limit` values: the first `limit` are returned.
     """
-    found: set[float] = set()
+    found: dict[float, int] = {}
     for block in _blocks(mask):
-        first, last = block.min(), block.max()
-        found.update([float(first)] if first == last else np.unique(_outliers(block, found)).tolist())
+        _count_block(block, found)
         if len(found) > limit:
             break
-    return sorted(found)[:limit]
+    ordered = sorted(found, key=lambda value: (np.isnan(value), value))
+    return {value: found[value] for value in ordered[:limit]}
 
 
-def _outliers(block: NDArray[Any], known: set[float]) -> NDArray[Any]:
-    """Return the voxels that hold none of the first known values: sorting the rest is far faster."""
-    for value in sorted(known)[:4]:
-        block = block[block != value]
-    return block
+def _count_block(block: NDArray[Any], found: dict[float, int]) -> None:
+    first, last = block.min(), block.max()
+    if first == last:
+        found[float(first)] = found.get(float(first), 0) + block.size
+        return
+    rest = block
+    # most voxels hold one of a few values: sorting the others is far faster
+    frequent = sorted(found, key=lambda v: -found[v])[:4]
+    for value in dict.fromkeys([*frequent, float(block[0]), float(last)]):
+        other = rest != rest.dtype.type(value)
+        if count := rest.size - int(np.count_nonzero(other)):
+            found[value] = found.get(value, 0) + count
+            rest = rest[other]
+    if not rest.size:
+        return
+    for value, count in zip(*np.unique(rest, return_counts=True), strict=True):
+        key = float(value)
+        if np.isnan(key):  # NaN is not equal to itself, so each would be a key of its own
+            key = next((k for k in found if np.isnan(k)), key)
+        found[key] = found.get(key, 0) + int(count)
 
 
 def _blocks(mask: NDArray[Any]) -> list[NDArray[Any]]:
@@ -110,7 +229,7 @@ def _whole(mask: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _refuse_unknown(whole: NDArray[Any], table: dict[int, int], name: str) -> None:
-    unknown = [int(value) for value in values_in(whole) if int(value) not in table]
+    unknown = [int(value) for value in value_counts(whole) if int(value) not in table]
     shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
     raise DataError(f"{name} holds labels that aren't in the data set's table: {shown}")
 

@@ -25,9 +25,10 @@ class Record:
     dtype : dtype on disk of each source file
     orientation, spacing : of the first image as found on disk, spacing in mm
     shape : of the first image as written
-    label_values : distinct values of the masks as found on disk
-    lesion_ml : volume of a binary label; None for others
-    lesions : number of connected components; None for others
+    label_values, label_voxels : distinct values of the masks as found on disk, and in how many voxels each
+    written_values, written_voxels : the same of the label as written
+    source_lesion_ml, source_lesions : of a binary label before it was put on the image's grid; None for others
+    lesion_ml, lesions : volume and number of connected components of a binary label as written; None for others
     content : digest of the first image's voxels, to find duplicates
     actions : what was done or found
     warnings : those actions that a user should see
@@ -50,6 +51,11 @@ class Record:
     spacing: tuple[float, ...] = ()
     shape: tuple[int, ...] = ()
     label_values: tuple[float, ...] = ()
+    label_voxels: tuple[int, ...] = ()
+    written_values: tuple[int, ...] = ()
+    written_voxels: tuple[int, ...] = ()
+    source_lesion_ml: float | None = None
+    source_lesions: int | None = None
     lesion_ml: float | None = None
     lesions: int | None = None
     content: str = ""

@@ -33,6 +33,11 @@ MANIFEST_COLUMNS = (
     "spacing",
     "shape",
     "label_values",
+    "label_voxels",
+    "written_values",
+    "written_voxels",
+    "source_lesion_ml",
+    "source_lesions",
     "lesion_ml",
     "lesions",
     "actions",
@@ -68,7 +73,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.10g}"
     if isinstance(value, tuple):
         return " | ".join(_cell(item) for item in value)
     return str(value)

@@ -1,0 +1,164 @@
+"""The label of one 3D case: read masks, give them their final values, put them on the image's grid, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_transfer.conversion import geometry, labels
+from nnunet_transfer.conversion.description import LabelRule
+from nnunet_transfer.conversion.job import Findings, Job
+from nnunet_transfer.conversion.label_resampling import resample_by_coverage, resample_nearest
+from nnunet_transfer.conversion.spatial_images import SpatialImage
+from nnunet_transfer.errors import DataError
+
+#: more values than this are no list of labels
+_MAX_LISTED_VALUES = 300
+_MIRROR = (
+    "it is stored with its axes in another order or direction, so copying the header would mirror or turn it; "
+    "take --geometry resample-label, which is exact here"
+)
+
+
+def read_label(masks: Sequence[Sequence[Path]], combine: str, job: Job, findings: Findings) -> SpatialImage | None:
+    """Return the label with its final values, still on its own grid; None if there are no masks.
+
+    Parameters
+    ----------
+    masks : files of each rater
+    combine : how several raters' masks become one
+
+    Raises
+    ------
+    DataError
+        If a mask can't be read, has other values than the rule allows, or is on another grid than the others.
+    """
+    merged: SpatialImage | None = None
+    by_rater: list[NDArray[np.uint8]] = []
+    counts: dict[float, int] = {}
+    for files in masks:
+        rater: NDArray[np.uint8] | None = None
+        for path in files:
+            mask = findings.read(path)
+            findings.mask_sha256.add(mask.sha256)
+            mask.data = _labelled(mask.data, job, path.name, findings, counts)
+            if merged is None:
+                merged = mask
+            elif reason := geometry.describe_mismatch(merged.data.shape, merged.affine, mask.data.shape, mask.affine):
+                raise DataError(f"{path.name} is on another grid than the case's other masks: {reason}")
+            rater = mask.data if rater is None else rater | mask.data
+        if rater is not None:
+            by_rater.append(rater)
+    if merged is None:
+        return None
+    if len(by_rater) > 1 or len(masks[0]) > 1:
+        merged.data = labels.combined(by_rater, combine)
+        findings.actions.append(
+            f"{combine} of {len(by_rater)} raters" if len(by_rater) > 1 else f"union of {len(masks[0])} masks"
+        )
+    listed = sorted(counts)[:_MAX_LISTED_VALUES]
+    findings.measured |= {
+        "label_values": tuple(listed),
+        "label_voxels": tuple(counts[value] for value in listed),
+    }
+    return merged
+
+
+def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, counts: dict[float, int]) -> NDArray[Any]:
+    """Return a mask's labels; add its values to `counts`."""
+    found = labels.value_counts(mask)
+    for value, voxels in found.items():
+        counts[value] = counts.get(value, 0) + voxels
+    if not job.rule.binary:
+        return labels.relabelled(mask, job.rule, name)
+    if any(np.isnan(value) for value in found):
+        findings.warn(f"{name}: NaN taken as background")
+    if job.threshold is not None:
+        findings.actions.append(f"{name}: values above {job.threshold:g} taken as 1")
+        return labels.above(mask, job.threshold)
+    level = labels.find_level(found, mask.dtype, name)
+    if level.note:
+        findings.actions.append(f"{name}: {level.note}")
+    return labels.binarised(mask, level)
+
+
+def put_label_on_grid(
+    label: SpatialImage, shape: tuple[int, ...], affine: geometry.Affine, job: Job, findings: Findings
+) -> None:
+    """Bring the label onto the image's grid, as the policy of `job.geometry` allows.
+
+    Raises
+    ------
+    DataError
+        If the grids differ and the policy doesn't cover the difference.
+    """
+    if job.rule.binary:
+        _measure_source(label, findings)
+    reason = geometry.describe_mismatch(shape, affine, label.data.shape, label.affine)
+    if reason and job.geometry.startswith("resample-label"):
+        _resample(label, shape, affine, reason, job, findings)
+    elif reason and geometry.stored_otherwise(shape, affine, label.data.shape, label.affine):
+        raise DataError(f"the label is not on the image's grid: {reason}; {_MIRROR}")
+    elif reason and job.geometry == "copy-from-image" and label.data.shape == shape:
+        _copy_geometry(label, affine, reason, findings)
+    elif reason:
+        raise DataError(
+            f"the label is not on the image's grid: {reason}; "
+            f"{job.hint or 'see --geometry for ways to go on if you know which one is right'}"
+        )
+    label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
+
+
+def _copy_geometry(label: SpatialImage, affine: geometry.Affine, reason: str, findings: Findings) -> None:
+    own, wanted = geometry.orientation(label.affine), geometry.orientation(affine)
+    text = f"label: geometry copied from image, was {reason}"
+    if own == wanted:
+        findings.actions.append(text)
+    else:
+        findings.warn(f"{text} and {own} instead of {wanted}: check that it is not mirrored")
+
+
+def _resample(
+    label: SpatialImage, shape: tuple[int, ...], affine: geometry.Affine, reason: str, job: Job, findings: Findings
+) -> None:
+    by_coverage = job.geometry == "resample-label-coverage"
+    method = resample_by_coverage if by_coverage else resample_nearest
+    before = int(np.count_nonzero(label.data)) * float(np.prod(geometry.spacing(label.affine))) / 1000
+    result = method(label.data, label.affine, shape, affine, job.rule.binary)
+    after = int(np.count_nonzero(result.data)) * float(np.prod(geometry.spacing(affine))) / 1000
+    values = set(labels.value_counts(label.data)) - set(labels.value_counts(result.data))
+    label.data, findings.resampled = result.data, True
+    kind = "coverage" if by_coverage else "nearest neighbour"
+    findings.actions.append(f"label: resampled ({kind}), was {reason}; {before:.4g} ml became {after:.4g} ml")
+    if result.lost:
+        advice = "they lie outside the image" if by_coverage else "--geometry resample-label-coverage keeps small ones"
+        findings.warn(f"label: {result.lost} of {result.components} lesions lost in resampling; {advice}")
+    elif values and not job.rule.binary:
+        findings.warn(f"label: {len(values)} classes lost in resampling")
+
+
+def _measure_source(label: SpatialImage, findings: Findings) -> None:
+    voxels, count = labels.lesion_load((label.data == 1).view(np.uint8))
+    millilitres = voxels * float(np.prod(geometry.spacing(label.affine))) / 1000
+    findings.measured |= {"source_lesion_ml": round(millilitres, 4), "source_lesions": count}
+
+
+def measure_label(label: SpatialImage, rule: LabelRule, findings: Findings) -> None:
+    """Measure the label as written; an empty one is a warning."""
+    if rule.foreground:
+        return
+    found = labels.value_counts(label.data)
+    findings.measured |= {"written_values": tuple(map(int, found)), "written_voxels": tuple(found.values())}
+    if len(rule.classes) == 1:
+        # components are counted once unless resampling changed them
+        same = rule.binary and not findings.resampled
+        count = findings.measured["source_lesions"] if same else labels.lesion_load((label.data == 1).view(np.uint8))[1]
+        voxels = found.get(1.0, 0)
+        millilitres = voxels * float(np.prod(geometry.spacing(label.affine))) / 1000
+        findings.measured |= {"lesion_ml": round(millilitres, 4), "lesions": count}
+    if not any(found):
+        findings.warn("empty label")

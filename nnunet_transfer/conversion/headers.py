@@ -1,0 +1,261 @@
+"""What a header says, and whether all readers understand it alike: NIfTI and FreeSurfer's MGH.
+
+Readers differ where a header contradicts itself. nibabel takes the voxels' size from the transform, ITK from `pixdim`; nibabel
+ignores the unit of length and a slope of 0, ITK applies the one and, with a slope of 0, the intercept. One reading is taken
+here (NIfTI-1 standard, Cox RW et al. 2004, and nibabel's choice between the transforms), and `Reading.plain` tells whether a
+file may be copied because nobody can read it in another way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.freesurfer.mghformat import MGHHeader
+from nibabel.spatialimages import HeaderDataError
+
+from nnunet_transfer.conversion import geometry
+from nnunet_transfer.errors import DataError
+
+#: enough for every header; voxels start behind it
+HEADER_BYTES = 4096
+#: voxel types that ITK reads as single grey values
+_ITK_KINDS = "iuf"
+#: the three lowest bits of `xyzt_units` -> mm; 0 is unknown, which all readers take as mm
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_UNIT_NAMES = {1: "metres", 3: "micrometres"}
+#: what `sform_code` and `qform_code` may be
+_TRANSFORM_CODES = range(6)
+#: voxels' edges in mm that a scan of a head can have; others mean that the unit is wrong
+_PLAUSIBLE_MM = (0.01, 30.0)
+_LARGEST_MM = 100.0
+#: nnU-Net's check of a data set compares spacings to 1e-5
+_SAME_SPACING = 2e-6
+
+
+class _Nifti1Header(nib.Nifti1Header):
+    # rounding in some data sets' headers makes the quaternion's length exceed 1 by more than nibabel allows
+    quaternion_threshold = np.float64(-1e-4)
+
+
+class _Nifti2Header(nib.Nifti2Header):
+    quaternion_threshold = np.float64(-1e-4)
+
+
+Header = nib.Nifti1Header | MGHHeader
+
+
+@dataclass
+class Reading:
+    """What was read from a header.
+
+    Attributes
+    ----------
+    shape, dtype, offset : of the voxels as stored, axes (x, y, z, ...); the offset in bytes
+    scaling : slope and intercept; None if the stored values are the voxels' values
+    affine : voxel indices -> mm, RAS+, shape (4, 4), directions orthonormal
+    plain : whether all readers understand the header alike
+    actions : what was decided or repaired
+    warnings : those decisions that a user should see
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    scaling: tuple[float, float] | None = None
+    affine: geometry.Affine = field(default_factory=lambda: np.eye(4))
+    plain: bool = True
+    actions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def needed_bytes(self) -> int:
+        """How long a file with all its voxels is, decompressed."""
+        return self.offset + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def differ(self, text: str) -> None:
+        """Note that readers differ here, and which reading was taken."""
+        self.plain = False
+        self.actions.append(text)
+
+    def warn(self, text: str) -> None:
+        """As `differ`, where the difference is large."""
+        self.differ(text)
+        self.warnings.append(text)
+
+
+def read_header(start: bytes, name: str) -> Reading:
+    """Read the header from the first bytes of a decompressed file.
+
+    Parameters
+    ----------
+    start : at least `HEADER_BYTES` of it, or the whole file
+    name : of the file, whose ending tells MGH from NIfTI; named in errors
+
+    Raises
+    ------
+    DataError
+        If it is damaged, of an image without grey values, or has an unusable orientation.
+    """
+    header, plain = _parse(start, name)
+    reading = _layout(header, name)
+    reading.plain = plain and len(reading.shape) == 3
+    if isinstance(header, MGHHeader):
+        reading.affine = _upright(np.asarray(header.get_best_affine(), np.float64), reading, name)
+        return reading
+    _read_scaling(header, reading, name)
+    _read_place(header, reading, name)
+    return reading
+
+
+def _parse(start: bytes, name: str) -> tuple[Header, bool]:
+    """Return the header and whether it is a NIfTI-1 one with the voxels in the same file."""
+    kind: Any
+    if name.endswith((".mgz", ".mgh")):
+        kind, plain = MGHHeader, False
+    elif start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # the header's size, 348
+        kind, plain = _Nifti1Header, start[344:348] == b"n+1\0"
+    elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540
+        kind, plain = _Nifti2Header, False
+    else:
+        raise DataError(f"{name} is not a NIfTI file despite its name")
+    if len(start) < kind.template_dtype.itemsize:
+        raise DataError(f"{name} has a damaged header ({len(start)} bytes are left of it)")
+    if not plain and kind is _Nifti1Header:
+        raise DataError(f"{name} has its voxels in a file of their own (.img); convert it to .nii.gz")
+    try:
+        return kind.from_fileobj(io.BytesIO(start), **({} if kind is MGHHeader else {"check": False})), plain
+    except Exception as error:
+        raise DataError(f"{name} has a damaged header ({error})") from None
+
+
+def _layout(header: Header, name: str) -> Reading:
+    try:
+        reading = Reading(header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset()))
+    except (HeaderDataError, KeyError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} has a damaged header ({error})") from None
+    if not header.template_dtype.itemsize <= reading.offset < 1 << 30:
+        raise DataError(f"{name} has a damaged header (voxels start at byte {reading.offset})")
+    if reading.dtype.kind not in _ITK_KINDS or reading.dtype.itemsize > 8:
+        raise DataError(f"{name} holds {reading.dtype} voxels; grey values are needed")
+    if not reading.shape or min(reading.shape) <= 0:
+        raise DataError(f"{name} holds no voxels")
+    return reading
+
+
+def _read_scaling(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not np.isfinite(slope):
+        # the standard: no scaling at all. A slope of 0 with an intercept of 0 is what many writers leave
+        if slope != 0 or inter != 0:
+            reading.differ(f"header has slope {slope:g} and intercept {inter:g}: voxels taken as stored")
+    elif not np.isfinite(inter):
+        raise DataError(f"{name} has an unusable header: slope {slope:g}, intercept {inter:g}; correct its scl_inter")
+    elif (slope, inter) != (1, 0):
+        reading.scaling = slope, inter
+        reading.differ(f"voxels scaled by {slope:g}, plus {inter:g}")
+
+
+def _read_place(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
+    for code in ("sform_code", "qform_code"):
+        if int(header[code]) not in _TRANSFORM_CODES:
+            reading.warn(
+                f"header's {code} {int(header[code])} is not one of the standard's: its transform is not taken"
+            )
+            header[code] = 0
+    stored = np.array(header["pixdim"][1:4], np.float64)
+    _repair_pixdim(header)
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise DataError(f"{name} has an unusable orientation ({error})") from None
+    if not (header["sform_code"] or header["qform_code"]):
+        reading.warn("header says nothing of the orientation: taken as nibabel does, first axis to the left")
+    _compare_transforms(header, affine, reading)
+    _compare_spacings(stored, affine, reading)
+    affine = _in_millimetres(header, affine, reading, name)
+    reading.affine = _upright(affine, reading, name)
+    edges = geometry.spacing(reading.affine)
+    if edges.max() > _LARGEST_MM:
+        raise DataError(f"{name} has voxels of {_product(edges)} mm; correct its header, perhaps the unit of length")
+
+
+def _repair_pixdim(header: nib.Nifti1Header) -> None:
+    """Make the voxels' size and the handedness what nibabel's checks on loading make them."""
+    pixdim = header["pixdim"]
+    size = np.abs(pixdim[1:4])
+    pixdim[1:4] = np.where(size == 0, 1, size)
+    if pixdim[0] not in (-1, 1):
+        pixdim[0] = 1
+    header["pixdim"] = pixdim
+
+
+def _upright(affine: geometry.Affine, reading: Reading, name: str) -> geometry.Affine:
+    affine, repair = geometry.orthonormalised(affine, name)
+    if repair:
+        reading.differ(repair)
+    return affine
+
+
+def _compare_transforms(header: nib.Nifti1Header, affine: geometry.Affine, reading: Reading) -> None:
+    """Note whether a transform that the header holds is another one than `affine`."""
+    for other in _coded_affines(header):
+        distance = np.inf if other is None else geometry.displacement(_first_three(reading.shape), other, affine)
+        if not np.isfinite(distance):
+            reading.differ("header's qform is unusable: sform taken")
+        elif distance >= geometry.TOLERANCE_MM:
+            reading.warn(f"header's two transforms lie up to {distance:.3g} mm apart: sform taken")
+
+
+def _coded_affines(header: nib.Nifti1Header) -> Iterator[geometry.Affine | None]:
+    for read, code in ((header.get_sform, "sform_code"), (header.get_qform, "qform_code")):
+        if header[code]:
+            matrix = None
+            with contextlib.suppress(HeaderDataError, ValueError):
+                matrix = np.asarray(read(), dtype=np.float64)
+            yield matrix
+
+
+def _compare_spacings(pixdim: Any, affine: geometry.Affine, reading: Reading) -> None:
+    edges = geometry.spacing(affine)
+    difference = np.abs(np.asarray(pixdim, np.float64) - edges)
+    if not (difference <= _SAME_SPACING * edges).all():
+        text = f"header has voxels of {_product(pixdim)} mm beside a transform of {_product(edges)} mm: transform taken"
+        # rounding of a few digits is nothing that a user should look at
+        (reading.differ if (difference <= 1e-3 * edges).all() else reading.warn)(text)
+
+
+def _in_millimetres(header: nib.Nifti1Header, affine: geometry.Affine, reading: Reading, name: str) -> geometry.Affine:
+    unit = int(header["xyzt_units"]) & 7
+    factor = _MM_PER_UNIT.get(unit)
+    if factor is None:
+        reading.warn(f"header's unit of length, code {unit}, is not one of the standard's: numbers taken as mm")
+        return affine
+    if factor == 1:
+        return affine
+    edges = geometry.spacing(affine)
+    if not _plausible(edges * factor) and _plausible(edges):
+        raise DataError(
+            f"{name} has voxels of {_product(edges)} {_UNIT_NAMES[unit]} according to its header; correct its unit of length"
+        )
+    scaled = affine.copy()
+    scaled[:3] *= factor
+    reading.warn(f"header is in {_UNIT_NAMES[unit]}: turned into mm")
+    return scaled
+
+
+def _plausible(edges: geometry.Affine) -> bool:
+    return bool((edges >= _PLAUSIBLE_MM[0]).all() and (edges <= _PLAUSIBLE_MM[1]).all())
+
+
+def _first_three(shape: Sequence[int]) -> tuple[int, ...]:
+    return (*shape, 1, 1, 1)[:3]
+
+
+def _product(numbers: Any) -> str:
+    return " x ".join(f"{float(number):.4g}" for number in numbers)

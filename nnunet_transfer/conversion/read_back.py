@@ -1,0 +1,65 @@
+"""Read back what was written, as nnU-Net will: with SimpleITK."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from nnunet_transfer.conversion import geometry
+
+#: ITK's axes point left and back
+_LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
+_PIXELS = {
+    "u1": sitk.sitkUInt8,
+    "i1": sitk.sitkInt8,
+    "u2": sitk.sitkUInt16,
+    "i2": sitk.sitkInt16,
+    "u4": sitk.sitkUInt32,
+    "i4": sitk.sitkInt32,
+    "u8": sitk.sitkUInt64,
+    "i8": sitk.sitkInt64,
+    "f4": sitk.sitkFloat32,
+    "f8": sitk.sitkFloat64,
+}
+
+
+def header_fault(path: Path, shape: Sequence[int], affine: geometry.Affine, dtype: np.dtype[Any]) -> str:
+    """Return how SimpleITK's reading of a file's header differs from what it should hold, empty if it doesn't.
+
+    Parameters
+    ----------
+    shape, affine, dtype : of the volume that the file should hold, axes (x, y, z), affine RAS+ in mm
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        return f"SimpleITK can't read it ({str(error).strip().splitlines()[-1].strip()})"
+    if (size := reader.GetSize()) != tuple(shape):
+        return f"SimpleITK reads {'x'.join(map(str, size))} voxels instead of {'x'.join(map(str, shape))}"
+    if reader.GetNumberOfComponents() != 1 or reader.GetPixelID() != _PIXELS[f"{dtype.kind}{dtype.itemsize}"]:
+        return f"SimpleITK reads {sitk.GetPixelIDValueAsString(reader.GetPixelID())} instead of {dtype}"
+    read = np.eye(4)
+    read[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
+    read[:3, 3] = reader.GetOrigin()
+    read = _LPS_TO_RAS @ read
+    distance = geometry.displacement(shape, read, affine)
+    if not distance <= geometry.TOLERANCE_MM:
+        return f"SimpleITK puts voxels {distance:.3g} mm off their place"
+    if not np.allclose(geometry.spacing(read), geometry.spacing(affine), rtol=5e-6, atol=0):
+        return f"SimpleITK reads a spacing of {np.round(geometry.spacing(read), 6).tolist()} mm"
+    return ""
+
+
+def voxel_fault(path: Path, data: NDArray[Any]) -> str:
+    """Return how many of a file's voxels SimpleITK reads otherwise than `data`, axes (x, y, z); empty if none."""
+    image = sitk.ReadImage(str(path))
+    read = sitk.GetArrayViewFromImage(image).T  # valid as long as `image` lives
+    # NaN never stays in what is written
+    return "" if read.shape == data.shape and np.array_equal(read, data) else "SimpleITK reads other voxels"
