@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion.pool import plan_pool, pool
@@ -28,6 +29,7 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.sources.leakage import donor_warnings
 from nnunet_transfer.subjects import donor_key
 from nnunet_transfer.synthetic import synthesis
+from nnunet_transfer.synthetic.case import turn_labels, upright_turn
 from nnunet_transfer.synthetic.generator import PROFILES, draw_parameters, generate
 from nnunet_transfer.synthetic.lesions import MODELS, fit_mask, paste_lesion, push_aside
 from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
@@ -303,6 +305,25 @@ def test_registration_finds_a_known_transform() -> None:
     assert np.array_equal(matrix, again)
     with pytest.raises(DataError, match="--mask-space image"):
         align_to_mni(np.ones((4, 40, 40), np.float32), np.eye(4))
+
+
+@given(angles=st.tuples(*[st.floats(-40, 40)] * 3), spacing=st.sampled_from([1.0, 1.5]))
+@settings(max_examples=10, deadline=None)
+def test_turning_upright_undoes_a_rotation(angles: tuple[float, ...], spacing: float) -> None:
+    tilt = np.eye(4)
+    tilt[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    scaled = tilt.copy()
+    scaled[:3, :3] *= 1.1  # a registration also scales
+    turn = upright_turn(np.linalg.inv(scaled))
+    assert np.allclose(turn @ tilt, np.eye(4), atol=1e-9)
+    box = np.zeros((30, 30, 30), np.int32)
+    box[5:25, 8:22, 11:19] = 1
+    tilted, grid = turn_labels(box, np.eye(4), tilt, np.ones(3))
+    upright, back = turn_labels(tilted, grid, turn, np.full(3, spacing))
+    extent = [(s.stop - s.start) * spacing for s in ndimage.find_objects((upright > 0).astype(np.uint8))[0]]
+    assert np.allclose(extent, (20, 14, 8), atol=2.5)
+    assert np.allclose(back[:3, :3], np.eye(3) * spacing)
+    assert (upright > 0).sum() * spacing**3 == pytest.approx(20 * 14 * 8, rel=0.2)
 
 
 def test_names_and_numbers_tell_the_same_tissue() -> None:

@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mass-effect", type=float, default=0.0, metavar="MM", help="let lesions swell by up to MM")
     parser.add_argument("--head", default="both", help="with what surrounds the brain: whole, brain, or both (default)")
     parser.add_argument("--spacing", type=float, nargs=3, default=[], metavar="MM", help="of synthetic images, x y z")
+    parser.add_argument(
+        "--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks"
+    )
     parser.add_argument("--channel", default="", metavar="NAME", help="of real images, the channel with T1")
     parser.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
     parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
@@ -76,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         mass_effect=args.mass_effect,
         head=args.head,
         spacing=tuple(args.spacing),
+        upright=args.upright,
         channel=args.channel,
         structures=_structures(args.structures),
         tissues=_tissues(args.tissues),

@@ -30,8 +30,8 @@ Affine = NDArray[np.float64]
 ALIGNMENTS, RECORDS = "alignments", "records"
 #: of synthetic images, as integers: a brain's brightest voxels are about this
 _SCALE = 1000
-#: mm of background around a brain
-_BORDER = 10.0
+#: mm of background around a head or brain; while it is deformed, this share of its size on each side
+_BORDER, _ROOM = 10.0, 0.2
 #: donors tried for a case until a lesion fits
 _TRIES = 25
 #: how a mask is moved about its own centre, so that one donor gives different lesions
@@ -90,14 +90,18 @@ def _new(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.ran
     settings, numbering = plan.settings, plan.maps.numbering
     whole = settings.head == "whole" or (settings.head == "both" and bool(rng.integers(2)))
     record: dict[str, Any] = {}
-    if settings.spacing:
+    turn = np.eye(4)
+    if settings.upright:
+        turn = upright_turn(_alignment(plan, case.map, work)[0])
+        labels, affine = turn_labels(labels, affine, turn, np.array(settings.spacing or spacing_of(affine)))
+    elif settings.spacing:
         labels, affine = resample_labels(labels, affine, np.array(settings.spacing))
     if not whole:
         labels = np.where(_lookup(labels, _kinds(numbering)) > Kind.OUTSIDE, labels, 0)
-    labels, affine = crop(labels, affine)
+    labels, affine = pad(labels, affine)
     lesion = np.zeros(labels.shape, bool)
     if case.donors:
-        lesion, record = place_lesion(plan, case, labels, affine, rng, work)
+        lesion, record = place_lesion(plan, case, labels, affine, rng, work, turn)
     clusters = sorted({numbering.clusters[v] for v in np.unique(labels).tolist() if v})
     drawn = draw_parameters(numbering, clusters, PROFILES[settings.profile], rng)
     seed = int(rng.integers(2**31))
@@ -114,16 +118,28 @@ def _new(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.ran
         _, pushed, lesion = push_aside(nothing, labels, lesion, spacing_of(affine), push)
         labels = pushed.astype(np.int32)
     made = generate(labels, lesion, spacing_of(affine), numbering, drawn, seed, paste if record else None)
-    image = made.image if whole else made.image * (made.labels > 0)
+    box, affine = crop_box(made.labels > 0, affine)
+    moved, deformed, lesion = made.image[box], made.labels[box], made.lesion[box]
+    image = moved if whole else moved * (deformed > 0)
     image = np.rint(np.clip(image * _SCALE, 0, np.iinfo(np.int16).max)).astype(np.int16)
     head = {"head": "whole" if whole else "brain", "intensities": drawn.to_dict(), "generator_seed": seed}
-    return image, made.labels, made.lesion, affine, {**head, **details}
+    return image, deformed, lesion, affine, {**head, **details}
 
 
 def place_lesion(
-    plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path
+    plan: Plan,
+    case: CasePlan,
+    labels: Labels,
+    affine: Affine,
+    rng: np.random.Generator,
+    work: Path,
+    turn: Affine | None = None,
 ) -> tuple[Mask, dict[str, Any]]:
     """Draw donors until a lesion fits; return its voxels, and where it is from and how it was moved.
+
+    Parameters
+    ----------
+    turn : mm of the label map's file -> mm of `affine`, if it was turned
 
     Raises
     ------
@@ -133,6 +149,8 @@ def place_lesion(
     to_mni, overlap = np.eye(4), None
     if plan.settings.mask_space == "mni":
         to_mni, overlap = _alignment(plan, case.map, work)
+    if turn is not None:
+        to_mni = to_mni @ np.linalg.inv(turn)
     kinds = _lookup(labels, _kinds(plan.maps.numbering)).astype(np.uint8)
     kinds_of = sorted({donor.kind for donor in case.donors})
     rejected: list[str] = []
@@ -258,16 +276,54 @@ def resample_labels(labels: Labels, affine: Affine, spacing: NDArray[np.float64]
     return result, affine @ step
 
 
-def crop(labels: Labels, affine: Affine) -> tuple[Labels, Affine]:
-    """Return labels cut to what is labelled and a border, filled with background beyond the old edge."""
-    margin = np.ceil(_BORDER / spacing_of(affine)).astype(int)
-    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
+def upright_turn(to_mni: Affine) -> Affine:
+    """Return the rotation that is closest to an affine registration: with it the axes are those of MNI space."""
+    left, _, right = np.linalg.svd(to_mni[:3, :3])
+    turn = np.eye(4)
+    turn[:3, :3] = left @ right
+    return turn
+
+
+def turn_labels(labels: Labels, affine: Affine, turn: Affine, spacing: NDArray[np.float64]) -> tuple[Labels, Affine]:
+    """Return labels of the nearest voxels on a grid along the axes of the turned space, around all that is labelled.
+
+    Parameters
+    ----------
+    turn : mm of `affine` -> mm of the turned space
+    spacing : mm of the new grid
+    """
+    voxels = np.argwhere(labels > 0)
+    corners = (turn @ affine @ np.column_stack([voxels, np.ones(len(voxels))]).T)[:3]
+    grid = np.diag([*spacing, 1.0])
+    grid[:3, 3] = corners.min(axis=1)
+    shape = tuple(int(n) for n in np.ceil(np.ptp(corners, axis=1) / spacing) + 1)
+    matrix = np.linalg.inv(turn @ affine) @ grid
+    return ndimage.affine_transform(labels, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=0), grid
+
+
+def pad(labels: Labels, affine: Affine) -> tuple[Labels, Affine]:
+    """Return labels cut to what is labelled and set into background, with room to be deformed."""
+    box, cut = _box(labels > 0, affine, np.zeros(3, int))
+    inner = labels[box]
+    room = np.ceil(_ROOM * np.array(inner.shape)).astype(int)
+    step = np.eye(4)
+    step[:3, 3] = -room
+    return np.pad(inner, [(r, r) for r in room]), cut @ step
+
+
+def crop_box(labelled: Mask, affine: Affine) -> tuple[tuple[slice, ...], Affine]:
+    """Return the box of what is labelled and a border, within the volume, and its affine."""
+    return _box(labelled, affine, np.ceil(_BORDER / spacing_of(affine)).astype(int))
+
+
+def _box(labelled: Mask, affine: Affine, margin: NDArray[np.integer[Any]]) -> tuple[tuple[slice, ...], Affine]:
+    boxes = ndimage.find_objects(labelled.astype(np.uint8))
     if not boxes:
         raise DataError("a label map has background only; remove it")
-    start = np.array([s.start for s in boxes[0]]) - margin
+    box = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(boxes[0], margin.tolist(), strict=True))
     step = np.eye(4)
-    step[:3, 3] = start
-    return np.pad(labels[boxes[0]], [(m, m) for m in margin]), affine @ step
+    step[:3, 3] = [s.start for s in box]
+    return box, affine @ step
 
 
 def _save(array: NDArray[np.generic], affine: Affine, path: Path) -> None:

@@ -45,6 +45,7 @@ class Settings:
     mass_effect : mm by which a lesion's border moves outwards, at most
     head : one of `HEADS`: with what lies around the brain, without, or half of the cases each
     spacing : mm of synthetic images; empty for that of the label maps
+    upright : turn synthetic images to the axes of MNI space, so that their slices are axial
     channel : of real images, the one with T1
     structures : output label -> values it merges; empty for the usual ones
     tissues : label -> tissue, where its name doesn't tell
@@ -62,6 +63,7 @@ class Settings:
     mass_effect: float = 0.0
     head: str = "both"
     spacing: tuple[float, ...] = ()
+    upright: bool = False
     channel: str = ""
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tissues: Mapping[str, str] = field(default_factory=dict)
@@ -94,8 +96,10 @@ class Settings:
             raise SettingsError("--spacing takes three lengths in mm, each above 0")
         if self.images == "real" and not self.lesions:
             raise SettingsError("--images real copies images to paste lesions into; give masks with --lesions")
-        if self.images == "real" and self.spacing:
-            raise SettingsError("--spacing is for synthetic images; real ones keep their grid")
+        if self.images == "real" and (self.spacing or self.upright):
+            raise SettingsError("--spacing and --upright are for synthetic images; real ones keep their grid")
+        if self.upright and self.mask_space == "image" and self.lesions:
+            raise SettingsError("--upright turns images, but masks in their own space stay; give masks in MNI space")
 
 
 @dataclass(frozen=True)
