@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
-from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint, reading
+from nnunet_transfer.checkpoints import Reading, add_source, formats, inspect_checkpoint, reading
 from nnunet_transfer.checkpoints.reading import read_weights_file
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, SourceError
@@ -365,3 +365,41 @@ def test_missing_paths(tmp_path: Path) -> None:
         inspect_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(CheckpointError, match="has no weights file"):
         inspect_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("(a+)+$ = x", "takes more than 1 s"),
+        ("a = aaaaaaaaaa", "line 1: makes a name of"),
+        ("( = x", "line 1: .* is no rule"),
+        ("a = \\9", "line 1: .* is no rule"),
+        (f"{'(' * 5000}a{')' * 5000} = x", "line 1: .* is no rule|takes more than"),
+    ],
+)
+def test_key_maps_end(rule: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "RENAMING_SECONDS", 1)
+    (tmp_path / "map.txt").write_text(f"{rule}\n")
+    torch.save({"a" * 500 + "b": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        inspect_checkpoint(tmp_path / "x.pth", reading=Reading(key_map=tmp_path / "map.txt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_map_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "map.txt")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        inspect_checkpoint(tmp_path / "x.pth", reading=Reading(key_map=tmp_path / "map.txt"))
+
+
+@pytest.mark.parametrize("place", ["README.md", "plans.json", "dataset.json", "adaptation_plan.json"])
+@pytest.mark.parametrize("device", [False, True])
+def test_what_lies_beside_weights_is_no_pipe_or_device(place: str, device: bool, tmp_path: Path) -> None:
+    torch.save(build(plans_architecture()).state_dict(), tmp_path / "x.pth")
+    (tmp_path / place).symlink_to("/dev/zero") if device else os.mkfifo(tmp_path / place)
+    if place == "README.md":
+        assert inspect_checkpoint(tmp_path / "x.pth")["licence"] == "unknown"
+    else:
+        with pytest.raises(CheckpointError, match="no regular file"):
+            inspect_checkpoint(tmp_path / "x.pth")

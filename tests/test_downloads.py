@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ import huggingface_hub.constants
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nnunet_transfer.checkpoints import downloads
 from nnunet_transfer.checkpoints.downloads import downloaded, is_address
 from nnunet_transfer.cli import main
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.sources import list_sources, load_source
 from tests.file_server import COMMIT, FileServer, serving
 
@@ -57,10 +60,14 @@ def weights() -> bytes:
 
 def test_a_file_is_added_from_its_address(server: FileServer, weights: bytes, tmp_path: Path) -> None:
     server.files["/a/resnet.pth"] = weights
-    address = f"{server.address}/a/resnet.pth?download=1"
-    assert main(["sources", "add", address, *ADD]) == 0
+    assert main(["sources", "add", f"{server.address}/a/resnet.pth?token=secret#part", *ADD]) == 0
     card = load_source("s").card
-    assert (card.extra["address"], card.extra["file"], card.format) == (address, "resnet.pth", "ResNet")
+    assert (card.extra["address"], card.extra["file"], card.format) == (
+        f"{server.address}/a/resnet.pth",
+        "resnet.pth",
+        "ResNet",
+    )
+    assert "secret" not in (tmp_path / "sources/s/source.json").read_text()
     assert server.asked == ["/a/resnet.pth"]
     assert not (tmp_path / "torch").exists()
 
@@ -122,6 +129,17 @@ def test_the_user_s_checksum_decides(server: FileServer, weights: bytes, capsys:
         (200, {"Content-Type": "text/html; charset=utf-8"}, "is a web page"),
         (200, {"Content-Length": str(9 << 30)}, "is larger than 8 GiB"),
         (200, {"Content-Length": "1000"}, "ended after 4 of 1000 bytes"),
+        (200, {"Content-Length": "-4"}, "states a length of -4"),
+        (200, {"Content-Length": "4 MB"}, "states a length of 4 MB"),
+        (200, {"X": "x" * 70_000}, "can't be reached"),
+        (302, {"Location": "file:///etc/passwd"}, "is not allowed"),
+        (
+            302,
+            {"Location": "http://elsewhere.invalid/x.pth?token=secret"},
+            "redirects to another host, elsewhere.invalid",
+        ),
+        (302, {"Location": "http://[/"}, "no valid address"),
+        (302, {"Location": "/x.pth"}, "answers 302"),
     ],
 )
 def test_what_a_server_may_do_is_one_line_and_leaves_nothing(
@@ -134,7 +152,61 @@ def test_what_a_server_may_do_is_one_line_and_leaves_nothing(
     text = capsys.readouterr().err
     assert message in text
     assert text.count("\n") == 1
+    assert "secret" not in text
     assert list_sources() == []
+
+
+def test_redirects_stay_on_the_host_unless_a_checksum_says_what_comes(server: FileServer, weights: bytes) -> None:
+    server.files["/new.pth"] = weights
+    server.status["/old.pth"], server.headers["/old.pth"] = 302, {"Location": "/new.pth"}
+    with downloaded(f"{server.address}/old.pth") as file:
+        assert file.read_bytes() == weights
+    with serving() as other:
+        other.status["/x.pth"], other.headers["/x.pth"] = 302, {"Location": f"{server.address}/new.pth"}
+        with pytest.raises(CheckpointError, match="redirects to another host"):
+            downloaded(f"{other.address}/x.pth").__enter__()
+        with downloaded(f"{other.address}/x.pth", hashlib.sha256(weights).hexdigest()) as file:
+            assert file.read_bytes() == weights
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(["http://", "https://", "hf://", "hf://a/b/", "http://127.0.0.1:9/"]), st.text(max_size=12))
+def test_addresses_of_any_text_are_one_line(scheme: str, rest: str) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        # nothing answers, and no name is looked up
+        patched.setattr(urllib.request.OpenerDirector, "open", unreachable)
+        patched.setattr(huggingface_hub, "hf_hub_download", unreachable)
+        with pytest.raises(CheckpointError) as caught:
+            downloaded(f"{scheme}{rest}").__enter__()
+    assert "\n" not in one_line(caught.value)
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise ConnectionRefusedError
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://a/b/../../x.pth",
+        "hf://../b/x.pth",
+        "hf://a/b/x.pth@../../y",
+        "hf://a/b//x.pth",
+        "hf://a/b/x\0.pth",
+        "https://huggingface.co/a/b/resolve/main/..%2f..%2fx.pth",
+    ],
+)
+def test_paths_that_leave_a_repository_are_refused(address: str, hub: FileServer) -> None:
+    with pytest.raises(CheckpointError, match="has a part that is no name"):
+        downloaded(address).__enter__()
+    assert hub.asked == []
+
+
+def test_a_name_that_leads_elsewhere_is_not_used(server: FileServer, weights: bytes, tmp_path: Path) -> None:
+    for path in ("/a/..%2f..%2f..", "/%2e%2e", "/a/%00", "/"):
+        server.files[path] = weights
+        with downloaded(f"{server.address}{path}") as file:
+            assert file.name == "checkpoint"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.pth", "https://nowhere.invalid/x.pth"])
@@ -262,6 +334,6 @@ def test_a_full_disk_is_not_taken_for_a_missing_network(monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> SimpleNamespace:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", full)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", full)
     with pytest.raises(OSError, match="No space left"):
         downloaded("https://x/y.pth").__enter__()

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted
+from nnunet_transfer.checkpoints.downloads import public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
 from nnunet_transfer.errors import CheckpointError, SourceError
@@ -112,7 +113,7 @@ def add_source(
             format=known,
             extra={
                 "file": path.name,
-                **({"address": provenance.address} if provenance.address else {}),
+                **({"address": public_address(provenance.address)} if provenance.address else {}),
                 "notes": list(converted.notes),
                 **({OUTPUTS: [list(group) for group in converted.outputs]} if converted.outputs else {}),
                 **({"trusted": "unpickled without checks"} if reading.trust else {}),

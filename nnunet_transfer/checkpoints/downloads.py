@@ -20,8 +20,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.files import atomic_path, sha256_of
 
 TIMEOUT_SECONDS = 30
@@ -34,8 +35,24 @@ _HUB_ADDRESS = re.compile(r"([^/]+/[^/]+)/([^@]+)(?:@(.+))?")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")
 #: the model card, which states the licence, and nnssl's plan
 _COMPANIONS = ("README.md", "adaptation_plan.json")
+#: a name that a file in our folders may get, and one that Hugging Face's library may put into a path
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=-]{0,199}")
+_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9 ._+=(),~-]{1,200}")
+#: hosts that send files from others of theirs
+_SERVED_BY = {
+    "github.com": ("objects.githubusercontent.com", "release-assets.githubusercontent.com", "raw.githubusercontent.com")
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+def public_address(address: str) -> str:
+    """Return an address without what may be a secret: name, password, query and fragment."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError:
+        return address.split("?", 1)[0].split("#", 1)[0]
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def is_address(text: str) -> bool:
@@ -65,30 +82,74 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or match[1] not in SCHEMES:
-        raise CheckpointError(f"{address} is no address to download from; give one of: {'://, '.join(SCHEMES)}://")
+        raise CheckpointError(
+            f"{public_address(address)} is no address to download from; give one of: {'://, '.join(SCHEMES)}://"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        file = SCHEMES[match[1]](address, Path(folder))
+        file = SCHEMES[match[1]](address, Path(folder), bool(sha256))
         _check(file, sha256.lower(), address, who)
         yield file
 
 
 def _check(file: Path, sha256: str, address: str, who: str) -> None:
     if sha256 and not (found := sha256_of(file)).startswith(sha256):
-        raise CheckpointError(f"{address} has sha256 {found[: max(12, len(sha256))]}, {who} {sha256}; it was not used")
+        raise CheckpointError(
+            f"{public_address(address)} has sha256 {found[: max(12, len(sha256))]}, {who} {sha256}; it was not used"
+        )
 
 
-def _from_web(address: str, folder: Path) -> Path:
+def _from_web(address: str, folder: Path, checked: bool = False) -> Path:
     if match := _HUB_PAGE.match(address):
-        return _from_hub(f"hf://{match[1]}/{match[3]}@{match[2]}", folder)
-    name = urllib.parse.unquote(urllib.parse.urlsplit(address).path).rsplit("/", 1)[-1] or "checkpoint"
+        return _from_hub(f"hf://{match[1]}/{urllib.parse.unquote(match[3])}@{match[2]}", folder)
+    with _web_in_one_line(address):
+        parts = urllib.parse.urlsplit(address)
+        host, port, own_path = parts.hostname, parts.port, urllib.parse.unquote(parts.path)
+    if not host or port == 0 or not address.isprintable() or " " in address:
+        raise CheckpointError(f"{public_address(address)} is no valid address; give https://HOST/PATH")
+    if "@" in parts.netloc:
+        raise CheckpointError(
+            f"{public_address(address)} is given with a user's name; download it yourself and add the file"
+        )
+    name = own_path.rsplit("/", 1)[-1]
     stated = stated_sha256(address)
+    if not _FILE_NAME.fullmatch(name):
+        name, stated = "checkpoint", ""
     file = _torch_hub_folder() / name if stated else folder / name
     if file.is_file() and sha256_of(file).startswith(stated):
         return file
     with _web_in_one_line(address), atomic_path(file) as temporary:
-        _stream(address, temporary)
+        _stream(address, temporary, checked or bool(stated))
         _check(temporary, stated, address, "its name says")
     return file
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follow redirects on the host that was named only, unless a checksum says what is to come.
+
+    Parameters
+    ----------
+    checked : whether there is a checksum
+    """
+
+    def __init__(self, checked: bool) -> None:
+        self.checked = checked
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request that a server's answer asks for."""
+        old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
+            raise CheckpointError(
+                f"{public_address(req.full_url)} redirects to {public_address(newurl)}, which is less safe; not followed"
+            )
+        own = old.netloc == new.netloc or new.hostname in _SERVED_BY.get(old.hostname or "", ())
+        if not own and not self.checked:
+            raise CheckpointError(
+                f"{public_address(req.full_url)} redirects to another host, {new.hostname}; give that address, or say with "
+                f"--sha256 which file is to come"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _torch_hub_folder() -> Path:
@@ -98,15 +159,20 @@ def _torch_hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _stream(address: str, file: Path) -> None:
+def _stream(address: str, file: Path, checked: bool) -> None:
     from tqdm import tqdm
 
     # only http and https come here, see `SCHEMES`
     request = urllib.request.Request(address, headers={"User-Agent": "nnunet_transfer"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as stream, open(file, "wb") as sink:
-        size = int(stream.headers.get("Content-Length") or 0)
+    opener = urllib.request.build_opener(_SameHost(checked))
+    shown = public_address(address)
+    with opener.open(request, timeout=TIMEOUT_SECONDS) as stream, open(file, "wb") as sink:
+        stated = stream.headers.get("Content-Length") or "0"
+        if not re.fullmatch(r"[0-9]{1,18}", stated):
+            raise CheckpointError(f"{shown} states a length of {stated[:50]}; it was not downloaded")
+        size = int(stated)
         if "text/html" in (stream.headers.get("Content-Type") or ""):
-            raise CheckpointError(f"{address} is a web page, no weights file; give the address of the file itself")
+            raise CheckpointError(f"{shown} is a web page, no weights file; give the address of the file itself")
         # None: no bar where the output is no terminal
         bar = tqdm(total=size or None, desc=file.name, unit="B", unit_scale=True, disable=None)
         received = 0
@@ -114,22 +180,24 @@ def _stream(address: str, file: Path) -> None:
             while block := stream.read(1 << 20):
                 received += len(block)
                 if max(size, received) > MAX_DOWNLOAD:
-                    raise CheckpointError(f"{address} is larger than {MAX_DOWNLOAD >> 30} GiB; it was not downloaded")
+                    raise CheckpointError(f"{shown} is larger than {MAX_DOWNLOAD >> 30} GiB; it was not downloaded")
                 sink.write(block)
                 bar.update(len(block))
         if received < size:
-            raise CheckpointError(f"{address} ended after {received} of {size} bytes; run the same command again")
+            raise CheckpointError(f"{shown} ended after {received} of {size} bytes; run the same command again")
 
 
-def _from_hub(address: str, folder: Path) -> Path:
+def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
     if match is None:
         raise CheckpointError(f"{address} lacks a part; write hf://OWNER/REPOSITORY/FILE, with @REVISION if need be")
     repository, name, revision = match[1], match[2], match[3] or "main"
-    cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
+    if not all(_PART.fullmatch(part) for text in (repository, name, revision) for part in text.split("/")):
+        raise CheckpointError(f"{address} has a part that is no name; write hf://OWNER/REPOSITORY/FILE")
     with _hub_in_one_line(address):
+        cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
         file = Path(hf_hub_download(repository, name, revision=revision))
     if not cached:
         # what many repositories have, and readers look for, beside it; not asked for again without a network
@@ -142,7 +210,7 @@ def _from_hub(address: str, folder: Path) -> Path:
     return file
 
 
-def _from_timm(address: str, folder: Path) -> Path:
+def _from_timm(address: str, folder: Path, checked: bool = False) -> Path:
     import timm
 
     name = address.removeprefix("timm://")
@@ -158,7 +226,7 @@ def _from_timm(address: str, folder: Path) -> Path:
     return _from_web(str(known.url), folder)
 
 
-def _from_torchvision(address: str, folder: Path) -> Path:
+def _from_torchvision(address: str, folder: Path, checked: bool = False) -> Path:
     from torchvision.models import get_weight
 
     name = address.removeprefix("torchvision://")
@@ -171,8 +239,8 @@ def _from_torchvision(address: str, folder: Path) -> Path:
     return _from_web(weights.url, folder)
 
 
-#: kind of address -> how its file is got into the folder or a cache
-SCHEMES: dict[str, Callable[[str, Path], Path]] = {
+#: kind of address -> how its file is got into the folder or a cache, and whether the user has given a checksum
+SCHEMES: dict[str, Callable[[str, Path, bool], Path]] = {
     "https": _from_web,
     "http": _from_web,
     "hf": _from_hub,
@@ -184,14 +252,22 @@ SCHEMES: dict[str, Callable[[str, Path], Path]] = {
 @contextmanager
 def _web_in_one_line(address: str) -> Iterator[None]:
     """Turn what goes wrong on the network into one line; faults of this machine's disk pass."""
+    shown = public_address(address)
     try:
         yield
     except urllib.error.HTTPError as error:
-        raise CheckpointError(f"{address} answers {error.code} ({error.reason}); it may have moved") from None
+        raise CheckpointError(
+            f"{shown} answers {error.code} ({one_line(error.reason, 200)}); it may have moved"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "errno", None) in _OF_THE_MACHINE:
             raise
-        raise CheckpointError(_offline(address, str(getattr(error, "reason", error)))) from None
+        if isinstance(error, http.client.InvalidURL):
+            raise CheckpointError(f"{shown} is no valid address; give https://HOST/PATH") from None
+        raise CheckpointError(_offline(shown, one_line(getattr(error, "reason", error), 200))) from None
+    except ValueError:
+        # urllib's word for hosts, ports and characters that no address has, in the address or in a redirect
+        raise CheckpointError(f"{shown} is, or redirects to, no valid address") from None
 
 
 @contextmanager

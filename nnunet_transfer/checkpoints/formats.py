@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,8 +25,10 @@ from nnunet_transfer.checkpoints.refused import REFUSED
 from nnunet_transfer.checkpoints.resnet import RESNET
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.checkpoints.stunet import STU_NET
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, DataError
+from nnunet_transfer.files import read_text
 from nnunet_transfer.registration import Registry
+from nnunet_transfer.unpickling.process import answer_of
 
 
 def _check_format(name: str, known: Format) -> None:
@@ -40,6 +42,23 @@ FORMATS: Registry[Format] = Registry(
     _check_format,
 )
 KEYS_SHOWN = 3
+#: bytes of a key map, and seconds of processor time that its rules may take
+MAX_KEY_MAP = 1 << 20
+RENAMING_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """A user's rules for keys.
+
+    Attributes
+    ----------
+    path : of the file
+    rules : line number, regular expression and replacement, as text
+    """
+
+    path: Path
+    rules: tuple[tuple[int, str, str], ...]
 
 
 def recognise(found: Found) -> Format:
@@ -62,8 +81,10 @@ def recognise(found: Found) -> Format:
     )
 
 
-def read_key_map(path: Path) -> tuple[tuple[re.Pattern[str], str], ...]:
+def read_key_map(path: Path) -> KeyMap:
     """Read a key map: one `regular expression = replacement` per line; `#` starts a comment.
+
+    Whether a line is a regular expression is seen when it is used, in a process that may take only so long.
 
     Raises
     ------
@@ -71,41 +92,41 @@ def read_key_map(path: Path) -> tuple[tuple[re.Pattern[str], str], ...]:
         If a line is no rule; the message has its number.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"the key map {path} can't be read: {error}") from None
+        lines = read_text(path, limit=MAX_KEY_MAP).split("\n")
+    except DataError as error:
+        raise CheckpointError(f"the key map can't be read: {error}") from None
     rules = []
     for number, line in enumerate(lines, start=1):
         text = line.split("#", 1)[0].strip()
         if not text:
             continue
         pattern, equals, replacement = (part.strip() for part in text.partition(" = "))
-        try:
-            if not equals:
-                raise re.error("there is no ' = '")
-            compiled = re.compile(pattern)
-            compiled.sub(replacement, "")
-        except (re.error, IndexError) as error:
-            raise CheckpointError(f"{path}, line {number}: '{text}' is no rule ({error})") from None
-        rules.append((compiled, replacement))
+        if not equals:
+            raise CheckpointError(f"{path}, line {number}: '{text}' is no rule (there is no ' = ')")
+        rules.append((number, pattern, replacement))
     if not rules:
         raise CheckpointError(f"the key map {path} has no rules; write lines like: layer(\\d) = encoder.stages.\\1")
-    return tuple(rules)
+    return KeyMap(path, tuple(rules))
 
 
-def convert_mapped(tensors: Mapping[str, torch.Tensor], rules: Sequence[tuple[re.Pattern[str], str]]) -> Converted:
-    """Rename all keys by the rules, each applied once in order, and read the result as nnU-Net's keys.
+def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Converted:
+    """Rename all keys by a key map's rules, each applied once in order, and read the result as nnU-Net's keys.
 
     Raises
     ------
     CheckpointError
-        If two keys get one name, or the result is no nnU-Net network.
+        If a rule is none or takes too long, two keys get one name, or the result is no nnU-Net network.
     """
+    # a pattern may take forever on a key
+    answer = answer_of({"rename": list(tensors), "rules": key_map.rules}, seconds=RENAMING_SECONDS)
+    if reason := answer.get("refused"):
+        raise CheckpointError(f"{key_map.path}, {reason}")
+    if "names" not in answer:
+        raise CheckpointError(
+            f"the key map {key_map.path} takes more than {RENAMING_SECONDS} s for {len(tensors)} keys; make its patterns simpler"
+        )
     renamed: dict[str, torch.Tensor] = {}
-    for key, tensor in tensors.items():
-        name = key
-        for pattern, replacement in rules:
-            name = pattern.sub(replacement, name)
+    for name, tensor in zip(answer["names"], tensors.values(), strict=True):
         if name in renamed:
             raise CheckpointError(f"the key map gives two tensors the name {name}; make its patterns narrower")
         renamed[name] = tensor

@@ -63,7 +63,6 @@ def _limit(memory: int, seconds: int) -> None:
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
     ):
         # the user's own limit may be lower, and macOS has no limit on memory
         with contextlib.suppress(ValueError, OSError):
