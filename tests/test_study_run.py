@@ -231,12 +231,20 @@ def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "ignored"), [*((number, ()) for number in ENDING), (signal.SIGTERM, (signal.SIGINT, signal.SIGHUP))]
+    ("number", "hearing", "ignored"),
+    [
+        (signal.SIGINT, "run", ()),
+        (signal.SIGTERM, "run", (signal.SIGINT, signal.SIGHUP)),
+        (signal.SIGHUP, "snakemake", ()),
+        (signal.SIGTERM, "snakemake", ()),
+        (signal.SIGINT, "step", ()),
+    ],
 )
 def test_a_stopped_run_stops_its_steps_and_says_so(
     finished: Path,
     tmp_path: Path,
     number: signal.Signals,
+    hearing: str,
     ignored: Sequence[signal.Signals],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -245,13 +253,26 @@ def test_a_stopped_run_stops_its_steps_and_says_so(
     process, sign = start_and_wait_for(file, "finetune", ignored=ignored)
     children = psutil.Process(process.pid).children(recursive=True)
     assert sign.process in [child.pid for child in children]
-    process.send_signal(number)
+    os.kill({"run": process.pid, "snakemake": children[0].pid, "step": sign.process}[hearing], number)
     assert process.wait() == 130
     assert not [child for child in children if is_alive(child)]
     assert (tmp_path / "run.log").read_text().splitlines()[-1] == "nnunet_transfer study: interrupted"
     main(["study", "status", str(file)])
     told = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in told if ":" in line] == ["interrupted"]
+
+
+def test_a_killed_step_is_named(finished: Path, tmp_path: Path) -> None:
+    file = moved(finished, tmp_path)
+    study = read_study(file)
+    job = study_jobs(study)["plan-stroke"]
+    state.mark(study.folder, job, state.DONE).unlink()
+    with state.locked(study.folders["nnUNet_preprocessed"] / ".Dataset711_ATLASR2.lock"):
+        process, sign = start_and_wait_for(file, "plan")
+        os.kill(sign.process, signal.SIGKILL)
+        assert process.wait() == 2
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert "step plan-stroke was killed (out of memory?); see " in last
 
 
 def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp_path: Path) -> None:

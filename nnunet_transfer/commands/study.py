@@ -111,7 +111,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _step(args: argparse.Namespace) -> int:
     from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.state import end_at_signals
+    from nnunet_transfer.study.processes import end_at_signals
     from nnunet_transfer.study.steps import find_job, run_job
 
     end_at_signals()

@@ -11,30 +11,27 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import FrameType
 from typing import TextIO
 from urllib.parse import quote
 
-import psutil
-
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.environment import variables
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job
+from nnunet_transfer.study.processes import STOPPING, kill_session, send
 
 logger = logging.getLogger(__name__)
 
 #: one run of a study at a time
 RUN_LOCK = "run.lock"
-_SECONDS_BETWEEN_SIGNALS = 1.0
-_SECONDS_TO_DIE = 0.05
 NO_SNAKEMAKE = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
 
 
@@ -67,9 +64,7 @@ def run_study(
     with _alone(study) as lock, as_file(files(__package__).joinpath("Snakefile")) as snakefile:
         _forget_lost_results(study, jobs)
         command = [
-            sys.executable,
-            "-m",
-            "snakemake",
+            *(sys.executable, "-m", f"{__package__}.snakemake_main"),
             *("--snakefile", str(snakefile)),
             *("--directory", str(study.folder)),
             # read as YAML, which would take a part of some paths for a comment
@@ -86,14 +81,21 @@ def run_study(
             *(["--dry-run", "--quiet", "rules"] if dry else []),
             *options,
         ]
-        code = _run_to_the_end(command, lock, steps_here=profile is None)
-    if code and not dry:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({} if profile else _loaded_with(study, jobs))}
+        code = _run_to_the_end(command, environment, lock, cancel=profile is not None)
+    if code and dry:
+        raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
+    if code:
         raise StudyError(
             _failures(study, jobs)
             or f"Snakemake ended with status {code}; its messages above or {study.folder / state.LOGS} say why"
         )
-    if code:
-        raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
+
+
+def _loaded_with(study: Study, jobs: Mapping[str, Job]) -> dict[str, str]:
+    """Return the variables with which nnU-Net is loaded; some of them it reads only then."""
+    kinds = [kind for kind in ("report", "pretrain", "finetune") if any(job.kind == kind for job in jobs.values())]
+    return variables(study, next(job for job in jobs.values() if job.kind == kinds[-1]))
 
 
 def _local(study: Study, slots: int) -> list[str]:
@@ -102,7 +104,8 @@ def _local(study: Study, slots: int) -> list[str]:
         limits.append(f"gpu={len(gpus)}")
     # slots and GPUs decide what runs at a time; Snakemake would also count cores and leave GPUs idle
     cores = slots * max(resources.cpus for resources in study.resources.values())
-    return ["--cores", str(cores), "--resources", *limits]
+    executor = ["--executor", "forked", "--forked-study", str(study.file)]
+    return [*executor, "--cores", str(cores), "--resources", *limits]
 
 
 def _profile(profile: Path, slots: int) -> list[str]:
@@ -128,11 +131,15 @@ def _alone(study: Study) -> Iterator[TextIO]:
         yield lock
 
 
-def _run_to_the_end(command: Sequence[str], lock: TextIO, *, steps_here: bool) -> int:
-    """Run Snakemake and return its exit status; a signal stops it with its steps, or takes its jobs off the cluster.
+def _run_to_the_end(command: Sequence[str], environment: Mapping[str, str], lock: TextIO, *, cancel: bool) -> int:
+    """Run Snakemake and return its exit status; a signal to this process, to Snakemake or to a step stops all of them.
 
     Snakemake inherits the lock: were this process killed, the study would still count as running while Snakemake runs.
-    It leads a session of its own, so that no signal reaches it or its steps before this process knows of it.
+    It leads a session of its own, so that a signal from a terminal reaches this process only.
+
+    Parameters
+    ----------
+    cancel : let Snakemake end by itself, because it has to take its jobs off a cluster; a second signal ends it
 
     Raises
     ------
@@ -142,14 +149,19 @@ def _run_to_the_end(command: Sequence[str], lock: TextIO, *, steps_here: bool) -
     events: SimpleQueue[Ended | Signalled] = SimpleQueue()
     with _reported_signals(events):
         with _interruptible_children():
-            environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
             process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
         threading.Thread(target=lambda: events.put(Ended(process.wait())), daemon=True).start()
         try:
-            return _until_the_end(process.pid, events, steps_here)
+            event = events.get()
+            if isinstance(event, Signalled) and cancel:
+                logger.info("taking the jobs off the cluster; press Ctrl-C again to leave them there")
+                send(process.pid, signal.SIGINT)
+                events.get()
         finally:
-            # Workers of steps that were killed from outside would be left over, and hold the steps' locks
-            end_session(process.pid)
+            kill_session(process.pid)
+    if isinstance(event, Signalled) or -event.status in STOPPING:
+        raise KeyboardInterrupt
+    return event.status
 
 
 @dataclass(frozen=True)
@@ -166,47 +178,6 @@ class Signalled:
     number: int
 
 
-def _until_the_end(snakemake: int, events: SimpleQueue[Ended | Signalled], steps_here: bool) -> int:
-    """Wait for Snakemake's end; stop it at the first signal, give up waiting for it at the second."""
-    event = events.get()
-    if isinstance(event, Ended):
-        return event.status
-    logger.info("stopping the steps that run; press Ctrl-C again to kill them")
-    _send(snakemake, signal.SIGINT)
-    while True:
-        # A step may start after the signal was sent, because Snakemake had begun to start it before
-        for step in set(session_members(snakemake)) - {snakemake} if steps_here else ():
-            _send(step, signal.SIGINT)
-        with contextlib.suppress(Empty):
-            events.get(timeout=_SECONDS_BETWEEN_SIGNALS)
-            raise KeyboardInterrupt
-
-
-def _send(process: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process, number)
-
-
-def session_members(session: int) -> list[int]:
-    """Return the processes of a session that still run."""
-    return [pid for pid in psutil.pids() if _is_member(pid, session)]
-
-
-def _is_member(pid: int, session: int) -> bool:
-    try:
-        return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except (ProcessLookupError, PermissionError, psutil.Error):
-        return False
-
-
-def end_session(session: int) -> None:
-    """Kill what is left of a session; return when it is gone."""
-    while members := session_members(session):
-        for member in members:
-            _send(member, signal.SIGKILL)
-        time.sleep(_SECONDS_TO_DIE)
-
-
 @contextlib.contextmanager
 def _reported_signals(events: SimpleQueue[Ended | Signalled]) -> Iterator[None]:
     """Report Ctrl-C, a request to end, and a terminal that is closed; what was ignored (nohup) stays ignored."""
@@ -214,7 +185,7 @@ def _reported_signals(events: SimpleQueue[Ended | Signalled]) -> Iterator[None]:
     def report(number: int, frame: FrameType | None) -> None:
         events.put(Signalled(number))
 
-    before = {number: signal.getsignal(number) for number in state.STOPPING}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, report)
@@ -247,11 +218,19 @@ def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
             state.mark(study.folder, job, state.DONE).unlink(missing_ok=True)
 
 
-def _failures(study: Study, jobs: dict[str, Job]) -> str:
-    failed = [(job, found) for job in jobs.values() if (found := state.read_mark(study.folder, job, state.FAILED))]
-    if not failed:
+def _failures(study: Study, jobs: Mapping[str, Job]) -> str:
+    """Return which steps failed or were killed, in one line; empty if none was."""
+    reasons = {
+        job.name: f"failed: {found.get('error', '')}"
+        for job in jobs.values()
+        if (found := state.read_mark(study.folder, job, state.FAILED))
+    } or {
+        job.name: "was killed (out of memory?)"
+        for job in jobs.values()
+        if state.mark(study.folder, job, state.RUNNING).is_file() and not state.is_alive(study.folder, job)
+    }
+    if not reasons:
         return ""
-    job, found = failed[0]
-    more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-    log = state.last_log(study.folder, job)
-    return f"step {job.name} failed: {found.get('error', '')}{more}; see {log}, then run the study again"
+    name, reason = next(iter(reasons.items()))
+    more = f" ({len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"step {name} {reason}{more}; see {state.last_log(study.folder, jobs[name])}, then run the study again"

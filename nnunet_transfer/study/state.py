@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import signal
 import socket
 import tempfile
 import threading
@@ -30,8 +29,6 @@ DONE, RUNNING, FAILED = "done", "running", "failed"
 HEARTBEAT = 20.0
 #: a running step on another machine that was silent for longer is dead
 SILENCE = 10 * HEARTBEAT
-#: signals that stop a step or a run
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -127,16 +124,6 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
         stop.set()
         write_json(mark(folder, job, DONE), {**_ended(sign), "job": job.name})
         running.unlink(missing_ok=True)
-
-
-def end_at_signals() -> None:
-    """Let a signal end this process at once, without a Python exception that code could take for an error, or swallow.
-
-    The step's lock goes with the process, and all its files are written atomically. What is ignored stays ignored.
-    """
-    for number in STOPPING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _ended(sign: Sign) -> dict[str, Any]:

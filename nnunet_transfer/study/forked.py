@@ -1,0 +1,46 @@
+"""What a step does in its process after the fork."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from nnunet_transfer.errors import TransferError
+from nnunet_transfer.study.jobs import study_jobs
+from nnunet_transfer.study.processes import end_at_signals
+from nnunet_transfer.study.reading import read_study
+from nnunet_transfer.study.steps import find_job, run_job
+
+#: the module that the fork server imports before it forks
+PRELOADED = "nnunet_transfer.study.preloaded"
+
+
+def run_forked(file: str, job: str, log: str, threads: int) -> None:
+    """Run one step of a study as `nnunet_transfer study step` does; exit with status 2 if it can't be done.
+
+    Parameters
+    ----------
+    job : its key
+    log : file to which all output is appended
+    threads : number of cores of this step
+    """
+    os.setpgrp()
+    end_at_signals()
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as stream:
+        for output in (sys.stdout, sys.stderr):
+            output.flush()
+            os.dup2(stream.fileno(), output.fileno())
+    # of this process, and of those that it starts
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    study = read_study(file)
+    try:
+        run_job(study, find_job(study_jobs(study), job))
+    except TransferError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

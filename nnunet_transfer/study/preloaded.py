@@ -1,0 +1,12 @@
+"""What most steps of a study need, for the fork server to import. Nothing here may start threads or touch a GPU."""
+
+import nnunet_transfer._nnunet
+import nnunet_transfer.comparison.pipeline
+import nnunet_transfer.conversion.engine
+import nnunet_transfer.plans
+import nnunet_transfer.study.steps
+import nnunet_transfer.trainers.nnUNetPretrainerClassification
+import nnunet_transfer.trainers.nnUNetPretrainerSegmentation
+import nnunet_transfer.trainers.nnUNetPretrainerSelfSupervised
+import nnunet_transfer.trainers.nnUNetTrainerScratch
+import nnunet_transfer.trainers.nnUNetTrainerTransfer  # noqa: F401

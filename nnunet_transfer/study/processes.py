@@ -1,0 +1,54 @@
+"""The processes of a run: all that Snakemake starts is in one session, and each step leads a group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+
+#: signals by which a user, a terminal or a cluster asks a run or a step to end
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SECONDS_TO_DIE = 0.02
+
+
+def end_at_signals() -> None:
+    """Let a signal end this process at once, without a Python exception that code could take for an error, or swallow.
+
+    The locks of a process go with it, and all files are written atomically. What is ignored stays ignored.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def send(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, number)
+
+
+def kill_session(session: int) -> None:
+    """Kill all processes of a session; return when they are gone."""
+    while members := [pid for pid in psutil.pids() if _is_member(pid, session)]:
+        for member in members:
+            send(member, signal.SIGKILL)
+        time.sleep(_SECONDS_TO_DIE)
+
+
+def kill_group(group: int) -> None:
+    """Kill all processes of a group in this process's session."""
+    session = os.getsid(0)
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(pid) == group and os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _is_member(pid: int, session: int) -> bool:
+    try:
+        return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return False
