@@ -1,8 +1,8 @@
 # Every target sets up what it needs in .venv; a second run finds it there and starts at once.
 # Other Python: make test PYTHON=python3.12
 
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,13 +12,15 @@ WORKERS ?= 2
 # the networks of demo and tests are tiny: thread pools cost more than they give
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-fast lint format bench clean
+.PHONY: help demo test test-fast coverage lint format docs bench clean
 
 help:
 	@echo "make demo       run the whole study on small synthetic data (offline, no GPU)"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that are not marked slow"
 	@echo "make lint       check style, format and types"
+	@echo "make docs       build the documentation site into build/site"
+	@echo "make coverage   run all tests and measure which lines they run"
 	@echo "make format     put the code into the project's format"
 	@echo "make bench      measure an epoch, the loading of a source, and scoring against their limits"
 	@echo "make clean      remove the environment and what was built; results stay"
@@ -32,10 +34,18 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
 
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --quiet
+	@echo "open build/site/index.html"
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy nnunet_transfer
+	$(BIN)/codespell
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -50,8 +60,8 @@ clean:
 
 # pip resolves torch and torchvision in one go, so that both come from the same index
 $(STAMP): setup.py pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no Python 3.10 to 3.13 found; install one and run: make PYTHON=/path/to/it" >&2; exit 1; }
-	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is not Python 3.10 to 3.13; run: make PYTHON=/path/to/one" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found; install one and run: make PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is not Python 3.11 to 3.13; run: make PYTHON=/path/to/one" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
 		|| $(PYTHON) -m virtualenv --quiet --clear $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); echo "$(PYTHON) can't make an environment; run: sudo apt-get install python3-venv" >&2; exit 1; }

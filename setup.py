@@ -1,21 +1,44 @@
 """Packaging of nnunet_transfer; all metadata live here, tool settings in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+REPOSITORY = "https://github.com/nnunet-transfer/nnunet_transfer"
+
+
+def version() -> str:
+    """Return the version, which the package states once."""
+    return re.findall(r'^__version__ = "(.+)"', (HERE / "nnunet_transfer" / "__init__.py").read_text(), re.M)[0]
+
+
+def description() -> str:
+    """Return the README with links and pictures that work away from the repository, too."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:|#)", rf"\1{REPOSITORY}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\1{REPOSITORY}/blob/main/", text)
+
 
 if __name__ == "__main__":  # nnU-Net may import every module of a folder: never run setup() then
     setup(
         name="nnunet_transfer",
-        version="0.1.0",
+        version=version(),
+        author="The nnunet_transfer developers",
+        url=REPOSITORY,
+        project_urls={
+            "Source": REPOSITORY,
+            "Documentation": f"{REPOSITORY}/tree/main/docs",
+            "Changes": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        },
+        keywords="nnU-Net, transfer learning, medical image segmentation, stroke, multiple sclerosis, MRI",
         description="Transfer learning for nnU-Net v2: sources, fine-tuning arms, data conversion, comparison",
-        long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+        long_description=description(),
         long_description_content_type="text/markdown",
         license="Apache-2.0",
         license_files=["LICENSE"],
-        python_requires=">=3.10,<3.14",
+        python_requires=">=3.11,<3.14",
         # nnunet_transfer/trainers and nnunet_transfer/dataset_conversion are links to the folders at the top level, so
         # that editors, type checkers and installations see one package
         packages=find_packages(include=["nnunet_transfer", "nnunet_transfer.*"]),
@@ -52,8 +75,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "psutil>=5.9",
             "Jinja2>=3.1",
             "MarkupSafe>=2",
-            # the workflow engine; every release since 8 needs Python 3.11
-            "snakemake>=9.5; python_version >= '3.11'",
+            "snakemake>=9.5",  # the workflow engine
         ],
         extras_require={
             "test": [
@@ -64,12 +86,21 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "statsmodels>=0.14",
                 "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
-                "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
+                "pytest-cov>=5",
+                "twine>=6",
+                "nbclient>=0.10",
+                "ipykernel>=6",
+                "mkdocs-material>=9.5",
+                "mkdocstrings[python]>=0.27",
+                "snakemake-executor-plugin-slurm>=2",
             ],
             "coco": ["pycocotools>=2.0.8"],
             "synthesize": ["cornucopia>=0.5"],
-            "slurm": ["snakemake-executor-plugin-slurm>=2; python_version >= '3.11'"],
+            "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
+            "slurm": ["snakemake-executor-plugin-slurm>=2"],
             "lint": [
+                "pre-commit>=4",
+                "codespell>=2.3",
                 "ruff>=0.17,<0.18",
                 "mypy>=2.4,<2.5",
                 "types-tqdm",

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +59,7 @@ print(json.dumps(found))
 """
 
 
-class State(str, Enum):
+class State(StrEnum):
     """How a check ended."""
 
     OK = "ok"

@@ -67,6 +67,20 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert "License-Expression: Apache-2.0" in described or "License: Apache-2.0" in described
 
 
+@pytest.mark.slow
+def test_the_package_index_can_show_the_description(wheel: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", str(wheel)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        described = archive.read(metadata).decode()
+    links = re.findall(r"\]\(([^)]+)\)", described)
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
 def _sources(folder: str) -> list[Path]:
     return [p for p in (ROOT / folder).rglob("*.py") if "__pycache__" not in p.parts]
 
@@ -105,7 +119,6 @@ def test_importing_the_setup_script_does_not_run_it() -> None:
 
 def test_versions_agree() -> None:
     for file, pattern in (
-        ("setup.py", r'version="([^"]+)"'),
         ("CITATION.cff", r"(?m)^version: (\S+)$"),
         ("CHANGELOG.md", r"(?m)^## \[([^\]]+)\]"),
     ):

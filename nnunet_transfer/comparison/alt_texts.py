@@ -34,7 +34,7 @@ def grid(results: Sequence[TargetResult]) -> str:
     parts = []
     for result in results:
         rows = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
-        known = rows.set_index("arm")["difference"] if len(rows) else {}
+        known: dict[str, float] = dict(zip(rows["arm"], rows["difference"], strict=True)) if len(rows) else {}
         cells = [
             f"{arm.task} on {arm.domain} {known[arm.name]:+.3f}"
             for arm in result.arms
@@ -70,7 +70,7 @@ def sizes(result: TargetResult, protocol: str) -> str:
     rows = result.sizes[result.sizes["protocol"] == protocol]
     parts = []
     for stratum, own in rows.groupby("stratum", sort=False):
-        best, worst = own.loc[own["sensitivity"].idxmax()], own.loc[own["sensitivity"].idxmin()]
+        best, worst = own.iloc[int(own["sensitivity"].argmax())], own.iloc[int(own["sensitivity"].argmin())]
         parts.append(
             f"of lesions of {stratum} ml the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
             f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
@@ -92,7 +92,7 @@ def curves(result: TargetResult) -> str:
     parts = []
     for _, rows in result.curves.groupby("family", sort=False):
         points = ", ".join(f"{row[PRIMARY]:.3f} from {row['training_cases']:g} cases" for _, row in rows.iterrows())
-        parts.append(f"{rows['title'].iloc[0]} {points}")
+        parts.append(f"{rows['title'].iloc[0]!s} {points}")
     return "Mean Dice: " + _listed(parts)
 
 
@@ -101,7 +101,7 @@ def training(result: TargetResult, curves: pd.DataFrame) -> str:
     last = curves.sort_values("epoch").groupby(["arm", "seed", "fold"], dropna=False).tail(1)
     ends = last.groupby("arm")["pseudo_dice"].agg(["min", "max"])
     return "Pseudo Dice after the last epoch: " + _listed(
-        f"{arm.title} {ends.loc[arm.name, 'min']:.3f} to {ends.loc[arm.name, 'max']:.3f}"
+        f"{arm.title} {ends['min'][arm.name]:.3f} to {ends['max'][arm.name]:.3f}"
         for arm in result.arms
         if arm.name in ends.index
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -223,7 +224,7 @@ def _ranks(per_case: pd.DataFrame, arms: Sequence[Arm], settings: Settings) -> p
 def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
     """Add `p_holm`: the family are all arms against the baseline, on Dice, over all targets; NaN elsewhere."""
     tables = [result.tests.copy() for result in results]
-    members = [table["metric"] == PRIMARY if len(table) else [] for table in tables]
+    members: list[Any] = [table["metric"] == PRIMARY if len(table) else [] for table in tables]
     adjusted = holm(
         np.concatenate([table.loc[m, "p"].to_numpy(float) for table, m in zip(tables, members, strict=True)])
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,7 @@ def size_sensitivity(lesions: pd.DataFrame, arms: Sequence[Arm], settings: Setti
     detected = wide["detected"][whole.columns].to_numpy(float)
     found = share_intervals(detected, whole.to_numpy(float), clusters, settings)
     titles = {arm.name: arm.title for arm in arms}
-    subjects = (whole > 0).groupby(level="subject").any().sum()
+    subjects: Any = (whole > 0).groupby(level="subject").any().sum()
     rows = [
         (
             protocol,

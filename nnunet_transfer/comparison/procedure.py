@@ -129,6 +129,6 @@ def procedure_interval(
     differences = by_fold.mean()
     if len(differences) < LEAST_FOLDS:
         return ProcedureInterval(method=f"none: one seed, fewer than {LEAST_FOLDS} folds")
-    ratio = float(np.mean([n / train_sizes[int(fold)] for fold, n in by_fold.size().items()]))
+    ratio = float(np.mean([n / train_sizes[int(str(fold))] for fold, n in by_fold.size().items()]))
     test = nadeau_bengio(differences.to_numpy(float), test_train_ratio=ratio)
     return ProcedureInterval(test.low, test.high, test.p, f"Nadeau-Bengio, {test.folds} folds")
