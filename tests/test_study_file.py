@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.validation import schema
+from nnunet_transfer.study.workflow import Workflow
 from tests.studies import write_atlas_tree
 
 SMALL: dict[str, Any] = {
@@ -202,6 +204,29 @@ def test_hostile_files(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(StudyError, match=message):
         read_study(file)
+
+
+@pytest.mark.parametrize("kind", ["datasets", "targets", "sources", "name"])
+def test_a_line_break_enters_no_name(tmp_path: Path, kind: str) -> None:
+    """A pattern's `$` matches before a last line break; names become words of a shell's line."""
+
+    def change(content: dict[str, Any]) -> None:
+        if kind == "name":
+            content["name"] += "\n"
+        else:
+            content[kind] = {f"{name}\n": entry for name, entry in content[kind].items()}
+
+    with pytest.raises(StudyError, match="letters, digits and '_' only"):
+        read_study(write_study(tmp_path, change))
+
+
+def test_job_names_are_quoted(tmp_path: Path) -> None:
+    assert "{wildcards.job:q} >> {log:q}" in Workflow(quote(str(write_study(tmp_path)))).command
+
+
+def test_a_home_folder_that_nobody_has(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no user ~nobody_of_this_name"):
+        read_study(write_study(tmp_path, lambda content: content.update(folder="~nobody_of_this_name/x")))
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:

@@ -9,10 +9,16 @@ from typing import Any
 
 import yaml
 
-from nnunet_transfer.errors import StudyError
+from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.files import read_text
 
 #: more parts than any study has: a few aliases (*) of aliases would stand for millions
 _MOST_PARTS = 100_000
+#: bytes of a study's file
+_MOST_BYTES = 4 << 20
+_LARGEST = 1 << 63
+_TAG = "tag:yaml.org,2002:"
+_TAGS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))
 #: keys and list positions from the top of the document
 Place = tuple[str | int, ...]
 
@@ -58,11 +64,11 @@ def read_document(path: Path) -> Document:
     StudyError
         If it is missing, no YAML, empty, or has a key twice.
     """
+    if not path.exists():
+        raise StudyError(f"{path} does not exist; write one with `nnunet_transfer study init {path}`")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise StudyError(f"{path} does not exist; write one with `nnunet_transfer study init {path}`") from None
-    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
+        text = read_text(path, limit=_MOST_BYTES)
+    except DataError as error:
         raise StudyError(f"{path} is no text file ({error}); give a study.yaml") from None
     try:
         loader = _Loader(text)
@@ -71,7 +77,9 @@ def read_document(path: Path) -> Document:
             raise StudyError(f"{path} is empty; write one with `nnunet_transfer study init FILE`")
         lines: dict[Place, int] = {}
         _note_lines(root, (), lines, path, set())
-        return Document(path, loader.construct_document(root), lines)
+        document = Document(path, loader.construct_document(root), lines)
+        _check_numbers(document, document.content, ())
+        return document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
@@ -80,19 +88,51 @@ def read_document(path: Path) -> Document:
         raise StudyError(f"{path.name}: no valid YAML: {' '.join(str(error).split())}") from None
 
 
+def _check_node(node: yaml.Node, path: Path) -> None:
+    """Refuse what no study holds: dates, sets and the like that a tag (!!) makes, and characters that no file can hold."""
+    line = node.start_mark.line + 1
+    if node.tag not in _TAGS:
+        raise StudyError(f"{path.name}, line {line}: no valid YAML: the tag {node.tag.replace(_TAG, '!!')}; remove it")
+    if isinstance(node, yaml.ScalarNode):
+        if "\0" in node.value:
+            raise StudyError(f"{path.name}, line {line}: holds a NUL character; remove it")
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            raise StudyError(
+                f"{path.name}, line {line}: holds half a character (a lone surrogate); remove it"
+            ) from None
+
+
+def _check_numbers(document: Document, content: Any, place: Place) -> None:
+    """Refuse infinity, what is no number, and numbers beyond 64 bits."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_numbers(document, value, (*place, key))
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            _check_numbers(document, value, (*place, i))
+    elif isinstance(content, int | float) and not abs(content) < _LARGEST:
+        raise document.error(place, "must be a finite number, and not beyond 64 bits")
+
+
 def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, open_nodes: set[int]) -> None:
     lines.setdefault(place, node.start_mark.line + 1)
     if id(node) in open_nodes:
         raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: an alias (*) refers to what it stands in")
     if len(lines) > _MOST_PARTS:
         raise StudyError(f"{path.name}: more than {_MOST_PARTS} parts; use fewer aliases (*)")
-    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
-        raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: holds a NUL character; remove it")
+    _check_node(node, path)
     open_nodes.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*place, str(key.value))
             line = key.start_mark.line + 1
+            _check_node(key, path)
+            if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
+                raise StudyError(
+                    f"{path.name}, line {line}: the key {str(key.value)[:100]} is no text; put quotes round it"
+                )
             if inner in lines:
                 raise StudyError(
                     f"{path.name}, line {line}: {'.'.join(map(str, inner))} is given twice (first in line {lines[inner]})"

@@ -144,7 +144,10 @@ def _path(text: str, base: Path) -> Path:
     expanded = os.path.expandvars(text)
     if unset := re.search(r"\$\{?(\w+)", expanded):
         raise StudyError(f"{text}: the variable {unset[1]} is not set")
-    return Path(os.path.normpath(base / Path(expanded).expanduser()))
+    try:
+        return Path(os.path.normpath(base / Path(expanded).expanduser()))
+    except RuntimeError:
+        raise StudyError(f"{text}: there is no user {expanded.split('/', 1)[0]} with a home folder") from None
 
 
 def _converter(name: str, base: Path) -> str:

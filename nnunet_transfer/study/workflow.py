@@ -47,7 +47,7 @@ class Workflow:
         # the mark is written by the step itself, when it has ended well; the shell makes way for the step, so that a
         # signal to the one is a signal to the other
         step = shlex.join([sys.executable, "-m", "nnunet_transfer.cli", "study", "step", str(self.study.file)])
-        return f"exec {step.replace('{', '{{').replace('}', '}}')} {{wildcards.job}} >> {{log}} 2>&1"
+        return f"exec {step.replace('{', '{{').replace('}', '}}')} {{wildcards.job:q}} >> {{log:q}} 2>&1"
 
     def threads(self, kind: str) -> int:
         """Return the number of processor cores."""
