@@ -1,10 +1,11 @@
-"""Build the study's nine 2D data sets in nnU-Net's raw format from public real images.
+"""Build the studies' data sets in nnU-Net's raw format from public real images.
 
-    python prepare.py DATA STROKE_T1 WORK
+    python prepare.py DATA STROKE_T1 MS_T1 WORK
 
-DATA holds the folders named in the write-up, STROKE_T1 the volumes that `make_semisynthetic_stroke.py` wrote.
-Volumes are cut to every n-th axial slice, because the study is 2D, and to every second voxel in the slice, because two
-cores are to run it; natural images are halved or doubled. Images that several data sets share are hard links.
+DATA holds the folders named in the write-up, STROKE_T1 and MS_T1 the volumes that `make_semisynthetic_stroke.py` and
+`make_semisynthetic_ms.py` wrote. For the 2D studies volumes are cut to every n-th axial slice and to every second voxel
+in the slice, for the 3D table to every third voxel along each axis; natural images are halved or doubled. Images that
+several data sets share are hard links.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def write_dataset(
     ending: str,
     folds: int,
     description: str,
+    splits: Sequence[Mapping[str, Sequence[str]]] = (),
 ) -> None:
-    """Write one data set with splits whose folds keep subjects together and spread the groups."""
+    """Write one data set with the given splits, or with folds that keep subjects together and spread the groups."""
     folder = raw / folder_name
     (folder / "imagesTr").mkdir(parents=True)
     (folder / "labelsTr").mkdir()
@@ -76,7 +78,8 @@ def write_dataset(
     numbers = [fold_of[case.subject or case.name] for case in cases]
     write_json(
         folder / "splits_final.json",
-        [
+        list(splits)
+        or [
             {
                 "train": [c.name for c, n in zip(cases, numbers, strict=True) if n != fold],
                 "val": [c.name for c, n in zip(cases, numbers, strict=True) if n == fold],
@@ -93,11 +96,22 @@ def deal_subjects(cases: Iterable[Case], folds: int) -> dict[str, int]:
     return {subject: i % folds for i, subject in enumerate(ordered)}
 
 
-def every_slice(path: Path, step: int, dtype: type) -> Callable[[Path], None]:
-    """Return a writer of every `step`-th axial slice of a volume, in RAS order, at half the resolution in the slice."""
+def every_slice(
+    path: Path, step: int, dtype: type, slab: tuple[int, int] = (0, 1), inplane: int = 2
+) -> Callable[[Path], None]:
+    """Return a writer of every `step`-th axial slice of a volume, in RAS order.
+
+    Parameters
+    ----------
+    slab : (k, n) keeps the k-th of n equal slabs from bottom to top
+    inplane : every how many voxels are kept along x and y
+    """
 
     def write(target: Path) -> None:
-        image = nib.as_closest_canonical(nib.load(path)).slicer[::2, ::2, ::step]
+        image = nib.as_closest_canonical(nib.load(path)).slicer[::inplane, ::inplane, ::step]
+        number, slabs = slab
+        edges = np.linspace(0, image.shape[2], slabs + 1).round().astype(int)
+        image = image.slicer[:, :, edges[number] : edges[number + 1]]
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(dtype), image.affine), target)
 
     return write
@@ -169,105 +183,162 @@ def natural_sources(data: Path, raw: Path) -> None:
     )
 
 
-def t1_sets(data: Path, stroke: Path, raw: Path) -> None:
-    """Write the T1 sources (subjects of group train) and the targets (subjects of group test; all MS sessions)."""
+LESION = {"background": 0, "lesion": 1}
+#: the T1 classifier tells from which of so many slabs of a brain an image comes
+SLABS = 5
+#: of 11 subjects of group test, 8 for training
+TARGET_FOLDS = 4
+
+
+def t1_sets(data: Path, stroke: Path, ms_t1: Path, raw: Path) -> None:
+    """Write the T1 sources (subjects of group train) and the targets (subjects of group test; all MS sessions).
+
+    The semi-synthetic MS target has the subjects of both groups; no fold has subjects of both.
+    """
     oasis = data / "anatomy_oasis_malf"
     with open(oasis / "participants.tsv", encoding="utf-8") as stream:
         people = list(csv.DictReader(stream, delimiter="\t"))
+    train = [p["id"] for p in people if p["miccai2012_group"] == "train"]
+    test = [p["id"] for p in people if p["miccai2012_group"] == "test"]
     names = read_json(oasis / "labels.json")["anat16"]
     anatomy = {"background" if k == "0" else names[k]: int(k) for k in names}
     options = {"channels": ("T1",), "ending": ".nii.gz"}
 
-    def anatomy_case(person: Mapping[str, str], group: str = "") -> Case:
-        number = person["id"]
-        label = every_slice(oasis / f"{number}_anat16.nii.gz", 4, np.uint8)
-        return Case(f"sub-{number}", every_slice(oasis / f"{number}_T1.nii.gz", 4, np.int16), label, group=group)
+    def case(number: str, images: Path, masks: Path, ending: str, step: int, inplane: int = 2) -> Case:
+        return Case(
+            f"sub-{number}",
+            every_slice(images / f"{number}_T1.nii.gz", step, np.int16, inplane=inplane),
+            every_slice(masks / f"{number}_{ending}.nii.gz", step, np.uint8, inplane=inplane),
+        )
 
-    train = [p for p in people if p["miccai2012_group"] == "train"]
-    test = [p for p in people if p["miccai2012_group"] == "test"]
+    def anatomies(numbers: Sequence[str], step: int = 4, inplane: int = 2) -> list[Case]:
+        return [case(number, oasis, oasis, "anat16", step, inplane) for number in numbers]
+
+    def strokes(step: int = 4, inplane: int = 2) -> list[Case]:
+        return [case(number, stroke, stroke, "lesion", step, inplane) for number in test]
+
+    source, target = "OASIS, group train, 16 structures", "OASIS, group test, 16 structures"
+    made = "SEMI-SYNTHETIC stroke lesions in OASIS T1, group test"
+    write_dataset(
+        raw, "Dataset312_OASISAnatomy", anatomies(train), labels=anatomy, folds=5, description=source, **options
+    )
+    slabs = [
+        Case(
+            f"sub-{number}_slab-{slab}",
+            every_slice(oasis / f"{number}_T1.nii.gz", 4, np.int16, (slab, SLABS)),
+            subject=number,
+            group=f"slab{slab}",
+        )
+        for number in train
+        for slab in range(SLABS)
+    ]
+    position = [
+        {
+            role: [c.name for c in slabs if (train.index(c.subject) % 5 == 0) == (role == "val")]
+            for role in ("train", "val")
+        }
+    ]
+    description = "OASIS, group train, from which of 5 axial slabs"
     write_dataset(
         raw,
-        "Dataset312_OASISAnatomy",
-        [anatomy_case(p) for p in train],
-        labels=anatomy,
-        folds=5,
-        description="OASIS, group train, 16 structures",
+        "Dataset311_OASISSlabs",
+        slabs,
+        labels=UNLABELLED,
+        folds=1,
+        description=description,
+        splits=position,
         **options,
     )
     images = raw / "Dataset312_OASISAnatomy" / "imagesTr"
-    linked = [Case(f"sub-{p['id']}", link_to(images / f"sub-{p['id']}_0000.nii.gz"), group=p["sex"]) for p in train]
-    write_dataset(
-        raw, "Dataset311_OASISSex", linked, labels=UNLABELLED, folds=5, description="OASIS, group train, sex", **options
-    )
-    unlabelled = [Case(c.name, c.image) for c in linked]
+    unlabelled = [Case(f"sub-{number}", link_to(images / f"sub-{number}_0000.nii.gz")) for number in train]
     for path in sorted((data / "ms_t1_unlabelled").glob("*_T1.nii.gz")):
         name = path.name.removesuffix("_T1.nii.gz")
         unlabelled.append(Case(name, every_slice(path, 3, np.int16), subject=name.rsplit("_", 1)[0]))
+    description = "OASIS, group train, and MS scans without labels"
+    write_dataset(
+        raw, "Dataset313_T1Unlabelled", unlabelled, labels=UNLABELLED, folds=5, description=description, **options
+    )
+    lesions = {**options, "labels": LESION}
+    write_dataset(raw, "Dataset321_StrokeSemisynthetic", strokes(), folds=TARGET_FOLDS, description=made, **lesions)
     write_dataset(
         raw,
-        "Dataset313_T1Unlabelled",
-        unlabelled,
-        labels=UNLABELLED,
-        folds=5,
-        description="311 and MS scans without labels",
-        **options,
-    )
-    lesion = {"background": 0, "lesion": 1}
-    strokes = [
-        Case(
-            f"sub-{p['id']}",
-            every_slice(stroke / f"{p['id']}_T1.nii.gz", 4, np.int16),
-            every_slice(stroke / f"{p['id']}_lesion.nii.gz", 4, np.uint8),
-        )
-        for p in test
-    ]
-    write_dataset(
-        raw,
-        "Dataset321_StrokeSemisynthetic",
-        strokes,
-        labels=lesion,
-        folds=3,
-        description="SEMI-SYNTHETIC stroke lesions in OASIS T1, group test",
-        **options,
-    )
-    with open(data / "ms_lesions" / "cases.tsv", encoding="utf-8") as stream:
-        sessions = list(csv.DictReader(stream, delimiter="\t"))
-    ms = [
-        Case(
-            f"sub-{s['patient'].removeprefix('patient')}_ses-{s['timepoint']}",
-            every_slice(data / "ms_lesions" / f"{s['case']}_T1.nii.gz", 2, np.int16),
-            every_slice(data / "ms_lesions" / f"{s['case']}_lesion.nii.gz", 2, np.uint8),
-            subject=s["patient"],
-            more=(every_slice(data / "ms_lesions" / f"{s['case']}_FLAIR.nii.gz", 2, np.int16),),
-        )
-        for s in sessions
-    ]
-    # lesions of the white matter are seen in FLAIR; the sources' T1 weights go to the channel of that name
-    both = {**options, "channels": ("T1", "FLAIR")}
-    write_dataset(
-        raw, "Dataset322_MS", ms, labels=lesion, folds=4, description="MSLesSeg and 3D-MR-MS, T1 and FLAIR", **both
+        "Dataset322_MS",
+        ms_sessions(data / "ms_lesions"),
+        folds=4,
+        description="MSLesSeg and 3D-MR-MS, T1 and FLAIR",
+        # lesions of the white matter are seen in FLAIR; the sources' T1 weights go to the channel of that name
+        **{**lesions, "channels": ("T1", "FLAIR")},
     )
     write_dataset(
         raw,
         "Dataset323_Anatomy",
-        [anatomy_case(p) for p in test],
+        anatomies(test),
         labels=anatomy,
-        folds=3,
-        description="OASIS, group test, 16 structures",
+        folds=TARGET_FOLDS,
+        description=target,
         **options,
     )
+    write_dataset(
+        raw,
+        "Dataset324_MSSemisynthetic",
+        [case(number, ms_t1, ms_t1, "lesion", 2) for number in test + train],
+        folds=TARGET_FOLDS,
+        description="SEMI-SYNTHETIC MS lesions in OASIS T1: folds 0 and 1 of group test, 2 and 3 of group train",
+        splits=[split_of(test if fold < 2 else train, fold) for fold in range(TARGET_FOLDS)],
+        **lesions,
+    )
+    # the same at 3 mm
+    write_dataset(
+        raw, "Dataset332_OASISAnatomy3D", anatomies(train, 3, 3), labels=anatomy, folds=5, description=source, **options
+    )
+    write_dataset(
+        raw, "Dataset341_StrokeSemisynthetic3D", strokes(3, 3), folds=TARGET_FOLDS, description=made, **lesions
+    )
+    write_dataset(
+        raw,
+        "Dataset343_Anatomy3D",
+        anatomies(test, 3, 3),
+        labels=anatomy,
+        folds=TARGET_FOLDS,
+        description=target,
+        **options,
+    )
+
+
+def split_of(numbers: Sequence[str], fold: int) -> dict[str, list[str]]:
+    """Return a fold with every fourth of these subjects for validation and the others for training."""
+    cases = sorted(f"sub-{number}" for number in numbers)
+    validation = cases[fold::TARGET_FOLDS]
+    return {"train": [c for c in cases if c not in validation], "val": validation}
+
+
+def ms_sessions(folder: Path) -> list[Case]:
+    """Return the real MS sessions, with T1 and FLAIR."""
+    with open(folder / "cases.tsv", encoding="utf-8") as stream:
+        sessions = list(csv.DictReader(stream, delimiter="\t"))
+    return [
+        Case(
+            f"sub-{s['patient'].removeprefix('patient')}_ses-{s['timepoint']}",
+            every_slice(folder / f"{s['case']}_T1.nii.gz", 2, np.int16),
+            every_slice(folder / f"{s['case']}_lesion.nii.gz", 2, np.uint8),
+            subject=s["patient"],
+            more=(every_slice(folder / f"{s['case']}_FLAIR.nii.gz", 2, np.int16),),
+        )
+        for s in sessions
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("stroke_t1", type=Path)
+    parser.add_argument("ms_t1", type=Path)
     parser.add_argument("work", type=Path)
     args = parser.parse_args()
     raw = args.work / "nnUNet_raw"
     raw.mkdir(parents=True)
     natural_sources(args.data, raw)
-    t1_sets(args.data, args.stroke_t1, raw)
+    t1_sets(args.data, args.stroke_t1, args.ms_t1, raw)
 
 
 if __name__ == "__main__":
