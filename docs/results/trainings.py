@@ -90,7 +90,7 @@ def prepare(
         configurations=[configuration],
         patch_size=tuple(patch),
         batch_size=batch_size,
-        **({} if spacing is None else {"spacing": tuple(spacing)}),
+        target_spacing=spacing,
     )
     preprocess_in_process(dataset, PLANS, [configuration])
     shutil.copyfile(nnunet_raw() / folder.name / "splits_final.json", folder / "splits_final.json")
