@@ -12,11 +12,11 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from measure import measure_curve
 from trainings import CONFIGURATION, PLANS, Step, nnunet_environment, prepare, run_queue, train
@@ -28,10 +28,13 @@ FOLDS = range(4)
 CASES = (3, 1, 8)
 STROKE, ANATOMY, MS = 321, 323, 324
 TARGETS = {STROKE: "semi-synthetic stroke", ANATOMY: "anatomy", MS: "semi-synthetic MS"}
-PER_EPOCH = 50
-#: iterations after which the validation cases are predicted
-POINTS = (0, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000)
-SCRATCH_LENGTH, TRANSFERRED_LENGTH = 1000, 400
+PER_EPOCH = 25
+SCRATCH_LENGTH, TRANSFERRED_LENGTH = 800, 300
+#: iterations after which the validation cases are predicted, by the length of the training
+POINTS = {
+    SCRATCH_LENGTH: (0, 50, 100, 150, 200, 300, 400, 600, 800),
+    TRANSFERRED_LENGTH: (0, 25, 50, 75, 100, 150, 200, 300),
+}
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,23 @@ class Arm:
     targets: tuple[int, ...] = tuple(TARGETS)
 
 
-ARMS = (
-    Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH),
-    Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
+FIRST_ARMS = (
     Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH),
-    Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
-    Arm(
-        "natural-fitted",
-        "natural segmentation, fitted",
-        "nnUNetTrainerNaturalSegmentation",
-        "fitted",
-        TRANSFERRED_LENGTH,
-    ),
+    Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
 )
+NATURAL_ARM = Arm(
+    "natural-fitted", "natural segmentation, fitted", "nnUNetTrainerNaturalSegmentation", "fitted", TRANSFERRED_LENGTH
+)
+OTHER_SCRATCH = (
+    Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
+    Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH),
+)
+ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM)
 #: name of the source, data set, epochs and iterations per epoch of its pre-training, registry below OUT
-SOURCES = {
-    STROKE: (("t1_segmentation", 312, 40, 150, "sources"), ("natural_segmentation", 302, 30, 150, "sources")),
-    # folds 2 and 3 have the subjects of group train: their T1 source knows those of group test only
-    MS: (("t1_segmentation", ANATOMY, 40, 150, "sources_of_test"),),
-}
-SHARED_SOURCE = "natural_segmentation"
+T1_SOURCE = ("t1_segmentation", 312, 40, 150, "sources")
+NATURAL_SOURCE = ("natural_segmentation", 302, 24, 150, "sources")
+#: the MS target's folds 2 and 3 have the subjects of group train: their T1 source knows those of group test only
+OTHER_T1_SOURCE = ("t1_segmentation", ANATOMY, 30, 150, "sources_of_test")
 
 
 def registry(out: Path, dataset: int, fold: int) -> Path:
@@ -112,7 +112,7 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
         "fold": fold,
         "out": curve_file(out, dataset, arm.key, cases, fold),
         "configuration": CONFIGURATION,
-        "epochs": [p // PER_EPOCH for p in POINTS if p <= arm.length],
+        "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
         "sources": registry(out, dataset, fold),
     }
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])
@@ -132,18 +132,36 @@ def share_source(out: Path, name: str) -> Step:
 
 
 def queue(out: Path) -> Iterator[Step]:
-    """Yield all steps in the order in which they are run."""
-    for cases in CASES:
+    """Yield all steps in the order in which they are run: what is finished at any time is a comparison of its own."""
+    yield from pretraining(out, T1_SOURCE)
+    cases = CASES[0]
+    for dataset in (STROKE, ANATOMY):
+        yield from curves(out, FIRST_ARMS, dataset, cases)
+    yield from pretraining(out, OTHER_T1_SOURCE)
+    yield from curves(out, FIRST_ARMS, MS, cases)
+    yield from pretraining(out, NATURAL_SOURCE)
+    yield share_source(out, NATURAL_SOURCE[0])
+    for arms in ([NATURAL_ARM], OTHER_SCRATCH):
         for dataset in TARGETS:
-            yield preparation(out, dataset)
-            for source in SOURCES.get(dataset, ()):
-                yield preparation(out, source[1])
-                yield source_step(out, *source)
-            if dataset == MS:
-                yield share_source(out, SHARED_SOURCE)
-            for arm in ARMS:
-                if dataset in arm.targets:
-                    yield from (curve_step(out, dataset, arm, cases, fold) for fold in FOLDS)
+            yield from curves(out, arms, dataset, cases)
+    for cases in CASES[1:]:
+        for arms in (FIRST_ARMS, [NATURAL_ARM], OTHER_SCRATCH):
+            for dataset in TARGETS:
+                yield from curves(out, arms, dataset, cases)
+
+
+def pretraining(out: Path, source: tuple[str, int, int, int, str]) -> Iterator[Step]:
+    """Yield the steps that make a source."""
+    yield preparation(out, source[1])
+    yield source_step(out, *source)
+
+
+def curves(out: Path, arms: Iterable[Arm], dataset: int, cases: int) -> Iterator[Step]:
+    """Yield the steps that measure the curves of these arms on a target, all folds of an arm together."""
+    yield preparation(out, dataset)
+    for arm in arms:
+        if dataset in arm.targets:
+            yield from (curve_step(out, dataset, arm, cases, fold) for fold in FOLDS)
 
 
 def main() -> None:
