@@ -94,7 +94,7 @@ ALLOWED = {
     "checkpoints": BASICS | {"sources", "plans", "unpickling"},
     "training": BASICS | {"_nnunet"},
     "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
-    "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
+    "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans", "finetuning"},
     "trainers": BASICS | {"training", "finetuning", "pretraining"},
     "discovery": BASICS | {"training", "trainers"},
     "planners": BASICS | {"plans", "sources", "training"},

@@ -154,7 +154,17 @@ def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     assert not summary["validated_on_training_cases"]
     for case in summary["cases"]:
         assert sum(case["probabilities"].values()) == pytest.approx(1)
-    assert load_source("t1_classification").card.extra["classes"] == {"plain": 2, "striped": 2}
+    extra = load_source("t1_classification").card.extra
+    assert extra["classes"] == {"plain": 2, "striped": 2}
+    assert extra["learning"]["learned"]
+
+
+def test_a_segmentation_source_is_measured_against_its_untrained_twin(run: Run) -> None:
+    name = "nnUNetPretrainerSegmentation_1epochs_2iterations_seed1"
+    run.train(name)
+    learning = load_source("t1_segmentation").card.extra["learning"]
+    assert learning["untrained"] == read_json(run.output(name) / "fitted_heads.json")["mean_dice"]
+    assert not learning["learned"], "two iterations at random output layers teach nothing"
 
 
 @in_2d_and_slowly_3d

@@ -17,6 +17,7 @@ from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard
 from nnunet_transfer.sources.keys import canonical
 from nnunet_transfer.sources.leakage import leakage_warnings
+from nnunet_transfer.sources.learning import learning_warnings
 
 
 def transfer_weights(
@@ -78,7 +79,10 @@ def transfer_weights(
         decisions=decisions,
         coverage=fractions,
         notes=_differences(source.card, network),
-        warnings=leakage_warnings(source.card, target_dataset) if target_dataset else (),
+        warnings=(
+            *(leakage_warnings(source.card, target_dataset) if target_dataset else ()),
+            *learning_warnings(source.card),
+        ),
     )
 
 

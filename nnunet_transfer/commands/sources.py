@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_transfer.errors import SourceError
 from nnunet_transfer.sources import TASKS, list_sources, load_source
+from nnunet_transfer.sources.learning import learning_warnings
 
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Reading
@@ -176,7 +178,10 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    print(json.dumps(asdict(load_source(args.name).card), indent=2, ensure_ascii=False))
+    card = load_source(args.name).card
+    print(json.dumps(asdict(card), indent=2, ensure_ascii=False))
+    for warning in learning_warnings(card):
+        print(f"WARNING: {warning}", file=sys.stderr)
     return 0
 
 

@@ -214,6 +214,8 @@ class TaskPretrainer(PretrainingTrainer):
             self.print_to_log_file("Validation complete:", ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))
             for key, value in numbers.items():
                 self.logger.log_summary(f"final_val/{key}", value)
+            with one_line_errors():
+                self.note_learning()
 
     def case_image(self, case: str) -> torch.Tensor:
         """Return a preprocessed case, float32 of shape `(channel, z, y, x)`, on the CPU."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import SourceError
+from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.pretraining.source_name import VARIABLE, channels_of, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
+from nnunet_transfer.sources.learning import KEY, Learning, learning_of
 from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.training.base import NamedTrainer
@@ -126,3 +130,28 @@ class PretrainingTrainer(NamedTrainer):
         ):
             folder = save_source(card, tensors, overwrite=True)
         self.print_to_log_file(f"The source {card.name} was written to {folder}")
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, then note on the source's card whether the source learnt its task."""
+        super().perform_actual_validation(save_probabilities)
+        if self.local_rank == 0:
+            with one_line_errors():
+                self.note_learning()
+
+    def learning(self, summary: Mapping[str, Any]) -> Learning | None:
+        """Hook: compare the source's score with that of no learning; None if that can't be said."""
+        return learning_of(summary)
+
+    def note_learning(self) -> None:
+        """Write on the card of the source, if it is this training's, whether it learnt its task; log it."""
+        learning = self.learning(read_json(Path(self.output_folder) / "validation" / "summary.json"))
+        if learning is None:
+            return
+        verdict = "The source learnt its task" if learning.learned else "WARNING: the source did not learn its task"
+        self.print_to_log_file(f"{verdict}: {learning.sentence()}")
+        mine = self.source_card()
+        folder = sources_folder() / mine.name
+        if folder.exists():
+            card = load_source(mine.name).card
+            if self._origin(card) == self._origin(mine) and card.extra.get("trainer") == mine.extra["trainer"]:
+                replace(card, extra={**card.extra, KEY: learning.to_dict()}).write(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.pretraining.segmentation.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
 from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, OwnOutputs
+from nnunet_transfer.pretraining.segmentation.twin import fit_twin, learning_beside_twin
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
 from nnunet_transfer.pretraining.training_plans import TrainingPlans
 from nnunet_transfer.sources import SourceCard
+from nnunet_transfer.sources.learning import Learning
 from nnunet_transfer.sources.outputs import OUTPUTS, output_groups
 from nnunet_transfer.training.one_line import one_line_errors
 
@@ -89,6 +92,16 @@ class SegmentationPretrainer(PretrainingTrainer):
         for name, count in self.label_sets.counts(validation).items():
             if not count:
                 self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the set {name}")
+
+    def on_train_start(self) -> None:
+        """Start as the base does, then measure the untrained network that the source must beat."""
+        super().on_train_start()
+        if self.current_epoch == 0 and self.label_sets is None:
+            fit_twin(self)
+
+    def learning(self, summary: Mapping[str, Any]) -> Learning | None:
+        """Compare with the untrained twin; of several label sets there is none."""
+        return None if self.label_sets is not None else learning_beside_twin(self)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint that was trained with the same label sets."""

@@ -1,0 +1,127 @@
+"""Whether a source learnt its task: its validation score beside the score of a network that learnt nothing. No torch.
+
+An arm that starts from a source without learning is little more than another random start. A source is said to have
+learnt its task if its score is better than that of no learning by more than chance explains:
+
+segmentation
+    Dice beyond that of the untrained network with fitted output layers by `DICE_MARGIN`
+classification
+    balanced accuracy, or the mean area under the curve, above the 95th percentile of guessing that many cases (by the
+    normal approximation of the binomial distribution, and of the Mann-Whitney statistic)
+regression
+    a mean error below that of predicting the training mean, by `ERROR_MARGIN`
+restoration
+    an explained variance above `VARIANCE_MARGIN`: predicting each patch's mean explains none
+contrastive learning
+    retrieval of a view's partner above the 95th percentile of guessing
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nnunet_transfer.sources.card import SourceCard
+
+#: key of the card's `extra`
+KEY = "learning"
+DICE_MARGIN = 0.05
+ERROR_MARGIN = 0.05
+VARIANCE_MARGIN = 0.05
+#: 95th percentile of the standard normal distribution
+_QUANTILE = 1.645
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A source's validation score beside that of no learning.
+
+    Attributes
+    ----------
+    score : its name, in words
+    value : of the source; None if it is undefined
+    untrained : of a network that learnt nothing
+    needed : from which value on the source has learnt its task
+    lower_is_better : of errors
+    """
+
+    score: str
+    value: float | None
+    untrained: float
+    needed: float
+    lower_is_better: bool = False
+
+    @property
+    def learned(self) -> bool:
+        """Whether the score is good enough; an undefined one is not."""
+        if self.value is None or math.isnan(self.value):
+            return False
+        return self.value <= self.needed if self.lower_is_better else self.value >= self.needed
+
+    def sentence(self) -> str:
+        """Return one line for logs and reports."""
+        found = "undefined" if self.value is None or math.isnan(self.value) else f"{self.value:.3f}"
+        bound = "at most" if self.lower_is_better else "at least"
+        return f"{self.score} {found}; {self.untrained:.3f} without learning, {bound} {self.needed:.3f} needed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the card keeps."""
+        return {**asdict(self), "learned": self.learned}
+
+
+def learning_of(summary: Mapping[str, Any]) -> Learning | None:
+    """Judge a classifier, a regression or a network trained without labels by its `validation/summary.json`.
+
+    Returns
+    -------
+    learning : None for a summary of another kind
+    """
+    task, count = summary.get("task"), int(summary.get("n_cases") or 0)
+    if task == "classification":
+        return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), 1 / len(summary["classes"]), count)
+    if task == "multi-label classification":
+        return Learning("mean area under the curve", summary.get("auc"), 0.5, 0.5 + _QUANTILE * _auc_deviation(summary))
+    if task == "regression":
+        mean = float(summary["mae_of_training_mean"])
+        return Learning("mean absolute error", summary.get("mae"), mean, (1 - ERROR_MARGIN) * mean, True)
+    if "explained_variance" in summary:
+        return Learning("explained variance", summary["explained_variance"], 0.0, VARIANCE_MARGIN)
+    if "top1_accuracy" in summary:
+        return _above_chance("retrieval of partners", summary["top1_accuracy"], float(summary["chance"]), 2 * count)
+    return None
+
+
+def segmentation_learning(dice: float, untrained: float) -> Learning:
+    """Judge a segmentation source by the pseudo Dice of its last epochs and that of its untrained twin."""
+    return Learning("pseudo Dice on validation patches", dice, untrained, untrained + DICE_MARGIN)
+
+
+def learning_warnings(card: SourceCard) -> tuple[str, ...]:
+    """Return what a reader of an arm's results must know: that its source did not learn its task, if it didn't."""
+    learning = card.extra.get(KEY)
+    if not isinstance(learning, Mapping) or learning.get("learned") is not False:
+        return ()
+    try:
+        facts = Learning(**{key: value for key, value in learning.items() if key != "learned"}).sentence()
+    except (TypeError, ValueError):
+        facts = "see its card"
+    return (f"source {card.name} did not learn its task ({facts}): this arm is close to another random start",)
+
+
+def _above_chance(score: str, value: float | None, chance: float, count: int) -> Learning:
+    deviation = math.sqrt(chance * (1 - chance) / max(count, 1))
+    return Learning(score, value, chance, min(1.0, chance + _QUANTILE * deviation))
+
+
+def _auc_deviation(summary: Mapping[str, Any]) -> float:
+    """Return the standard deviation of the area under the curve of guesses, averaged over the classes that have one."""
+    cases = summary.get("cases") or ()
+    deviations = []
+    for name in summary["classes"]:
+        positive = sum(name in case["classes"] for case in cases)
+        negative = len(cases) - positive
+        if positive and negative:
+            deviations.append(math.sqrt((len(cases) + 1) / (12 * positive * negative)))
+    return sum(deviations) / len(deviations) if deviations else 0.5 / _QUANTILE

@@ -1,0 +1,100 @@
+"""Whether a source learnt its task: the verdict, and where it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.pretraining.classification.summaries import (
+    classification_summary,
+    multi_label_summary,
+    regression_summary,
+)
+from nnunet_transfer.sources import SourceCard, load_source, save_source
+from nnunet_transfer.sources.learning import KEY, Learning, learning_of, learning_warnings, segmentation_learning
+
+
+def _guesses(rng: np.random.Generator, cases: int, classes: int) -> dict[str, Any]:
+    true = rng.permutation(np.arange(cases) % classes)
+    probabilities = rng.dirichlet(np.ones(classes), cases)
+    names = [f"c{i}" for i in range(cases)]
+    return classification_summary(names, [str(c) for c in range(classes)], true, probabilities)
+
+
+@pytest.mark.parametrize(("cases", "classes"), [(20, 2), (60, 3), (200, 10)])
+def test_guessing_rarely_passes_for_learning_and_knowing_always_does(cases: int, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    verdicts = [learning_of(_guesses(rng, cases, classes)) for _ in range(300)]
+    assert np.mean([v.learned for v in verdicts if v]) < 0.1
+    true = np.arange(cases) % classes
+    names, labels = [str(i) for i in range(cases)], [str(c) for c in range(classes)]
+    known = learning_of(classification_summary(names, labels, true, np.eye(classes)[true]))
+    assert known
+    assert known.learned
+
+
+def test_guessing_several_classes_rarely_passes_for_learning() -> None:
+    rng = np.random.default_rng(1)
+    passed = []
+    for _ in range(100):
+        true = rng.random((40, 3)) < 0.4
+        summary = multi_label_summary([str(i) for i in range(40)], ["a", "b", "c"], true, rng.random((40, 3)))
+        verdict = learning_of(summary)
+        assert verdict
+        passed.append(verdict.learned)
+    assert np.mean(passed) < 0.1
+
+
+def test_a_regression_must_beat_the_training_mean() -> None:
+    true = np.array([20.0, 40, 60])
+    for predicted, learned in ((np.full(3, 40.0), False), (np.array([25.0, 40, 55]), True)):
+        verdict = learning_of(regression_summary(["a", "b", "c"], true, predicted, 40.0))
+        assert verdict
+        assert verdict.learned is learned
+
+
+@pytest.mark.parametrize(
+    ("summary", "learned"),
+    [
+        ({"task": "self_supervised", "explained_variance": 0.0, "n_cases": 4}, False),
+        ({"task": "self_supervised", "explained_variance": 0.4, "n_cases": 4}, True),
+        ({"task": "self_supervised", "top1_accuracy": 1 / 19, "chance": 1 / 19, "n_cases": 10}, False),
+        ({"task": "self_supervised", "top1_accuracy": 0.8, "chance": 1 / 19, "n_cases": 10}, True),
+        ({"task": "classification", "balanced_accuracy": None, "classes": ["a", "b"], "n_cases": 4}, False),
+    ],
+)
+def test_other_tasks_have_their_own_reference(summary: dict[str, Any], learned: bool) -> None:
+    verdict = learning_of(summary)
+    assert verdict
+    assert verdict.learned is learned
+
+
+def test_a_summary_of_masks_is_not_judged_alone() -> None:
+    assert learning_of({"foreground_mean": {"Dice": 0.9}}) is None
+
+
+def test_a_segmentation_source_must_beat_its_untrained_twin() -> None:
+    assert not segmentation_learning(0.34, 0.33).learned
+    assert segmentation_learning(0.79, 0.07).learned
+
+
+def test_a_source_that_learnt_nothing_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path))
+    architecture = {"network_class_name": "x", "arch_kwargs": {}, "arch_kwargs_req_import": []}
+    card = SourceCard(name="poor", task="classification", domain="t1", architecture=architecture, input_channels=1)
+    assert learning_warnings(card) == ()
+    poor = Learning("balanced accuracy", 0.5, 0.5, 0.95).to_dict()
+    save_source(replace(card, extra={KEY: poor}), {"encoder.stem.weight": torch.zeros(1)})
+    (warning,) = learning_warnings(load_source("poor").card)
+    assert "did not learn its task (balanced accuracy 0.500; 0.500 without learning" in warning
+    assert main(["sources", "show", "poor"]) == 0
+    assert warning in capsys.readouterr().err
+    assert learning_warnings(replace(card, extra={KEY: {**poor, "value": 1.0, "learned": True}})) == ()
