@@ -39,7 +39,7 @@ POINTS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One curve's arm: trainer, recipe, length of the training, and the targets it applies to."""
+    """One curve's arm: trainer, recipe, length of the training, the targets it applies to, and the sources' registry."""
 
     key: str
     title: str
@@ -47,6 +47,7 @@ class Arm:
     recipe: str
     length: int
     targets: tuple[int, ...] = tuple(TARGETS)
+    registry: str = "sources"
 
 
 FIRST_ARMS = (
@@ -56,21 +57,34 @@ FIRST_ARMS = (
 NATURAL_ARM = Arm(
     "natural-fitted", "natural segmentation, fitted", "nnUNetTrainerNaturalSegmentation", "fitted", TRANSFERRED_LENGTH
 )
+#: the T1 arm whose source has seen lesions of other donors in the same images, too
+LESION_ARM = Arm(
+    "lesion-fitted",
+    "T1 tissues and lesions, fitted",
+    "nnUNetTrainerT1Segmentation",
+    "fitted",
+    TRANSFERRED_LENGTH,
+    (STROKE, MS),
+    "sources_lesions",
+)
 OTHER_SCRATCH = (
     Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
     Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH),
 )
-ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM)
+ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM, LESION_ARM)
 #: name of the source, data set, epochs and iterations per epoch of its pre-training, registry below OUT
 T1_SOURCE = ("t1_segmentation", 312, 40, 150, "sources")
 NATURAL_SOURCE = ("natural_segmentation", 302, 24, 150, "sources")
 #: the MS target's folds 2 and 3 have the subjects of group train: their T1 source knows those of group test only
 OTHER_T1_SOURCE = ("t1_segmentation", ANATOMY, 30, 150, "sources_of_test")
+#: made by `synthesize --images real` from the subjects of group train, and of group test
+LESION_SOURCE = ("t1_segmentation", 314, 30, 150, "sources_lesions")
+OTHER_LESION_SOURCE = ("t1_segmentation", 318, 20, 150, "sources_lesions_of_test")
 
 
-def registry(out: Path, dataset: int, fold: int) -> Path:
+def registry(out: Path, dataset: int, fold: int, name: str) -> Path:
     """Return the registry whose T1 sources have not seen the subjects of this fold."""
-    return out / "nnUNet_results" / ("sources_of_test" if dataset == MS and fold >= 2 else "sources")
+    return out / "nnUNet_results" / (f"{name}_of_test" if dataset == MS and fold >= 2 else name)
 
 
 def preparation(out: Path, dataset: int) -> Step:
@@ -113,7 +127,7 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
         "out": curve_file(out, dataset, arm.key, cases, fold),
         "configuration": CONFIGURATION,
         "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
-        "sources": registry(out, dataset, fold),
+        "sources": registry(out, dataset, fold, arm.registry),
     }
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])
 
@@ -144,8 +158,12 @@ def queue(out: Path) -> Iterator[Step]:
     for arms in ([NATURAL_ARM], OTHER_SCRATCH):
         for dataset in TARGETS:
             yield from curves(out, arms, dataset, cases)
+    yield from pretraining(out, LESION_SOURCE)
+    yield from curves(out, [LESION_ARM], STROKE, cases)
+    yield from pretraining(out, OTHER_LESION_SOURCE)
+    yield from curves(out, [LESION_ARM], MS, cases)
     for cases in CASES[1:]:
-        for arms in (FIRST_ARMS, [NATURAL_ARM], OTHER_SCRATCH):
+        for arms in (FIRST_ARMS, [LESION_ARM], [NATURAL_ARM], OTHER_SCRATCH):
             for dataset in TARGETS:
                 yield from curves(out, arms, dataset, cases)
 
