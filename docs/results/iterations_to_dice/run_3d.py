@@ -1,0 +1,107 @@
+"""The two extreme targets in 3D, at 3 mm: a source, then curves from scratch and from it. Resumes, as `run.py`.
+
+python run_3d.py WORK OUT [--stop FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from measure import measure_curve
+from run import Arm, curve_file
+from trainings import PLANS, Step, nnunet_environment, prepare, run_queue, train
+
+from nnunet_transfer.naming import TrainerName
+
+CONFIGURATION = "3d_fullres"
+PATCH, BATCH_SIZE, SPACING = (40, 48, 40), 2, (3.0, 3.0, 3.0)
+SOURCE_DATASET, STROKE, ANATOMY = 332, 341, 343
+TITLES = {STROKE: "semi-synthetic stroke", ANATOMY: "anatomy"}
+PRETRAINING = (24, 50)
+CASES, FOLDS, PER_EPOCH = 3, range(4), 25
+SCRATCH_LENGTH, TRANSFERRED_LENGTH = 300, 100
+POINTS = {SCRATCH_LENGTH: (0, 50, 100, 150, 200, 300), TRANSFERRED_LENGTH: (0, 25, 50, 100)}
+ARMS = (
+    Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
+    Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH),
+)
+
+
+def preparation(out: Path, dataset: int) -> Step:
+    """Return the step that prepares a data set."""
+    from nnunet_transfer.paths import dataset_name
+
+    arguments = {
+        "dataset": dataset,
+        "patch": PATCH,
+        "batch_size": BATCH_SIZE,
+        "configuration": CONFIGURATION,
+        "spacing": SPACING,
+    }
+    result = out / "nnUNet_preprocessed" / dataset_name(dataset) / "splits_final.json"
+    return Step(f"prepare-{dataset}", prepare, arguments, result)
+
+
+def queue(out: Path) -> Iterator[Step]:
+    """Yield all steps: both targets of a fold before the next fold."""
+    from nnunet_transfer.paths import dataset_name
+
+    yield preparation(out, SOURCE_DATASET)
+    epochs, iterations = PRETRAINING
+    trainer = str(TrainerName("nnUNetPretrainerSegmentation", epochs=epochs, iterations=iterations, seed=0))
+    arguments = {
+        "dataset": SOURCE_DATASET,
+        "trainer": trainer,
+        "fold": 0,
+        "configuration": CONFIGURATION,
+        "source_name": "t1_segmentation",
+    }
+    results = out / "nnUNet_results"
+    model = results / dataset_name(SOURCE_DATASET) / f"{trainer}__{PLANS}__{CONFIGURATION}" / "fold_0"
+    yield Step("pretrain-3d", train, arguments, model / "validation" / "summary.json")
+    for target in TITLES:
+        yield preparation(out, target)
+    for fold in FOLDS:
+        for target in TITLES:
+            for arm in ARMS:
+                name = TrainerName(
+                    arm.trainer,
+                    arm.recipe,
+                    cases=CASES,
+                    epochs=arm.length // PER_EPOCH,
+                    iterations=PER_EPOCH,
+                    seed=fold,
+                )
+                file = curve_file(out, target, arm.key, CASES, fold)
+                arguments = {
+                    "dataset": target,
+                    "trainer": str(name),
+                    "fold": fold,
+                    "out": file,
+                    "configuration": CONFIGURATION,
+                    "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
+                }
+                yield Step(file.stem, measure_curve, arguments, file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--stop", type=Path, help="end after the present training once this file appears")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
+    (out / "curves").mkdir(exist_ok=True)
+    failed = run_queue(list(queue(out)), out / "logs", args.stop)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

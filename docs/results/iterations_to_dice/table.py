@@ -1,0 +1,213 @@
+"""Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
+
+    python table.py OUT [--figure FILE]
+
+A setting counts once it has all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that
+were run in this setting: chosen on the validation cases themselves, so in favour of scratch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from run import ANATOMY, ARMS, CASES, FOLDS, SCRATCH_LENGTH, TARGETS, Arm, curve_file
+
+from nnunet_transfer.files import read_json
+
+Curve = dict[int, float]
+NEVER = float("inf")
+SCRATCH = "scratch"
+COLUMNS = (
+    "target",
+    "cases",
+    "arm",
+    "iterations",
+    "Dice before the first step",
+    "final Dice, folds 0 to 3",
+    "median",
+    "ratio, folds 0 to 3",
+    "median",
+)
+#: final Dice may be so much below the best scratch
+TOLERANCE = 0.01
+COLOURS = {
+    "scratch-sgd": "#BBBBBB",
+    "scratch-adamw": "#888888",
+    "scratch-fitted": "#333333",
+    "natural-fitted": "#E69F00",
+    "t1seg-fitted": "#0072B2",
+    "lesion-fitted": "#D55E00",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All finished arms of a target and number of cases: arm -> one curve per fold."""
+
+    target: int
+    cases: int
+    curves: dict[str, list[Curve]]
+
+    @property
+    def control(self) -> list[float]:
+        """Each fold's best final Dice from scratch."""
+        scratches = [curves for arm, curves in self.curves.items() if arm.startswith(SCRATCH)]
+        return [max(final(curves[fold]) for curves in scratches) for fold in FOLDS]
+
+    def ratios(self, arm: str) -> list[float]:
+        """Each fold's iterations to the control's Dice, relative to the length of a training from scratch."""
+        return [
+            first_reaching(curve, dice) / SCRATCH_LENGTH
+            for curve, dice in zip(self.curves[arm], self.control, strict=True)
+        ]
+
+    def margins(self, arm: str) -> list[float]:
+        """Each fold's final Dice minus the control's."""
+        return [final(curve) - dice for curve, dice in zip(self.curves[arm], self.control, strict=True)]
+
+
+def final(curve: Curve) -> float:
+    """Return the Dice at the end of the training."""
+    return curve[max(curve)]
+
+
+def first_reaching(curve: Curve, dice: float) -> float:
+    """Return the first measured number of iterations with at least this Dice, infinity if there is none."""
+    return min((iterations for iterations, value in curve.items() if value >= dice), default=NEVER)
+
+
+def read_setting(out: Path, target: int, cases: int) -> Setting:
+    """Read the curves of all arms that have all folds."""
+    found = {}
+    for arm in ARMS:
+        files = [curve_file(out, target, arm.key, cases, fold) for fold in FOLDS]
+        if all(file.exists() for file in files):
+            found[arm.key] = [{int(i): dice for i, dice in read_json(file)["curve"].items()} for file in files]
+    return Setting(target, cases, found)
+
+
+def print_tables(settings: Sequence[Setting]) -> None:
+    """Print a table of final Dice and ratios, and one of the first Dice, in Markdown."""
+    print(f"| {' | '.join(COLUMNS)} |")
+    print("|---" * len(COLUMNS) + "|")
+    for setting in settings:
+        for arm in in_order(setting):
+            curves = setting.curves[arm.key]
+            ratios = setting.ratios(arm.key)
+            scratch = arm.key.startswith(SCRATCH)
+            cells = [
+                TARGETS[setting.target],
+                str(setting.cases),
+                arm.title,
+                str(arm.length),
+                spaced(curve[0] for curve in curves),
+                spaced(map(final, curves)),
+                f"{statistics.median(map(final, curves)):.3f}",
+                "" if scratch else " ".join(map(ratio_text, ratios)),
+                "" if scratch else ratio_text(median_of(ratios)),
+            ]
+            print("| " + " | ".join(cells) + " |")
+        print(f"| {TARGETS[setting.target]} | {setting.cases} | *best scratch* | | | {spaced(setting.control)} | | | |")
+
+
+def median_of(ratios: Sequence[float]) -> float:
+    """Return the median; infinite if a middle one is."""
+    ordered = sorted(ratios)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    return NEVER if NEVER in middle else statistics.mean(middle)
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio as the tables show it."""
+    return "–" if ratio == NEVER else "0" if ratio == 0 else f"{ratio:.3g}"
+
+
+def spaced(values: object) -> str:
+    """Return Dice values side by side."""
+    return " ".join(f"{value:.3f}".lstrip("0") for value in values)  # type: ignore[attr-defined]
+
+
+def in_order(setting: Setting) -> list[Arm]:
+    """Return the finished arms, scratch first."""
+    return [arm for arm in ARMS if arm.key in setting.curves]
+
+
+def print_goals(settings: Sequence[Setting]) -> None:
+    """Print how many comparisons meet the goals, for every transferred arm."""
+    for arm in ARMS:
+        if arm.key.startswith(SCRATCH):
+            continue
+        for name, chosen in (("anatomy", (ANATOMY,)), ("lesions", [t for t in TARGETS if t != ANATOMY])):
+            used = [s for s in settings if s.target in chosen and arm.key in s.curves]
+            if not used:
+                continue
+            ratios = [ratio for s in used for ratio in s.ratios(arm.key)]
+            margins = [margin for s in used for margin in s.margins(arm.key)]
+            print(
+                f"{arm.title}, {name}: {len(ratios)} comparisons; before the first step {sum(r == 0 for r in ratios)}; "
+                f"at most 0.10 {sum(r <= 0.1 for r in ratios)}; at most 0.25 {sum(r <= 0.25 for r in ratios)}; "
+                f"never {sum(r == NEVER for r in ratios)}; median {ratio_text(median_of(ratios))}; final Dice minus best "
+                f"scratch: median {statistics.median(margins):+.3f}, {min(margins):+.3f} to {max(margins):+.3f}, "
+                f"{sum(m >= -TOLERANCE for m in margins)} not below by more than {TOLERANCE}"
+            )
+
+
+def draw(settings: Sequence[Setting], file: Path) -> None:
+    """Draw one panel per setting: thin lines for folds, thick ones for their median."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = sorted({s.cases for s in settings}, key=CASES.index)
+    figure, axes = plt.subplots(len(rows), len(TARGETS), figsize=(10, 0.6 + 3 * len(rows)), sharex=True, squeeze=False)
+    for setting in settings:
+        panel = axes[rows.index(setting.cases)][list(TARGETS).index(setting.target)]
+        for arm in in_order(setting):
+            curves = setting.curves[arm.key]
+            points, colour = sorted(curves[0]), COLOURS[arm.key]
+            for curve in curves:
+                panel.plot(points, [curve[i] for i in points], color=colour, linewidth=0.5, alpha=0.4)
+            median = [statistics.median(curve[i] for curve in curves) for i in points]
+            panel.plot(points, median, color=colour, linewidth=2, marker="o", markersize=2.5, label=arm.title)
+        panel.set_title(
+            f"{TARGETS[setting.target]}, {setting.cases} case{'s' * (setting.cases > 1)}", fontsize="medium"
+        )
+        panel.set_xscale("symlog", linthresh=25)
+        ticks = (0, 25, 50, 100, 200, 400, 800)
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        panel.minorticks_off()
+        panel.set_ylim(bottom=0)
+        panel.spines[["top", "right"]].set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("Dice")
+    for panel in axes[-1]:
+        panel.set_xlabel("training iterations")
+    handles = {label: h for panel in axes.flat for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=3, loc="lower center", fontsize="small")
+    figure.tight_layout(rect=(0, 0.45 / (0.6 + 3 * len(rows)), 1, 1))
+    figure.savefig(file, dpi=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--figure", type=Path)
+    args = parser.parse_args()
+    settings = [read_setting(args.out, target, cases) for cases in CASES for target in TARGETS]
+    settings = [s for s in settings if any(arm.startswith(SCRATCH) for arm in s.curves) and len(s.curves) > 1]
+    print_tables(settings)
+    print_goals(settings)
+    if args.figure:
+        draw(settings, args.figure)
+
+
+if __name__ == "__main__":
+    main()
