@@ -14,6 +14,7 @@ from nnunet_transfer.comparison.curves import learning_curves
 from nnunet_transfer.comparison.lesions import pooled_detection, size_sensitivity
 from nnunet_transfer.comparison.paired import Scores, Settings, add_procedure, every_pair, paired_table
 from nnunet_transfer.comparison.ranking import rank_stability
+from nnunet_transfer.comparison.recipe_choice import recipe_table
 from nnunet_transfer.comparison.results import Arm, Run, Target
 from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
 from nnunet_transfer.comparison.volumes import volume_agreement
@@ -24,7 +25,19 @@ from nnunet_transfer.evaluation.scores import DETECTION_FIELDS
 #: the metric of the declared family of tests
 PRIMARY = "dice"
 #: tables of a `TargetResult` that are written as files
-TABLES = ("cases", "lesions", "summary", "tests", "pairs", "ranks", "detection", "sizes", "volumes", "curves")
+TABLES = (
+    "cases",
+    "lesions",
+    "summary",
+    "tests",
+    "pairs",
+    "ranks",
+    "detection",
+    "sizes",
+    "volumes",
+    "curves",
+    "recipes",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class TargetResult:
     sizes : one row per protocol, arm and stratum of lesion size: sensitivity
     volumes : one row per label and arm: agreement of volumes
     curves : one row per arm and number of training cases; empty if there is one number only
+    recipes : one row per arm, with its recipe chosen on other folds; empty if no arm has several
     notices : sentences for the head of the report
     """
 
@@ -68,6 +82,7 @@ class TargetResult:
     sizes: pd.DataFrame
     volumes: pd.DataFrame
     curves: pd.DataFrame
+    recipes: pd.DataFrame
     notices: tuple[str, ...]
 
     @property
@@ -152,6 +167,7 @@ def analyse(
         sizes=size_sensitivity(own_lesions, arms, settings),
         volumes=volume_agreement(compared, arms, settings),
         curves=learning_curves(everything, every_arm, baseline, PRIMARY, settings),
+        recipes=recipe_table(scores, arms, baseline, PRIMARY, settings),
         notices=(*notices, *_warnings(per_case, runs, arms)),
     )
 

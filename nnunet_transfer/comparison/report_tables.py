@@ -34,6 +34,13 @@ TESTS = {
     "p_equivalent": Column("P(equal)", 2),
     "p_worse": Column("P(worse)", 2),
 }
+RECIPES = {
+    "title": Column("Arm"),
+    "recipes": Column("Recipe"),
+    "dice": Column("Dice", 3),
+    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
+    "p": Column("p", 3, p_value=True),
+}
 PROCEDURE = {
     "title": Column("Arm"),
     "n_cases": Column("cases"),
@@ -119,6 +126,12 @@ def tables(result: TargetResult) -> Iterator[Table]:
     yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
     if len(result.curves):
         yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
+    if len(result.recipes):
+        caption = (
+            f"Every arm with the recipe that was best on the other folds: {where}. In brackets: for how many folds. "
+            f"The control is scratch with its own recipe chosen in the same way."
+        )
+        yield Table("recipes", result.recipes, RECIPES, caption)
 
 
 def text_table(results: Sequence[TargetResult]) -> str:

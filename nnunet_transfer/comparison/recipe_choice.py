@@ -1,0 +1,128 @@
+"""One row per arm whose recipe was chosen without looking at the fold it is scored on.
+
+An arm is trained with several recipes. For each fold, the recipe with the highest mean over the subjects of the *other*
+folds is taken, and its scores on this fold are the arm's. The networks of the other folds were trained on this fold's
+cases, so the choice isn't that of a full nested cross-validation, but no case is ever scored by a recipe that its own score
+helped to choose.
+
+The control is scratch with its recipe chosen in the same way. Scratch, trained with as many recipes, is the strictest one.
+
+References
+----------
+Tsamardinos, Greasidou and Borboudakis (2018), "Bootstrapping the out-of-sample predictions for efficient and accurate
+cross-validation", Machine Learning 107, doi:10.1007/s10994-018-5714-4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from nnunet_transfer.comparison.paired import Scores, Settings, paired_table
+from nnunet_transfer.comparison.results import Arm
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An arm's recipes, and which of them each fold is scored with.
+
+    Attributes
+    ----------
+    arm : stands for the arm whatever its recipe
+    recipes : fold -> one of the arm's members
+    """
+
+    arm: Arm
+    recipes: Mapping[int, Arm]
+
+
+def groups_by_recipe(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """Return the arms that differ in nothing but the recipe, group by group, in the order of their first member."""
+    groups: dict[tuple[object, ...], list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault((replace(arm.trainer, recipe=""), arm.source), []).append(arm)
+    return list(groups.values())
+
+
+def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> dict[int, Arm]:
+    """Return, for each fold, the member with the highest mean over subjects of the other folds; of equals, the first.
+
+    Parameters
+    ----------
+    per_case : one row per arm and case, with `arm`, `subject`, `fold` and the metric; at least two folds
+    """
+    rows = per_case[per_case["arm"].isin([arm.name for arm in members])]
+    # a case without a value in one recipe counts in none
+    wide = rows.pivot_table(index=["fold", "subject", "case"], columns="arm", values=metric, dropna=False).dropna()
+    subjects = wide.groupby(level=["fold", "subject"]).mean()
+    folds = subjects.index.get_level_values("fold")
+    chosen = {}
+    for fold in sorted(set(rows["fold"])):
+        means = subjects[folds != fold].mean()
+        chosen[int(fold)] = max(members, key=lambda arm: float(means[arm.name]))
+    return chosen
+
+
+def recipe_table(scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: Settings) -> pd.DataFrame:
+    """Return one row per arm with its recipe chosen on other folds, beside scratch with its own chosen in the same way.
+
+    Parameters
+    ----------
+    baseline : a member of the control's group
+
+    Returns
+    -------
+    table : empty if no arm has several recipes, or if there is one fold only
+    """
+    groups = groups_by_recipe(arms)
+    if all(len(group) < 2 for group in groups) or scores.per_case["fold"].nunique() < 2:
+        return pd.DataFrame()
+    choices = {id(group): _choice(scores.per_case, group, metric) for group in groups}
+    control = next(choices[id(group)] for group in groups if baseline in group)
+    composed = Scores(
+        pd.concat([_composed(scores.per_seed, choice) for choice in choices.values()], ignore_index=True),
+        pd.concat([_composed(scores.per_case, choice) for choice in choices.values()], ignore_index=True),
+        scores.train_sizes,
+    )
+    pairs = [(choice.arm, control.arm) for choice in choices.values() if choice is not control]
+    tests = paired_table(composed, pairs, [metric], settings)
+    means = composed.per_case.groupby(["arm", "subject"])[metric].mean().groupby("arm").mean()
+    table = pd.DataFrame(
+        {
+            "arm": choice.arm.name,
+            "title": choice.arm.title,
+            "recipes": _listed(choice.recipes),
+            metric: means[choice.arm.name],
+        }
+        for choice in choices.values()
+    )
+    wanted = ["compared_with", "n_cases", "n_subjects", "difference", "low", "high", "p"]
+    tests = tests[["arm", *wanted]] if len(tests) else pd.DataFrame({"arm": []}).assign(**dict.fromkeys(wanted, np.nan))
+    return table.merge(tests, on="arm", how="left")
+
+
+def _choice(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> Choice:
+    first = members[0]
+    title, _, suffix = first.title.partition(" (")
+    # the title says the recipe where that tells arms apart
+    kept = [part for part in suffix.rstrip(")").split(", ") if part and part != first.trainer.recipe]
+    stands_for = replace(
+        first, name=f"{first.name}, recipe chosen", title=f"{title} ({', '.join(kept)})" if kept else title
+    )
+    return Choice(stands_for, choose_recipe(per_case, members, metric))
+
+
+def _composed(rows: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    """Return each fold's rows of the member chosen for it, under the name of the arm."""
+    parts = [rows[(rows["arm"] == arm.name) & (rows["fold"] == fold)] for fold, arm in choice.recipes.items()]
+    return pd.concat(parts).assign(arm=choice.arm.name)
+
+
+def _listed(recipes: Mapping[int, Arm]) -> str:
+    """Return `fitted (3), adamw (1)`: in how many folds each recipe was chosen."""
+    counts = Counter(arm.trainer.recipe for arm in recipes.values()).most_common()
+    return ", ".join(f"{recipe} ({number})" for recipe, number in counts)

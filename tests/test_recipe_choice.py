@@ -1,0 +1,91 @@
+"""The recipe of an arm is chosen on other folds than the one it is scored on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_transfer.comparison.paired import Scores, Settings
+from nnunet_transfer.comparison.recipe_choice import choose_recipe, groups_by_recipe, recipe_table
+from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.naming import TrainerName
+
+RECIPES = ("full", "adamw", "fitted")
+SETTINGS = Settings(draws=200)
+
+
+def _arm(base: str, recipe: str) -> Arm:
+    trainer = TrainerName(base, recipe)
+    return Arm(f"{base}_{recipe}", base, trainer)
+
+
+SCRATCH = [_arm("nnUNetTrainerScratch", recipe) for recipe in RECIPES]
+T1 = [_arm("nnUNetTrainerT1Segmentation", recipe) for recipe in RECIPES[1:]]
+
+
+def _scores(values: dict[str, np.ndarray], folds: int) -> Scores:
+    """Values of shape (subjects,) per arm; subject i is in fold i % folds."""
+    rows = pd.DataFrame(
+        {"arm": arm, "case": f"c{i}", "subject": f"s{i}", "fold": i % folds, "dice": value, "seed": 0}
+        for arm, column in values.items()
+        for i, value in enumerate(column)
+    )
+    return Scores(rows, rows.drop(columns="seed"), dict.fromkeys(range(folds), 6))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_folds_own_scores_never_change_its_recipe(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = {arm.name: rng.random(12) for arm in SCRATCH}
+    before = choose_recipe(_scores(values, 4).per_case, SCRATCH, "dice")
+    fold = int(rng.integers(4))
+    for column in values.values():
+        column[fold::4] = rng.random(3)
+    assert choose_recipe(_scores(values, 4).per_case, SCRATCH, "dice")[fold] == before[fold]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_table_agrees_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = {arm.name: rng.random(12) for arm in (*SCRATCH, *T1)}
+    table = recipe_table(_scores(values, 4), [*SCRATCH, *T1], SCRATCH[0], "dice", SETTINGS).set_index("title")
+    composed = {}
+    for members in (SCRATCH, T1):
+        scores = np.empty(12)
+        for i in range(12):
+            others = [j for j in range(12) if j % 4 != i % 4]
+            best = max(members, key=lambda arm: values[arm.name][others].mean())
+            scores[i] = values[best.name][i]
+        composed[members[0].title] = scores
+        assert table.loc[members[0].title, "dice"] == pytest.approx(scores.mean())
+    difference = composed[T1[0].title] - composed[SCRATCH[0].title]
+    assert table.loc[T1[0].title, "difference"] == pytest.approx(difference.mean())
+    assert np.isnan(table.loc[SCRATCH[0].title, "difference"])
+
+
+def test_choosing_among_equal_recipes_gives_no_advantage() -> None:
+    """The best of three by its own score is biased upwards; the choice on other folds isn't."""
+    rng = np.random.default_rng(0)
+    own, chosen = [], []
+    for _ in range(200):
+        values = {arm.name: rng.normal(0.5, 0.1, 8) for arm in SCRATCH}
+        own.append(max(column.mean() for column in values.values()))
+        picked = choose_recipe(_scores(values, 4).per_case, SCRATCH, "dice")
+        chosen.append(np.mean([values[picked[i % 4].name][i] for i in range(8)]))
+    assert np.mean(own) > 0.52
+    assert np.mean(chosen) < 0.51
+
+
+def test_scratch_alone_has_a_row_and_no_difference() -> None:
+    values = {arm.name: np.linspace(0, 1, 6) for arm in SCRATCH}
+    table = recipe_table(_scores(values, 3), SCRATCH, SCRATCH[0], "dice", SETTINGS)
+    assert list(table["recipes"]) == ["full (3)"], "of equals, the first"
+    assert table["difference"].isna().all()
+
+
+def test_one_recipe_or_one_fold_gives_no_table() -> None:
+    values = {arm.name: np.linspace(0, 1, 6) for arm in SCRATCH}
+    assert recipe_table(_scores(values, 3), SCRATCH[:1], SCRATCH[0], "dice", SETTINGS).empty
+    assert recipe_table(_scores(values, 1), SCRATCH, SCRATCH[0], "dice", SETTINGS).empty
+    assert [len(group) for group in groups_by_recipe([*SCRATCH, *T1])] == [3, 2]
