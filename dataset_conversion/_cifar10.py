@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import Case
+from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.errors import DataError
 
 #: batches.meta

@@ -9,10 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_transfer.conversion.description import Request
-from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
+from nnunet_transfer.conversion.tree import PICTURES, list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 TRAIN_OPTION = {"train": "train (default), or trainval to take the validation part for training, too"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Request
+from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion._natural import (
     PARTS,
     TRAIN_OPTION,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Request
+from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion._natural import (
     TRAIN_OPTION,
     nothing_found,

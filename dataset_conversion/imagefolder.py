@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.conversion.patterns import list_tree
+from nnunet_transfer.conversion.names import case_name
+from nnunet_transfer.conversion.tree import PICTURES, list_tree
 from nnunet_transfer.dataset_conversion._natural import (
     PARTS,
-    PICTURES,
     TRAIN_OPTION,
     nothing_found,
     split_of,

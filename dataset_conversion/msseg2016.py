@@ -2,7 +2,7 @@
 
 from nnunet_transfer.conversion.description import LESION, DatasetDescription, Layout
 
-_MSSEG_RATERS = "{rater:Consensus|ManualSegmentation_[0-9]+}.nii[.gz]"
+_MSSEG_RATERS = "{rater:(?i:Consensus|ManualSegmentation_[0-9]+)}.nii[.gz]"
 
 _MSSEG_CHANNELS = {"T1": "T1", "FLAIR": "FLAIR", "T2": "T2", "PD": "DP", "T1-Gd": "GADO"}
 

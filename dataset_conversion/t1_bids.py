@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nnunet_transfer.conversion.case_search import case_name
+from nnunet_transfer.conversion.bids import BidsName, Exclusions, parse_name, why_not_raw_magnitude
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
-from nnunet_transfer.dataset_conversion._participants import ACCESSION, CLASS_OPTIONS, with_classes
+from nnunet_transfer.conversion.names import case_name
+from nnunet_transfer.conversion.participants import ACCESSION, CLASS_OPTIONS, with_classes
+from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError
 
 _ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$")
-
-#: BIDS: entities of an image; OASIS-3 and OpenMind name files so, whatever their folders are called
-_BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?((?:_[a-z]+-[A-Za-z0-9]+)*)_T1w")
-
 #: IXI: number, hospital (Guys, HH, IOP), scan
 _IXI = re.compile(r"(IXI\d+)-([A-Za-z]+)-\d+-T1")
 
 
 def _find_bids(request: Request) -> Iterator[Case]:
     tree = list_tree(request.root)
-    cases = [case for path in tree if (case := _bids_case(request.root, path))]
+    exclusions = Exclusions(request.root, tree)
+    cases = [_case(request.root, path) for path in tree if not _why_left_out(path, exclusions)]
     if not cases:
         raise DataError(
             f"{request.root} holds no T1 image with a BIDS name: looked for sub-*[_ses-*]_T1w.nii.gz and IXI*-T1.nii.gz; "
@@ -32,24 +30,45 @@ def _find_bids(request: Request) -> Iterator[Case]:
     yield from with_classes(request, cases)
 
 
-def _bids_case(root: Path, path: str) -> Case | None:
+def _why_left_out(path: str, exclusions: Exclusions) -> str:
+    """Return why a file is no case, empty if it is one."""
+    file = path.split("/")[-1]
+    if not _ENDING.search(file):
+        return "not NIfTI or MGH"
+    stem = _ENDING.sub("", file)
+    name = parse_name(stem)
+    if _IXI.fullmatch(stem):
+        return exclusions.reason(path)
+    if name is None:
+        return "no BIDS name"
+    if name.suffix != "T1w":
+        return f"not T1w ({name.suffix})"
+    return exclusions.reason(path) or why_not_raw_magnitude(name)
+
+
+def _case(root: Path, path: str) -> Case:
     *folders, file = path.split("/")
-    ending = _ENDING.search(file)
-    if not ending or "derivatives" in folders:
-        return None
-    stem = file[: ending.start()]
-    if match := _BIDS.fullmatch(stem):
-        subject, session, others = match[1], match[2] or "", match[3]
-        # of one tree with many data sets, each has its own sub-01
-        site = next((folder for folder in folders if ACCESSION.fullmatch(folder)), "")
-        name = case_name(site, subject, session, others.strip("_"))
-    elif match := _IXI.fullmatch(stem):
-        subject, site, session = match[1], match[2], ""
-        name = case_name(subject, site)
-    else:
-        return None
-    whole = case_name(site if ACCESSION.fullmatch(site) else "", subject)
-    return Case(name, {"T1": root / path}, subject=whole, session=session, site=site)
+    stem = _ENDING.sub("", file)
+    if match := _IXI.fullmatch(stem):
+        return Case(case_name(match[1], match[2]), {"T1": root / path}, subject=match[1], site=match[2])
+    name = parse_name(stem) or BidsName({}, "")
+    # of one tree with many data sets, each has its own sub-01
+    site = next((folder for folder in folders if ACCESSION.fullmatch(folder)), "")
+    subject, session = name.part("sub"), name.part("ses")
+    others = "_".join(name.part(entity) for entity in name.entities if entity not in ("sub", "ses"))
+    return Case(
+        case_name(site, subject, session, others),
+        {"T1": root / path},
+        subject=case_name(site, subject),
+        session=session,
+        site=site,
+    )
+
+
+def _reasons(request: Request) -> Callable[[str], str]:
+    exclusions = Exclusions(request.root, list_tree(request.root))
+    # what would be a case and isn't has no class
+    return lambda path: _why_left_out(path, exclusions) or "class unknown"
 
 
 T1_BIDS = DatasetDescription(
@@ -62,5 +81,6 @@ T1_BIDS = DatasetDescription(
     "https://huggingface.co/datasets/AnonRes/OpenMind",
     label_sets={"foreground": FOREGROUND},
     find_cases=_find_bids,
+    why_left_out=_reasons,
     known_options=CLASS_OPTIONS,
 )

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 
-from nnunet_transfer.conversion.case_search import case_name
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
-from nnunet_transfer.conversion.patterns import list_tree, summarise_tree
-from nnunet_transfer.dataset_conversion._participants import CLASS_OPTIONS, with_classes
+from nnunet_transfer.conversion.names import case_name
+from nnunet_transfer.conversion.participants import CLASS_OPTIONS, with_classes
+from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
 
 _ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$")
@@ -36,7 +36,7 @@ def _find_folder(request: Request) -> Iterator[Case]:
 def _subject_rule(text: str) -> Callable[[str], str]:
     """Return what finds a subject in a path without ending."""
     try:
-        rule = re.compile(text or r"(sub-[A-Za-z0-9]+|IXI\d+|OAS\d+(?:_\d{4})?)")
+        rule = re.compile(text or r"(sub-[^_/.]+|IXI\d+|OAS\d+(?:_\d{4})?)")
     except re.error as error:
         raise SettingsError(f"--option subject={text} is no regular expression ({error})") from None
 

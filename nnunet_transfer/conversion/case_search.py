@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_transfer.conversion.bids import folder_apart
 from nnunet_transfer.conversion.description import (
     CONSENSUS_RULES,
     Case,
@@ -15,11 +15,19 @@ from nnunet_transfer.conversion.description import (
     Layout,
     Request,
 )
-from nnunet_transfer.conversion.patterns import Pattern, list_tree, summarise_tree
+from nnunet_transfer.conversion.names import case_name, safe_names
+from nnunet_transfer.conversion.patterns import Pattern
+from nnunet_transfer.conversion.tree import (
+    PICTURES,
+    VOLUMES,
+    LeftOut,
+    Tree,
+    is_image,
+    summarise_tree,
+    walk_tree,
+    without_ending,
+)
 from nnunet_transfer.errors import DataError, SettingsError
-
-#: what stays of a name in nnU-Net's file names
-FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """What discovery found: cases sorted by name, and problems."""
+    """What the search found.
+
+    Attributes
+    ----------
+    cases : sorted by name
+    problems : cases that can't be converted
+    left_out : images below the root that no case was made from, and folders that were not searched
+    """
 
     cases: list[Case]
     problems: list[Problem] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def find_cases(description: DatasetDescription, request: Request) -> Found:
@@ -50,17 +66,60 @@ def find_cases(description: DatasetDescription, request: Request) -> Found:
         If nothing is found; the message says what was looked for and what is there.
     """
     _check_request(description, request)
+    tree = walk_tree(request.root)
     problems: list[Problem] = []
     if description.find_cases:
         cases = list(description.find_cases(request))
     else:
-        cases, problems = _match_layouts(description, request)
+        cases, problems = _match_layouts(description, request, tree)
     if description.refine:
         cases = description.refine(request, cases)
     if not cases and not problems:
         raise DataError(f"{request.root} holds no case of {description.name}; is it the right folder?")
     cases, clashes = _unique(cases)
-    return Found(sorted(cases, key=lambda case: case.name), sorted([*problems, *clashes], key=lambda p: p.case))
+    problems = sorted([*problems, *clashes], key=lambda problem: problem.case)
+    left_out = _left_out(description, request, tree, cases, problems)
+    return Found(_with_safe_names(cases), problems, left_out)
+
+
+def _left_out(
+    description: DatasetDescription, request: Request, tree: Tree, cases: Sequence[Case], problems: Sequence[Problem]
+) -> list[LeftOut]:
+    """Return each image of the tree that is in no case, with the reason."""
+    taken = {file for case in cases for file in case.files()} | {file for p in problems for file in p.files}
+    endings = PICTURES if description.pictures else VOLUMES
+    told = description.why_left_out(request) if description.why_left_out else lambda path: ""
+    by_layouts = _reasons_of_layouts(description, request)
+    found = [item for item in tree.left_out if item.reason != "hidden" or is_image(item.path, endings)]
+    found += [
+        LeftOut(path, told(path) or by_layouts(path))
+        for path in tree.files
+        if is_image(path, endings) and request.root / path not in taken
+    ]
+    return sorted(found, key=lambda item: item.path)
+
+
+def _reasons_of_layouts(description: DatasetDescription, request: Request) -> Callable[[str], str]:
+    """Return what tells from the layouts' patterns why a path was not taken."""
+    channels, label_sets = [], []
+    for layout in description.layouts:
+        channels += [
+            (pattern, "another layout of the data set" if channel in request.channels else f"channel {channel}")
+            for channel, pattern in layout.image_patterns().items()
+        ]
+        for name in layout.labels:
+            reason = "another rater or layout" if name == request.label_set else f"label set {name}"
+            if pattern := layout.label_pattern(name):
+                label_sets.append((pattern, reason))
+    above = f"{request.root.as_posix()}/"
+
+    def reason_of(path: str) -> str:
+        for pattern, reason in (*channels, *label_sets):
+            if pattern.match(path) or pattern.match(above + path):
+                return reason
+        return folder_apart(path) or f"no rule of {description.name} takes it"
+
+    return reason_of
 
 
 def _check_request(description: DatasetDescription, request: Request) -> None:
@@ -86,22 +145,16 @@ def _check_choice(description: DatasetDescription, what: str, chosen: Iterable[s
             raise SettingsError(f"{description.name} has no {what} {name}; there are: {', '.join(known) or 'none'}")
 
 
-def case_name(*parts: str) -> str:
-    """Join parts into a case's name that nnU-Net accepts."""
-    return FORBIDDEN.sub("-", "_".join(part for part in parts if part)).strip("-")
-
-
 #: folder above the pattern, fields and their values
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 #: key -> channel or rater -> files
 _Found = dict[_Key, dict[str, list[Path]]]
 
 
-def _match_layouts(description: DatasetDescription, request: Request) -> tuple[list[Case], list[Problem]]:
-    tree = list_tree(request.root)
+def _match_layouts(description: DatasetDescription, request: Request, tree: Tree) -> tuple[list[Case], list[Problem]]:
     # folders above the root count only if nothing is found without: the user may have given a folder within the data set
     for above in ("", f"{request.root.as_posix()}/"):
-        files = [(above + path, request.root / path) for path in tree]
+        files = [(above + path, request.root / path) for path in tree.files]
         cases, problems = _match_splits(description, request, files)
         if cases or problems:
             return cases, problems
@@ -113,7 +166,7 @@ def _match_layouts(description: DatasetDescription, request: Request) -> tuple[l
     )
     raise DataError(
         f"{request.root} holds no case of {description.name}: looked for {wanted}; "
-        f"found {len(tree)} files such as {summarise_tree(tree)}"
+        f"found {len(tree.files)} files such as {summarise_tree(tree.files)}"
     )
 
 
@@ -183,6 +236,8 @@ def _make_case(
     images: Mapping[str, Sequence[Path]],
     masks: Mapping[str, Sequence[Path]],
 ) -> Case:
+    for paths in (*images.values(), *masks.values()):
+        _refuse_two_endings(paths)
     if not images:
         raise DataError("there is a mask but no image")
     for channel in request.channels:
@@ -208,28 +263,59 @@ def _make_case(
     )
 
 
+def _refuse_two_endings(paths: Sequence[Path]) -> None:
+    """Refuse a file that is there twice, compressed and not: nothing tells which one is out of date."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(path.with_name(without_ending(path.name)), path)) != path:
+            raise DataError(f"{other.name} and {path.name} are one name with two endings; remove the one out of date")
+
+
 def _choose_raters(
     masks: Mapping[str, Sequence[Path]], rater: str, consensus: str | None
 ) -> tuple[tuple[tuple[Path, ...], ...], str]:
     """Return the files of each rater that takes part and how to combine them; a published consensus is no rater."""
     if rater in CONSENSUS_RULES:
-        return tuple(tuple(masks[name]) for name in sorted(masks) if name != consensus), rater
-    if masks and rater not in masks:
+        no_rater = (consensus or "").casefold()
+        return tuple(tuple(masks[name]) for name in sorted(masks) if name.casefold() != no_rater or not name), rater
+    if not masks:
+        return (), "union"
+    same = [name for name in masks if name.casefold() == rater.casefold()]
+    chosen = rater if rater in masks else same[0] if len(same) == 1 else None
+    if chosen is None:
         raise DataError(f"there is no mask of rater {rater}; there are: {', '.join(sorted(masks))}")
-    return ((tuple(masks[rater]),) if masks else ()), "union"
+    return (tuple(masks[chosen]),), "union"
 
 
 def _unique(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
     """Tell apart cases whose name is used once from the others."""
     by_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        by_name[case.name.lower()].append(case)  # some file systems ignore case
+        by_name[case.name].append(case)
     clashes = [
-        Problem(same[0].name, tuple(f for case in same for f in case.files()), f"{len(same)} cases have this name")
+        Problem(same[0].name, tuple(f for case in same for f in case.files()), _why_same_name(same))
         for same in by_name.values()
         if len(same) > 1
     ]
     return [same[0] for same in by_name.values() if len(same) == 1], clashes
+
+
+def _why_same_name(cases: Sequence[Case]) -> str:
+    try:
+        _refuse_two_endings([file for case in cases for file in case.files()])
+    except DataError as error:
+        return str(error)
+    return f"{len(cases)} cases have this name"
+
+
+def _with_safe_names(cases: Sequence[Case]) -> list[Case]:
+    """Give cases names that nnU-Net accepts, sorted by them; what a name was before stays known."""
+    safe = safe_names(case.name for case in cases)
+    renamed = [
+        case if safe[case.name] == case.name else replace(case, name=safe[case.name], source_name=case.name)
+        for case in cases
+    ]
+    return sorted(renamed, key=lambda case: case.name)
 
 
 def without_labels(case: Case) -> Case:

@@ -120,7 +120,8 @@ class Case:
 
     Attributes
     ----------
-    name : unique within the data set; letters, digits, `_` and `-`
+    name : unique within the data set, in any script: it is made safe for nnU-Net later (see `names.safe_names`)
+    source_name : the name before it was made safe, where that changed it
     images : channel -> file; of pictures a single entry "RGB"
     masks : files of each rater that takes part; empty if the case has no label
     combine : how several raters' masks become one, one of `CONSENSUS_RULES`
@@ -141,6 +142,7 @@ class Case:
     split: str = "train"
     class_name: str = ""
     notes: tuple[str, ...] = ()
+    source_name: str = ""
 
     def files(self) -> list[Path]:
         """Return the files the case is made from, images first."""
@@ -187,8 +189,11 @@ class DatasetDescription:
     find_cases : replaces `layouts` where files alone don't tell the cases
     refine : adds to the cases found by `layouts` what stands in the data set's tables
     known_options : option -> one line of help
+    why_left_out : gives, for a request, the function path -> reason why an image was not taken; an empty reason leaves it to
+        what the layouts tell
     pictures : 2D pictures, written as RGB PNG
     hint : what to do about a known fault, added to messages about geometry
+    unconfirmed : what of this description could not be checked with the publisher's files; shown in the list
     """
 
     name: str
@@ -205,9 +210,11 @@ class DatasetDescription:
     default_rater: str | None = ""
     find_cases: Callable[[Request], Iterable[Case]] | None = None
     refine: Callable[[Request, list[Case]], list[Case]] | None = None
+    why_left_out: Callable[[Request], Callable[[str], str]] | None = None
     known_options: Mapping[str, str] = field(default_factory=dict)
     pictures: bool = False
     hint: str = ""
+    unconfirmed: str = ""
 
     def all_channels(self) -> tuple[str, ...]:
         """Return the channels that can be asked for, the default ones first."""

@@ -114,6 +114,7 @@ def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
     """Return the record of a case that has been written."""
     return Record(
         case=case.name,
+        source_name=case.source_name,
         subject=case.subject or case.name,
         session=case.session,
         site=case.site,

@@ -1,11 +1,8 @@
-"""Path patterns with named fields, and the listing of a data set's tree."""
+"""Path patterns with named fields."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
 
 _TOKEN = re.compile(
     r"\{(?P<field>[a-z_]+)(?::(?P<regex>(?:[^{}]|\{[0-9,]+\})+))?\}|(?P<special>[*\[\]])|(?P<text>[^{}*\[\]]+)"
@@ -58,21 +55,3 @@ class Pattern:
     def __str__(self) -> str:
         """Return the pattern as a reader of a message sees it, without regular expressions."""
         return re.sub(r"\{([a-z_]+):(?:[^{}]|\{[0-9,]+\})+\}", r"{\1}", self.text)
-
-
-def list_tree(root: Path) -> list[str]:
-    """Return all files below `root`, sorted, relative, with `/`; hidden files and folders are left out."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
-        above = "" if below == "." else f"{below}/"
-        found += [above + name for name in files if not name.startswith(".")]
-    return sorted(found)
-
-
-def summarise_tree(paths: Iterable[str], limit: int = 4) -> str:
-    """Return a few of the paths, spread over the list, for a message."""
-    paths = list(paths)
-    step = max(1, len(paths) // limit)
-    return ", ".join(paths[::step][:limit]) or "no file"

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_transfer import __version__
 from nnunet_transfer.conversion.case_search import Found, find_cases, without_labels
-from nnunet_transfer.conversion.description import Case, DatasetDescription, Request
+from nnunet_transfer.conversion.description import CONSENSUS_RULES, Case, DatasetDescription, Request
 from nnunet_transfer.conversion.geometry import POLICIES
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.splits import GROUPINGS
@@ -87,9 +87,15 @@ def request(description: DatasetDescription, root: Path, options: Options) -> Re
         root.expanduser().absolute(),
         options.channels or description.channels,
         options.label_set or next(iter(description.label_sets)),
-        description.default_rater or "" if options.rater is None else options.rater,
+        _rater(description, options.rater),
         options.dataset_options,
     )
+
+
+def _rater(description: DatasetDescription, chosen: str | None) -> str:
+    if chosen is None:
+        return description.default_rater or ""
+    return chosen.casefold() if chosen.casefold() in CONSENSUS_RULES else chosen
 
 
 def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int, options: Options) -> Plan:

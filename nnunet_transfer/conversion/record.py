@@ -18,7 +18,7 @@ class Record:
 
     Attributes
     ----------
-    case, subject, session, site, rater, split, class_name : as in `Case`
+    case, source_name, subject, session, site, rater, split, class_name : as in `Case`
     state : digest of what the case was made from (see `state_of`)
     source_files : relative to the data set's root
     sha256 : of each source file
@@ -44,6 +44,7 @@ class Record:
     class_name: str
     state: str
     source_files: tuple[str, ...]
+    source_name: str = ""
     sha256: tuple[str, ...] = ()
     dtype: tuple[str, ...] = ()
     orientation: str = ""
@@ -104,6 +105,7 @@ def _plain(case: Case) -> list[Any]:
         case.split,
         case.class_name,
         case.notes,
+        case.source_name,
     ]
 
 

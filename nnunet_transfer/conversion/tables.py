@@ -20,6 +20,7 @@ CLASSES = "classes.csv"
 LABEL_MAP = "label_map.json"
 MANIFEST_COLUMNS = (
     "case",
+    "source_name",
     "subject",
     "session",
     "site",

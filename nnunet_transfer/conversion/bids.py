@@ -1,0 +1,136 @@
+"""Names and folders as the Brain Imaging Data Structure has them (BIDS 1.10, bids-specification.readthedocs.io)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+#: entities of a raw anatomical image; `part` is handled apart
+_RAW = frozenset(
+    {"sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "flip", "inv", "mt", "chunk", "sample"}
+)
+#: entities of what was computed from one
+_DERIVED = frozenset(
+    {"space", "desc", "res", "den", "label", "seg", "hemi", "cohort", "split", "proc", "atlas", "scale"}
+)
+#: folders that BIDS keeps apart from the raw data
+_APART = ("derivatives", "sourcedata")
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """A file's name without ending: entity -> label, in order, and the suffix."""
+
+    entities: dict[str, str]
+    suffix: str
+
+    def part(self, entity: str) -> str:
+        """Return an entity as it stands in the name, such as `sub-01`, or nothing."""
+        return f"{entity}-{self.entities[entity]}" if entity in self.entities else ""
+
+
+def parse_name(stem: str) -> BidsName | None:
+    """Return the parts of a name without ending, None if it isn't built as BIDS asks.
+
+    Labels may hold any character but `_`: many data sets have subjects such as `sub-CC-0003`.
+    """
+    *parts, suffix = stem.split("_")
+    entities: dict[str, str] = {}
+    for part in parts:
+        entity, dash, label = part.partition("-")
+        if not (dash and label and entity.isalpha()) or entity in entities:
+            return None
+        entities[entity] = label
+    if next(iter(entities), "") != "sub" or "-" in suffix:
+        return None
+    return BidsName(entities, suffix)
+
+
+def subject_of(name: str) -> str:
+    """Return the subject `sub-<label>` at the start of a name, the whole label, or nothing."""
+    first = name.split("_")[0]
+    return first if first.startswith("sub-") and len(first) > 4 else ""
+
+
+def why_not_raw_magnitude(name: BidsName) -> str:
+    """Return why an image is not a magnitude image as scanned, empty if it is one."""
+    if (part := name.entities.get("part", "mag")) != "mag":
+        return f"{'phase' if part == 'phase' else part} image"
+    if derived := [entity for entity in name.entities if entity in _DERIVED]:
+        return f"computed or resampled copy ({name.part(derived[0])})"
+    if unknown := [entity for entity in name.entities if entity not in _RAW | {"part"}]:
+        return f"unknown entity {unknown[0]}-"
+    return ""
+
+
+def folder_apart(path: str) -> str:
+    """Return which folder of a path keeps it apart from the raw data (`derivatives`, `sourcedata`), or nothing."""
+    return next((folder for folder in path.split("/")[:-1] if folder in _APART), "")
+
+
+class Exclusions:
+    """What the data sets in a tree ask to pass over: `.bidsignore` files, and folders that say they are derivatives.
+
+    Parameters
+    ----------
+    root : of the tree
+    files : relative paths of the tree
+    """
+
+    def __init__(self, root: Path, files: Iterable[str]) -> None:
+        self._ignored: list[tuple[str, list[str]]] = []
+        self._derived: list[str] = []
+        folders = {""} | {parent for path in files for parent in _parents(path)}
+        for folder in sorted(folders):
+            if (root / folder / ".bidsignore").is_file():
+                self._ignored.append((folder, _read_patterns(root / folder / ".bidsignore")))
+            # of the folder that the user gave, nothing is passed over
+            if folder and _is_derivative(root / folder / "dataset_description.json"):
+                self._derived.append(folder)
+
+    def reason(self, path: str) -> str:
+        """Return why a path is passed over, empty if it isn't."""
+        if apart := folder_apart(path):
+            return apart
+        for folder in self._derived:
+            if path.startswith(folder):
+                return f"derivatives ({folder}dataset_description.json says so)"
+        for folder, patterns in self._ignored:
+            if path.startswith(folder) and any(_matches(path[len(folder) :], pattern) for pattern in patterns):
+                return ".bidsignore"
+        return ""
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:i]) + "/" for i in range(1, len(parts) + 1)]
+
+
+def _is_derivative(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("DatasetType") == "derivative"
+
+
+def _read_patterns(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a line of `.bidsignore` covers a path: gitignore's rules without negation and without `**` between folders."""
+    if pattern.startswith("!"):
+        return False
+    anchored = "/" in pattern.rstrip("/")
+    plain = pattern.strip("/").removeprefix("**/")
+    parts = path.split("/")
+    # a pattern that ends in / is for folders alone
+    last = len(parts) - 1 if pattern.endswith("/") else len(parts)
+    if anchored and not pattern.startswith("**/"):
+        return any(fnmatch("/".join(parts[:i]), plain.replace("**", "*")) for i in range(1, last + 1))
+    return any(fnmatch("/".join(parts[i:j]), plain) for i in range(last) for j in range(i + 1, last + 1))

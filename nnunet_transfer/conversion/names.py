@@ -1,0 +1,71 @@
+"""Names of cases: any script in, what nnU-Net accepts out, and different names stay different."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
+#: the name of a letter in Unicode: LATIN SMALL LETTER SHARP S, GREEK CAPITAL LETTER ALPHA WITH TONOS
+_LETTER = re.compile(r"(SMALL |CAPITAL )?LETTER (?:\w+ )*?(\w+)(?: WITH .*)?$")
+
+
+def case_name(*parts: str) -> str:
+    """Join the parts of a case's name; characters that nnU-Net doesn't accept are replaced later, by `safe_names`."""
+    # one spelling of each accented letter: some file systems store two characters for it
+    return unicodedata.normalize("NFC", "_".join(part for part in parts if part))
+
+
+def transliterated(name: str) -> str:
+    """Return the name in letters, digits, `_` and `-` of ASCII, as well as can be.
+
+    Accents are dropped, letters of alphabets are spelt by their Unicode name, other signs by their number.
+    """
+    plain = "".join(_spelt(character) for character in unicodedata.normalize("NFKD", name))
+    return _FORBIDDEN.sub("-", plain).strip("-")
+
+
+def _spelt(character: str) -> str:
+    if character.isascii():
+        return character
+    if unicodedata.combining(character):
+        return ""
+    if character.isdigit():
+        return str(unicodedata.digit(character, ""))
+    if not character.isalpha():
+        return "-"
+    found = _LETTER.search(unicodedata.name(character, ""))
+    if not found:
+        return f"u{ord(character):x}"
+    return found[2].capitalize() if found[1] == "CAPITAL " else found[2].lower()
+
+
+def safe_names(names: Iterable[str]) -> dict[str, str]:
+    """Return name -> name that nnU-Net accepts; no two are the same, whatever their capitals.
+
+    Names that would become the same are numbered in their order: `Müller` and `Muller` give `Muller` and `Muller-2`.
+    """
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        wanted[transliterated(name) or "case"].append(name)
+    safe: dict[str, str] = {}
+    used: set[str] = set()
+    # names that needn't change come first, so that no other takes theirs
+    for plain in sorted(wanted):
+        for name in sorted(wanted[plain], key=lambda n: (n != plain, n)):
+            if name == plain and plain.lower() not in used:
+                safe[name] = plain
+                used.add(plain.lower())
+    for plain in sorted(wanted):
+        for name in sorted(wanted[plain]):
+            if name in safe:
+                continue
+            number, candidate = 1, plain
+            while candidate.lower() in used:
+                number += 1
+                candidate = f"{plain}-{number}"
+            safe[name] = candidate
+            used.add(candidate.lower())
+    return safe

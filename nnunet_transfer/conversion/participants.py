@@ -1,0 +1,250 @@
+"""Classes of cases from a table of the participants: BIDS' `participants.tsv` and relatives."""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import io
+import itertools
+import logging
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnunet_transfer.conversion.description import Case, Request
+from nnunet_transfer.errors import DataError, SettingsError
+
+log = logging.getLogger(__name__)
+
+#: an OpenNeuro accession, which OpenMind's folders are named by; subjects of two of them aren't the same
+ACCESSION = re.compile(r"ds\d{6}")
+#: how tables name the columns of the subject and of the session
+_SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "IXI_ID", "ID", "id")
+_SESSION_COLUMNS = ("session_id", "session", "ses")
+#: what stands for a missing value, whatever its capitals; BIDS allows n/a alone
+_MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "-", "--", "?", "unknown", "null"})
+CLASS_OPTIONS = {
+    "class": "column of the table that holds the class, such as sex, diagnosis or age",
+    "bins": "bounds that make classes of numbers: bins=40,60 gives below 40, 40 to 60, 60 and above",
+    "table": "file with one row per participant (.tsv or .csv); default: participants.tsv beside the subjects",
+    "missing": "leave-out: cases whose class is unknown are left out, otherwise they are an error",
+    "na": "further values that mean unknown, such as na=999,refused (n/a, na, -, unknown and empty always do)",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its line in the file, and column -> cell."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of participants, rows by subject as written there."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: dict[str, list[Row]]
+
+
+def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
+    """Add each case's class from its table; without `--option class` there are none.
+
+    Raises
+    ------
+    SettingsError
+        If an option is wrong, or the table has no such column.
+    DataError
+        If a table can't be read, its rows disagree on a case, or a class is unknown and isn't to be left out.
+    """
+    column = request.options.get("class", "")
+    if not column:
+        if unused := {"bins", "table", "missing", "na"} & request.options.keys():
+            raise SettingsError(f"--option {sorted(unused)[0]} needs --option class=COLUMN")
+        yield from cases
+        return
+    if request.options.get("missing", "leave-out") != "leave-out":
+        raise SettingsError("--option missing can only be leave-out")
+    to_class = _binning(request.options.get("bins", ""))
+    missing = _MISSING | {text.strip().casefold() for text in request.options.get("na", "").split(",")}
+    tables: dict[Path, Table] = {}
+    unknown: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        path = _table_of(request, case)
+        if path not in tables:
+            tables[path] = read_table(path)
+            _check_column(tables[path], column)
+        value = value_of(tables[path], case, column, missing)
+        if value.casefold() in missing:
+            unknown[value].append(case.name)
+        else:
+            yield replace(case, class_name=to_class(value), notes=(*case.notes, f"{column}: {value}"))
+    if unknown:
+        _report_unknown(unknown, column, request)
+
+
+def _report_unknown(unknown: dict[str, list[str]], column: str, request: Request) -> None:
+    names = [name for same in unknown.values() for name in same]
+    values = ", ".join(f"{value or 'empty'} {len(same)}" for value, same in sorted(unknown.items()))
+    told = f"{column} of {len(names)} cases is unknown ({values}), such as {', '.join(names[:3])}"
+    if "missing" not in request.options:
+        raise DataError(f"{told}; complete the table or leave them out with --option missing=leave-out")
+    log.warning("%s; they are left out", told)
+
+
+def _table_of(request: Request, case: Case) -> Path:
+    """Return the table given, else the nearest participants.tsv above the case's image."""
+    if given := request.options.get("table"):
+        return Path(given).expanduser()
+    image = case.images["T1"]
+    assert isinstance(image, Path)
+    for folder in image.parents:
+        if (folder / "participants.tsv").is_file():
+            return folder / "participants.tsv"
+        if folder == request.root:
+            break
+    raise DataError(f"no participants.tsv between {image.parent} and {request.root}; give one with --option table=FILE")
+
+
+def read_table(path: Path) -> Table:
+    """Read a table with one row per participant or session.
+
+    Tab-separated values are split at tabs and nowhere quoted, as BIDS asks; comma-separated ones may be quoted, and may
+    be separated by semicolons. A byte order mark and the line ends of any system are understood.
+
+    Raises
+    ------
+    DataError
+        If it can't be read, a row is longer than the header, or there is no column with the subject.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+        lines = _split_quoted(text) if path.suffix.lower() == ".csv" else _split_at_tabs(text)
+        (_, header), *rows = lines or [(1, [""])]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read as a table ({error})") from None
+    subject = next((name for name in _SUBJECT_COLUMNS if name in header), "")
+    if not subject:
+        raise DataError(f"{path} has no column with the subject; name it participant_id (columns: {', '.join(header)})")
+    by_subject: dict[str, list[Row]] = defaultdict(list)
+    for line, cells in rows:
+        if any(cells[len(header) :]):
+            raise DataError(f"{path}: line {line} has {len(cells)} cells, the header {len(header)}; correct it")
+        row = Row(line, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue="")))
+        by_subject[row.cells[subject]].append(row)
+    return Table(path, tuple(header), dict(by_subject))
+
+
+def _decoded(content: bytes) -> str:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _split_at_tabs(text: str) -> list[tuple[int, list[str]]]:
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, [cell.strip() for cell in line.split("\t")]) for number, line in lines if line.strip()]
+
+
+def _split_quoted(text: str) -> list[tuple[int, list[str]]]:
+    header = text.split("\n", 1)[0]
+    delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+
+
+def _check_column(table: Table, column: str) -> None:
+    if column not in table.columns:
+        raise SettingsError(f"{table.path} has no column {column}; there are: {', '.join(table.columns)}")
+    if table.columns.count(column) > 1:
+        raise DataError(f"{table.path} has several columns {column}; rename all but one")
+
+
+def value_of(table: Table, case: Case, column: str, missing: Iterable[str] = _MISSING) -> str:
+    """Return what the table has for a case: of its session's rows if rows have sessions, else of its subject's.
+
+    Tables write subjects with and without `sub-`, and IXI's as plain numbers.
+
+    Returns
+    -------
+    The value; a missing one if nothing is known of the case
+
+    Raises
+    ------
+    DataError
+        If rows disagree.
+    """
+    rows = _rows_of(table, case)
+    values: dict[str, int] = {}
+    for row in rows:
+        values.setdefault(row.cells[column], row.line)
+    known = {value: line for value, line in values.items() if value.casefold() not in set(missing)}
+    if len(known) > 1:
+        listed = ", ".join(f"{value} (line {line})" for value, line in known.items())
+        raise DataError(
+            f"{table.path} has several values of {column} for {case.name}: {listed}; correct it, or tell its rows apart by "
+            f"a column session_id"
+        )
+    return next(iter(known or values), "")
+
+
+def _rows_of(table: Table, case: Case) -> list[Row]:
+    plain = ACCESSION.sub("", case.subject, count=1).lstrip("_")
+    short = plain.removeprefix("sub-")
+    number = short.removeprefix("IXI")
+    names = dict.fromkeys([plain, short, f"sub-{short}", number, number.lstrip("0")])
+    rows = next((table.rows[name] for name in names if name in table.rows), [])
+    column = next((name for name in _SESSION_COLUMNS if name in table.columns), "")
+    if not (column and case.session):
+        return rows
+    same = [row for row in rows if _plain_session(row.cells[column]) == _plain_session(case.session)]
+    # a row without a session speaks of all of them
+    return same or [row for row in rows if row.cells[column].casefold() in _MISSING]
+
+
+def _plain_session(text: str) -> str:
+    label = text.casefold().removeprefix("ses-")
+    return str(int(label)) if label.isascii() and label.isdigit() else label
+
+
+def _binning(text: str) -> Callable[[str], str]:
+    """Return what makes a class name of a value."""
+    if not text:
+        return str
+    try:
+        bounds = [float(bound) for bound in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"--option bins={text}: give numbers such as bins=40,60") from None
+    if bounds != sorted(set(bounds)):
+        raise SettingsError(f"--option bins={text}: the bounds must rise")
+    names = [f"below {bounds[0]:g}"]
+    names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bounds)]
+    names.append(f"{bounds[-1]:g} and above")
+
+    def to_class(value: str) -> str:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise DataError(f"{value} is no number, so --option bins can't be used; correct the table")
+        return names[bisect.bisect_right(bounds, number)]
+
+    return to_class
+
+
+def class_counts(cases: Iterable[Case]) -> tuple[Counter[str], list[str]]:
+    """Return class -> cases, and a line for each group of classes that differ in capitals or blanks alone."""
+    counts = Counter(case.class_name for case in cases if case.class_name)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        alike["".join(name.casefold().split())].append(name)
+    return counts, [
+        f"classes {' and '.join(names)} differ in capitals or blanks alone: are they one?"
+        for names in alike.values()
+        if len(names) > 1
+    ]

@@ -1,0 +1,137 @@
+"""The files below a data set's root, and what of them was passed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+#: what version control keeps in hidden folders is not part of a data set
+_VERSION_CONTROL = (".git", ".datalad", ".hg", ".svn")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file, or a folder, that no case was made from, and why; `path` is relative to the root, with `/`."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What lies below a root.
+
+    Attributes
+    ----------
+    files : relative, sorted, with `/`
+    left_out : hidden images, and folders that were not searched
+    """
+
+    files: list[str]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: str
+    below: str
+    hidden: bool = False
+
+
+def walk_tree(root: Path) -> Tree:
+    """Find all files below `root`, those behind links to folders, too.
+
+    Every folder is searched once, whatever links lead to it, so links that run in circles do no harm; a link to a folder
+    that holds the root is not followed. Hidden files and folders are left out.
+    """
+    tree = Tree([])
+    searched: dict[tuple[int, int], str] = {}
+    links: list[_Folder] = []
+    waiting = [_Folder(str(root), "")]
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        found = _open(folder, root, searched, tree)
+        if found is not None:
+            inner, new_links = _sort_entries(folder, found, tree)
+            waiting += inner
+            links += new_links
+    tree.files.sort()
+    tree.left_out.sort(key=lambda item: item.path)
+    return tree
+
+
+def _open(
+    folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree
+) -> list[os.DirEntry[str]] | None:
+    """Return a folder's entries, None if it can't or needn't be searched."""
+    try:
+        status = os.stat(folder.path)
+        key = status.st_dev, status.st_ino
+        if key in searched:
+            tree.left_out.append(LeftOut(folder.below, f"link to a folder that is searched as {searched[key] or '.'}"))
+            return None
+        if folder.below and root.resolve().is_relative_to(Path(folder.path).resolve()):
+            tree.left_out.append(LeftOut(folder.below, "link to a folder that holds the root"))
+            return None
+        searched[key] = folder.below.rstrip("/")
+        with os.scandir(folder.path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        tree.left_out.append(LeftOut(folder.below, f"folder can't be read ({error.strerror})"))
+        return None
+
+
+def _sort_entries(
+    folder: _Folder, entries: Iterable[os.DirEntry[str]], tree: Tree
+) -> tuple[list[_Folder], list[_Folder]]:
+    """Put files into the tree; return folders, and links to folders."""
+    inner, links = [], []
+    for entry in entries:
+        path = folder.below + entry.name
+        hidden = folder.hidden or entry.name.startswith(".")
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in _VERSION_CONTROL:
+                inner.append(_Folder(entry.path, f"{path}/", hidden))
+        elif entry.is_symlink() and _leads_to_folder(entry):
+            links.append(_Folder(entry.path, f"{path}/", hidden))
+        elif not hidden:
+            tree.files.append(path)
+        elif is_image(path):
+            tree.left_out.append(LeftOut(path, "hidden"))
+    return inner, links
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def is_image(path: str, endings: tuple[str, ...] = VOLUMES + PICTURES) -> bool:
+    """Whether a file's name ends as an image's does, whatever its capitals."""
+    return path.lower().endswith(endings)
+
+
+def without_ending(name: str) -> str:
+    """Return a file's name without its image ending; other names are unchanged."""
+    for ending in sorted(VOLUMES + PICTURES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def list_tree(root: Path) -> list[str]:
+    """Return all files below `root`, as `walk_tree` finds them."""
+    return walk_tree(root).files
+
+
+def summarise_tree(paths: Iterable[str], limit: int = 4) -> str:
+    """Return a few of the paths, spread over the list, for a message."""
+    paths = list(paths)
+    step = max(1, len(paths) // limit)
+    return ", ".join(paths[::step][:limit]) or "no file"
