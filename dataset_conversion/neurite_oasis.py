@@ -59,4 +59,6 @@ NEURITE_OASIS = DatasetDescription(
             for part, split in (("Tr", "train"), ("Ts", "test"))
         ),
     ),
+    unconfirmed="names of the labels of seg35 and seg4: the publisher's seg35_labels.txt and seg4_labels.txt come with the "
+    "download alone; compare them with label_map.json or dataset.json",
 )

@@ -447,7 +447,10 @@ def test_a_damaged_file_is_one_line_and_the_rest_is_kept_if_asked(
         ({"a/b/c.nii.gz": image()}, r"looked for Training/\{site\}/\{subject\}.*; found 1 files such as a/b/c.nii.gz"),
         ({}, "found 0 files such as no file"),
         ({k: v for k, v in GOOD.items() if "mask" in k}, "sub-r001_ses-1: there is a mask but no image"),
-        (GOOD | {k.replace(".nii.gz", ".nii"): v for k, v in GOOD.items()}, "there are several T1 images: "),
+        (
+            GOOD | {k.replace(".nii.gz", ".nii"): v for k, v in GOOD.items()},
+            "are one name with two endings",
+        ),
         (case_r2(1, image()), "no case has a label"),
         (GOOD | {k.replace("R001", "R002"): v for k, v in GOOD.items()}, "2 cases have this name"),
     ],

@@ -42,8 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--geometry",
         default="error",
-        choices=("error", "copy-from-image", "resample-label", "resample-image"),
+        choices=("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image"),
         help="what to do if image and label lie on different grids (%(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="binary masks: take what lies above T as foreground, for masks that were interpolated",
     )
     parser.add_argument(
         "--reorient", nargs="?", const="RAS", default="", metavar="AXES", help="turn axes to one orientation (RAS)"
@@ -77,15 +83,31 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not (args.dataset and args.source and args.dataset_id is not None):
         raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")
-    from nnunet_transfer.conversion.engine import convert
     from nnunet_transfer.conversion.plan import plan_conversion
+    from nnunet_transfer.conversion.preview import class_lines, preview, report
 
     plan = plan_conversion(get_description(args.dataset), args.source, args.dataset_id, _options(args))
     if args.dry_run:
-        print(_preview(plan))
+        print(preview(plan))
         return 0 if args.allow_skips or not plan.found.problems else 1
-    print(_report(convert(plan)))
+    if classes := class_lines(plan):
+        print("\n".join(classes), flush=True)
+    print(report(plan, _convert_with_bar(plan)))
     return 0
+
+
+def _convert_with_bar(plan: Plan) -> Outcome:
+    """Convert with one progress bar, shown where someone watches."""
+    from tqdm import tqdm
+
+    from nnunet_transfer.conversion.engine import convert
+
+    with tqdm(total=len(plan.cases), desc=plan.folder.name, unit="case", disable=None) as bar:
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        return convert(plan, show)
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -100,6 +122,7 @@ def _options(args: argparse.Namespace) -> Options:
         rater=args.rater,
         geometry=args.geometry,
         reorient=args.reorient.upper(),
+        threshold=args.threshold,
         group_by=args.group_by,
         folds=args.folds,
         processes=args.processes,
@@ -120,34 +143,11 @@ def _describe(description: DatasetDescription) -> str:
         "licence": description.licence,
         "cite": description.citation,
         "get it": description.request,
+        "unconfirmed": description.unconfirmed,
     }
-    lines = [f"  {key:<9}{text}" for key, text in rows.items() if text]
+    lines = [f"  {key:<12}{text}" for key, text in rows.items() if text]
     return "\n".join([f"{description.name}: {description.title}", *lines])
 
 
 def _has_raters(description: DatasetDescription) -> bool:
     return any(map(description.has_raters, description.label_sets))
-
-
-def _preview(plan: Plan) -> str:
-    training = sum(case.split == "train" for case in plan.cases)
-    subjects = len({case.subject for case in plan.cases})
-    lines = [
-        f"{plan.folder.name}: {training} cases for training, {len(plan.cases) - training} for testing, {subjects} subjects",
-        *(f"  {case.name}: {', '.join(path.name for path in case.files())}" for case in plan.cases[:5]),
-        *(f"left out: {problem.case}: {problem.reason}" for problem in plan.found.problems),
-        "nothing was written",
-    ]
-    return "\n".join(lines)
-
-
-def _report(outcome: Outcome) -> str:
-    training = sum(record.split == "train" for record in outcome.records)
-    lines = [
-        *(f"note: {warning}" for warning in outcome.warnings),
-        *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
-        f"{training} cases for training, {len(outcome.records) - training} for testing"
-        + ("; nothing has changed, nothing was done" if outcome.unchanged else ""),
-        str(outcome.folder),
-    ]
-    return "\n".join(lines)

@@ -52,8 +52,8 @@ def get_description(name: str) -> DatasetDescription:
     known = all_descriptions()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {near[0]}?" if near else "see `nnunet_transfer convert --list`"
+    near = [other for other in known if name and other.startswith(name)] or difflib.get_close_matches(name, known, n=3)
+    guess = f"did you mean {' or '.join(near)}?" if near else "see `nnunet_transfer convert --list`"
     raise SettingsError(f"unknown data set {name}; {guess}")
 
 

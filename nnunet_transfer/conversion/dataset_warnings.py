@@ -39,8 +39,10 @@ def _warnings(records: Sequence[Record]) -> list[str]:
     found: dict[str, list[str]] = defaultdict(list)
     for record in records:
         for warning in record.warnings:
-            # without the file's name and numbers, equal warnings of many cases become one
-            found[re.sub(r"\d+ ", "", warning.split(": ", 1)[-1])].append(record.case)
+            # without the file's name and the count in front, equal warnings of many cases become one
+            kind = re.sub(r"^\d+ (of \d+ )?", "", warning.split(": ", 1)[-1])
+            if record.case not in found[kind]:
+                found[kind].append(record.case)
     return [f"{kind} in {len(cases)} cases: {_listing(cases)}" for kind, cases in found.items()]
 
 

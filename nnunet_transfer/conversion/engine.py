@@ -7,17 +7,19 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_transfer.conversion import journal, tables
 from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.dataset_warnings import dataset_warnings
+from nnunet_transfer.conversion.id_lock import id_locked, tidy_up
 from nnunet_transfer.conversion.plan import Plan
 from nnunet_transfer.conversion.record import Record, state_of
 from nnunet_transfer.conversion.splits import make_splits
+from nnunet_transfer.conversion.tree import LeftOut
 from nnunet_transfer.conversion.workers import convert_cases
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json, write_json
@@ -29,6 +31,9 @@ STATE = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 #: reasons that are shown in an error; all of them stand in the log
 _SHOWN = 3
+
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Outcome:
     warnings : what a user should see
     converted : how many cases this run converted
     unchanged : the data set was there already and nothing was done
+    left_out : images below the root that no case was made from
     """
 
     folder: Path
@@ -51,12 +57,17 @@ class Outcome:
     warnings: list[str]
     converted: int
     unchanged: bool = False
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
-def convert(plan: Plan) -> Outcome:
+def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcome:
     """Convert all cases of a plan and put the data set in place.
 
     An interrupted conversion is taken up where it stopped; if nothing has changed since the last one, nothing is done.
+
+    Parameters
+    ----------
+    progress : called with the number of cases done and of all cases, whenever one is done
 
     Raises
     ------
@@ -64,17 +75,24 @@ def convert(plan: Plan) -> Outcome:
         If cases can't be converted (unless skips are allowed) or the data set exists and differs. Nothing is left in
         nnU-Net's folder then.
     """
+    with id_locked(plan.folder):
+        tidy_up(plan.folder, plan.job.out)
+        return _convert(plan, progress)
+
+
+def _convert(plan: Plan, progress: Progress) -> Outcome:
     identity = json.dumps(plan.identity(), sort_keys=True)
     states = {case.name: state_of(case, identity) for case in plan.cases}
     state = _state_of_all(states, plan.found.problems)
     if (done := _up_to_date(plan, state)) is not None:
         return done
     with _work_folder(plan.job.out):
-        records, failed, converted = _convert_cases(plan, states)
+        records, failed, converted = _convert_cases(plan, states, progress)
         problems = [*plan.found.problems, *failed]
         _refuse(plan, records, problems)
         splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
-        outcome = Outcome(plan.folder, records, problems, [*dataset_warnings(records), *warnings], converted)
+        warnings = [*dataset_warnings(records), *warnings]
+        outcome = Outcome(plan.folder, records, problems, warnings, converted, left_out=plan.found.left_out)
         _write_tables(plan, outcome, splits, state)
         _move_into_place(plan)
     return outcome
@@ -95,9 +113,9 @@ def _up_to_date(plan: Plan, state: str) -> Outcome | None:
         raise DataError(f"{folder} exists and isn't what this would make; give --overwrite or another id with -d")
     records = journal.read_journal(folder)
     if missing := [name for record in records for name in record.files if not (folder / name).exists()]:
-        raise DataError(f"{folder / missing[0]} is gone; give --overwrite to convert anew")
+        raise DataError(f"{folder / missing[0]} is gone; give --overwrite to convert it again")
     problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in last["problems"]]
-    return Outcome(folder, records, problems, last["warnings"], 0, unchanged=True)
+    return Outcome(folder, records, problems, last["warnings"], 0, True, plan.found.left_out)
 
 
 @contextmanager
@@ -112,7 +130,9 @@ def _work_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _convert_cases(plan: Plan, states: Mapping[str, str]) -> tuple[list[Record], list[Problem], int]:
+def _convert_cases(
+    plan: Plan, states: Mapping[str, str], progress: Progress
+) -> tuple[list[Record], list[Problem], int]:
     """Convert the cases that aren't done yet.
 
     Returns
@@ -137,8 +157,7 @@ def _convert_cases(plan: Plan, states: Mapping[str, str]) -> tuple[list[Record],
             else:
                 logger.warning("%s: %s", case.name, result)
                 problems.append(Problem(case.name, tuple(case.files()), result))
-            if number % max(1, len(todo) // 10) == 0:
-                logger.info("%d of %d cases", number, len(todo))
+            progress(len(plan.cases) - len(todo) + number, len(plan.cases))
     problems.sort(key=lambda problem: problem.case)
     return [finished[c.name] for c in plan.cases if c.name in finished], problems, len(todo) - len(problems)
 
@@ -159,7 +178,7 @@ def _refuse(plan: Plan, records: Sequence[Record], problems: Sequence[Problem]) 
     if problems and not plan.options.allow_skips:
         raise DataError(
             f"{len(problems)} of {len(records) + len(problems)} cases can't be converted ({reasons}); "
-            f"mend them, or leave them out with --allow-skips"
+            f"correct them, or leave them out with --allow-skips"
         )
     if not records:
         raise DataError(f"no case can be converted ({reasons})")
@@ -172,6 +191,7 @@ def _write_tables(plan: Plan, outcome: Outcome, splits: list[dict[str, list[str]
     tables.write_dataset_json(out, plan.description, plan.request.channels, rule, records)
     tables.write_manifest(out, records)
     tables.write_skips(out, outcome.problems, plan.request.root)
+    tables.write_left_out(out, outcome.left_out)
     tables.write_classes(out, records)
     tables.write_label_map(out, rule)
     if splits:

@@ -142,7 +142,8 @@ def combined(masks: Sequence[NDArray[np.uint8]], rule: str) -> NDArray[np.uint8]
 def value_counts(mask: NDArray[Any], limit: int = _MAX_VALUES) -> dict[float, int]:
     """Return value -> number of voxels, values sorted.
 
-    NaN counts as one value. Counting stops once there are more than `limit` values: the first `limit` are returned.
+    NaN counts as one value. Counting stops once there are more than `limit` values: the first ones and the last are
+    returned.
     """
     found: dict[float, int] = {}
     for block in _blocks(mask):
@@ -150,7 +151,9 @@ def value_counts(mask: NDArray[Any], limit: int = _MAX_VALUES) -> dict[float, in
         if len(found) > limit:
             break
     ordered = sorted(found, key=lambda value: (np.isnan(value), value))
-    return {value: found[value] for value in ordered[:limit]}
+    if len(ordered) > limit:  # the range stays known
+        ordered = [*ordered[: limit - 1], ordered[-1]]
+    return {value: found[value] for value in ordered}
 
 
 def _count_block(block: NDArray[Any], found: dict[float, int]) -> None:

@@ -29,6 +29,7 @@ class Options:
     name, channels, label_set, rater : None for the data set's default
     geometry : one of `geometry.POLICIES`
     reorient : axes' directions such as RAS; empty leaves them as they are
+    threshold : binary masks are foreground above it; None takes the one level that they have beside 0
     processes : number of worker processes; 1 works without any
     limit : convert the first so many cases only
     dataset_options : options of this data set alone, `--option` on the command line
@@ -40,6 +41,7 @@ class Options:
     rater: str | None = None
     geometry: str = "error"
     reorient: str = ""
+    threshold: float | None = None
     group_by: str = "subject"
     folds: int = 5
     processes: int = 1
@@ -112,6 +114,10 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     _check_id(folder, dataset_id)
     found = find_cases(description, chosen)
     rule = description.label_sets[chosen.label_set]
+    if options.threshold is not None and not rule.binary:
+        raise SettingsError(
+            f"--threshold is for binary masks; label set {chosen.label_set} has values with a meaning each"
+        )
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
     # a trial of a few cases must have some to train on
     cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
@@ -124,6 +130,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         options.link,
         description.pictures,
         description.hint,
+        options.threshold,
     )
     return Plan(description, chosen, replace(found, cases=cases), folder, job, options)
 

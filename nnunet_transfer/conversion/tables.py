@@ -12,10 +12,12 @@ from nnunet_transfer import __version__
 from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.description import DatasetDescription, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
+from nnunet_transfer.conversion.tree import LeftOut
 from nnunet_transfer.files import write_json, write_text
 
 MANIFEST = "conversion_manifest.csv"
 SKIPS = "conversion_skips.csv"
+LEFT_OUT = "conversion_left_out.csv"
 CLASSES = "classes.csv"
 LABEL_MAP = "label_map.json"
 MANIFEST_COLUMNS = (
@@ -84,6 +86,11 @@ def write_skips(folder: Path, problems: Iterable[Problem], root: Path) -> None:
     """Write one line per case that was left out, with the reason."""
     rows = ([p.case, " | ".join(relative_to(path, root) for path in p.files), p.reason] for p in problems)
     write_csv(folder / SKIPS, ("case", "source_files", "reason"), rows)
+
+
+def write_left_out(folder: Path, left_out: Iterable[LeftOut]) -> None:
+    """Write one line per image below the root that no case was made from, with the reason."""
+    write_csv(folder / LEFT_OUT, ("file", "reason"), ((item.path, item.reason) for item in left_out))
 
 
 def write_classes(folder: Path, records: Iterable[Record]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,6 +17,9 @@ from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, TransferError
 
+logger = logging.getLogger(__name__)
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: cases handed out per process: enough to keep it busy, few enough for data sets of a million pictures
 _AHEAD = 4
 
@@ -26,7 +31,18 @@ def convert_case(case: Case, job: Job, state: str) -> Record | str:
     except DataError as error:
         return str(error)
     except MemoryError:
-        return "not enough memory for this case"
+        return "MemoryError: not enough memory for this case"
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise  # no other case will fare better
+        return _one_line(error)
+    except Exception as error:  # whatever a case does, the others go on
+        logger.debug("%s", case.name, exc_info=True)
+        return _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def convert_cases(
