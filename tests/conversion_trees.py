@@ -345,3 +345,61 @@ def miccai2012() -> Files:
             files[f"{stem}-images/{scan}.nii.gz"] = image(i + len(part))
             files[f"{stem}-labels/{scan}_glm.nii.gz"] = stripes(4, 47, 207, 43, 1)
     return files
+
+
+def arc() -> Files:
+    """A mask per patient in the space of one session's T2, other sessions without one, T1 on another grid."""
+    files: Files = {}
+    for i, (subject, session, scan) in enumerate(
+        [("M2001", "1253", "acq-spc3_run-3"), ("M2002", "1441", "acq-tse3_run-4"), ("M2004", "755", "acq-spc3p2_run-6")]
+    ):
+        stem = f"sub-{subject}/ses-{session}/anat/sub-{subject}_ses-{session}"
+        files[f"ds004884/{stem}_{scan}_T2w.nii.gz"] = image(i)
+        files[f"ds004884/{stem}_acq-tfl3_run-2_T1w.nii.gz"] = image(i, (5, 6, 7))
+        files[f"ds004884/derivatives/lesion_masks/{stem}_{scan}_T2w_desc-lesion_mask.nii.gz"] = box()
+    return files | {"ds004884/sub-M2001/ses-9/anat/sub-M2001_ses-9_acq-spc3_run-3_T2w.nii.gz": image(9)}
+
+
+def soop() -> Files:
+    """Masks in the space of TRACE; a patient without one."""
+    files: Files = {}
+    for i in (2, 3, 10, 11):
+        files[f"ds004889/sub-{i}/dwi/sub-{i}_rec-TRACE_dwi.nii.gz"] = image(i)
+        files[f"ds004889/sub-{i}/anat/sub-{i}_T1w.nii.gz"] = image(i, (5, 6, 7))
+        if i != 11:
+            stem = f"ds004889/derivatives/lesion_masks/sub-{i}/dwi/sub-{i}_space-TRACE_desc-lesion"
+            files |= {f"{stem}{kind}_mask.nii.gz": box() for kind in ("", "Acute")}
+    return files
+
+
+def ds007212() -> Files:
+    """A mask per person among the derivatives."""
+    files: Files = {}
+    for i in (1, 2, 3):
+        files[f"ds007212/sub-{i:03d}/anat/sub-{i:03d}_T1w.nii.gz"] = image(i)
+        files[f"ds007212/derivatives/lesions/sub-{i:03d}/anat/sub-{i:03d}_label-lesion_mask.nii.gz"] = box()
+    return files
+
+
+def ms3seg() -> Files:
+    """Three kinds of masks in folders of their own, images at several stages."""
+    files: Files = {}
+    for i in (1, 2, 3):
+        name = f"{i:03d}"
+        for file in ("FLAIR", "T1WI_reg", "T2WI_reg"):
+            files[f"MS3SEG/MS_100_patient_preprocessed/{name}/{name}_{file}.nii.gz"] = image(i)
+            files[f"MS3SEG/MS_100_patient_registered/{name}/{name}_{file}.nii.gz"] = image(i, (5, 6, 7))
+        for start, kind in enumerate(("abWMH", "nWMH", "Vent")):
+            files[f"MS3SEG/MS_100_patient_masks/{kind}_Masks/{name}/{name}_{kind}_Mask.nii.gz"] = box(1, 1 + start)
+    return files
+
+
+def msseg2() -> Files:
+    """Gaps in the numbers, four raters beside the consensus, a patient without new lesions."""
+    files: Files = {}
+    for i, name in enumerate(("013", "015", "099")):
+        stem = f"MSSEG-2/training/{name}"
+        files |= {f"{stem}/flair_time0{k}_on_middle_space.nii.gz": image(10 * i + k) for k in (1, 2)}
+        files |= {f"{stem}/ground_truth_expert{k}.nii.gz": box(1, k) for k in range(1, 5)}
+        files[f"{stem}/ground_truth.nii.gz"] = box(1, 2) if i < 2 else box(0)
+    return files

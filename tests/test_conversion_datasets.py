@@ -66,6 +66,11 @@ LAYOUTS = (
     ),
     Layout("atlas_r2", trees.atlas_r2, _R2, ("sub-r005s001_ses-1",), labels=1),
     Layout("atlas_r3", trees.atlas_r3, _numbered("sub-r{:03d}s001_ses-1", 0, 1, 2)),
+    Layout("arc", trees.arc, ("sub-M2001_ses-1253", "sub-M2002_ses-1441", "sub-M2004_ses-755")),
+    Layout("soop", trees.soop, ("sub-10", "sub-2", "sub-3"), ("sub-11",)),
+    Layout("ds007212", trees.ds007212, _numbered("sub-{:03d}", 1, 2, 3)),
+    Layout("ms3seg", trees.ms3seg, _numbered("{:03d}", 1, 2, 3)),
+    Layout("msseg2", trees.msseg2, ("013", "015", "099")),
     Layout("mslesseg", trees.mslesseg, ("P1_T1", "P1_T2", "P1_T3", "P2_T1"), ("P54_T1",), groups=2),
     Layout(
         "mslesseg",
@@ -149,7 +154,7 @@ def test_a_tree_becomes_a_data_set_that_nnunet_takes(converted: tuple[Layout, Pa
     from nnunet_transfer._nnunet import extract_fingerprint_in_process
 
     layout, folder = converted
-    channels = 2 if "FLAIR" in layout.options else 1
+    channels = 2 if "FLAIR" in layout.options or layout.dataset == "msseg2" else 1
     assert _stems(folder / "labelsTr") == layout.train
     numbers = range(channels)
     assert _stems(folder / "imagesTr") == tuple(f"{case}_{i:04d}" for case in layout.train for i in numbers)
