@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pool": ("pool", "pool data sets with different labels into one to pre-train on"),
     "synthesize": ("synthesize", "make T1-like images from label maps, with or without lesions, to pre-train on"),
     "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
-    "sources": ("sources", "add, list, show and verify pre-trained networks"),
+    "sources": ("sources", "add, list, show, rank and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
     "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),

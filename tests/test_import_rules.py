@@ -95,6 +95,7 @@ ALLOWED = {
     "training": BASICS | {"_nnunet"},
     "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
     "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans", "finetuning"},
+    "ranking": BASICS | {"_nnunet", "training", "finetuning", "adaptation", "sources", "plans", "evaluation"},
     "trainers": BASICS | {"training", "finetuning", "pretraining"},
     "discovery": BASICS | {"training", "trainers"},
     "planners": BASICS | {"plans", "sources", "training"},

@@ -5,6 +5,7 @@ nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.p
     --name openmind --task self_supervised --domain brain_mri
 nnunet_transfer sources list
 nnunet_transfer sources show t1_segmentation
+nnunet_transfer sources rank -d 21 -c 2d -p nnUNetPlans_resnet18
 nnunet_transfer sources verify
 """
 
@@ -53,6 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="print the cards as JSON")
     show = actions.add_parser("show", help="print a source's card")
     show.add_argument("name")
+    rank = actions.add_parser("rank", help="score sources for a target before any fine-tuning")
+    rank.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    rank.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
+    rank.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
+    rank.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
+    rank.add_argument("-f", "--fold", type=int, help="take this fold's training cases only (default: all cases)")
+    rank.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
+    rank.add_argument("--cases", type=int, default=40, metavar="N", help="at most so many cases (default: 40)")
+    rank.add_argument("--results", type=Path, metavar="CSV", help="scores reached elsewhere: source, target, score")
+    rank.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
+    rank.add_argument("--seed", type=int, default=0, metavar="K", help="of all random numbers (default: 0)")
     verify = actions.add_parser("verify", help="compare weights with the checksums in the cards")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
@@ -185,6 +197,17 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rank(args: argparse.Namespace) -> int:
+    from nnunet_transfer.ranking.rank import RankSettings, rank_sources, table_of, write_ranking
+
+    settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)
+    rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)
+    if args.out:
+        write_ranking(rows, args.out)
+    _print_table(table_of(rows))
+    return 0
+
+
 def _verify(args: argparse.Namespace) -> int:
     failed = 0
     for name in args.names or [card.name for card in list_sources()]:
@@ -203,5 +226,6 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "fetch": _fetch,
     "list": _list,
     "show": _show,
+    "rank": _rank,
     "verify": _verify,
 }

@@ -1,0 +1,321 @@
+"""Rank sources for a target without fine-tuning, on its training cases alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnunet_transfer.adaptation import transfer_weights
+from nnunet_transfer.errors import AdaptationError, DataError, SettingsError
+from nnunet_transfer.files import write_text
+from nnunet_transfer.finetuning.features import Level, collect, output_layers
+from nnunet_transfer.ranking.fitted import CaseScore, score_fitted_heads
+from nnunet_transfer.ranking.measures import cc_fv, gbc, interval, leep, logme, mean_ranks
+from nnunet_transfer.ranking.target import Target, build_network, draw_patches, open_target, output_shapes
+from nnunet_transfer.sources import Source, list_sources, load_source
+from nnunet_transfer.sources.outputs import OUTPUTS
+
+log = logging.getLogger(__name__)
+
+#: the row of a random network
+RANDOM = "(random)"
+#: voxels of each class that LogME and GBC take
+_PER_CLASS = 500
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """How sources are ranked.
+
+    Attributes
+    ----------
+    fold : training cases of this fold only; None for all cases of the data set
+    folds : of the cross-validation of fitted heads, by subject
+    cases : at most so many
+    patches : drawn of each case
+    results : table of scores that sources reached elsewhere, columns source, target, score; None if there is none
+    """
+
+    fold: int | None = None
+    folds: int = 5
+    cases: int = 40
+    patches: int = 8
+    seed: int = 0
+    results: Path | None = None
+
+
+@dataclass(frozen=True)
+class RankedSource:
+    """One row. Scores that can't be had are NaN; higher is better for all of them.
+
+    Attributes
+    ----------
+    dice, dice_low, dice_high : fitted-head score, mean over subjects, with its 95 % interval
+    lesion_f1 : of the same predictions
+    subjects : that the means are of
+    elsewhere : minus the mean rank on other targets, in the table that was given
+    seconds : wall time
+    note : why there are no scores
+    """
+
+    source: str
+    dice: float = math.nan
+    dice_low: float = math.nan
+    dice_high: float = math.nan
+    lesion_f1: float = math.nan
+    logme: float = math.nan
+    gbc: float = math.nan
+    leep: float = math.nan
+    cc_fv: float = math.nan
+    elsewhere: float = math.nan
+    subjects: int = 0
+    rank: int | None = None
+    seconds: float = 0.0
+    note: str = ""
+
+
+#: column -> attribute
+COLUMNS = {
+    "rank": "rank",
+    "source": "source",
+    "Dice": "dice",
+    "Dice low": "dice_low",
+    "Dice high": "dice_high",
+    "lesion F1": "lesion_f1",
+    "LogME": "logme",
+    "GBC": "gbc",
+    "LEEP": "leep",
+    "CC-FV": "cc_fv",
+    "mean rank elsewhere": "elsewhere",
+    "subjects": "subjects",
+    "seconds": "seconds",
+    "note": "note",
+}
+
+
+def rank_sources(
+    dataset: str,
+    configuration: str,
+    plans: str,
+    names: Sequence[str] = (),
+    *,
+    settings: RankSettings | None = None,
+    device: str = "cpu",
+) -> list[RankedSource]:
+    """Score sources on a target's training cases, the best fitted-head Dice first; a random network is among them.
+
+    Parameters
+    ----------
+    dataset, configuration, plans : of the target, preprocessed
+    names : of sources in the registry; all if empty
+
+    Raises
+    ------
+    TransferError
+        If the target or a source that is named can't be read.
+    """
+    settings = settings or RankSettings()
+    if settings.folds < 2 or settings.patches < 2 or settings.cases < 2:
+        raise SettingsError("ranking needs 2 or more folds, cases and patches of each case")
+    target = open_target(dataset, configuration, plans, fold=settings.fold, limit=settings.cases, seed=settings.seed)
+    sources = [load_source(name) for name in names or [card.name for card in list_sources()]]
+    elsewhere = ranks_elsewhere(settings.results, target.dataset) if settings.results else {}
+    rows = []
+    for source in (*sources, None):
+        started = perf_counter()
+        row = _rank_one(target, source, settings, torch.device(device))
+        row = replace(row, elsewhere=elsewhere.get(row.source, math.nan), seconds=round(perf_counter() - started, 1))
+        log.info("%s: %s", row.source, row.note or f"Dice {row.dice:.3f} after {row.seconds:.0f} s")
+        rows.append(row)
+    return _ordered(rows)
+
+
+def _rank_one(target: Target, source: Source | None, settings: RankSettings, device: torch.device) -> RankedSource:
+    name = source.card.name if source else RANDOM
+    network = build_network(target, settings.seed).to(device)
+    if not output_layers(network):
+        raise DataError(f"the network of {target.plans.plans_name} has no output layers of nnU-Net's kind to fit")
+    if source is not None:
+        try:
+            transfer_weights(network, source, channel_names=target.channels, target_dataset=target.dataset)
+        except AdaptationError as error:
+            return RankedSource(name, note=f"does not fit: {error}")
+    collected = collect_cases(network, target, settings, device)
+    finest = {case: levels[-1] for case, levels in collected.items()}
+    features, labels, weights = _pooled(finest)
+    row = RankedSource(
+        name,
+        logme=_or_nan(logme, *_balanced(features, labels, settings.seed)),
+        gbc=_or_nan(gbc, *_balanced(features, labels, settings.seed)),
+        leep=_leep(source, features, labels, weights),
+        cc_fv=_cc_fv(collected, target),
+    )
+    scores = score_fitted_heads(network, target, finest, folds=settings.folds, seed=settings.seed, device=device)
+    return _with_scores(row, scores, target.subjects)
+
+
+def collect_cases(
+    network: nn.Module, target: Target, settings: RankSettings, device: torch.device
+) -> dict[str, list[Level]]:
+    """Return each case's sampled voxels at every level, the finest last; one case is in memory at a time."""
+    shapes = output_shapes(network, target, device)
+    total = settings.patches * len(target.cases)
+    generator = torch.Generator().manual_seed(settings.seed)
+    collected = {}
+    for case in target.cases:
+        rng = np.random.default_rng([settings.seed, *case.encode()])
+        batch = draw_patches(target, case, settings.patches, shapes, rng)
+        collected[case] = collect(
+            network, [batch], target.labelling, patches=total, by_patch=False, device=device, generator=generator
+        )
+    return collected
+
+
+def _pooled(finest: Mapping[str, Level]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all voxels' features, labels (of regions: combinations) and weights."""
+    features = torch.cat([f for level in finest.values() for f in level.features]).cpu().double().numpy()
+    targets = torch.cat([t for level in finest.values() for t in level.targets]).cpu().numpy()
+    weights = torch.cat([w for level in finest.values() for w in level.weights]).cpu().double().numpy()
+    if targets.ndim > 1:
+        targets = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+    return features, targets.astype(np.int64), weights
+
+
+def _balanced(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.choice(found, min(len(found), _PER_CLASS), replace=False)
+        for found in (np.flatnonzero(labels == c) for c in np.unique(labels))
+    ]
+    index = np.sort(np.concatenate(chosen))
+    return features[index], labels[index]
+
+
+def _or_nan(measure: Callable[[np.ndarray, np.ndarray], float], features: np.ndarray, labels: np.ndarray) -> float:
+    if len(np.unique(labels)) < 2:
+        return math.nan
+    return float(measure(features, labels))
+
+
+def _leep(source: Source | None, features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """Return LEEP with the source's own finest output layer, NaN where it kept none or has regions."""
+    groups = source.card.extra.get(OUTPUTS) if source else None
+    if source is None or not groups or str(groups[0][0]).lower() != "background":
+        return math.nan
+    tensors = source.tensors()
+    keys = [key for key in tensors if key.startswith("decoder.seg_layers.") and key.endswith(".weight")]
+    if not keys:
+        return math.nan
+    finest = max(keys, key=lambda key: int(key.split(".")[2]))
+    weight = tensors[finest].double().flatten(1).numpy()
+    bias = tensors[finest.replace(".weight", ".bias")].double().numpy()
+    count = len(groups[0])
+    if weight.shape[1] != features.shape[1]:
+        return math.nan
+    logits = features @ weight[:count].T + bias[:count]
+    outputs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return leep(outputs / outputs.sum(axis=1, keepdims=True), labels, weights)
+
+
+def _cc_fv(collected: Mapping[str, Sequence[Level]], target: Target) -> float:
+    if target.labelling.regions:
+        return math.nan
+    levels = []
+    for number in range(len(next(iter(collected.values())))):
+        cases = []
+        for case in target.cases:
+            level = collected[case][number]
+            if not len(level):
+                continue
+            features = torch.cat(level.features).cpu().double().numpy()
+            labels = torch.cat(level.targets).cpu().numpy()
+            cases.append({int(c): features[labels == c] for c in np.unique(labels)})
+        if len(cases) > 1:
+            levels.append(cases)
+    value = cc_fv(levels)
+    return math.nan if value is None else value
+
+
+def _with_scores(row: RankedSource, scores: Mapping[str, CaseScore], subjects: Mapping[str, str]) -> RankedSource:
+    """Add means over subjects, each the mean of its cases that have something to find."""
+    dice, f1 = [_of_subjects(scores, subjects, name) for name in ("dice", "lesion_f1")]
+    low, high = interval(dice)
+    return replace(
+        row,
+        dice=float(np.mean(dice)) if dice else math.nan,
+        dice_low=low,
+        dice_high=high,
+        lesion_f1=float(np.mean(f1)) if f1 else math.nan,
+        subjects=len(dice),
+    )
+
+
+def _of_subjects(scores: Mapping[str, CaseScore], subjects: Mapping[str, str], name: str) -> list[float]:
+    values = defaultdict(list)
+    for case in sorted(scores):
+        if not math.isnan(value := getattr(scores[case], name)):
+            values[subjects[case]].append(value)
+    return [float(np.mean(found)) for found in values.values()]
+
+
+def _ordered(rows: Sequence[RankedSource]) -> list[RankedSource]:
+    """Return the rows by fitted-head Dice, best first, those without one last; equal scores share a rank."""
+    known = sorted((r for r in rows if not math.isnan(r.dice)), key=lambda r: -r.dice)
+    ranked = [replace(r, rank=1 + sum(o.dice > r.dice for o in known)) for r in known]
+    return [*ranked, *(r for r in rows if math.isnan(r.dice))]
+
+
+def ranks_elsewhere(path: Path, target: str) -> dict[str, float]:
+    """Return minus the mean rank of each source on other targets, from a table source, target, score.
+
+    Raises
+    ------
+    DataError
+        If the table can't be read or lacks a column.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        scores = {(row["source"], row["target"]): float(row["score"]) for row in rows}
+    except OSError as error:
+        raise DataError(f"{path}: {error}; give a table with the columns source, target and score") from None
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path} must be a table with the columns source, target and score (a number)") from None
+    sources, targets = (sorted({pair[i] for pair in scores}) for i in (0, 1))
+    table = np.array([[scores.get((s, t), math.nan) for t in targets] for s in sources])
+    place = targets.index(target) if target in targets else -1
+    if table.shape[1] <= (place >= 0):
+        return {}
+    return dict(zip(sources, mean_ranks(table, place).tolist(), strict=True))
+
+
+def table_of(rows: Sequence[RankedSource]) -> list[list[str]]:
+    """Return header and rows as text, columns without a single value left out."""
+    cells = [[_text(getattr(row, attribute)) for attribute in COLUMNS.values()] for row in rows]
+    kept = [i for i in range(len(COLUMNS)) if any(row[i] for row in cells)]
+    return [[list(COLUMNS)[i] for i in kept], *([row[i] for i in kept] for row in cells)]
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_ranking(rows: Sequence[RankedSource], path: Path) -> None:
+    """Write all columns as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([[_text(getattr(row, attribute)) for attribute in COLUMNS.values()] for row in rows])
+    write_text(path, text.getvalue())
