@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
@@ -67,11 +67,18 @@ LESION_ARM = Arm(
     (STROKE, MS),
     "sources_lesions",
 )
+LONG_LESION_ARM = replace(
+    LESION_ARM,
+    key="lesion-long-fitted",
+    title="the same, source trained twice as long",
+    targets=(STROKE,),
+    registry="sources_lesions_long",
+)
 OTHER_SCRATCH = (
     Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
     Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH),
 )
-ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM, LESION_ARM)
+ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM, LESION_ARM, LONG_LESION_ARM)
 #: name of the source, data set, epochs and iterations per epoch of its pre-training, registry below OUT
 T1_SOURCE = ("t1_segmentation", 312, 40, 150, "sources")
 NATURAL_SOURCE = ("natural_segmentation", 302, 24, 150, "sources")
@@ -79,6 +86,7 @@ NATURAL_SOURCE = ("natural_segmentation", 302, 24, 150, "sources")
 OTHER_T1_SOURCE = ("t1_segmentation", ANATOMY, 30, 150, "sources_of_test")
 #: made by `synthesize --images real` from the subjects of group train, and of group test
 LESION_SOURCE = ("t1_segmentation", 314, 30, 150, "sources_lesions")
+LONG_LESION_SOURCE = ("t1_segmentation", 314, 60, 150, "sources_lesions_long")
 OTHER_LESION_SOURCE = ("t1_segmentation", 318, 20, 150, "sources_lesions_of_test")
 
 
@@ -105,7 +113,7 @@ def source_step(out: Path, source: str, dataset: int, epochs: int, iterations: i
         "source_name": source,
         "sources": out / "nnUNet_results" / folder,
     }
-    return Step(f"pretrain-{source}-{dataset}", train, arguments, result_of(out, dataset, trainer, 0))
+    return Step(f"pretrain-{source}-{dataset}-{epochs}epochs", train, arguments, result_of(out, dataset, trainer, 0))
 
 
 def result_of(out: Path, dataset: int, trainer: str, fold: int) -> Path:
@@ -162,6 +170,8 @@ def queue(out: Path) -> Iterator[Step]:
     yield from curves(out, [LESION_ARM], STROKE, cases)
     yield from pretraining(out, OTHER_LESION_SOURCE)
     yield from curves(out, [LESION_ARM], MS, cases)
+    yield from pretraining(out, LONG_LESION_SOURCE)
+    yield from curves(out, [LONG_LESION_ARM], STROKE, cases)
     for cases in CASES[1:]:
         for arms in (FIRST_ARMS, [LESION_ARM], [NATURAL_ARM], OTHER_SCRATCH):
             for dataset in TARGETS:

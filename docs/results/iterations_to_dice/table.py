@@ -41,9 +41,10 @@ COLOURS = {
     "scratch-sgd": "#BBBBBB",
     "scratch-adamw": "#888888",
     "scratch-fitted": "#333333",
-    "natural-fitted": "#E69F00",
+    "natural-fitted": "#2A9D4E",
     "t1seg-fitted": "#0072B2",
-    "lesion-fitted": "#D55E00",
+    "lesion-fitted": "#E8A07A",
+    "lesion-long-fitted": "#C0392B",
 }
 
 
@@ -181,7 +182,7 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
             f"{TARGETS[setting.target]}, {setting.cases} case{'s' * (setting.cases > 1)}", fontsize="medium"
         )
         panel.set_xscale("symlog", linthresh=25)
-        ticks = (0, 25, 50, 100, 200, 400, 800)
+        ticks = (0, 50, 200, 800)
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
         panel.minorticks_off()
         panel.set_ylim(bottom=0)
