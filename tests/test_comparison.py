@@ -39,7 +39,7 @@ def results(nnunet_folders: Path) -> Path:
     write_results(nnunet_folders, QUALITY)
     write_json(
         model_folder(nnunet_folders, "nnUNetTrainerT1Segmentation") / "fold_0" / "transfer_report.json",
-        {"coverage": {"encoder": 1.0, "decoder": 0.87}},
+        {"coverage": {"encoder": 1.0, "decoder": 0.87}, "warnings": ["source t1 did not learn its task"]},
     )
     return nnunet_folders
 
@@ -81,6 +81,7 @@ def test_the_report_is_one_file_that_names_every_arm(results: Path, tmp_path: Pa
     page = report.read_text(encoding="utf-8")
     for text in ("Scratch", "T1 segmentation", "Natural classification", "Made up &lt;data&gt;.", "87.0 %", "n = 8"):
         assert text in page
+    assert "source t1 did not learn its task" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script src" not in page
     assert list(pd.read_csv(report.parent / "lesions.csv")["lesion"]) == []

@@ -45,6 +45,7 @@ class ArmCard:
     seeds : number of trainings per fold
     hours : wall-clock time of all trainings; NaN if no record was kept
     coverage : part of the network -> share loaded from the source
+    warnings : of the transfer: what a reader of the arm's results must know
     """
 
     code: str
@@ -61,6 +62,7 @@ class ArmCard:
     hours: float
     devices: tuple[str, ...]
     coverage: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def data_card(result: TargetResult) -> DataCard:
@@ -128,6 +130,7 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
         hours=sum(seconds) / 3600 if seconds else float("nan"),
         devices=tuple(devices),
         coverage=report.get("coverage", {}) if isinstance(report.get("coverage"), dict) else {},
+        warnings=tuple(map(str, warnings)) if isinstance(warnings := report.get("warnings"), list) else (),
     )
 
 
