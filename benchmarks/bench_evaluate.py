@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_transfer.comparison import compare
-from nnunet_transfer.evaluation.folders import evaluate_folders
+from nnunet_transfer.comparison import CompareSettings, compare
+from nnunet_transfer.evaluation.folders import EvaluateSettings, evaluate_folders
 from nnunet_transfer.evaluation.labels import label_set_of
 from nnunet_transfer.evaluation.masks import read_mask
 from nnunet_transfer.evaluation.protocols import get_protocol
@@ -194,9 +194,10 @@ def bench_folder(folder: Path, checks: Checks) -> None:
         (few / name).mkdir(parents=True)
         for i in range(4):
             os.link(folder / name / f"case{i:03d}.nii.gz", few / name / f"case{i:03d}.nii.gz")
-    evaluate_folders(few / "ref", few / "pred", settings=settings, labels=(1,))
+    wanted = EvaluateSettings(settings, labels=(1,))
+    evaluate_folders(few / "ref", few / "pred", settings=wanted)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    run_here = best_of(lambda: evaluate_folders(folder / "ref", folder / "pred", settings=settings, labels=(1,)), 1)
+    run_here = best_of(lambda: evaluate_folders(folder / "ref", folder / "pred", settings=wanted), 1)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     print(f"{MANY} cases in {run_here:.1f} s, peak memory {before + grown:.0f} MB")
     checks.at_most(f"  growth of peak memory from 4 to {MANY} cases, MB", grown, 30)
@@ -226,7 +227,7 @@ def bench_compare(folder: Path, checks: Checks) -> None:
             save(kept, model / f"fold_{i % FOLDS}" / "validation" / f"{case}.nii.gz")
 
     def run() -> None:
-        compare([801], out=folder / "out", protocols=["atlas_r2"], processes=2)
+        compare([801], out=folder / "out", settings=CompareSettings(protocols=["atlas_r2"]), processes=2)
 
     first = best_of(run, 1)
     again = best_of(run, 1)

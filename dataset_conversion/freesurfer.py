@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nnunet_transfer.conversion.bids import subject_of
 from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Layout, Request
 from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
+from nnunet_transfer.subjects import subject_of
 
 
 def _keep_sessions_together(request: Request, cases: list[Case]) -> list[Case]:
     """Take BIDS subjects out of names such as sub-01_ses-2: sessions of one subject are folders of their own."""
-    return [replace(case, subject=subject_of(case.subject) or case.subject) for case in cases]
+    return [replace(case, subject=subject_of(case.subject)) for case in cases]
 
 
 _CORTEX = freesurfer.cortical()

@@ -6,13 +6,40 @@ import csv
 import os
 import random
 import re
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BIDS_SUBJECT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
-BIDS_SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
+#: entities of BIDS that come after the subject: from the first of them on, a name says nothing more about who it is
+_ENTITIES = (
+    "ses|sample|task|tracksys|acq|ce|trc|stain|rec|dir|run|mod|echo|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|"
+    "seg|res|den|label|desc|from|to|mode|atlas|roi|cohort|site|tpl"
+)
+#: words at the end of a name that say what the image shows
+_SUFFIXES = "T1w?|T2w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
+_AFTER_SUBJECT = re.compile(rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)", re.IGNORECASE)
+_SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
+#: scans of one subject from which on the report asks whether they are really of one
+MANY_SCANS = 5
+
+
+def subject_of(name: str) -> str:
+    """Return the subject that a case, file or folder belongs to, by its name.
+
+    The subject is all that stands before the first entity that BIDS puts after it (`_ses-`, `_run-`, `_acq-`, ...) or before
+    a word for the image's contrast, whatever characters it is made of: `sub-01_ses-2` is of `sub-01`, `sub-CC-0001` of
+    `sub-CC-0001`, `sub-control_002` of `sub-control_002`, `P-017` of `P-017`. Parts of a name without such an entity may
+    number subjects or scans: they are kept, and so such a case is a subject of its own.
+    """
+    found = _AFTER_SUBJECT.search(name)
+    # an entity in front of the subject, as in site-A_sub-01, is a part of its name
+    start = name.find("sub-")
+    while found and found.start() < start:
+        found = _AFTER_SUBJECT.search(name, found.end())
+    return name[: found.start()] if found and found.start() else name
 
 
 @dataclass(frozen=True)
@@ -22,36 +49,56 @@ class Origin:
     Attributes
     ----------
     subject, site : case -> name; site is empty where unknown
-    statement : one sentence for the report on how subjects were told apart
+    statement : for the report: how subjects were told apart, with an example
+    warning : for the report: what makes the subjects doubtful; empty if nothing does
     """
 
     subject: dict[str, str]
     site: dict[str, str]
     statement: str
+    warning: str = ""
 
 
 def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
     """Find subject and site of each case.
 
     The conversion's manifest decides (`conversion_manifest.csv` with columns case and subject, and perhaps site); else
-    the BIDS entity `sub-` in the case's name; else each case is its own subject.
+    the case's name, see `subject_of`.
     """
     cases = list(cases)
     rows = _read_manifest(raw_dataset / "conversion_manifest.csv") if raw_dataset else {}
     if rows and all(rows.get(c, {}).get("subject") for c in cases):
         subject = {c: rows[c]["subject"] for c in cases}
         site = {c: rows[c].get("site") or "" for c in cases}
-        return Origin(subject, site, "Subjects were read from the data set's conversion manifest.")
-    found = {c: BIDS_SUBJECT.search(c) for c in cases}
-    site = {c: m[1] if (m := BIDS_SITE.search(c)) else "" for c in cases}
-    if all(found.values()):
-        return Origin(
-            {c: m[1] for c, m in found.items() if m}, site, "Subjects were read from the case names (BIDS entity sub-)."
-        )
-    return Origin(
-        {c: c for c in cases},
-        site,
-        "Nothing says which cases share a subject: each case counts as a subject of its own.",
+        how = "Subjects were read from the data set's conversion manifest"
+    else:
+        subject = {c: subject_of(c) for c in cases}
+        site = {c: m[1] if (m := _SITE.search(c)) else "" for c in cases}
+        how = "Subjects were read from the case names"
+        if all(c == name and "sub-" not in c for c, name in subject.items()):
+            how = "Nothing in the case names says which cases share a subject, so each case counts as a subject of its own"
+    counts = Counter(subject.values())
+    example = max(cases, key=lambda c: counts[subject[c]], default="")
+    statement = f"{how}: {len(counts)} subjects in {len(cases)} cases"
+    statement += f", e.g. case {example} is of subject {subject[example]}." if example else "."
+    return Origin(subject, site, statement, _doubt(counts))
+
+
+def _doubt(counts: Counter[str]) -> str:
+    """Return a warning where few subjects have very many cases, which may be several people under one name."""
+    if not counts:
+        return ""
+    usual = statistics.median(counts.values())
+    many = [
+        name for name, n in counts.most_common() if n >= MANY_SCANS and (n >= MANY_SCANS * usual or usual >= MANY_SCANS)
+    ]
+    if not many:
+        return ""
+    listed = ", ".join(f"{name} {counts[name]}" for name in many[:5]) + (", ..." if len(many) > 5 else "")
+    return (
+        f"Doubtful: {len(many)} of {len(counts)} subjects have very many cases ({listed}). If these are different people, give "
+        "the data set a conversion_manifest.csv with the columns case and subject: the number of "
+        "subjects decides every interval and test."
     )
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_transfer.comparison.paired import Scores, Settings
+from nnunet_transfer.comparison.averages import Scores
 from nnunet_transfer.comparison.recipe_choice import choose_recipe, groups_by_recipe, recipe_table
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.naming import TrainerName
 
 RECIPES = ("full", "adamw", "fitted")
-SETTINGS = Settings(draws=200)
+SETTINGS = CompareSettings(draws=200)
 
 
 def _arm(base: str, recipe: str) -> Arm:
@@ -26,12 +27,17 @@ T1 = [_arm("nnUNetTrainerT1Segmentation", recipe) for recipe in RECIPES[1:]]
 
 def _scores(values: dict[str, np.ndarray], folds: int) -> Scores:
     """Values of shape (subjects,) per arm; subject i is in fold i % folds."""
+    column = next(iter(values.values()))
     rows = pd.DataFrame(
         {"arm": arm, "case": f"c{i}", "subject": f"s{i}", "fold": i % folds, "dice": value, "seed": 0}
-        for arm, column in values.items()
-        for i, value in enumerate(column)
+        for arm, scores in values.items()
+        for i, value in enumerate(scores)
     )
-    return Scores(rows, rows.drop(columns="seed"), dict.fromkeys(range(folds), 6))
+    sizes = {fold: sum(i % folds == fold for i in range(len(column))) for fold in range(folds)}
+    per_case = rows.drop(columns="seed")
+    return Scores(
+        per_case, per_case.drop(columns="case"), rows.drop(columns="case"), dict.fromkeys(range(folds), 6), sizes
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

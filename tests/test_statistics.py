@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from nnunet_transfer.comparison.averages import average_scores
 from nnunet_transfer.comparison.bootstrap import cluster_weights, make_clusters, mean_intervals
-from nnunet_transfer.comparison.paired import Settings
 from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.results import Arm
-from nnunet_transfer.comparison.statistics import complete, rank_biserial, rope_probabilities, wilcoxon_p
+from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.statistics import complete, informative_pairs, rank_biserial, wilcoxon_p
 from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.naming import TrainerName
 
@@ -78,36 +79,15 @@ def test_missing_values_are_left_out_of_mean_and_count() -> None:
     assert mean_intervals(values[:, None], own_subjects(4), draws=200).estimate[0] == pytest.approx(0.3)
 
 
-def signed_rank_by_all_pairs(d: np.ndarray, rope: float, draws: int) -> np.ndarray:
-    """The Bayesian signed-rank test as Benavoli et al. write it: sums over all pairs, per draw."""
-    z = np.append(0.0, d)
-    weights = np.random.default_rng(9).dirichlet(np.append(0.5, np.ones(len(d))), draws)
-    means = (z[:, None] + z[None, :]) / 2
-    regions = [np.einsum("ki,ij,kj->k", weights, m.astype(float), weights) for m in (means > rope, means < -rope)]
-    share = np.stack([regions[0], 1 - regions[0] - regions[1], regions[1]])
-    return np.bincount(share.argmax(0), minlength=3) / draws
-
-
-@pytest.mark.parametrize("shift", [-0.02, 0.0, 0.004, 0.015])
-def test_probabilities_agree_with_the_sum_over_all_pairs(shift: float) -> None:
-    d = np.random.default_rng(4).normal(shift, 0.03, 24)
-    found = rope_probabilities(d, rope=0.01, draws=6000)
-    expected = signed_rank_by_all_pairs(d, 0.01, 6000)
-    assert [found.better, found.equivalent, found.worse] == pytest.approx(list(expected), abs=0.03)
-
-
 @settings(max_examples=60, deadline=None)
 @given(DIFFERENCES)
 def test_what_holds_for_any_differences(d: np.ndarray) -> None:
-    posterior = rope_probabilities(d, draws=300)
-    mirrored = rope_probabilities(-d, draws=300)
-    assert posterior.better + posterior.equivalent + posterior.worse == pytest.approx(1)
-    # mirrored draws differ: the two agree within the error of 300 draws
-    assert posterior.better == pytest.approx(mirrored.worse, abs=0.2)
     assert -1 <= rank_biserial(d) <= 1
     assert rank_biserial(d) == pytest.approx(-rank_biserial(-d))
-    p = wilcoxon_p(d)
-    assert np.isnan(p) if len(complete(d)) < 6 else 0 < p <= 1
+    p, informative = wilcoxon_p(d), informative_pairs(d)
+    assert informative == np.count_nonzero(complete(d))
+    assert np.isnan(p) if len(complete(d)) < 6 or informative < 4 else 2.0**-informative < p <= 1
+    assert p == pytest.approx(wilcoxon_p(-d), nan_ok=True)
 
 
 def test_rounding_errors_break_no_ties() -> None:
@@ -115,6 +95,40 @@ def test_rounding_errors_break_no_ties() -> None:
     d = (a + 0.1) - a  # 0.1 up to rounding
     assert len(np.unique(d)) > 1
     assert wilcoxon_p(d) == wilcoxon_p(np.full(7, 0.1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(float, st.integers(6, 11), elements=st.sampled_from([-0.3, -0.2, -0.1, 0.0, 0.0, 0.1, 0.2, 0.25])))
+def test_exact_p_values_agree_with_all_permutations(d: np.ndarray) -> None:
+    if informative_pairs(d) < 4:
+        assert np.isnan(wilcoxon_p(d))
+        return
+    ranks = stats.rankdata(np.abs(complete(d)))
+
+    def signed_ranks(x: np.ndarray, axis: int) -> np.ndarray:
+        return (np.sign(x) * ranks).sum(axis=axis)
+
+    expected = stats.permutation_test((d,), signed_ranks, permutation_type="samples", n_resamples=np.inf)
+    assert wilcoxon_p(d) == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(
+    ("informative", "n", "p"), [(5, 14, 2 / 32), (4, 14, 2 / 16), (5, 40, 2 / 32), (6, 100, 2 / 64)]
+)
+def test_ties_add_no_evidence(informative: int, n: int, p: float) -> None:
+    d = np.zeros(n)
+    d[:informative] = 0.05 + 0.01 * np.arange(informative)
+    assert wilcoxon_p(d) == pytest.approx(p)
+    d[: informative - 3] = 0
+    if informative < 7:
+        assert np.isnan(wilcoxon_p(d))
+
+
+def test_exact_and_approximate_p_meet() -> None:
+    rng = np.random.default_rng(3)
+    for n in (40, 50, 51, 80):
+        d = rng.normal(0.02, 0.1, n)
+        assert wilcoxon_p(d) == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=0.03, abs=0.003)
 
 
 def test_effect_size_of_a_worked_example() -> None:
@@ -139,7 +153,7 @@ def test_ranks_use_complete_cases_only() -> None:
     values = rng.normal(0.5, 0.1, (30, 3))
     spoiled = np.concatenate([values, [[np.nan, 9.0, 9.0]]])
     clusters = own_subjects(31)
-    assert rank_stability(spoiled, clusters, draws=50).n_cases == 30
+    assert rank_stability(spoiled, clusters, draws=50).n_rows == 30
     assert list(rank_stability(spoiled, clusters, draws=50).rank) == list(stats.rankdata(-values.mean(0)))
     assert rank_stability(np.full((5, 2), np.nan), own_subjects(5)) is None
 
@@ -165,10 +179,13 @@ def test_limits_of_agreement_of_a_published_example() -> None:
     # Bland & Altman, Lancet 1986, 327:307, table 1: peak flow by two meters, mean difference -2.1, SD 38.8 l/min
     wright = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
     mini = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
-    cases = pd.DataFrame({"volume_pred_ml": wright, "volume_ref_ml": mini}).assign(arm="a", label="flow", fold=0)
-    cases = cases.assign(case=cases.index.astype(str), subject=cases.index.astype(str))
+    cases = pd.DataFrame({"volume_pred_ml": wright, "volume_ref_ml": mini}).assign(
+        arm="a", label="flow", fold=0, seed=0
+    )
+    cases = cases.assign(case=cases.index.astype(str), subject=cases.index.astype(str), site="")
     arm = Arm("a", "A", TrainerName("nnUNetTrainerScratch"))
-    row = volume_agreement(cases, [arm], Settings(draws=200)).iloc[0]
+    scores = average_scores(cases, ["volume_pred_ml"], {0: 17})
+    row = volume_agreement(cases, [arm], scores, CompareSettings(draws=200)).iloc[0]
     assert row["bias_ml"] == pytest.approx(-2.1, abs=0.05)
     assert row["limit_high_ml"] - row["bias_ml"] == pytest.approx(1.96 * 38.8, abs=0.1)
     assert row["bias_ml"] - row["limit_low_ml"] == pytest.approx(1.96 * 38.8, abs=0.1)

@@ -4,9 +4,9 @@ Example:
   nnunet_transfer compare -d 111 -c 3d_fullres --protocol atlas_r2 -o comparison
 
 Writes report.html, which needs no network; its figures as PNG and SVG (figures/), its tables as LaTeX (tables/) and as CSV:
-cases, lesions, summary, tests (differences to the baseline), pairs (between all arms), ranks, detection (pooled), sizes
-(sensitivity by lesion size), volumes and curves (arms trained on _<N>cases). A second comparison into the same folder
-scores only what is new.
+cases, lesions, summary, tests (differences to the baseline), pairs (between all arms), ranks, folds, grid (source task by
+domain), detection (pooled), lesion_free (false positives where the reference is empty), sizes (sensitivity by lesion size),
+volumes, curves (arms trained on _<N>cases) and arm_key. A second comparison into the same folder scores only what is new.
 """
 
 from __future__ import annotations
@@ -39,32 +39,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw every case, in a folder beside the report (default: 30 per target)",
     )
+    parser.add_argument(
+        "--draws", type=int, default=10_000, metavar="N", help="bootstrap samples (default %(default)s)"
+    )
     add_scoring_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and print the table and where the report lies."""
-    from nnunet_transfer.comparison import compare
-    from nnunet_transfer.errors import SettingsError
+    from nnunet_transfer.comparison import CompareSettings, ReportText, compare
 
-    if not 0 <= args.rope < 1:
-        raise SettingsError(f"--rope {args.rope:g}: give a difference from 0 to below 1")
-    settings = scoring_settings(args)
+    scoring = scoring_settings(args)
+    settings = CompareSettings(
+        protocols=scoring.protocols,
+        surface=scoring.surface,
+        tolerance_mm=scoring.tolerance_mm,
+        empty=args.empty,
+        rope=args.rope,
+        draws=args.draws,
+        baseline=args.baseline,
+        configuration=args.configuration,
+        plans=args.plans,
+        allow_missing=args.allow_missing,
+    )
+    command = shlex.join(["nnunet_transfer", *sys.argv[1:]])
     comparison = compare(
         args.dataset,
         out=args.output,
         arms=args.arms,
-        configuration=args.configuration,
-        plans=args.plans,
-        baseline=args.baseline,
-        protocols=settings.protocols,
-        surface=settings.surface,
-        tolerance_mm=settings.tolerance_mm,
+        settings=settings,
         processes=args.processes,
-        allow_missing=args.allow_missing,
-        rope=args.rope,
-        all_cases=args.all_cases,
-        command=shlex.join(["nnunet_transfer", *sys.argv[1:]]),
+        text=ReportText(command=command, all_cases=args.all_cases),
     )
     print((comparison.report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(f"Report: {comparison.report}")

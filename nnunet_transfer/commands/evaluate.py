@@ -41,6 +41,12 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol-file", action="append", default=[], type=Path, metavar="FILE", help="JSON file of own protocols"
     )
+    parser.add_argument(
+        "--empty",
+        choices=("score", "leave-out"),
+        default="score",
+        help="empty references: an empty prediction scores 1 and any other 0, or they are left out (default %(default)s)",
+    )
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default 1)")
     parser.add_argument(
@@ -53,27 +59,29 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
-    from nnunet_transfer.evaluation.folders import evaluate_folders
+    from nnunet_transfer.evaluation.folders import EvaluateSettings, evaluate_folders
     from nnunet_transfer.evaluation.mean_iou import mean_iou
+    from nnunet_transfer.evaluation.tables import csv_text
     from nnunet_transfer.files import write_text
 
-    result = evaluate_folders(
-        args.references,
-        args.predictions,
-        settings=scoring_settings(args),
+    settings = EvaluateSettings(
+        scoring=scoring_settings(args),
         labels=tuple(args.labels) if args.labels else None,
         ignore_label=args.ignore_label,
         dataset_json=args.dataset_json,
-        processes=args.processes,
+        empty=args.empty,
         allow_missing=args.allow_missing,
     )
-    write_text(args.output, result.cases.to_csv(index=False))
+    result = evaluate_folders(args.references, args.predictions, settings=settings, processes=args.processes)
+    write_text(args.output, csv_text(result.cases))
     if args.protocol or args.protocol_file:
-        write_text(args.output.with_name("lesions.csv"), result.lesions.to_csv(index=False))
+        write_text(args.output.with_name("lesions.csv"), csv_text(result.lesions))
+    for notice in result.notices:
+        print(notice)
     for case, why in result.problems.items():
         print(f"left out {case}: {why}")
     print(result.cases.groupby("label", sort=False).mean(numeric_only=True).T.to_string(float_format="%.4f"))
-    miou = mean_iou(result.cases)
+    miou = mean_iou(result.cases, args.empty)
     print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")
     print(f"{result.cases['case'].nunique()} cases in {args.output}")
     return 0
@@ -85,8 +93,6 @@ def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
     from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
-    if not 0 <= args.tolerance < float("inf"):
-        raise SettingsError(f"--tolerance {args.tolerance:g}: give a distance in mm that is not negative")
     protocols = [get_protocol(name) for name in args.protocol]
     for path in args.protocol_file:
         protocols += read_protocols(path)

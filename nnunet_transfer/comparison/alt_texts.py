@@ -24,8 +24,8 @@ def forest(result: TargetResult, metric: str) -> str:
     """Describe the differences to the baseline."""
     rows = result.tests[result.tests["metric"] == metric]
     name = metric_name(result, metric)
-    return f"{name}, difference to {result.title_of(result.baseline)}: " + _listed(
-        f"{row['title']} {_interval(row, 'difference', 'low', 'high')}" for _, row in rows.iterrows()
+    return f"{name}, difference to {result.baseline_title}: " + _listed(
+        f"{row['title']} {_interval(row, 'difference', 'headline_low', 'headline_high')}" for _, row in rows.iterrows()
     )
 
 

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from nnunet_transfer.comparison.averages import Scores, average_scores, with_subject_folds
 from nnunet_transfer.comparison.bootstrap import make_clusters
 from nnunet_transfer.comparison.curves import learning_curves
-from nnunet_transfer.comparison.lesions import pooled_detection, size_sensitivity
-from nnunet_transfer.comparison.paired import Scores, Settings, add_procedure, every_pair, paired_table
+from nnunet_transfer.comparison.folds import Outlier, find_outliers, fold_table
+from nnunet_transfer.comparison.grid import grid_table
+from nnunet_transfer.comparison.lesions import lesion_free, pooled_detection, size_sensitivity
+from nnunet_transfer.comparison.metrics import (
+    PRIMARY,
+    add_differences,
+    compared_metrics,
+    metric_of,
+    score_columns,
+    secondary_metrics,
+)
+from nnunet_transfer.comparison.paired import add_procedure, add_verdicts, every_pair, paired_table
 from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.recipe_choice import recipe_table
 from nnunet_transfer.comparison.results import Arm, Run, Target
+from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
 from nnunet_transfer.comparison.volumes import volume_agreement
+from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
 from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
-from nnunet_transfer.evaluation.scores import DETECTION_FIELDS
 
-#: the metric of the declared family of tests
-PRIMARY = "dice"
 #: tables of a `TargetResult` that are written as files
 TABLES = (
-    "cases",
-    "lesions",
-    "summary",
-    "tests",
-    "pairs",
-    "ranks",
-    "detection",
-    "sizes",
-    "volumes",
-    "curves",
-    "recipes",
+    *("cases", "lesions", "summary", "tests", "pairs", "ranks", "folds", "grid", "detection", "lesion_free", "sizes"),
+    *("volumes", "curves", "recipes", "arm_key"),
 )
+#: families of tests whose p-values are adjusted together, over all targets
+PRIMARY_FAMILY, SECONDARY_FAMILY = "primary", "secondary"
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,30 @@ class TargetResult:
 
     Attributes
     ----------
-    target, arms, runs, baseline : what was compared; `baseline` is an arm's name. Arms trained on fewer cases than
-        the baseline are in `cases`, `lesions` and `curves` only
+    target, arms, runs : what was compared. Arms trained on fewer cases than their baseline are in `cases`, `lesions`
+        and `curves` only
+    baseline : name of the (first) baseline
+    baselines : arm -> the baseline it is compared with; with several recipes each arm has the one of its own recipe
     protocols : lesion protocols
-    settings : of intervals and probabilities
+    settings : of scores and statistics
     cases : one row per run, case and label
     lesions : one row per run, case, protocol and reference lesion
     per_case : one row per arm and case: mean over labels, then over seeds
-    summary : one row per arm: n, means, medians
-    tests : one row per arm but the baseline and per metric: paired difference with interval, p, effect size
+    per_subject : one row per arm and subject: mean over its scans, too
+    summary : one row per arm: n, means, medians over subjects
+    tests : one row per arm but the baselines and per metric: paired difference with interval, p, effect size, and for the
+        primary metric the verdict
     pairs : one row per pair of arms: the same on the primary metric
     ranks : one row per arm: rank, its interval, and how often it takes each rank
-    detection : one row per protocol and arm: detection pooled over cases
+    folds : one row per arm, fold and seed: mean of the primary metric
+    grid : one row per arm with a known source: where it stands in the grid of task by domain, panel by panel
+    detection : one row per protocol and arm: detection pooled over subjects
+    lesion_free : one row per label and arm: false positives where the reference is empty
     sizes : one row per protocol, arm and stratum of lesion size: sensitivity
     volumes : one row per label and arm: agreement of volumes
     curves : one row per arm and number of training cases; empty if there is one number only
     recipes : one row per arm, with its recipe chosen on other folds; empty if no arm has several
+    outliers : folds and seeds that stand out
     notices : sentences for the head of the report
     """
 
@@ -70,7 +80,7 @@ class TargetResult:
     runs: tuple[Run, ...]
     baseline: str
     protocols: tuple[LesionProtocol, ...]
-    settings: Settings
+    settings: CompareSettings
     cases: pd.DataFrame
     lesions: pd.DataFrame
     per_case: pd.DataFrame
@@ -84,6 +94,12 @@ class TargetResult:
     curves: pd.DataFrame
     recipes: pd.DataFrame
     notices: tuple[str, ...]
+    per_subject: pd.DataFrame = field(default_factory=pd.DataFrame)
+    folds: pd.DataFrame = field(default_factory=pd.DataFrame)
+    grid: pd.DataFrame = field(default_factory=pd.DataFrame)
+    lesion_free: pd.DataFrame = field(default_factory=pd.DataFrame)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    outliers: tuple[Outlier, ...] = ()
 
     @property
     def n_cases(self) -> int:
@@ -95,97 +111,122 @@ class TargetResult:
         """Number of subjects that they come from."""
         return int(self.per_case["subject"].nunique())
 
+    @property
+    def baseline_title(self) -> str:
+        """How sentences and headings call what the arms are compared with."""
+        if len(set(self.baselines.values())) > 1:
+            return f"{self.title_of(self.baseline).partition(' (')[0]} with the same recipe"
+        return self.title_of(self.baseline)
+
+    @property
+    def arm_key(self) -> pd.DataFrame:
+        """One row per arm: its title, trainer, and the source that it loaded."""
+        rows = [
+            (a.title, a.name, a.source or "", a.task, a.domain, a.sha256, self.baselines.get(a.name, ""))
+            for a in self.arms
+        ]
+        return pd.DataFrame(rows, columns=["title", "arm", "source", "task", "domain", "sha256", "baseline"])
+
     def title_of(self, arm: str) -> str:
         """Return an arm's title."""
         return next(a.title for a in self.arms if a.name == arm)
 
 
-def score_columns(protocols: Sequence[LesionProtocol], columns: Sequence[str]) -> list[str]:
-    """Return the columns of scores that can be averaged, in the report's order."""
-    detection = [f"{p.name}_{field}" for p in protocols for field in DETECTION_FIELDS]
-    wanted = ["dice", "iou", "hd95_mm", "nsd", "volume_ref_ml", "volume_pred_ml", *detection]
-    return [c for c in wanted if c in columns]
-
-
-def compared_metrics(protocols: Sequence[LesionProtocol]) -> list[str]:
-    """Return the metrics whose differences to the baseline are reported; higher is better in all of them."""
-    return [PRIMARY, "iou", *(f"{p.name}_f1" for p in protocols)]
-
-
 def metric_name(result: TargetResult, metric: str) -> str:
     """Return how the report calls a metric."""
-    lesion_wise = {f"{p.name}_f1": f"{p.title} lesion F1" for p in result.protocols}
-    return {"dice": "Dice", "iou": "IoU", **lesion_wise}[metric]
+    return metric_of(metric, result.protocols).title
 
 
 def analyse(
     target: Target,
     runs: Sequence[Run],
-    baseline: Arm,
-    protocols: Sequence[LesionProtocol],
+    baselines: Mapping[Arm, Arm],
     cases: pd.DataFrame,
     lesions: pd.DataFrame,
     notices: Sequence[str],
-    settings: Settings | None = None,
+    settings: CompareSettings | None = None,
 ) -> TargetResult:
     """Summarise the scores of one target.
 
-    A case's score is the mean over labels (labels absent from reference and prediction are left out), then over
-    seeds. Intervals come from a bootstrap that draws subjects within folds.
+    A case's score is the mean over labels, then over seeds; a subject's that over its scans. All means, differences,
+    intervals, tests and ranks are about subjects. Intervals come from a bootstrap that draws subjects within folds.
+
+    Parameters
+    ----------
+    baselines : arm -> the arm it is compared with; a baseline is its own
+    cases, lesions : see `TargetResult`; scores as the metrics define them, the rule for empty references is applied here
     """
-    settings = settings or Settings()
+    settings = settings or CompareSettings()
+    protocols = settings.protocols_of(target.dataset)
+    cases = add_differences(apply_empty_rule(cases, protocols, settings.empty), protocols)
     every_arm = tuple(dict.fromkeys(run.arm for run in runs))
     # arms are compared at equal numbers of training cases; the other numbers make the learning curves
-    arms = tuple(arm for arm in every_arm if arm.trainer.cases == baseline.trainer.cases)
+    arms = tuple(arm for arm in every_arm if arm in baselines)
     names = [arm.name for arm in arms]
+    pairs = [(arm, baselines[arm]) for arm in arms if baselines[arm] != arm]
+    against = {arm.name: baselines[arm].name for arm in arms}
+    first = next(iter(dict.fromkeys(baselines[arm] for arm in arms)))
     columns = score_columns(protocols, list(cases.columns))
-    everything = _average(cases, columns, target)
-    per_case = everything.per_case[everything.per_case["arm"].isin(names)].reset_index(drop=True)
-    limit = baseline.trainer.cases
-    train_sizes = {fold: min(n, limit or n) for fold, n in target.train_sizes.items()}
-    scores = replace(everything, per_case=per_case, train_sizes=train_sizes)
-    compared = cases[cases["arm"].isin(names)]
-    tests = paired_table(
-        scores, [(arm, baseline) for arm in arms if arm != baseline], compared_metrics(protocols), settings
+    everything = average_scores(cases, columns, target.train_sizes)
+    limit = first.trainer.cases
+    scores = replace(
+        everything.of(names), train_sizes={fold: min(n, limit or n) for fold, n in target.train_sizes.items()}
     )
+    compared = with_subject_folds(cases[cases["arm"].isin(names)])
+    outliers = find_outliers(scores, arms, pairs)
+    main = compared_metrics(protocols)
+    tests = paired_table(scores, pairs, [*main, *secondary_metrics(protocols, columns)], settings, protocols)
+    tests = add_procedure(tests, scores, main, {o.arm for o in outliers if o.seed is not None}, settings)
+    scans = scores.per_case.groupby("subject")["case"].nunique()
     own_lesions = lesions[lesions["arm"].isin(names)]
     return TargetResult(
         target=target,
         arms=arms,
         runs=tuple(run for run in runs if run.arm in arms),
-        baseline=baseline.name,
-        protocols=tuple(protocols),
+        baseline=first.name,
+        protocols=protocols,
         settings=settings,
         cases=cases,
         lesions=lesions,
-        per_case=per_case,
-        summary=pd.DataFrame([_summarise(arm, per_case, compared, columns) for arm in arms]),
-        tests=add_procedure(tests, scores, settings) if len(tests) else tests,
+        per_case=scores.per_case,
+        per_subject=scores.per_subject,
+        summary=pd.DataFrame([_summarise(arm, scores, compared, columns, settings) for arm in arms]),
+        tests=tests,
         pairs=every_pair(scores, arms, PRIMARY, settings),
-        ranks=_ranks(per_case, arms, settings),
+        ranks=_ranks(scores, arms, settings),
+        folds=fold_table(scores, arms, against, outliers),
+        grid=grid_table(arms, tests),
         detection=pooled_detection(compared, arms, protocols, settings),
-        sizes=size_sensitivity(own_lesions, arms, settings),
-        volumes=volume_agreement(compared, arms, settings),
-        curves=learning_curves(everything, every_arm, baseline, PRIMARY, settings),
-        recipes=recipe_table(scores, arms, baseline, PRIMARY, settings),
-        notices=(*notices, *_warnings(per_case, runs, arms)),
+        lesion_free=lesion_free(compared, arms, protocols, settings),
+        sizes=size_sensitivity(own_lesions, arms, settings, dict(zip(map(str, scans.index), scans, strict=True))),
+        volumes=volume_agreement(compared, arms, scores, settings),
+        curves=learning_curves(everything, every_arm, first, PRIMARY, settings),
+        recipes=recipe_table(scores, arms, first, PRIMARY, settings),
+        baselines=against,
+        outliers=outliers,
+        notices=(*notices, *_warnings(cases, runs, arms, settings)),
     )
 
 
-def _average(cases: pd.DataFrame, columns: Sequence[str], target: Target) -> Scores:
-    keys = ["arm", "case", "subject", "site", "fold"]
-    per_seed = cases.groupby([*keys, "seed"], sort=False, dropna=False)[list(columns)].mean()
-    per_case = per_seed.groupby(level=keys, sort=False).mean()
-    return Scores(per_seed.reset_index(), per_case.reset_index(), target.train_sizes)
-
-
-def _warnings(per_case: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm]) -> list[str]:
+def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:
     found = []
-    subjects = per_case["subject"].nunique()
-    if subjects < LEAST_PAIRS:
+    subjects = cases["subject"].nunique()
+    if len(arms) < 2:
+        pass  # nothing is tested
+    elif subjects < LEAST_PAIRS:
         found.append(f"Only {subjects} subjects: no p-values are given.")
     elif subjects < FEW_SUBJECTS:
         found.append(f"Only {subjects} subjects: the tests have little power.")
+    folds = cases.groupby("subject")["fold"].nunique()
+    if len(straddling := sorted(folds.index[folds > 1])):
+        found.append(
+            f"Doubtful: {len(straddling)} subjects have cases in several folds, so networks were validated on subjects they were "
+            f"trained on, and scores are too good: {', '.join(straddling[:5])}{' ...' if len(straddling) > 5 else ''}."
+        )
+    if empty := cases.loc[cases["reference_empty"], "case"].nunique():
+        found.append(
+            f"{empty} of {cases['case'].nunique()} cases have an empty reference. {EMPTY_RULES[settings.empty]}"
+        )
     seeds = {arm.title: sum(run.arm == arm for run in runs) for arm in arms}
     if len(set(seeds.values())) > 1:
         listed = ", ".join(f"{title} {n}" for title, n in seeds.items())
@@ -193,16 +234,19 @@ def _warnings(per_case: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm]) 
     return found
 
 
-def _summarise(arm: Arm, per_case: pd.DataFrame, cases: pd.DataFrame, columns: Sequence[str]) -> dict[str, object]:
-    rows = per_case[per_case["arm"] == arm.name]
+def _summarise(
+    arm: Arm, scores: Scores, cases: pd.DataFrame, columns: Sequence[str], settings: CompareSettings
+) -> dict[str, object]:
+    rows = scores.per_subject[scores.per_subject["arm"] == arm.name]
+    of_cases = scores.per_case[scores.per_case["arm"] == arm.name]
     own = cases[cases["arm"] == arm.name]
-    miou = mean_iou(own)
+    miou = mean_iou(own, settings.empty)
     return {
         "arm": arm.name,
         "title": arm.title,
         "source": arm.source or "",
-        "n_cases": len(rows),
-        "n_subjects": rows["subject"].nunique(),
+        "n_cases": len(of_cases),
+        "n_subjects": len(rows),
         "n_seeds": own["seed"].nunique(dropna=False),
         "dice_median": rows["dice"].median(),
         "dice_sd": rows["dice"].std(),
@@ -210,24 +254,29 @@ def _summarise(arm: Arm, per_case: pd.DataFrame, cases: pd.DataFrame, columns: S
         "miou_over_classes": miou.over_classes,
         "miou_pooled": miou.pooled,
         **{column: rows[column].mean() for column in columns},
-        **{f"n_with_{column}": int(rows[column].notna().sum()) for column in columns},
+        **{f"n_with_{column}": int(of_cases[column].notna().sum()) for column in columns},
+        **{f"n_subjects_with_{column}": int(rows[column].notna().sum()) for column in columns},
     }
 
 
-def _ranks(per_case: pd.DataFrame, arms: Sequence[Arm], settings: Settings) -> pd.DataFrame:
-    wide = per_case.pivot(index=["case", "subject", "fold"], columns="arm", values=PRIMARY)
+def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings) -> pd.DataFrame:
+    if len(arms) < 2:
+        return pd.DataFrame()
+    wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
     index = wide.index.to_frame()
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
     values = wide[[arm.name for arm in arms]].to_numpy(float)
     found = rank_stability(values, clusters, draws=settings.draws, seed=settings.seed)
-    if found is None or len(arms) < 2:
+    if found is None:
         return pd.DataFrame()
+    counted = scores.per_case[scores.per_case["arm"] == arms[0].name]
     shares = {f"share_{place + 1}": found.shares[:, place] for place in range(len(arms))}
     return pd.DataFrame(
         {
             "arm": [arm.name for arm in arms],
             "title": [arm.title for arm in arms],
-            "n_cases": found.n_cases,
+            "n_cases": int(counted[PRIMARY].notna().sum()),
+            "n_subjects": found.n_rows,
             "rank": found.rank,
             "rank_low": found.low,
             "rank_high": found.high,
@@ -238,16 +287,20 @@ def _ranks(per_case: pd.DataFrame, arms: Sequence[Arm], settings: Settings) -> p
 
 
 def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
-    """Add `p_holm`: the family are all arms against the baseline, on Dice, over all targets; NaN elsewhere."""
-    tables = [result.tests.copy() for result in results]
-    members: list[Any] = [table["metric"] == PRIMARY if len(table) else [] for table in tables]
-    adjusted = holm(
-        np.concatenate([table.loc[m, "p"].to_numpy(float) for table, m in zip(tables, members, strict=True)])
-    )
-    start = 0
-    for table, member in zip(tables, members, strict=True):
-        table["p_holm"] = np.nan
-        count = int(np.sum(member))
-        table.loc[member, "p_holm"] = adjusted[start : start + count]
-        start += count
-    return tuple(replace(result, tests=table) for result, table in zip(results, tables, strict=True))
+    """Add `p_holm`, `family` and the verdicts that follow from it.
+
+    The primary family are all arms against their baseline, on Dice, over all targets; the secondary family are all other
+    metrics.
+    """
+    tables = [
+        r.tests.assign(family=np.where(r.tests["metric"] == PRIMARY, PRIMARY_FAMILY, SECONDARY_FAMILY), p_holm=np.nan)
+        for r in results
+    ]
+    for family in (PRIMARY_FAMILY, SECONDARY_FAMILY):
+        members = [table["family"] == family for table in tables]
+        p = [table.loc[m, "p"].to_numpy(float) for table, m in zip(tables, members, strict=True)]
+        adjusted = np.split(holm(np.concatenate(p)), np.cumsum([len(part) for part in p])[:-1])
+        for table, member, values in zip(tables, members, adjusted, strict=True):
+            table.loc[member, "p_holm"] = values
+    judged = [add_verdicts(t, PRIMARY, r.settings) for r, t in zip(results, tables, strict=True)]
+    return tuple(replace(result, tests=table) for result, table in zip(results, judged, strict=True))

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from nnunet_transfer.comparison.settings import DEFAULT_DRAWS
+
 FloatArray = NDArray[np.float64]
 
-DEFAULT_DRAWS = 10_000
 DEFAULT_LEVEL = 0.95
 #: draws handled at once: bounds the memory, and sets the order in which random numbers are used
 CHUNK = 500

@@ -86,7 +86,7 @@ def case_section(
         rows=rows,
         codes={codes[arm.name]: arm.title for arm in result.arms},
         coded=coded,
-        baseline=result.title_of(result.baseline),
+        baseline=result.baseline_title,
         protocols=[p.title for p in result.protocols],
         pictures={row.key: [] for row in rows},
         captions={row.key: {a.title: f"Dice {a.dice:.3f}" for a in row.arms if np.isfinite(a.dice)} for row in rows},

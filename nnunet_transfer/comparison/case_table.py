@@ -100,7 +100,13 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
     def arm_scores(case: str) -> list[ArmScores]:
         return [
             _arm_scores(
-                result, scores[arm.name, case], scores[result.baseline, case], arm, codes, runs[arm.name], folder
+                result,
+                scores[arm.name, case],
+                scores[result.baselines[arm.name], case],
+                arm,
+                codes,
+                runs[arm.name],
+                folder,
             )
             for arm in result.arms
         ]
@@ -157,7 +163,7 @@ def _arm_scores(
         "prediction" if len(runs) == 1 else f"seed {run.seed}": link(run.folds[int(found["fold"])] / name, folder)
         for run in runs
     }
-    difference = NAN if arm.name == result.baseline else found[PRIMARY] - baseline[PRIMARY]
+    difference = NAN if arm.name == result.baselines[arm.name] else found[PRIMARY] - baseline[PRIMARY]
     volume = found.get("volume_pred_ml", NAN)
     return ArmScores(arm.name, arm.title, codes[arm.name], found[PRIMARY], difference, volume, counts, files)
 

@@ -72,7 +72,7 @@ def score_runs(
         if isinstance(result, str):
             failed.setdefault(case, f"{run.trainer}: {result}")
     if failed and not allow_missing:
-        raise_problems(failed, "mend these cases, or add --allow-missing to leave them out for all arms")
+        raise_problems(failed, "fix these cases, or add --allow-missing to leave them out for all arms")
     problems |= failed
     cases: list[Row] = []
     lesions: list[Row] = []

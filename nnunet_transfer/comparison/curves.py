@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from nnunet_transfer.comparison.averages import Scores
 from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
-from nnunet_transfer.comparison.paired import Scores, Settings, paired_table
+from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.settings import CompareSettings
 
 
 def family(arm: Arm) -> str:
@@ -26,11 +28,12 @@ def family_title(arm: Arm) -> str:
 
 
 def learning_curves(
-    scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: Settings
+    scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: CompareSettings
 ) -> pd.DataFrame:
     """Return one row per arm and number of training cases; no rows if every arm has one number only.
 
-    Each point has the mean score, and the paired difference to the baseline trained on as many cases.
+    Each point has the mean score over subjects, and the paired difference to the baseline trained on as many cases, with
+    the interval to quote, see `paired_table`.
     """
     families: dict[str, list[Arm]] = {}
     for arm in arms:
@@ -48,7 +51,8 @@ def learning_curves(
     ]
     paired = paired_table(scores, pairs, [metric], settings)
     differences = paired.set_index("arm") if len(paired) else paired
-    wide = scores.per_case.pivot(index=["case", "subject", "fold"], columns="arm", values=metric)
+    wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=metric)
+    cases = scores.per_case.loc[scores.per_case[metric].notna()].groupby("arm")["case"].nunique()
     index = wide.index.to_frame()
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
     means = mean_intervals(
@@ -65,13 +69,14 @@ def learning_curves(
                 "task": arm.task,
                 "domain": arm.domain,
                 "training_cases": everything if arm.trainer.cases is None else float(arm.trainer.cases),
-                "n_cases": int(wide[arm.name].notna().sum()),
+                "n_cases": int(cases.get(arm.name, 0)),
+                "n_subjects": int(wide[arm.name].notna().sum()),
                 metric: means.estimate[i],
                 "low": means.low[i],
                 "high": means.high[i],
                 **{
                     f"difference{part}": float("nan") if known is None else known[f"{key}"]
-                    for part, key in (("", "difference"), ("_low", "low"), ("_high", "high"))
+                    for part, key in (("", "difference"), ("_low", "headline_low"), ("_high", "headline_high"))
                 },
             }
         )

@@ -75,29 +75,29 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.axvline(0, color="grey", linewidth=1)
     for y, (_, row) in enumerate(rows.iterrows()):
         colour = colour_of(result, row["arm"])
-        axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2)
+        axis.plot([row["headline_low"], row["headline_high"]], [y, y], color=colour, linewidth=2)
         axis.plot(row["difference"], y, "o", color=colour)
     axis.xaxis.set_major_locator(plt.MaxNLocator(5))
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.title_of(result.baseline)} (95 % interval)")
+    axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.baseline_title} (95 % interval)")
     _bare(axis)
     return figure
 
 
 def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
-    """Draw each case's score per arm, with the median."""
+    """Draw each subject's score per arm, with the median."""
     figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(result.arms) + 1.2), layout="constrained")
     rng = np.random.default_rng(0)
     arms = list(reversed(result.arms))
     for y, arm in enumerate(arms):
-        values = result.per_case.loc[result.per_case["arm"] == arm.name, metric].dropna().to_numpy()
+        values = result.per_subject.loc[result.per_subject["arm"] == arm.name, metric].dropna().to_numpy()
         colour = colour_of(result, arm.name)
         axis.plot(values, y + rng.uniform(-0.16, 0.16, len(values)), "o", **hollow(colour))
         if len(values):
             axis.plot([np.median(values)] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=3)
     axis.set_yticks(range(len(arms)), [arm.title for arm in arms])
-    axis.set_xlabel(f"{metric_name(result, metric)} per case; bar: median")
+    axis.set_xlabel(f"{metric_name(result, metric)} per subject; bar: median")
     axis.set_xlim(-0.02, 1.02)
     _bare(axis)
     return figure

@@ -7,14 +7,14 @@ import numpy as np
 from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hollow, line_style, plt
 from nnunet_transfer.comparison.lesions import STRATA
-from nnunet_transfer.comparison.volumes import case_volumes
+from nnunet_transfer.comparison.volumes import subject_volumes
 
 COLUMNS = 4
 
 
 def bland_altman(result: TargetResult, label: str) -> Figure:
     """Draw predicted minus reference volume over their mean, one panel per arm, with bias and limits of agreement."""
-    volumes = case_volumes(result.cases)
+    volumes = subject_volumes(result.cases)
     volumes = volumes[(volumes["label"] == label) & volumes["arm"].isin([arm.name for arm in result.arms])]
     mean = (volumes["volume_pred_ml"] + volumes["volume_ref_ml"]) / 2
     volumes = volumes.assign(mean=mean, difference=volumes["volume_pred_ml"] - volumes["volume_ref_ml"])

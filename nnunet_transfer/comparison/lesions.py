@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nnunet_transfer.comparison.averages import subject_sums, with_subject_folds
 from nnunet_transfer.comparison.bootstrap import (
     DEFAULT_LEVEL,
     Clusters,
@@ -15,18 +16,19 @@ from nnunet_transfer.comparison.bootstrap import (
     Intervals,
     cluster_bootstrap,
     make_clusters,
+    mean_intervals,
 )
-from nnunet_transfer.comparison.paired import Settings
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
 #: limits between strata of lesion size, in ml: powers of ten, so that targets can be compared
 STRATA_ML = (0.01, 0.1, 1.0, 10.0)
 STRATA = ("< 0.01", "0.01 to 0.1", "0.1 to 1", "1 to 10", "≥ 10")
-KEYS = ["case", "subject", "fold"]
+KEYS = ["subject", "fold"]
 
 
-def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, settings: Settings) -> Intervals:
+def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, settings: CompareSettings) -> Intervals:
     """Estimate shares sum(part) / sum(whole) with intervals over subjects.
 
     Where all or none is detected every bootstrap sample is alike. There the interval is Clopper and Pearson's for as many
@@ -34,7 +36,8 @@ def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, set
 
     Parameters
     ----------
-    part, whole : counts per case, shape (n_cases, k)
+    part, whole : counts per row, shape (n_rows, k)
+    clusters : subjects of the rows
 
     References
     ----------
@@ -52,19 +55,19 @@ def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, set
 
 
 def pooled_detection(
-    cases: pd.DataFrame, arms: Sequence[Arm], protocols: Sequence[LesionProtocol], settings: Settings
+    cases: pd.DataFrame, arms: Sequence[Arm], protocols: Sequence[LesionProtocol], settings: CompareSettings
 ) -> pd.DataFrame:
-    """Pool the counts of all cases: one row per arm and protocol.
+    """Pool the counts of all subjects: one row per arm and protocol.
 
     Sensitivity is detected over all reference lesions, precision matched over all predicted lesions, each with an
-    interval over subjects. With several seeds, counts are means over seeds.
+    interval over subjects. Counts are means over a subject's scans and seeds, so a subject with many scans weighs no more
+    than others. `fp_per_case` is the mean over subjects of the false positives per scan.
     """
     rows = [(arm, protocol) for protocol in protocols for arm in arms]
     if not rows:
         return pd.DataFrame()
     counts = [f"{p.name}_{field}" for p in protocols for field in ("n_ref", "n_pred", "fp", "fn")]
-    per_seed = cases.groupby(["arm", *KEYS, "seed"], sort=False, dropna=False)[counts].sum()
-    wide = per_seed.groupby(level=["arm", *KEYS]).mean().unstack("arm", fill_value=0.0)
+    wide = subject_sums(cases, ["arm"], counts).unstack("arm", fill_value=0.0)
     index = wide.index.to_frame()
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
 
@@ -79,7 +82,8 @@ def pooled_detection(
             "arm": arm.name,
             "title": arm.title,
             "protocol": protocol.name,
-            "n_cases": len(wide),
+            "n_cases": cases["case"].nunique(),
+            "n_subjects": len(wide),
             "n_ref": whole[:, 2 * i].sum(),
             "n_pred": whole[:, 2 * i + 1].sum(),
             "sensitivity": found.estimate[2 * i],
@@ -94,25 +98,73 @@ def pooled_detection(
     )
 
 
-def size_sensitivity(lesions: pd.DataFrame, arms: Sequence[Arm], settings: Settings) -> pd.DataFrame:
+def lesion_free(
+    cases: pd.DataFrame, arms: Sequence[Arm], protocols: Sequence[LesionProtocol], settings: CompareSettings
+) -> pd.DataFrame:
+    """Describe false positives where a label's reference is empty: one row per label and arm, none without such cases.
+
+    `n_with_fp` counts the cases in which all seeds or some predict the label; `false_positive_ml` and
+    `<protocol>_fp_per_case` are means over subjects of the volume and the number of false lesions per lesion-free case.
+    """
+    empty = cases[cases["reference_empty"]]
+    if not len(empty):
+        return pd.DataFrame()
+    counts = [f"{p.name}_n_pred" for p in protocols]
+    sums = subject_sums(empty, ["label", "arm"], ["volume_pred_ml", *counts])
+    rows = []
+    for label in dict.fromkeys(empty["label"]):
+        of_label = sums.loc[label]
+        for arm in arms:
+            own = of_label.loc[arm.name]
+            index = own.index.to_frame()
+            clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
+            found = mean_intervals(own.to_numpy(float), clusters, draws=settings.draws, seed=settings.seed)
+            of_arm = empty[(empty["label"] == label) & (empty["arm"] == arm.name)]
+            rows.append(
+                {
+                    "label": label,
+                    "arm": arm.name,
+                    "title": arm.title,
+                    "n_cases": of_arm["case"].nunique(),
+                    "n_subjects": len(own),
+                    "n_with_fp": of_arm.loc[of_arm["voxels_fp"] > 0, "case"].nunique(),
+                    "false_positive_ml": found.estimate[0],
+                    "false_positive_low_ml": found.low[0],
+                    "false_positive_high_ml": found.high[0],
+                    **{f"{p.name}_fp_per_case": found.estimate[i + 1] for i, p in enumerate(protocols)},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def size_sensitivity(
+    lesions: pd.DataFrame, arms: Sequence[Arm], settings: CompareSettings, scans: Mapping[str, int]
+) -> pd.DataFrame:
     """Return the share of reference lesions that are detected by size: one row per protocol, arm and stratum.
 
-    Strata without lesions are left out. With several seeds, a lesion counts by the share of seeds that detected it.
+    Strata without lesions are left out. With several seeds, a lesion counts by the share of seeds that detected it; with
+    several scans of a subject, each scan counts by its share of them.
+
+    Parameters
+    ----------
+    scans : subject -> number of its scans
     """
     columns = ["protocol", "stratum", "arm", "title", "n_lesions", "n_subjects", "sensitivity", "low", "high"]
     if not len(lesions):
         return pd.DataFrame(columns=columns)
-    sized = lesions.assign(
+    weight = 1 / lesions["subject"].map(scans).to_numpy(float)
+    sized = with_subject_folds(lesions).assign(
         stratum=np.digitize(lesions["volume_mm3"] / 1000, STRATA_ML),
-        detected=lesions["detected"].astype(float),
+        detected=lesions["detected"].astype(float) * weight,
+        weight=weight,
         lesions=1.0,
     )
-    per_seed = sized.groupby([*KEYS, "protocol", "stratum", "arm", "seed"], sort=False, dropna=False)
-    sums = per_seed[["detected", "lesions"]].sum().groupby(level=[*KEYS, "protocol", "stratum", "arm"]).mean()
-    wide = sums.unstack(["protocol", "stratum", "arm"], fill_value=0.0).sort_index(axis=1)
+    keys = [*KEYS, "protocol", "stratum", "arm"]
+    per_seed = sized.groupby([*keys, "seed"], sort=False, dropna=False)[["detected", "weight", "lesions"]].sum()
+    wide = per_seed.groupby(level=keys).mean().unstack(keys[2:], fill_value=0.0).sort_index(axis=1)
     index = wide.index.to_frame()
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
-    whole = wide["lesions"]
+    whole = wide["weight"]
     detected = wide["detected"][whole.columns].to_numpy(float)
     found = share_intervals(detected, whole.to_numpy(float), clusters, settings)
     titles = {arm.name: arm.title for arm in arms}
@@ -123,7 +175,7 @@ def size_sensitivity(lesions: pd.DataFrame, arms: Sequence[Arm], settings: Setti
             STRATA[stratum],
             arm,
             titles[arm],
-            round(whole[protocol, stratum, arm].sum()),
+            round(wide["lesions", protocol, stratum, arm].sum()),
             int(subjects[protocol, stratum, arm]),
             found.estimate[i],
             found.low[i],

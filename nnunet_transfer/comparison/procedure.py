@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from nnunet_transfer.comparison.averages import Scores
 from nnunet_transfer.comparison.bootstrap import (
-    DEFAULT_DRAWS,
     DEFAULT_LEVEL,
     Clusters,
     FloatArray,
     cluster_weights,
     make_clusters,
 )
+from nnunet_transfer.comparison.folds import size_ratio
+from nnunet_transfer.comparison.settings import DEFAULT_DRAWS, CompareSettings
 from nnunet_transfer.comparison.statistics import nadeau_bengio
 
 NAN = float("nan")
@@ -51,13 +51,13 @@ def two_level_interval(
 ) -> tuple[float, float]:
     """Bootstrap the difference of two arms' means over training runs and subjects.
 
-    In each replicate every fold draws its runs anew, for each arm on its own, and its subjects, for both arms the same.
+    In each replicate every fold draws its runs, for each arm on its own, and its subjects, for both arms the same.
     Of n runs n - 1 are drawn, for the reason given in `cluster_weights`.
 
     Parameters
     ----------
-    first, second : scores, shape (n_cases, n_seeds) each with at least two seeds; NaN are left out
-    clusters : subjects of the cases; their strata are the folds
+    first, second : scores, shape (n_rows, n_seeds), each with at least two seeds; NaN are left out
+    clusters : subjects of the rows; their strata are the folds
 
     Returns
     -------
@@ -93,27 +93,15 @@ def two_level_interval(
 
 
 def procedure_interval(
-    per_seed: pd.DataFrame,
-    first: str,
-    second: str,
-    metric: str,
-    train_sizes: Mapping[int, int],
-    *,
-    draws: int = DEFAULT_DRAWS,
-    seed: int = 0,
+    scores: Scores, first: str, second: str, metric: str, settings: CompareSettings
 ) -> ProcedureInterval:
-    """Estimate how far two arms differ when both are trained anew.
+    """Estimate how far two arms differ when both are trained again.
 
     With several seeds of both arms by `two_level_interval`, else from the means of folds by `nadeau_bengio`.
-
-    Parameters
-    ----------
-    per_seed : columns arm, case, subject, fold, seed and the metric
-    train_sizes : fold -> number of training cases
     """
-    keys = ["case", "subject", "fold"]
+    runs = scores.per_run
     # a run without a seed in its name is a run of its own
-    seeded = per_seed.assign(seed=per_seed["seed"].fillna(-1)).set_index([*keys, "seed"])
+    seeded = runs.assign(seed=runs["seed"].fillna(-1)).set_index(["subject", "fold", "seed"])
     wide = [seeded.loc[seeded["arm"] == arm, metric].unstack("seed").sort_index() for arm in (first, second)]
     complete = wide[0].notna().any(axis=1) & wide[1].notna().any(axis=1)
     first_scores, second_scores = (frame[complete] for frame in wide)
@@ -122,13 +110,17 @@ def procedure_interval(
     if seeds >= 2:
         clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
         low, high = two_level_interval(
-            first_scores.to_numpy(float), second_scores.to_numpy(float), clusters, draws=draws, seed=seed
+            first_scores.to_numpy(float),
+            second_scores.to_numpy(float),
+            clusters,
+            draws=settings.draws,
+            seed=settings.seed,
         )
         return ProcedureInterval(low, high, NAN, f"two-level bootstrap, {seeds} seeds")
-    by_fold = (first_scores.mean(axis=1) - second_scores.mean(axis=1)).groupby(level="fold")
-    differences = by_fold.mean()
-    if len(differences) < LEAST_FOLDS:
+    difference = first_scores.mean(axis=1) - second_scores.mean(axis=1)
+    by_fold = difference.groupby(level="fold").mean()
+    if len(by_fold) < LEAST_FOLDS:
         return ProcedureInterval(method=f"none: one seed, fewer than {LEAST_FOLDS} folds")
-    ratio = float(np.mean([n / train_sizes[int(str(fold))] for fold, n in by_fold.size().items()]))
-    test = nadeau_bengio(differences.to_numpy(float), test_train_ratio=ratio)
+    ratio = size_ratio([int(fold) for fold in by_fold.index], scores.train_sizes, scores.test_sizes)
+    test = nadeau_bengio(by_fold.to_numpy(float), test_train_ratio=ratio, centre=float(difference.mean()))
     return ProcedureInterval(test.low, test.high, test.p, f"Nadeau-Bengio, {test.folds} folds")

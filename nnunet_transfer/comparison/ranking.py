@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nnunet_transfer.comparison.bootstrap import DEFAULT_DRAWS, DEFAULT_LEVEL, Clusters, FloatArray, ratio_draws
+from nnunet_transfer.comparison.bootstrap import DEFAULT_LEVEL, Clusters, FloatArray, ratio_draws
+from nnunet_transfer.comparison.settings import DEFAULT_DRAWS
 from nnunet_transfer.comparison.statistics import DECIMALS
 
 
@@ -17,11 +18,11 @@ class RankStability:
 
     Attributes
     ----------
-    rank : of the means over all cases, shape (k,)
+    rank : of the means over all rows, shape (k,)
     low, high : interval of the rank under the bootstrap, shape (k,)
     shares : how often arm i takes rank j + 1, ties divided evenly; shape (k, k), rows sum to 1
     tau : mean of Kendall's tau-a between the bootstrap's order and that of `rank`; NaN for fewer than two arms
-    n_cases : complete cases that were used
+    n_rows : complete rows that were used
     """
 
     rank: FloatArray
@@ -29,7 +30,7 @@ class RankStability:
     high: FloatArray
     shares: FloatArray
     tau: float
-    n_cases: int
+    n_rows: int
 
 
 def rank_stability(
@@ -40,16 +41,16 @@ def rank_stability(
     seed: int = 0,
     level: float = DEFAULT_LEVEL,
 ) -> RankStability | None:
-    """Rank arms by their mean over cases, and again in every replicate of a bootstrap over subjects within folds.
+    """Rank arms by their mean, and again in every replicate of a bootstrap over subjects within folds.
 
     Parameters
     ----------
-    values : scores, shape (n_cases, k), higher is better; cases with NaN in any arm are left out
-    clusters : subjects of the cases
+    values : scores, shape (n_rows, k), higher is better; rows with NaN in any arm are left out
+    clusters : subjects of the rows
 
     Returns
     -------
-    None where no case is complete.
+    None where no row is complete.
 
     References
     ----------

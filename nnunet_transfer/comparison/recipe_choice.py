@@ -22,8 +22,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nnunet_transfer.comparison.paired import Scores, Settings, paired_table
+from nnunet_transfer.comparison.averages import Scores
+from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.settings import CompareSettings
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -
     return chosen
 
 
-def recipe_table(scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: Settings) -> pd.DataFrame:
+def recipe_table(
+    scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: CompareSettings
+) -> pd.DataFrame:
     """Return one row per arm with its recipe chosen on other folds, beside scratch with its own chosen in the same way.
 
     Parameters
@@ -83,14 +87,14 @@ def recipe_table(scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str
         return pd.DataFrame()
     choices = {id(group): _choice(scores.per_case, group, metric) for group in groups}
     control = next(choices[id(group)] for group in groups if baseline in group)
-    composed = Scores(
-        pd.concat([_composed(scores.per_seed, choice) for choice in choices.values()], ignore_index=True),
-        pd.concat([_composed(scores.per_case, choice) for choice in choices.values()], ignore_index=True),
-        scores.train_sizes,
+    per_case, per_subject, per_run = (
+        pd.concat([_composed(rows, choice) for choice in choices.values()], ignore_index=True)
+        for rows in (scores.per_case, scores.per_subject, scores.per_run)
     )
+    composed = Scores(per_case, per_subject, per_run, scores.train_sizes, scores.test_sizes)
     pairs = [(choice.arm, control.arm) for choice in choices.values() if choice is not control]
     tests = paired_table(composed, pairs, [metric], settings)
-    means = composed.per_case.groupby(["arm", "subject"])[metric].mean().groupby("arm").mean()
+    means = per_subject.groupby("arm")[metric].mean()
     table = pd.DataFrame(
         {
             "arm": choice.arm.name,

@@ -19,7 +19,7 @@ from nnunet_transfer.comparison.pages import render, script, style
 from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.report_tables import tables as result_tables
 from nnunet_transfer.comparison.training_logs import training_curves
-from nnunet_transfer.comparison.wording import methods, sentence
+from nnunet_transfer.comparison.wording import WARNINGS, methods, sentence
 from nnunet_transfer.files import write_text
 
 #: labels of a data set whose volumes are drawn; volumes.csv has all
@@ -135,7 +135,7 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
 
 
 #: beginnings of notices that belong before the verdict
-CAVEATS = ("Only ", "The arms have different", "summary.json")
+CAVEATS = ("Only ", "The arms have different", "summary.json", *WARNINGS)
 
 
 def _card(
@@ -179,13 +179,15 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
 
     scores = section("scores", "Scores", "summary")
     scores.figures.append(
-        chapter.figure(figures.dots(drawn), "dots", f"Every case of every arm, {n}.", alt_texts.dots(result))
+        chapter.figure(figures.dots(drawn), "dots", f"Every subject in every arm, {n}.", alt_texts.dots(result))
     )
     yield scores
     if len(result.tests):
         metrics = compared_metrics(result.protocols)
-        title = f"Differences to {result.title_of(result.baseline)}"
-        differences = section("differences", title, *(f"tests_{metric}" for metric in metrics), "procedure")
+        title = f"Differences to {result.baseline_title}"
+        differences = section(
+            "differences", title, *(f"tests_{metric}" for metric in metrics), "tests_other", "procedure"
+        )
         for metric in metrics:
             if metric != "iou":
                 counts = sorted(set(result.tests.loc[result.tests["metric"] == metric, "n_cases"]))
@@ -229,7 +231,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
         training = section("training", "Training")
         caption = (
             "nnU-Net's pseudo Dice on validation patches, a line per seed and fold; "
-            f"grey: mean of {result.title_of(result.baseline)}."
+            f"grey: mean of {result.baseline_title}."
         )
         drawing = figures_training.training(drawn, epochs)
         training.figures.append(

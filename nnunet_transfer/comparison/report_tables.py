@@ -15,7 +15,7 @@ SUMMARY = {
     "n_cases": Column("n"),
     "dice": Column("Dice", 3, count="n_with_dice"),
     "dice_median": Column("median", 3),
-    "dice_sd": Column("SD over cases", 3),
+    "dice_sd": Column("SD over subjects", 3),
     "miou_over_cases": Column("mIoU (cases)", 3),
     "miou_over_classes": Column("mIoU (classes)", 3),
     "miou_pooled": Column("mIoU (pooled)", 3),
@@ -24,15 +24,43 @@ SUMMARY = {
 }
 TESTS = {
     "title": Column("Arm"),
-    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
+    "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
+    "headline": Column("Interval covers"),
     "n_cases": Column("cases"),
     "n_subjects": Column("subjects"),
+    "n_informative": Column("that differ"),
     "p": Column("p", 3, p_value=True),
     "p_holm": Column("p (Holm)", 3, p_value=True),
     "rank_biserial": Column("rank-biserial", 2, sign=True),
-    "p_better": Column("P(better)", 2),
-    "p_equivalent": Column("P(equal)", 2),
-    "p_worse": Column("P(worse)", 2),
+}
+OTHER = {
+    "metric": Column("Metric"),
+    "title": Column("Arm"),
+    "mean": Column("mean", 3),
+    "mean_baseline": Column("baseline", 3),
+    "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
+    "n_subjects": Column("subjects"),
+    "n_informative": Column("that differ"),
+    "p": Column("p", 3, p_value=True),
+    "p_holm": Column("p (Holm)", 3, p_value=True),
+}
+FOLDS = {
+    "title": Column("Arm"),
+    "fold": Column("Fold"),
+    "seed": Column("Seed"),
+    "n_subjects": Column("subjects"),
+    PRIMARY: Column("mean Dice", 3),
+    "difference": Column("difference to the baseline", 3, sign=True),
+    "note": Column(""),
+}
+LESION_FREE = {
+    "title": Column("Arm"),
+    "label": Column("Label"),
+    "n_cases": Column("lesion-free cases"),
+    "n_with_fp": Column("with false positives"),
+    "false_positive_ml": Column(
+        "false-positive ml (95 % interval)", 2, low="false_positive_low_ml", high="false_positive_high_ml"
+    ),
 }
 RECIPES = {
     "title": Column("Arm"),
@@ -104,8 +132,8 @@ def tables(result: TargetResult) -> Iterator[Table]:
             key = f"{protocol.name}_{field}"
             summary[key] = Column(f"{protocol.title} {word}", 3, count=f"n_with_{key}")
     summary = {key: column for key, column in summary.items() if key in result.summary.columns}
-    yield Table("summary", result.summary, summary, f"Mean over cases: {where}.")
-    reference = result.title_of(result.baseline)
+    yield Table("summary", result.summary, summary, f"Mean over subjects: {where}.")
+    reference = result.baseline_title
     if len(result.tests):
         for metric in compared_metrics(result.protocols):
             rows = result.tests[result.tests["metric"] == metric]
@@ -113,16 +141,23 @@ def tables(result: TargetResult) -> Iterator[Table]:
             columns = {key: column for key, column in TESTS.items() if rows[key].notna().any()}
             caption = f"{metric_name(result, metric)}, paired difference to {reference}: {where}."
             yield Table(f"tests_{metric}", rows, columns, caption)
+        yield from _secondary(result, reference, where)
         primary = result.tests[result.tests["metric"] == PRIMARY]
-        caption = f"Dice difference to {reference} if both arms were trained anew: {where}."
+        caption = f"Dice difference to {reference} if both arms were trained again: {where}."
         if primary["procedure_low"].notna().any():
             yield Table("procedure", primary, PROCEDURE, caption)
+    folds = result.folds.assign(note=result.folds["outlier"].map({True: "stands out", False: ""}))
+    yield Table("folds", folds, FOLDS, f"Mean Dice by fold: {where}.")
+    if len(result.lesion_free):
+        counts = {f"{p.name}_fp_per_case": Column(f"{p.title} false lesions per case", 1) for p in result.protocols}
+        caption = f"False positives where the reference is empty: {where}."
+        yield Table("lesion_free", result.lesion_free, LESION_FREE | counts, caption)
     if len(result.ranks):
         yield Table("ranks", result.ranks.sort_values("rank", kind="stable"), RANKS, f"Ranks by mean Dice: {where}.")
     if len(result.detection):
         titles = {p.name: p.title for p in result.protocols}
         detection = result.detection.assign(protocol=result.detection["protocol"].map(titles))
-        yield Table("detection", detection, DETECTION, f"Lesion detection pooled over cases: {where}.")
+        yield Table("detection", detection, DETECTION, f"Lesion detection pooled over subjects: {where}.")
     yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
     if len(result.curves):
         yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
@@ -132,6 +167,19 @@ def tables(result: TargetResult) -> Iterator[Table]:
             f"The control is scratch with its own recipe chosen in the same way."
         )
         yield Table("recipes", result.recipes, RECIPES, caption)
+
+
+def _secondary(result: TargetResult, reference: str, where: str) -> Iterator[Table]:
+    """Yield the differences in the metrics that have no table of their own."""
+    rows = result.tests[~result.tests["metric"].isin(compared_metrics(result.protocols))]
+    if len(rows):
+        titles = [metric_name(result, metric) for metric in rows["metric"]]
+        yield Table(
+            "tests_other",
+            rows.assign(metric=titles),
+            OTHER,
+            f"Other metrics, paired difference to {reference}: {where}.",
+        )
 
 
 def text_table(results: Sequence[TargetResult]) -> str:
@@ -147,7 +195,7 @@ def text_table(results: Sequence[TargetResult]) -> str:
                 line += f"  lesion F1 {row[f'{protocol.name}_f1']:.3f}"
             if row["arm"] in tests.index:
                 t = tests.loc[row["arm"]]
-                line += f"  difference {t['difference']:+.3f} ({t['low']:+.3f} to {t['high']:+.3f})"
+                line += f"  difference {t['difference']:+.3f} ({t['headline_low']:+.3f} to {t['headline_high']:+.3f})"
             lines.append(line)
         lines.append("")
     return "\n".join(lines)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_transfer import paths
+from nnunet_transfer.comparison.loaded import REPORT_FILE, Loaded, contradiction, loaded_by, read_loaded
+from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
 from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
@@ -31,6 +34,7 @@ class Arm:
     trainer : the parts of the trainer's name, seed removed
     source : name of the source, None for training from scratch
     task, domain : source task and source domain as the report words them; empty if unknown or from scratch
+    sha256 : of the source's weights, as the transfer report has it; empty where there is none
     """
 
     name: str
@@ -39,6 +43,12 @@ class Arm:
     source: str | None = None
     task: str = ""
     domain: str = ""
+    sha256: str = ""
+
+    @property
+    def label(self) -> str:
+        """The source, and which version of it, in one word."""
+        return f"{self.source or 'scratch'}{f'@{self.sha256[:8]}' if self.sha256 else ''}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def find_runs(
     others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
     if len({p[0] for p in others}) < len(others):
         _only({p[1] for p in others}, "plans", "-p", dataset)
-    runs = tuple(_run(folder, *p) for folder, p in trained.items())
+    runs = _told_apart([_run(folder, *p) for folder, p in trained.items()])
     if arms is not None:
         runs = _select(runs, arms, dataset)
     if not runs:
@@ -171,27 +181,68 @@ def _run(folder: Path, trainer: str, plans: str, configuration: str) -> Run:
     except SettingsError as error:
         raise ComparisonError(f"{folder}: {error}; leave it out with --arms") from None
     folds = {int(m[1]): f / "validation" for f in sorted(folder.iterdir()) if (m := FOLD.fullmatch(f.name))}
-    return Run(_arm(folder, parsed), parsed.seed, folder, plans, configuration, folds)
+    loaded = loaded_by(trainer, {k: validation.parent for k, validation in folds.items()})
+    return Run(_arm(folder, parsed, loaded), parsed.seed, folder, plans, configuration, folds)
 
 
-def _arm(folder: Path, trainer: TrainerName) -> Arm:
+def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
     trainer = replace(trainer, seed=None)
     name = str(trainer)
     source = ARMS.get(trainer.base)
     if trainer.base == TRANSFER:
         source = _planned_source(folder) or "unknown source"
         name = f"{name}@{source}"
-    domain, _, task = (source or "").partition("_")
-    if source and task in TASKS and domain in DOMAINS:
-        title = f"{'T1' if domain == 't1' else 'Natural'} {TASKS[task]}"
-        arm = Arm(name, title, trainer, source, TASKS[task], DOMAINS[domain])
-    elif trainer.base in ARMS:
+    if loaded is not None:
+        task, domain = TASKS.get(loaded.task, loaded.task), DOMAINS.get(loaded.domain, loaded.domain)
+        arm = Arm(
+            name,
+            _source_title(loaded.task, loaded.domain) or loaded.name,
+            trainer,
+            loaded.name,
+            task,
+            domain,
+            loaded.sha256,
+        )
+    elif source is None and trainer.base in ARMS:
         arm = Arm(name, "Scratch", trainer)
     else:
-        task, domain = _from_card(source)
-        arm = Arm(name, source or trainer.base, trainer, source, task, domain)
+        domain, _, task = (source or "").partition("_")
+        if task not in TASKS or domain not in DOMAINS:
+            task, domain = _from_card(source)
+        title = _source_title(task, domain) if source in ARMS.values() else ""
+        known = (TASKS.get(task, task), DOMAINS.get(domain, domain))
+        arm = Arm(name, title or source or trainer.base, trainer, source, *known)
     suffix = name.split("@")[0].removeprefix(trainer.base).strip("_").replace("_", ", ")
     return replace(arm, title=f"{arm.title} ({suffix})") if suffix else arm
+
+
+def _source_title(task: str, domain: str) -> str:
+    """Return how the report calls a source of a known task and domain; empty for others."""
+    if task not in TASKS or domain not in DOMAINS:
+        return ""
+    return f"{'T1' if domain == 't1' else 'Natural'} {TASKS[task]}"
+
+
+def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Make arms of their own of runs that only look alike: other versions of a source, or other plans."""
+    versions: dict[str, dict[str, Arm]] = {}
+    for run in runs:
+        versions.setdefault(run.arm.name, {})[run.arm.sha256] = run.arm
+
+    def own(arm: Arm) -> Arm:
+        known = {sha256: version for sha256, version in versions[arm.name].items() if sha256}
+        if len(known) > 1:
+            return _marked(arm, arm.sha256[:8] or "unknown")
+        # a run without a transfer report goes with the others of its name
+        return next(iter(known.values()), arm)
+
+    told = [replace(run, arm=own(run.arm)) for run in runs]
+    counts = Counter((r.arm.name, r.seed) for r in told)
+    return tuple(replace(r, arm=_marked(r.arm, r.plans)) if counts[r.arm.name, r.seed] > 1 else r for r in told)
+
+
+def _marked(arm: Arm, mark: str) -> Arm:
+    return replace(arm, name=f"{arm.name}@{mark}", title=f"{arm.title} [{mark}]")
 
 
 def _planned_source(folder: Path) -> str | None:
@@ -209,21 +260,90 @@ def _from_card(source: str | None) -> tuple[str, str]:
         task, domain = str(card["task"]), str(card["domain"])
     except (DataError, KeyError, TypeError):
         return "", ""
-    return TASKS.get(task, task), DOMAINS.get(domain, domain)
+    return task, domain
 
 
 def short_titles(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Return the runs with titles from which the suffixes that all arms share are removed."""
-    suffixes = {r.arm.title.partition(" (")[2].rstrip(")") for r in runs if is_ours(r.arm.trainer.base)}
+    """Return the runs with short, distinct titles.
+
+    Suffixes that all arms share are removed. Arms that would have one title are told apart by source or trainer.
+    """
+    suffixes = {r.arm.title.partition(" (")[2].partition(")")[0] for r in runs if is_ours(r.arm.trainer.base)}
     parts = [set(s.split(", ")) if s else set() for s in suffixes]
     shared = set.intersection(*parts) if parts else set()
 
-    def shorten(arm: Arm) -> Arm:
-        title, _, suffix = arm.title.partition(" (")
-        kept = [p for p in suffix.rstrip(")").split(", ") if p and p not in shared]
-        return replace(arm, title=f"{title} ({', '.join(kept)})" if kept else title)
+    def shorten(arm: Arm) -> str:
+        title, _, rest = arm.title.partition(" (")
+        suffix, _, mark = rest.partition(")")
+        kept = [p for p in suffix.split(", ") if p and p not in shared]
+        return (f"{title} ({', '.join(kept)})" if kept else title) + mark
 
-    return tuple(replace(r, arm=shorten(r.arm)) for r in runs)
+    arms = list(dict.fromkeys(r.arm for r in runs))
+    titles = [shorten(arm) for arm in arms]
+    for detail in ("label", "name"):
+        again = Counter(titles)
+        titles = [
+            f"{title} [{getattr(arm, detail)}]" if again[title] > 1 else title
+            for arm, title in zip(arms, titles, strict=True)
+        ]
+    named = {arm: replace(arm, title=title) for arm, title in zip(arms, titles, strict=True)}
+    return tuple(replace(r, arm=named[r.arm]) for r in runs)
+
+
+def source_notices(runs: Sequence[Run]) -> list[str]:
+    """Return sentences on arms whose name contradicts what they loaded, or of which no report says what they loaded."""
+    found: list[str] = []
+    silent: list[str] = []
+    for run in runs:
+        folds = {k: validation.parent for k, validation in run.folds.items()}
+        if text := contradiction(run.trainer, loaded_by(run.trainer, folds)):
+            found.append(f"Doubtful: {text}. The report goes by what was loaded.")
+        expected = run.arm.trainer.base == TRANSFER or ARMS.get(run.arm.trainer.base) is not None
+        if expected and (missing := [str(k) for k, folder in folds.items() if read_loaded(folder) is None]):
+            some = len(missing) < len(folds)
+            silent.append(f"{run.trainer} (fold {', '.join(missing)})" if some else run.trainer)
+    if silent:
+        found.append(
+            f"No {REPORT_FILE} says what these loaded; their source is taken from their name: {', '.join(silent)}."
+        )
+    return found
+
+
+def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
+    """Return, for each arm that takes part in the main comparison, the arm it is compared with.
+
+    A baseline given without suffixes that was trained with several recipes serves each arm in the arm's own recipe. Of a
+    learning curve's points, the ones trained on all cases are compared. A single arm is its own baseline.
+
+    Raises
+    ------
+    ComparisonError
+        If there is no such baseline, or an arm has none of its recipe.
+    """
+    arms = list(dict.fromkeys(r.arm for r in runs))
+    exact = {r.arm: None for r in runs if wanted in (r.trainer, r.arm.name)}
+    found = list(exact or {arm: None for arm in arms if wanted == arm.trainer.base})
+    # of a learning curve's points, those trained on all cases
+    found = [arm for arm in found if arm.trainer.cases is None] or found
+    if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
+        return {arms[0]: arms[0]}
+    if len(found) == 1:
+        return {arm: found[0] for arm in arms if arm.trainer.cases == found[0].trainer.cases}
+    names = ", ".join(arm.name for arm in arms)
+    if not found:
+        raise ComparisonError(f"{dataset}: the baseline {wanted} was not trained; choose one with --baseline: {names}")
+    by_suffix = {_suffix(arm): arm for arm in found}
+    compared = [arm for arm in arms if arm in found or arm.trainer.cases in {b.trainer.cases for b in found}]
+    if len(by_suffix) < len(found) or (lonely := [arm for arm in compared if _suffix(arm) not in by_suffix]):
+        reason = "" if len(by_suffix) < len(found) else f", and none has the recipe of {lonely[0].name}"
+        raise ComparisonError(
+            f"{dataset}: the baseline {wanted} fits several arms{reason}; choose one with --baseline: {names}"
+        )
+    return {arm: by_suffix[_suffix(arm)] for arm in compared}
+
+
+def _suffix(arm: Arm) -> str:
+    return str(arm.trainer).removeprefix(arm.trainer.base)
 
 
 def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], notices: list[str]) -> Target:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +10,17 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
-#: with fewer pairs the smallest two-sided p of the signed-rank test is above 0.03: no p-value is given
+#: with fewer subjects no p-value is given
 LEAST_PAIRS = 6
+#: with fewer pairs that differ the smallest possible p is above 0.2: no p-value is given
+LEAST_INFORMATIVE = 4
+#: up to so many pairs that differ p is exact
+EXACT_PAIRS = 50
+ALPHA = 0.05
 #: below this number of subjects a report warns that a test has little power
 FEW_SUBJECTS = 20
 #: differences are rounded to this many decimals, so that equal scores computed in two ways tie
 DECIMALS = 10
-DEFAULT_ROPE = 0.01
 
 
 def complete(differences: FloatArray) -> FloatArray:
@@ -26,21 +29,43 @@ def complete(differences: FloatArray) -> FloatArray:
 
 
 def wilcoxon_p(differences: FloatArray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test with Pratt's handling of zeros; NaN for fewer than 6 pairs.
+    """Two-sided p of the signed-rank test; NaN for fewer than 6 pairs, or fewer than 4 that differ.
+
+    Zeros are ranked and then left out, as Pratt has it. Up to `EXACT_PAIRS` pairs that differ, p is exact: the share of
+    all 2^n ways to flip their signs whose rank sum lies at least as far from its mean. Above, it is the normal
+    approximation.
 
     References
     ----------
     Wilcoxon, Biometrics Bulletin 1945, 1:80; Pratt, J Am Stat Assoc 1959, 54:655.
     """
     d = complete(differences)
-    if len(d) < LEAST_PAIRS:
+    informative = d != 0
+    if len(d) < LEAST_PAIRS or informative.sum() < LEAST_INFORMATIVE:
         return float("nan")
-    if not d.any():
-        return 1.0
-    with warnings.catch_warnings():
-        # scipy warns of small samples with ties; the report says n beside every p
-        warnings.simplefilter("ignore")
-        return float(stats.wilcoxon(d, zero_method="pratt").pvalue)
+    if informative.sum() <= EXACT_PAIRS:
+        # ranks of ties are halves: doubled, they are whole numbers
+        ranks = np.round(2 * stats.rankdata(np.abs(d))[informative]).astype(np.int64)
+        return _sign_flip_p(ranks, int(ranks[d[informative] > 0].sum()))
+    return float(stats.wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue)
+
+
+def informative_pairs(differences: FloatArray) -> int:
+    """Count the pairs that differ: the others say nothing on which arm is better."""
+    return int(np.count_nonzero(complete(differences)))
+
+
+def _sign_flip_p(ranks: NDArray[np.int64], observed: int) -> float:
+    """Return the share of all sign flips whose sum of positive ranks is as far from its mean as `observed`."""
+    share = np.zeros(int(ranks.sum()) + 1)
+    share[0] = 1.0
+    reached = 0
+    for rank in ranks:
+        reached += int(rank)
+        # each flip halves what is there: with the pair negative the sum stays, with it positive it grows by the rank
+        share[: reached + 1] = (share[: reached + 1] + np.pad(share[: reached + 1 - rank], (rank, 0))) / 2
+    lower = min(observed, len(share) - 1 - observed)
+    return float(min(1.0, 2 * share[: lower + 1].sum()))
 
 
 def holm(p_values: FloatArray) -> FloatArray:
@@ -77,58 +102,6 @@ def rank_biserial(differences: FloatArray) -> float:
 
 
 @dataclass(frozen=True)
-class Probabilities:
-    """Posterior probabilities that the first arm is better, practically equivalent, or worse; they sum to 1."""
-
-    better: float
-    equivalent: float
-    worse: float
-
-
-def rope_probabilities(
-    differences: FloatArray, *, rope: float = DEFAULT_ROPE, draws: int = 10_000, seed: int = 0
-) -> Probabilities:
-    """Bayesian signed-rank test with a region of practical equivalence.
-
-    Each draw weights the pairs, and one pseudo-pair without difference of prior strength 0.5, by a Dirichlet
-    distribution and asks which of the regions > rope, within ±rope, < -rope holds most of the weight of the pairs' averages
-    (d_i + d_j) / 2. With sorted differences that weight is a cumulative sum: n log n instead of n².
-
-    Parameters
-    ----------
-    differences : first arm minus second, positive where the first is better
-
-    References
-    ----------
-    Benavoli et al., J Mach Learn Res 2017, 18(77):1 (section 4.2).
-    """
-    finite = complete(differences)
-    if not len(finite):
-        return Probabilities(float("nan"), float("nan"), float("nan"))
-    d = np.append(finite, 0.0)
-    alpha = np.append(np.ones(len(finite)), 0.5)
-    order = np.argsort(d, kind="stable")
-    d, alpha = d[order], alpha[order]
-    slack = 10.0**-DECIMALS
-    # partners j of i with (d_i + d_j) / 2 > rope, and < -rope
-    first_above = np.searchsorted(d, 2 * rope - d + slack, side="right")
-    end_below = np.searchsorted(d, -2 * rope - d - slack, side="left")
-    rng = np.random.default_rng(seed)
-    wins = np.zeros(3)
-    block = max(1, 2_000_000 // len(d))
-    for start in range(0, draws, block):
-        weights = rng.dirichlet(alpha, size=min(block, draws - start))
-        cumulative = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)
-        above = (weights * (cumulative[:, -1:] - cumulative[:, first_above])).sum(1)
-        below = (weights * cumulative[:, end_below]).sum(1)
-        within = cumulative[:, -1] ** 2 - above - below
-        # ties go to the region of equivalence
-        wins += np.bincount(np.argmax(np.stack([within, above, below], 1), axis=1), minlength=3)
-    wins /= draws
-    return Probabilities(float(wins[1]), float(wins[0]), float(wins[2]))
-
-
-@dataclass(frozen=True)
 class CorrectedTest:
     """Mean difference over folds with the variance corrected for shared training data."""
 
@@ -140,7 +113,9 @@ class CorrectedTest:
     folds: int
 
 
-def nadeau_bengio(fold_differences: FloatArray, *, test_train_ratio: float, level: float = 0.95) -> CorrectedTest:
+def nadeau_bengio(
+    fold_differences: FloatArray, *, test_train_ratio: float, centre: float | None = None, level: float = 0.95
+) -> CorrectedTest:
     """Corrected resampled t-test on the mean difference of each fold.
 
     t = mean / sqrt((1 / k + n_test / n_train) s²) with k - 1 degrees of freedom.
@@ -148,6 +123,8 @@ def nadeau_bengio(fold_differences: FloatArray, *, test_train_ratio: float, leve
     Parameters
     ----------
     test_train_ratio : validation cases divided by training cases of a fold
+    centre : the mean difference that the interval belongs to; default: the mean of the folds, from which that over
+        subjects differs where folds are of different size
 
     References
     ----------
@@ -158,7 +135,7 @@ def nadeau_bengio(fold_differences: FloatArray, *, test_train_ratio: float, leve
     nan = float("nan")
     if k < 2:
         return CorrectedTest(float(d.mean()) if k else nan, nan, nan, nan, nan, k)
-    mean = float(d.mean())
+    mean = float(d.mean()) if centre is None else centre
     error = float(np.sqrt((1 / k + test_train_ratio) * d.var(ddof=1)))
     if error == 0:
         return CorrectedTest(mean, mean, mean, nan, 1.0 if mean == 0 else nan, k)

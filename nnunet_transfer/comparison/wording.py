@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
-from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS
+from nnunet_transfer.comparison.folds import Outlier
+from nnunet_transfer.comparison.markup import Column, number
+from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
+from nnunet_transfer.comparison.verdicts import (
+    BETTER,
+    EQUAL,
+    NETWORKS_ONLY,
+    OPEN,
+    PRINTED_DECIMALS,
+    PROCEDURE,
+    WORSE,
+)
+from nnunet_transfer.evaluation.empties import EMPTY_RULES
 
-#: an arm counts as practically equal to the baseline from this probability on
-CERTAIN = 0.95
+#: verdict and its scope -> how it is said; with few subjects in weaker words
+MANY = {
+    (BETTER, PROCEDURE): "Better than {reference}, also if trained again",
+    (BETTER, NETWORKS_ONLY): "These networks scored higher than those of {reference}",
+    (WORSE, PROCEDURE): "Worse than {reference}, also if trained again",
+    (WORSE, NETWORKS_ONLY): "These networks scored lower than those of {reference}",
+    (EQUAL, PROCEDURE): "Practically equal to {reference} (interval within {rope}), also if trained again",
+    (EQUAL, NETWORKS_ONLY): "These networks are practically equal to those of {reference} (interval within {rope})",
+}
+FEW = {
+    BETTER: "Dice was higher than in {reference}",
+    WORSE: "Dice was lower than in {reference}",
+    EQUAL: "Dice was within {rope} of that in {reference}",
+}
+#: how sentences on subjects begin, see `nnunet_transfer.subjects.find_origin`
+SUBJECT_STATEMENTS = ("Subjects were read", "Nothing in the case names")
+#: notices with one of these beginnings make the verdict doubtful
+WARNINGS = ("Doubtful: ",)
 #: packages that the numbers come from
 PACKAGES = ("nnunetv2", "numpy", "scipy", "pandas", "connected-components-3d")
 
@@ -28,8 +57,6 @@ REFERENCES: dict[str, str] = {
     "doi:10.1080/01621459.1959.10501526",
     "holm": "Holm. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65-70.",
     "biserial": "Kerby. The simple difference formula. Compr Psychol 2014;3:11.IT.3.1. doi:10.2466/11.IT.3.1",
-    "rope": "Benavoli et al. Time for a change: a tutorial for comparing multiple classifiers through Bayesian analysis. "
-    "J Mach Learn Res 2017;18(77):1-36.",
     "nadeau": "Nadeau, Bengio. Inference for the generalization error. Mach Learn 2003;52:239-281. "
     "doi:10.1023/A:1024068626366",
     "levels": "Rao, Wu. Resampling inference with complex survey data. J Am Stat Assoc 1988;83:231-241. "
@@ -42,41 +69,83 @@ REFERENCES: dict[str, str] = {
 
 
 def sentence(result: TargetResult) -> str:
-    """Say the target's outcome in plain words."""
-    best = result.summary.iloc[int(result.summary[PRIMARY].argmax())]
-    where = f"{result.n_cases} cases of {result.n_subjects} subjects"
-    if not result.summary[PRIMARY].max() > result.summary[PRIMARY].min():
-        return f"All arms have the same mean Dice, {best[PRIMARY]:.3f} ({where})."
-    text = f"{best['title']} had the highest mean Dice, {best[PRIMARY]:.3f} ({where})"
-    first = result.ranks.set_index("arm")["share_1"] if len(result.ranks) else pd.Series(dtype=float)
-    text += f"; it comes first in {first[best['arm']]:.0%} of bootstrap samples." if best["arm"] in first else "."
-    rows = result.tests[(result.tests["metric"] == PRIMARY)] if len(result.tests) else result.tests
+    """Say the target's outcome in plain words: caveats first, then one verdict for each arm."""
+    parts = [*_caveats(result), _highest(result), *_verdicts(result)]
+    return " ".join(part for part in parts if part)
+
+
+def _caveats(result: TargetResult) -> Iterator[str]:
+    if len(result.arms) > 1 and result.n_subjects < FEW_SUBJECTS:
+        yield f"With {result.n_subjects} subjects, what follows are hints, not findings."
+    titles = {arm.name: arm.title for arm in result.arms}
+    places: dict[tuple[int, int | None], list[Outlier]] = {}
+    for outlier in result.outliers:
+        places.setdefault((outlier.fold, outlier.seed), []).append(outlier)
+    for (fold, seed), found in sorted(
+        places.items(), key=lambda item: (item[0][0], item[0][1] is not None, str(item[0]))
+    ):
+        where = f"Fold {fold}" if seed is None else f"Seed {seed} in fold {fold}"
+        if len(found) == len(result.arms) > 1:
+            yield f"{where} stands out in every arm: its subjects differ from those of the other folds."
+            continue
+        other = "other folds" if seed is None else "other seeds"
+        listed = ", ".join(f"{titles[o.arm]} (mean Dice {o.mean:.3f}, {other} {o.others:.3f})" for o in found)
+        yield f"{where} stands out, check its training: {listed}."
+
+
+def _highest(result: TargetResult) -> str:
+    counts = f"{result.n_subjects} subjects"
+    if result.n_cases != result.n_subjects:
+        counts += f", {result.n_cases} scans"
+    means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
+    if means.isna().all():
+        return f"No arm has a Dice: no reference has a lesion that counts ({counts})."
+    if len(result.arms) == 1:
+        return f"{result.summary['title'].iloc[0]} is the only arm: mean Dice {means.iloc[0]:.3f} ({counts})."
+    best = result.summary.loc[means == means.max(), "title"]
+    if len(best) == len(means):
+        return f"All arms have the same mean Dice, {means.max():.3f} ({counts})."
+    return f"{' and '.join(best)} had the highest mean Dice, {means.max():.3f} ({counts})."
+
+
+def _verdicts(result: TargetResult) -> Iterator[str]:
+    rows = result.tests[result.tests["metric"] == PRIMARY]
     if not len(rows):
-        return text
-    if result.n_subjects < FEW_SUBJECTS:
-        text += f" With {result.n_subjects} subjects, what follows are hints, not findings."
-    better, worse = rows[rows["low"] > 0], rows[rows["high"] < 0]
-    failed = result.summary.loc[result.summary[PRIMARY] == 0]
-    equal = rows[(rows["p_equivalent"] >= CERTAIN) & ~rows["arm"].isin(failed["arm"])]
-    reference = result.title_of(result.baseline)
-    if len(better):
-        text += f" Better than {reference}, with a 95 % interval that excludes zero: {_listed(better)}."
-    else:
-        text += f" No arm is better than {reference} with a 95 % interval that excludes zero."
-    if len(worse):
-        text += f" Worse than {reference}: {_listed(worse)}."
-    if len(equal):
-        text += f" Practically equal to {reference} (within ±{result.settings.rope:g}): {', '.join(equal['title'])}."
+        return
+    reference, rope = result.baseline_title, f"±{result.settings.rope:g}"
+    failed = result.summary[result.summary[PRIMARY] == 0]
+    judged = rows[~rows["arm"].isin(failed["arm"])]
+    few = result.n_subjects < FEW_SUBJECTS
+    for scopes in [(PROCEDURE, NETWORKS_ONLY)] if few else [(PROCEDURE,), (NETWORKS_ONLY,)]:
+        for outcome in (BETTER, WORSE, EQUAL):
+            chosen = judged[(judged["verdict"] == outcome) & judged["scope"].isin(scopes)]
+            if len(chosen):
+                template = FEW[outcome] if few else MANY[outcome, scopes[0]]
+                yield f"{template.format(reference=reference, rope=rope)}: {_listed(chosen)}."
+    undecided = judged[judged["verdict"] == OPEN]
+    excludes = (undecided["headline_low"] > 0) | (undecided["headline_high"] < 0)
+    mixed = excludes | (undecided["p_holm"] < ALPHA)
+    if mixed.any():
+        yield f"Unclear against {reference}, because interval and test don't agree: {_listed(undecided[mixed])}."
+    if (~mixed).any():
+        yield f"No difference to {reference} is shown, and none is ruled out: {_listed(undecided[~mixed])}."
     if len(failed):
-        text += f" Segmented nothing right in any case: {', '.join(failed['title'])}."
-    return text
+        yield f"Segmented nothing right in any case: {', '.join(failed['title'])}."
 
 
 def _listed(rows: pd.DataFrame) -> str:
-    return ", ".join(
-        f"{row['title']} ({row['difference']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f})"
-        for _, row in rows.iterrows()
-    )
+    column, p = Column("", PRINTED_DECIMALS, sign=True), Column("", PRINTED_DECIMALS, p_value=True)
+
+    def numbers(row: pd.Series) -> str:
+        found = number(row["difference"], column)
+        if not math.isnan(row["headline_low"]):
+            found += f", {number(row['headline_low'], column)} to {number(row['headline_high'], column)}"
+        if not math.isnan(row["p_holm"]):
+            printed = number(row["p_holm"], p)
+            found += f", p {printed}" if printed.startswith("<") else f", p = {printed}"
+        return found
+
+    return ", ".join(f"{row['title']} ({numbers(row)})" for _, row in rows.iterrows())
 
 
 def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
@@ -89,38 +158,56 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         return f"[{cited.index(key) + 1}]"
 
     settings = results[0].settings
-    baseline = results[0].title_of(results[0].baseline)
+    baseline = results[0].baseline_title
     targets = "; ".join(
         f"{r.target.title}: {r.n_cases} cases of {r.n_subjects} subjects in {len(r.target.folds)} folds, {len(r.arms)} arms"
         for r in results
     )
-    tests = sum(int((r.tests["metric"] == PRIMARY).sum()) for r in results if len(r.tests))
+    tests = sum(int((r.tests["metric"] == PRIMARY).sum()) for r in results)
+    others = sum(int((r.tests["metric"] != PRIMARY).sum()) for r in results)
     seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
     text = [
         f"Arms were trained with nnU-Net {cite('nnunet')} and compared after {cite('study')} by cross-validation with the same "
         f"plans, splits and schedule ({targets}), {runs} per arm and fold.",
-        "All scores were computed anew from the masks. A case's Dice and IoU are means over the labels that are present in "
-        "reference or prediction, then over seeds; a label absent from both is left out. mIoU is given as the mean over "
-        "cases of the mean over classes, as the mean over classes of the mean over cases, and pooled over all voxels. HD95 "
-        f"and normalised surface distance {cite('metrics')} count surface voxels; an empty mask against one that is not "
+        "All scores were computed from the masks. A case's score is the mean over labels, then over seeds; a subject's that "
+        f"over its scans. Means, differences, tests and ranks are about subjects. {EMPTY_RULES[settings.empty]} So whether a "
+        "case counts follows from the reference alone, for all arms alike. mIoU is given as the mean over "
+        "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels. "
+        f"HD95 and normalised surface distance {cite('metrics')} count surface voxels; an empty mask against one that is not "
         "costs the image's diagonal and 0.",
-        f"Differences to {baseline} are paired by case. Their 95 % intervals are bias-corrected and accelerated bootstrap "
-        f"intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
-        f"{cite('levels')}, seed {settings.seed}). P-values are two-sided, from Wilcoxon's signed-rank test on the subjects' "
-        f"mean differences with Pratt's zeros {cite('wilcoxon')}; below {LEAST_PAIRS} subjects none is given. They are "
-        f"adjusted by Holm's rule {cite('holm')} over the declared family: every arm against {baseline} on Dice, over all "
-        f"targets ({tests} tests). Comparisons between all arms are a second family of each target. Other metrics are "
-        f"descriptive and not adjusted. The effect size is the matched-pairs rank-biserial correlation {cite('biserial')}. "
-        "The probabilities of being better, equal and worse are those of the Bayesian signed-rank test "
-        f"{cite('rope')} with a region of practical equivalence of ±{settings.rope:g}.",
-        "These intervals describe the networks at hand. For procedures that are trained anew, the interval is that of a "
-        f"two-level bootstrap over training runs and subjects {cite('levels')} where both arms have several seeds, else that "
-        f"of the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power.",
-        f"Ranks are those of the mean Dice over complete cases, with intervals from the same bootstrap {cite('ranks')}. "
+    ]
+    if tests:
+        text += [
+            f"Differences to {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
+            f"bootstrap intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
+            f"{cite('levels')}, seed {settings.seed}). P-values are two-sided, from the signed-rank test on the subjects' "
+            f"differences with Pratt's zeros {cite('wilcoxon')}: exact, over all sign flips, for up to {EXACT_PAIRS} subjects "
+            f"that differ, else by normal approximation; none is given below {LEAST_PAIRS} subjects or "
+            f"{LEAST_INFORMATIVE} that differ. They are adjusted by Holm's rule {cite('holm')} in two families: every arm "
+            f"against {baseline} on Dice, over all targets ({tests} tests), which the verdicts rest on; and all other "
+            f"metrics ({others} tests). Comparisons between all arms are a family of their own for each target. The effect "
+            f"size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called better or worse if its "
+            "adjusted p is below 0.05 and its interval excludes zero, and practically equal if the interval lies within "
+            f"±{settings.rope:g}.",
+            "These intervals describe the networks at hand. For networks trained again, the interval is that of a "
+            f"two-level bootstrap over training runs and subjects {cite('levels')} where both arms have several seeds, else "
+            f"that of the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A fold "
+            "whose mean difference lies further from the median of all folds than one in a thousand draws of its subjects "
+            "would is named; there the interval quoted also covers the spread between folds.",
+            f"Ranks are those of the mean Dice, with intervals from the same bootstrap {cite('ranks')}.",
+        ]
+    text += [
         f"Agreement of volumes is given as bias and 95 % limits of agreement {cite('bland')}. Pooled lesion detection and "
         "detection by lesion size have intervals over subjects, by Clopper and Pearson where all or nothing was detected.",
-        " ".join(dict.fromkeys(n for r in results for n in r.notices if n.startswith(("Subjects", "Nothing says")))),
+        " ".join(
+            dict.fromkeys(
+                n
+                for r in results
+                for n in r.notices
+                if n.startswith(("Subjects were read", "Nothing in the case names"))
+            )
+        ),
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
     return " ".join(part for part in text if part), [REFERENCES[key] for key in cited]

@@ -7,13 +7,14 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
 from nnunet_transfer.errors import ComparisonError, TransferError
+from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, EMPTY_RULES, apply_empty_rule, check_empty_rule
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.masks import is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
@@ -46,11 +47,44 @@ class Evaluation:
     ----------
     cases, lesions : tables, see `score_case`
     problems : case -> why it was left out; empty unless missing cases were allowed
+    notices : sentences on what was scored
     """
 
     cases: pd.DataFrame
     lesions: pd.DataFrame
     problems: dict[str, str]
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is scored in a folder, and how.
+
+    Attributes
+    ----------
+    scoring : metrics and lesion protocols
+    labels : label values to score; by default those of `dataset_json`, else all that occur in the references but for those
+        that a protocol ignores
+    ignore_label : reference label whose voxels count neither way
+    dataset_json : nnU-Net's description of the labels; by default looked for in both folders and beside them
+    empty : what an empty reference scores, a key of `EMPTY_RULES`
+    allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result
+
+    Raises
+    ------
+    SettingsError
+        If a value is unknown.
+    """
+
+    scoring: ScoringSettings = field(default_factory=ScoringSettings)
+    labels: tuple[int, ...] | None = None
+    ignore_label: int | None = None
+    dataset_json: str | os.PathLike[str] | None = None
+    empty: str = DEFAULT_EMPTY
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        check_empty_rule(self.empty)
 
 
 def list_masks(folder: Path) -> dict[str, Path]:
@@ -78,49 +112,31 @@ def evaluate_folders(
     reference_folder: str | os.PathLike[str],
     prediction_folder: str | os.PathLike[str],
     *,
-    settings: ScoringSettings | None = None,
-    labels: tuple[int, ...] | None = None,
-    ignore_label: int | None = None,
-    dataset_json: str | os.PathLike[str] | None = None,
+    settings: EvaluateSettings | None = None,
     processes: int = 1,
-    allow_missing: bool = False,
 ) -> Evaluation:
     """Score all predictions of a folder.
-
-    Parameters
-    ----------
-    labels : label values to score; by default those of `dataset_json` (also looked for in the prediction folder and
-        beside both folders), else all that occur in the references
-    ignore_label : reference label whose voxels count neither way
-    allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result
 
     Raises
     ------
     ComparisonError
         If a case lacks a mask, or can't be scored; every such case is named.
     """
-    settings = settings or ScoringSettings()
+    settings = settings or EvaluateSettings()
     references, predictions = list_masks(Path(reference_folder)), list_masks(Path(prediction_folder))
     problems = {c: "no prediction" for c in references.keys() - predictions.keys()}
     problems |= {c: "no reference" for c in predictions.keys() - references.keys()}
-    if problems and not allow_missing:
+    if problems and not settings.allow_missing:
         raise_problems(
             problems, f"give every case a mask in {reference_folder} and {prediction_folder}, or add --allow-missing"
         )
     common = sorted(references.keys() & predictions.keys())
     if not common:
         raise ComparisonError(f"{reference_folder} and {prediction_folder} have no case in common")
-    ignore = frozenset() if ignore_label is None else frozenset({ignore_label})
-    if labels is not None:
-        label_set = label_set_of(labels, ignore)
-    else:
-        found = dataset_json or _find_dataset_json(Path(reference_folder), Path(prediction_folder))
-        if found:
-            read = read_label_set(found)
-            label_set = LabelSet(read.labels, read.ignore | ignore, read.file_ending)
-        else:
-            label_set = label_set_of(_occurring(references[c] for c in common), ignore)
-    tasks = [Task(c, references[c], predictions[c], label_set, settings) for c in common]
+    notices: list[str] = []
+    described = settings.dataset_json or _find_dataset_json(Path(reference_folder), Path(prediction_folder))
+    label_set = _label_set(settings, described, [references[c] for c in common], notices)
+    tasks = [Task(c, references[c], predictions[c], label_set, settings.scoring) for c in common]
     rows: list[Row] = []
     lesions: list[Row] = []
     for task, result in zip(tasks, run_tasks(tasks, processes), strict=True):
@@ -129,11 +145,38 @@ def evaluate_folders(
             continue
         rows += [{"case": task.case, **row} for row in result.cases]
         lesions += [{"case": task.case, **row} for row in result.lesions]
-    if problems and not allow_missing:
-        raise_problems(problems, "mend these cases, or add --allow-missing to leave them out")
+    if problems and not settings.allow_missing:
+        raise_problems(problems, "fix these cases, or add --allow-missing to leave them out")
+    if not rows:
+        raise ComparisonError(f"no case can be scored: {'; '.join(f'{c}: {why}' for c, why in problems.items())}")
+    cases = apply_empty_rule(pd.DataFrame(rows), settings.scoring.protocols, settings.empty)
+    if empty := cases.loc[cases["reference_empty"], "case"].nunique():
+        notices.append(f"{empty} of {len(common)} cases have an empty reference. {EMPTY_RULES[settings.empty]}")
     # without lesions there would be no header, and readers of the table would fail
     table = pd.DataFrame(lesions, columns=None if lesions else ["case", *LESION_FIELDS])
-    return Evaluation(pd.DataFrame(rows), table, dict(sorted(problems.items())))
+    return Evaluation(cases, table, dict(sorted(problems.items())), tuple(notices))
+
+
+def _label_set(
+    settings: EvaluateSettings, described: str | os.PathLike[str] | None, references: Sequence[Path], notices: list[str]
+) -> LabelSet:
+    """Return the labels to score: those asked for, those described, or those that occur."""
+    ignore = frozenset() if settings.ignore_label is None else frozenset({settings.ignore_label})
+    if settings.labels is not None:
+        return label_set_of(settings.labels, ignore)
+    if described:
+        read = read_label_set(described)
+        return LabelSet(read.labels, read.ignore | ignore, read.file_ending)
+    # a label that a protocol ignores is no class, though it occurs
+    protocols = [p for p in settings.scoring.protocols if p.ignore_label is not None]
+    own_ignore = {p.ignore_label for p in protocols}
+    occurring = _occurring(references) - ignore
+    if left_out := sorted(occurring & own_ignore):
+        names = ", ".join(p.name for p in protocols if p.ignore_label in left_out)
+        notices.append(
+            f"Label {', '.join(map(str, left_out))} is not scored, because {names} ignores it; --labels scores it all the same."
+        )
+    return label_set_of(tuple(sorted(occurring - own_ignore)) or (1,), ignore)
 
 
 def raise_problems(problems: dict[str, str], advice: str) -> None:
@@ -181,9 +224,9 @@ def _find_dataset_json(*folders: Path) -> Path | None:
     return None
 
 
-def _occurring(references: Iterable[Path]) -> tuple[int, ...]:
+def _occurring(references: Iterable[Path]) -> set[int]:
     values: set[int] = set()
     for path in references:
         array = read_mask(path).array
         values |= confusion(crop_to_foreground(array, array)).reference_values
-    return tuple(sorted(values - {0})) or (1,)
+    return values - {0}

@@ -11,13 +11,14 @@ from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.evaluation.detection import detect
 from nnunet_transfer.evaluation.labels import Label, LabelSet
 from nnunet_transfer.evaluation.lesions import LesionOverlap, lesion_overlap
+from nnunet_transfer.evaluation.limits import check_limits
 from nnunet_transfer.evaluation.masks import Volume, geometry_problem
 from nnunet_transfer.evaluation.overlap import Foreground, bounding_box, confusion, crop_to_foreground, overlap
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.evaluation.surface import surface_scores
 
-#: raised whenever a score's meaning changes, so that stored scores are made anew
-SCORES_VERSION = 1
+#: raised whenever a score's meaning changes, so that stored scores of an older meaning are not used
+SCORES_VERSION = 2
 DEFAULT_TOLERANCE_MM = 1.0
 
 Row = dict[str, Any]
@@ -39,6 +40,9 @@ class ScoringSettings:
     protocols: tuple[LesionProtocol, ...] = ()
     surface: bool = True
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
+
+    def __post_init__(self) -> None:
+        check_limits(tolerance_mm=self.tolerance_mm)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,12 @@ def score_case(
             if settings.surface:
                 ref, pred = masks.without(label_set.ignore)
                 surface = surface_scores(
-                    ref, pred, reference.spacing, tolerance_mm=settings.tolerance_mm, diagonal_mm=diagonal
+                    ref,
+                    pred,
+                    reference.spacing,
+                    tolerance_mm=settings.tolerance_mm,
+                    diagonal_mm=diagonal,
+                    image_shape=reference.array.shape,
                 )
                 row |= {"hd95_mm": surface.hd95_mm, "nsd": surface.nsd, "nsd_tolerance_mm": settings.tolerance_mm}
             _add_detection(row, scores.lesions, masks, settings.protocols, voxel_mm3)
@@ -136,8 +145,8 @@ class _LabelMasks:
     def table(self, protocol: LesionProtocol) -> LesionOverlap:
         """Return the table of lesions with the protocol's connectivity, ignored labels and dilation."""
         ignore = self.label_set.ignore
-        scored = {v for label in self.label_set.labels for v in label.values}
-        if protocol.ignore_label is not None and protocol.ignore_label not in scored:
+        # scoring the very label that a protocol ignores would leave nothing of it
+        if protocol.ignore_label is not None and protocol.ignore_label not in self.label.values:
             ignore = ignore | {protocol.ignore_label}
         # a label that doesn't occur here changes nothing: share the table
         ignore = frozenset(v for v in ignore if (self._labels == v).any())

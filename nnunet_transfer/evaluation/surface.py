@@ -29,13 +29,21 @@ class SurfaceScores:
     nsd: float
 
 
-def surface_points(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float64]:
+def surface_points(
+    mask: NDArray[np.bool_], spacing: tuple[float, ...], image_shape: tuple[int, ...]
+) -> NDArray[np.float64]:
     """Return the positions in mm, shape (n, mask.ndim), of the voxels of `mask` with a face outside it.
 
-    Outside the array counts as outside the mask. An axis of length 1 has no faces: a single slice is a 2D image.
+    Outside the array counts as outside the mask. An axis along which the image has length 1 has no faces: a single slice
+    is a 2D image.
+
+    Parameters
+    ----------
+    mask : may be a crop of the image, on all of which the mask is known
+    image_shape : shape of the whole image
     """
     inner = mask.copy()
-    for axis, length in enumerate(mask.shape):
+    for axis, length in enumerate(image_shape):
         if length == 1:
             continue
         before = [slice(None)] * mask.ndim
@@ -43,9 +51,9 @@ def surface_points(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArr
         before[axis], after[axis] = slice(None, -1), slice(1, None)
         inner[tuple(after)] &= mask[tuple(before)]
         inner[tuple(before)] &= mask[tuple(after)]
-        for end in (0, -1):
+        for end in (slice(0, 1), slice(-1, None)):
             edge = [slice(None)] * mask.ndim
-            edge[axis] = slice(0, 1) if end == 0 else slice(-1, None)
+            edge[axis] = end
             inner[tuple(edge)] = False
     return np.argwhere(mask & ~inner) * np.asarray(spacing)
 
@@ -57,6 +65,7 @@ def surface_scores(
     *,
     tolerance_mm: float,
     diagonal_mm: float,
+    image_shape: tuple[int, ...] | None = None,
 ) -> SurfaceScores:
     """Score the surfaces of two masks of the same shape.
 
@@ -65,9 +74,11 @@ def surface_scores(
     spacing : voxel size in mm, in the arrays' axis order
     tolerance_mm : distance within which a surface voxel counts as right for the NSD
     diagonal_mm : diagonal of the whole image, the penalty where one mask is empty
+    image_shape : shape of the whole image, if the masks are crops of it; no score depends on the crop
     """
-    ref_points = surface_points(reference, spacing)
-    pred_points = surface_points(prediction, spacing)
+    shape = image_shape or reference.shape
+    ref_points = surface_points(reference, spacing, shape)
+    pred_points = surface_points(prediction, spacing, shape)
     if not len(ref_points) and not len(pred_points):
         return SurfaceScores(float("nan"), float("nan"))
     if not len(ref_points) or not len(pred_points):

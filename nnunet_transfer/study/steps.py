@@ -213,27 +213,29 @@ def compare_targets(
     arms : names of the arms; default: all
     tables_only : as in `compare`
     """
-    from nnunet_transfer.comparison import compare
+    from nnunet_transfer.comparison import CompareSettings, ReportText, compare
 
-    settings = dict(study.comparison)
-    wanted = settings.pop("baseline", None)
-    baselines = {arm.source or "scratch": arm.trainer.base for arm in study.arms}
-    chosen = {"baseline": baselines.get(wanted, wanted)} if wanted else {}
+    chosen = dict(study.comparison)
+    note = chosen.pop("note", "")
+    if wanted := chosen.get("baseline"):
+        baselines = {arm.source or "scratch": arm.trainer.base for arm in study.arms}
+        chosen["baseline"] = baselines.get(wanted, wanted)
     datasets = {study.datasets[study.targets[t].dataset].number: study.targets[t] for t in targets}
+    settings = CompareSettings(
+        protocols={number: target.protocols for number, target in datasets.items()},
+        configuration=study.configuration,
+        plans=study.plans_name(),
+        tables_only=tables_only,
+        **chosen,
+    )
     return compare(
         list(datasets),
         out=out,
         arms=arms or [arm.name for arm in study.arms],
-        configuration=study.configuration,
-        plans=study.plans_name(),
-        protocols={number: target.protocols for number, target in datasets.items()},
+        settings=settings,
         processes=study.resources["compare"].cpus,
         scores_folder=study.folder / "scores",
-        tables_only=tables_only,
-        title=study.name,
-        command=f"nnunet_transfer study run {study.file.name}",
-        **settings,
-        **chosen,
+        text=ReportText(note, name=study.name, command=f"nnunet_transfer study run {study.file.name}"),
     ).report
 
 

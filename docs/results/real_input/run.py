@@ -17,7 +17,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from trainings import CONFIGURATION, PLANS, Step, nnunet_environment, prepare, run_queue, train
 
-from nnunet_transfer.comparison import compare
+from nnunet_transfer.comparison import CompareSettings, ReportText, compare
 from nnunet_transfer.naming import ARMS, TrainerName
 from nnunet_transfer.paths import dataset_name
 
@@ -102,10 +102,12 @@ def main() -> None:
         args.targets,
         out=args.out,
         arms=[arm_name(arm, finetune, args.seed) for arm in ARMS],
-        configuration=CONFIGURATION,
-        plans=PLANS,
-        protocols={target: PROTOCOLS[target] for target in args.targets},
-        note=NOTE,
+        settings=CompareSettings(
+            configuration=CONFIGURATION,
+            plans=PLANS,
+            protocols={target: PROTOCOLS[target] for target in args.targets},
+        ),
+        text=ReportText(NOTE),
     )
 
 

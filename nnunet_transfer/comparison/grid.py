@@ -1,0 +1,55 @@
+"""Where the arms stand in the grid of source task by source domain: one panel per recipe and version of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nnunet_transfer.comparison.metrics import PRIMARY
+from nnunet_transfer.comparison.results import DOMAINS, TASKS, Arm
+
+COLUMNS = (
+    *("panel", "arm", "title", "source", "task", "domain"),
+    *("compared_with", "n_subjects", "difference", "headline_low", "headline_high"),
+)
+
+
+def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per arm with a known source task and domain; within a panel every cell is taken once.
+
+    `panel` is the recipe and what else the trainer's name says; where several sources have one task and domain, the
+    further ones get panels of their own, named by the source.
+    """
+    known = tests[tests["metric"] == PRIMARY].set_index("arm")
+    taken: set[tuple[str, str, str]] = set()
+    rows = []
+    for arm in arms:
+        if arm.task not in TASKS.values() or arm.domain not in DOMAINS.values() or arm.name not in known.index:
+            continue
+        panel = variant(arm)
+        if (panel, arm.task, arm.domain) in taken:
+            panel = f"{panel}, {arm.label}" if panel else arm.label
+        taken.add((panel, arm.task, arm.domain))
+        row = known.loc[arm.name]
+        rows.append(
+            (
+                panel,
+                arm.name,
+                arm.title,
+                arm.source or "",
+                arm.task,
+                arm.domain,
+                row["compared_with"],
+                row["n_subjects"],
+                row["difference"],
+                row["headline_low"],
+                row["headline_high"],
+            )
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def variant(arm: Arm) -> str:
+    """Return what an arm's trainer name says beside its source: recipe, number of cases, epochs; empty by default."""
+    return str(arm.trainer).removeprefix(arm.trainer.base).strip("_").replace("_", ", ")

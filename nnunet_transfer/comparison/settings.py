@@ -1,0 +1,84 @@
+"""What a comparison computes, and how: one frozen object for the command, a study and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, check_empty_rule
+from nnunet_transfer.evaluation.limits import check_limits
+from nnunet_transfer.evaluation.protocols import LesionProtocol, get_protocol
+from nnunet_transfer.evaluation.scores import DEFAULT_TOLERANCE_MM, ScoringSettings
+from nnunet_transfer.naming import ARMS
+
+DEFAULT_DRAWS = 10_000
+DEFAULT_ROPE = 0.01
+DEFAULT_BASELINE = next(iter(ARMS))
+
+Protocols: TypeAlias = Sequence[str | LesionProtocol]
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Settings of a comparison.
+
+    Attributes
+    ----------
+    protocols : lesion protocols, by name or as objects, for all targets or per data set id
+    surface, tolerance_mm : whether HD95 and NSD are computed, and the tolerance of the NSD in mm
+    empty : what a reference without lesions scores, a key of `EMPTY_RULES`
+    rope : half-width of the region of practical equivalence, in Dice
+    draws, seed : of every bootstrap
+    baseline : the arm that the others are compared with, with or without suffixes
+    configuration, plans : of nnU-Net; default: the only ones there are
+    allow_missing : leave out, for all arms, cases that can't be compared
+    tables_only : write no figures and no report
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range or unknown.
+    """
+
+    protocols: Protocols | Mapping[int, Protocols] = ()
+    surface: bool = True
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM
+    empty: str = DEFAULT_EMPTY
+    rope: float = DEFAULT_ROPE
+    draws: int = DEFAULT_DRAWS
+    seed: int = 0
+    baseline: str = DEFAULT_BASELINE
+    configuration: str | None = None
+    plans: str | None = None
+    allow_missing: bool = False
+    tables_only: bool = False
+
+    def __post_init__(self) -> None:
+        check_limits(rope=self.rope, tolerance_mm=self.tolerance_mm, draws=self.draws)
+        check_empty_rule(self.empty)
+        every = self.protocols.values() if isinstance(self.protocols, Mapping) else [self.protocols]
+        for names in every:
+            chosen_protocols(names)
+
+    def protocols_of(self, dataset: str | int) -> tuple[LesionProtocol, ...]:
+        """Return the protocols of a target, given by id or by name."""
+        if not isinstance(self.protocols, Mapping):
+            return chosen_protocols(self.protocols)
+        number = int(str(dataset).removeprefix("Dataset").partition("_")[0])
+        return chosen_protocols(self.protocols.get(number, ()))
+
+    def scoring(self, dataset: str | int) -> ScoringSettings:
+        """Return what is computed for each case of a target."""
+        return ScoringSettings(self.protocols_of(dataset), self.surface, self.tolerance_mm)
+
+
+def chosen_protocols(wanted: Protocols) -> tuple[LesionProtocol, ...]:
+    """Return protocols given by name or as objects.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown.
+    """
+    return tuple(p if isinstance(p, LesionProtocol) else get_protocol(p) for p in wanted)

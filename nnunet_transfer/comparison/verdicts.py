@@ -1,0 +1,59 @@
+"""One verdict for each arm, from the numbers as they are printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_transfer.comparison.statistics import ALPHA
+
+BETTER, WORSE, EQUAL, OPEN = "better", "worse", "equal", "open"
+#: what a verdict is about: these networks, or also networks trained again in the same way
+NETWORKS_ONLY, PROCEDURE = "networks", "procedure"
+#: numbers are judged as a reader sees them
+PRINTED_DECIMALS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of an arm against its baseline.
+
+    Attributes
+    ----------
+    outcome : "better", "worse", "equal" (within the region of practical equivalence) or "open"
+    scope : "procedure" where it also holds for networks trained again, else "networks"; empty for "open"
+    """
+
+    outcome: str
+    scope: str = ""
+
+
+def judge(row: Mapping[Any, Any], rope: float) -> Verdict:
+    """Judge a paired difference.
+
+    Equal needs the headline interval of the mean within ±rope. Better and worse need an adjusted p below 0.05 and a headline
+    interval on one side of zero. An arm that meets both is called equal: its difference is real, but too small to matter.
+
+    Parameters
+    ----------
+    row : `headline_low`, `headline_high`, `procedure_low`, `procedure_high`, `p_holm`, `rank_biserial`
+    """
+    low, high = _printed(row["headline_low"]), _printed(row["headline_high"])
+    again = (_printed(row["procedure_low"]), _printed(row["procedure_high"]))
+    if -rope <= row["headline_low"] and row["headline_high"] <= rope:
+        inside = -rope <= row["procedure_low"] and row["procedure_high"] <= rope
+        return Verdict(EQUAL, PROCEDURE if inside else NETWORKS_ONLY)
+    if not _printed(row["p_holm"]) < ALPHA:
+        return Verdict(OPEN)
+    # the test is about ranks, the interval about the mean: a verdict needs both to point the same way
+    if low > 0 and row["rank_biserial"] > 0:
+        return Verdict(BETTER, PROCEDURE if again[0] > 0 else NETWORKS_ONLY)
+    if high < 0 and row["rank_biserial"] < 0:
+        return Verdict(WORSE, PROCEDURE if again[1] < 0 else NETWORKS_ONLY)
+    return Verdict(OPEN)
+
+
+def _printed(value: float) -> float:
+    return value if math.isnan(value) else round(value, PRINTED_DECIMALS)

@@ -1,0 +1,80 @@
+"""What a case without lesions scores: one rule for every metric, decided by the reference alone.
+
+Metrics of overlap, distance and detection are undefined where a mask is empty. If a case counted only where its score is
+defined, an arm with a false positive on a healthy brain would be scored on other cases than an arm without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.evaluation.protocols import LesionProtocol
+
+#: rule -> what it does, as the report says it
+EMPTY_RULES: dict[str, str] = {
+    "score": "Where the reference of a label is empty, an empty prediction scores as perfect (Dice 1, HD95 0 mm) and any "
+    "other as a failure (Dice 0, HD95 the image's diagonal).",
+    "leave-out": "Where the reference of a label is empty, the case is left out of all scores of that label, for every arm; "
+    "false positives there are reported by themselves.",
+}
+DEFAULT_EMPTY = "score"
+#: metric -> its value where both masks are empty
+PERFECT = {"dice": 1.0, "iou": 1.0, "nsd": 1.0, "hd95_mm": 0.0}
+RATIOS = ("sensitivity", "precision", "f1")
+
+
+def check_empty_rule(rule: str) -> None:
+    """Check the name of a rule.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of this name.
+    """
+    if rule not in EMPTY_RULES:
+        raise SettingsError(f"unknown rule for empty references {rule!r}; choose from {', '.join(EMPTY_RULES)}")
+
+
+def apply_empty_rule(cases: pd.DataFrame, protocols: Sequence[LesionProtocol], rule: str) -> pd.DataFrame:
+    """Give or take away the scores of labels whose reference is empty; everything else is unchanged.
+
+    Afterwards a score is missing only where the reference alone says so. A protocol's own values for empty masks are
+    kept under `score`; a ratio that it leaves undefined is 1 where both masks are empty, else 0. For a protocol a
+    reference is empty if it has no lesion that the protocol counts.
+
+    Parameters
+    ----------
+    cases : one row per case and label, as `score_case` gives them
+
+    Returns
+    -------
+    DataFrame
+        A copy, with the column `reference_empty`.
+    """
+    check_empty_rule(rule)
+    if not len(cases):
+        return cases.copy()
+    changed = cases.copy()
+    no_reference = (cases["voxels_tp"] + cases["voxels_fn"] == 0).to_numpy()
+    no_prediction = (cases["voxels_tp"] + cases["voxels_fp"] == 0).to_numpy()
+    for metric, best in PERFECT.items():
+        if metric in cases:
+            values = cases[metric].to_numpy(float)
+            if rule == "leave-out":
+                changed[metric] = np.where(no_reference, np.nan, values)
+            else:
+                changed[metric] = np.where(no_reference & no_prediction, best, values)
+    for protocol in protocols:
+        none = (cases[f"{protocol.name}_n_ref"] == 0).to_numpy()
+        perfect = none & (cases[f"{protocol.name}_n_pred"] == 0).to_numpy()
+        for ratio in RATIOS:
+            key = f"{protocol.name}_{ratio}"
+            values = cases[key].to_numpy(float)
+            filled = np.where(np.isfinite(values), values, np.where(perfect, 1.0, 0.0))
+            changed[key] = np.where(none, np.nan, filled) if rule == "leave-out" else filled
+    changed["reference_empty"] = no_reference
+    return changed
