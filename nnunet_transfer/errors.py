@@ -4,8 +4,13 @@
 class TransferError(Exception):
     """Base of every error caused by input, settings or the machine, not by a bug.
 
-    The command line prints it as one line and exits with status 2.
+    The command line prints it as one line and exits with status 2. Control characters, which a file may hold and a
+    terminal may obey, are shown escaped.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(text: object, limit: int = 2000) -> str:
