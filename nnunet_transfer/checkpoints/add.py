@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.checkpoints import stated
-from nnunet_transfer.checkpoints.converted import Converted
+from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.downloads import public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
-from nnunet_transfer.errors import CheckpointError, SourceError
+from nnunet_transfer.errors import CheckpointError, SourceError, one_line
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.plans.architectures import from_card
 from nnunet_transfer.plans.classes import foreign_names, wrong_class
@@ -157,13 +157,27 @@ def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
         return "key map", convert_mapped(found.tensors, read_key_map(reading.key_map))
     notes = _check_names(found)
     known = recognise(found)
-    converted = known.convert(found)
+    converted = _fitting(known, found)
     if wrong := wrong_class(from_card(converted.architecture)):
         raise CheckpointError(
             f"{found.path.name}: its plans name {wrong}, which is none of the networks and layers that plans may name; "
             f"it was not read"
         )
     return known.name, replace(converted, notes=(*converted.notes, *notes))
+
+
+def _fitting(known: Format, found: Found) -> Converted:
+    """Convert a checkpoint; one whose names, shapes and plans contradict each other is refused.
+
+    Each format's reader says what it can; there are more contradictions than it can foresee, and the file's author chooses.
+    """
+    try:
+        return known.convert(found)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise CheckpointError(
+            f"{found.path.name} looks like {known.name}, but its names, shapes and plans contradict each other "
+            f"({type(error).__name__}: {one_line(error, 200)})"
+        ) from error
 
 
 def _check_names(found: Found) -> list[str]:

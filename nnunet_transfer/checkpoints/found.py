@@ -19,12 +19,15 @@ from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
+from nnunet_transfer.unpickling.limits import MAX_KEY
 
 #: in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
 #: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
+#: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names
+MAX_TENSORS = 20_000
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
 #: where files keep their weights, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
@@ -113,6 +116,8 @@ def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
             tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
             # a training's settings may hold a few tensors of their own; a network has many
             if tensors and len(tensors) * 2 >= len(candidate):
+                if len(tensors) > MAX_TENSORS or max(map(len, tensors)) > MAX_KEY:
+                    raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
                 return tensors
     held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(f"{file} holds no weights, only: {held[:200]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -51,18 +51,22 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = {canonical_key(key): tensor for key, tensor in tensors.items() if not is_statistic(key)}
     prefix = min((m[1] for key in own if (m := _ANCHOR.match(key))), key=len)
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
-    down = sorted({int(m[1]) for key in own if (m := _DOWN.fullmatch(key))})
-    up = sorted({int(m[1]) for key in own if (m := _UP.fullmatch(key))}, reverse=True)
+    down = _numbered(sorted({int(m[1]) for key in own if (m := _DOWN.fullmatch(key))}))
+    up = _numbered(sorted({int(m[1]) for key in own if (m := _UP.fullmatch(key))}, reverse=True))
     renamed = {}
     for key, tensor in own.items():
         if match := _DOWN.fullmatch(key):
-            renamed[f"encoder.stages.{down.index(int(match[1]))}.{match[2]}"] = tensor
+            renamed[f"encoder.stages.{down[int(match[1])]}.{match[2]}"] = tensor
         elif match := _UP.fullmatch(key):
             # the output layer, out_tr, belongs to the source's task
             kind = "stages" if match[2] == "ops." else "transpconvs"
-            number = up.index(int(match[1]))
+            number = up[int(match[1])]
             renamed[f"decoder.{kind}.{number}.{'ops.' if kind == 'stages' else ''}{match[3]}"] = tensor
     return renamed
+
+
+def _numbered(widths: Sequence[int]) -> dict[int, int]:
+    return {width: number for number, width in enumerate(widths)}
 
 
 GENESIS = Format("Models Genesis' U-Net", _recognise, _convert)

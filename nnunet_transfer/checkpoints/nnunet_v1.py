@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -33,11 +34,14 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: str) -> dict[str, torch.Tensor]:
     """Rename the convolutions of all stages; v1 may split a stage into two stacks, v2 counts through them."""
     matches = {k: m for k in own if (m := pattern.fullmatch(k))}
-    places = sorted({(int(m[1]), int(m[2] or 0), int(m[3])) for m in matches.values()})
+    numbers: dict[tuple[int, int, int], int] = {}
+    in_stage: Counter[int] = Counter()
+    for place in sorted({(int(m[1]), int(m[2] or 0), int(m[3])) for m in matches.values()}):
+        numbers[place] = in_stage[place[0]]
+        in_stage[place[0]] += 1
     renamed = {}
     for key, m in matches.items():
-        place = (int(m[1]), int(m[2] or 0), int(m[3]))
-        number = sum(p[0] == place[0] and p < place for p in places)
+        number = numbers[int(m[1]), int(m[2] or 0), int(m[3])]
         renamed[f"{target.format(m[1])}.{number}.{_KINDS[m[4]]}.{m[5]}"] = own[key]
     return renamed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,8 +162,9 @@ def _counts(tensors: Mapping[str, torch.Tensor], pattern: str) -> list[int]:
     """Return, per stage, how many members it has; the pattern's groups are stage and member."""
     found = {(int(m[1]), int(m[2])) for k in tensors if (m := re.match(pattern, k))}
     stages = 1 + max((stage for stage, _ in found), default=-1)
+    members = Counter(stage for stage, _ in found)
     # more stages than tensors can only come from a forged name
-    return [sum(s == stage for s, _ in found) for stage in range(min(stages, len(found)))]
+    return [members[stage] for stage in range(min(stages, len(found)))]
 
 
 def _strides(tensors: Mapping[str, torch.Tensor], stages: int, dimensions: int) -> list[list[int]]:

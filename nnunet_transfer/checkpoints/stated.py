@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +17,10 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def numbers(value: Any) -> tuple[float, ...]:
-    """Return a sequence of finite numbers; nothing for anything else."""
+    """Return a sequence of finite numbers of the size that settings have; nothing for anything else."""
     if not isinstance(value, list | tuple):
         return ()
-    fit = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    fit = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in value)
     return tuple(float(v) for v in value) if fit else ()
 
 
@@ -34,7 +33,7 @@ def words(value: Any) -> tuple[str, ...]:
 def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the channels of `dataset.json` in their order; nothing if their numbers are none."""
     stated = mapping(dataset.get("channel_names") or dataset.get("modality"))
-    if not all(str(number).isdecimal() for number in stated):
+    if not all(str(number).isdecimal() and len(str(number)) < 10 for number in stated):
         return ()
     return tuple(str(name) for _, name in sorted(stated.items(), key=lambda item: int(item[0])))
 

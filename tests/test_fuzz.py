@@ -1,0 +1,280 @@
+"""Files of any content end in a result or in one line: no traceback, no signal, no gigabytes, no minutes.
+
+Pickles are interpreted by Python code that is bounded by itself, so these tests run it in their own process; the last ones
+use the process with limits that users get.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+import resource
+import struct
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnunet_transfer.checkpoints import inspect_checkpoint, reading
+from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.unpickling import process
+from nnunet_transfer.unpickling.process import answer_of
+
+FOLDER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+#: what a file may make this machine do
+SECONDS, BYTES = 30, 2 << 30
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "answer_of", lambda task, **_: process.answer(task))
+
+
+def one_result(path: Path) -> None:
+    """Inspect a file: a result or one line, in bounded time and memory."""
+    start = time.process_time()
+    with contextlib.suppress(CheckpointError):
+        inspect_checkpoint(path)
+    assert time.process_time() - start < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < BYTES
+
+
+def zipped(program: bytes, **members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", program)
+        for name, content in members.items():
+            archive.writestr(f"x/data/{name.removeprefix('s')}", content)
+    return buffer.getvalue()
+
+
+def legacy(program: bytes) -> bytes:
+    return b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {})) + program
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode("utf-8", "surrogatepass")
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+NAMES = [
+    *(
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_tensor_v3",
+        "torch FloatStorage",
+    ),
+    *("torch._utils _rebuild_parameter", "torch._tensor _rebuild_from_type_v2", "numpy dtype", "numpy ndarray"),
+    *(
+        "numpy.core.multiarray _reconstruct",
+        "numpy.core.multiarray scalar",
+        "_codecs encode",
+        "torch Size",
+        "torch device",
+    ),
+    *("os system", "builtins getattr", "builtins bytearray", "builtins set", "torch storage", "torch.nn Linear"),
+]
+PUSH = st.one_of(
+    st.sampled_from(NAMES).map(lambda name: b"c" + name.replace(" ", "\n").encode() + b"\n"),
+    st.text(max_size=5).map(text),
+    st.sampled_from(["storage", "0", "cpu", "f8", "O", "<", "latin1", "encoder.stem.convs.0.conv.weight"]).map(text),
+    st.integers(-(2**31), 2**31 - 1).map(lambda n: b"J" + struct.pack("<i", n)),
+    st.integers(0, 3).map(lambda n: bytes([0x4B, n])),
+    st.binary(max_size=9).map(lambda b: b"C" + bytes([len(b)]) + b),
+    st.sampled_from([b"N", b"\x88", b")", b"]", b"}", b"G" + b"\0" * 8]),
+)
+ACT = st.sampled_from(
+    [
+        *(bytes([c]) for c in b"(0123tlaesudbR\x81\x85\x86\x87Q"),
+        b"q\x00",
+        b"q\x01",
+        b"h\x00",
+        b"h\x01",
+        b"\x8f\x90",
+        b"\x94",
+    ]
+)
+BROKEN = st.binary(min_size=1, max_size=9) | st.sampled_from(
+    [b"r\xff\xff\xff\xff", b"\x8e" + b"\xff" * 8, b"\x96" + b"\x7f" * 8]
+)
+PROGRAM = st.lists(PUSH | PUSH | ACT | ACT | BROKEN, max_size=25).map(
+    lambda parts: b"\x80\x02" + b"".join(parts) + b"."
+)
+
+
+@settings(max_examples=600, suppress_health_check=FOLDER)
+@given(program=PROGRAM, layout=st.sampled_from([zipped, legacy, bytes]))
+def test_programs_of_any_instructions(tmp_path: Path, program: bytes, layout: Any) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(layout(program))
+    answer = process.answer({"read": str(path)})
+    assert len({"content", "asks_for", "refused", "damaged"} & answer.keys()) == 1
+    json.dumps(answer).encode()
+
+
+PARTS = st.sampled_from(
+    [
+        *(
+            "module.",
+            "encoder.",
+            "decoder.",
+            "stages.",
+            "stem.",
+            "convs.",
+            "blocks.",
+            "ops.",
+            "all_modules.",
+            "transpconvs.",
+        ),
+        *(
+            "conv_blocks_context.",
+            "conv_blocks_localization.",
+            "tu.",
+            "seg_outputs.",
+            "seg_layers.",
+            "down_tr64.",
+            "up_tr256.",
+        ),
+        *(
+            "layer1.",
+            "layer4.",
+            "downsample.",
+            "conv1.",
+            "conv2.",
+            "conv3.",
+            "bn1.",
+            "conv.",
+            "norm.",
+            "instnorm.",
+            "skip.",
+        ),
+        *(
+            "0.",
+            "1.",
+            "2.",
+            "7.",
+            "99999999999999999999.",
+            "weight",
+            "bias",
+            "running_mean",
+            "num_batches_tracked",
+            "\n",
+            "é.",
+        ),
+    ]
+)
+#: where each format starts, so that its reader is reached
+STARTS = st.sampled_from(
+    [
+        *("", "encoder.stages.0.blocks.0.conv1.conv.weight", "encoder.stages.0.0.convs.0.conv.weight"),
+        *("conv_blocks_context.0.blocks.0.conv.weight", "conv_blocks_context.0.0.conv3.weight"),
+        *(
+            "down_tr64.ops.0.conv1.weight",
+            "layer1.0.conv1.weight",
+            "layer1.0.conv2.weight",
+            "encoder.stages.0.0.conv1.weight",
+        ),
+    ]
+)
+KEYS = st.lists(PARTS, min_size=1, max_size=6).map("".join) | STARTS
+SHAPES = st.lists(st.integers(0, 4), max_size=6)
+
+
+@settings(max_examples=400, suppress_health_check=FOLDER)
+@given(shapes=st.dictionaries(KEYS, SHAPES, min_size=1, max_size=8))
+def test_networks_of_any_names_and_shapes(tmp_path: Path, shapes: dict[str, list[int]]) -> None:
+    torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / "x.pth")
+    one_result(tmp_path / "x.pth")
+
+
+HEADER = st.dictionaries(
+    KEYS | st.just("__metadata__"),
+    st.fixed_dictionaries(
+        {
+            "dtype": st.sampled_from(["F32", "F16", "I64", "F8_E4M3", "X", 3]),
+            "shape": st.lists(st.integers(-1, 4) | st.just(1 << 62), max_size=5),
+            "data_offsets": st.lists(st.integers(-1, 70) | st.just(1 << 63), max_size=3),
+        }
+    )
+    | st.text(max_size=3),
+    max_size=4,
+)
+
+
+@settings(max_examples=300, suppress_health_check=FOLDER)
+@given(header=HEADER, wrong=st.integers(-3, 3), values=st.binary(max_size=64))
+def test_safetensors_of_any_header(tmp_path: Path, header: dict[str, Any], wrong: int, values: bytes) -> None:
+    encoded = json.dumps(header).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(max(0, len(encoded) + wrong * (wrong % 2)).to_bytes(8, "little") + encoded + values)
+    one_result(path)
+
+
+def nested(count: int, opening: bytes, closing: bytes) -> bytes:
+    return b"\x80\x02" + opening * count + b"N" + closing * count + b"."
+
+
+def doubled(times: int) -> bytes:
+    """Return a program for a list of two references to a list of two references and so on."""
+    return b"\x80\x02]" + b"".join(b"q\x00](h\x00h\x00e" for _ in range(times)) + b"."
+
+
+def array(shape: bytes, dtype: str, state: bytes = b"") -> bytes:
+    """Return a program for a numpy array of this shape and type."""
+    kind = b"cnumpy\ndtype\n" + text(dtype) + b"\x85R" + state
+    return b"\x80\x02cnumpy\nndarray\n" + shape + kind + b"C\x08" + b"A" * 8 + b"\x87R."
+
+
+BOMBS = {
+    "an object at an address of the file's choice": array(b"K\x01\x85", "O"),
+    "two billion objects": array(b"J" + struct.pack("<i", 2**31 - 1) + b"\x85", "O"),
+    "a type of negative size": array(b"K\x01\x85", "V8", b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"),
+    "a bytearray of 16 GiB": b"\x80\x02c__builtin__\nbytearray\n\x8a\x05" + (1 << 34).to_bytes(5, "little") + b"\x85R.",
+    "bytes of 16 GiB": b"\x80\x05\x8e" + (1 << 34).to_bytes(8, "little") + b".",
+    "a million lists in lists": nested(1_000_000, b"]", b"a"),
+    "a million tuples in tuples as a key": b"\x80\x02}N" + b"\x85" * 1_000_000 + b"Ns.",
+    "two to the power of fifty": doubled(50),
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "a million keys": b"\x80\x02}(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(1_000_000)) + b"u.",
+    "a number of a million digits": b"\x80\x02\x8b" + struct.pack("<i", 500_000) + b"\xff" * 500_000 + b".",
+    "half a character": b"\x80\x02" + text("\ud800") + b".",
+    "half a character in the old way": b"V\\ud800\n.",
+    "no end": b"\x80\x02" + b"N" * 6_000_000,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("layout", [zipped, legacy])
+def test_bombs_are_one_line(bomb: str, layout: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(layout(BOMBS[bomb]))
+    with pytest.raises(CheckpointError) as caught:
+        reading.read_weights_file(path)
+    assert "\n" not in str(caught.value)
+    one_result(path)
+
+
+def test_zip_files_that_list_too_many_members(tmp_path: Path) -> None:
+    """The size of the list is a number in the file's last bytes, whatever follows from it."""
+    content = bytearray(zipped(b"\x80\x02}."))
+    end = content.rfind(b"PK\5\6")
+    content[end + 12 : end + 16] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        reading.read_weights_file(tmp_path / "x.pth")
+
+
+def test_a_reader_that_takes_too_much_is_ended(tmp_path: Path) -> None:
+    """The limits of the process hold where those of the interpreter would not."""
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    assert answer_of({"read": str(tmp_path / "x.pth")})["storages"] != []
+    endless = {"rename": ["a" * 100 + "b"], "rules": [(1, "(a+)+$", "")]}
+    assert "ended with status" in answer_of(endless, seconds=1)["damaged"]
+    assert "damaged" in answer_of({"rename": ["a" * 900] * 20_000, "rules": [(1, "x", "y")]}, memory=20 << 20)
