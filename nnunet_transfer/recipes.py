@@ -10,7 +10,7 @@ decay, exponent 0.9
 warm-up over 5 %
     50 of 1000 epochs in nnU-Net's fine-tuning of nnssl networks (Wald et al., "An OpenMind for 3D medical vision
     self-supervised learning", ICCV 2025); in `warmup`, `frozenEncoder`, `lpft`, `layerwise` and `l2sp`.
-`lpft`, a tenth for the decoder alone
+`lpft`, a tenth for the output layers alone
     linear probing then fine-tuning (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022), where the
     new head converges first; the share is this package's choice.
 `sawtooth`, shares 0.025, 0.025, 0.05 and 0.9
@@ -21,6 +21,11 @@ warm-up over 5 %
     AdamW's own default decay (Loshchilov and Hutter, ICLR 2019); rates from 0.0001 to 0.001 are what peers use to
     fine-tune U-Nets of medical images (SuPreM, the FOMO25 baseline, asparagus, anatomix). Why the output layers are fitted:
     `finetuning/heads.py`.
+`gentleBody`, a tenth of the rate
+    1e-4 for the network, as SuPreM and the FOMO25 baseline fine-tune with, beside 1e-3 for the output layers.
+`frozenStem`
+    freezing the first layer closes the gap between SGD and AdamW (Kumar et al., "How to fine-tune vision models with SGD",
+    arXiv:2211.09359), who freeze it throughout; a tenth is this package's choice.
 `l2sp`, strength 0.01
     L2-SP (Li et al., "Explicit inductive bias for transfer learning with convolutional networks", ICML 2018), who choose
     it per data set between 0.001 and 1; 0.01 is this package's choice.
@@ -106,7 +111,8 @@ class Recipe:
     layer_decay : factor of the learning rate from one encoder stage to the next one further from the output
     start_pull : strength of the pull towards the weights that the training started from
     optimiser : with its initial learning rate
-    fitted_heads : whether the output layers are fitted before the first step; otherwise they start at random
+    heads : how the output layers start: `random` as in nnU-Net; `fitted` to training patches before the first step; `by
+        name`: where the source segmented labels of the same names, their rows are its own, and the others are fitted
     body_rate : factor of the learning rate of all but the output layers
     """
 
@@ -116,7 +122,7 @@ class Recipe:
     layer_decay: float = 1.0
     start_pull: float = 0.0
     optimiser: Optimiser = NNUNET_SGD
-    fitted_heads: bool = False
+    heads: Literal["random", "fitted", "by name"] = "random"
     body_rate: float = 1.0
 
     def boundaries(self, num_epochs: int) -> tuple[int, ...]:
@@ -177,9 +183,9 @@ RECIPES: Registry[Recipe] = Registry(
             ),
             Recipe(
                 "lpft",
-                "decoder and heads first, then the whole network",
+                "the output layers alone first, then the whole network",
                 (
-                    Phase("decoder", 0.1, DECODER_ALONE),
+                    Phase("output layers", 0.1, HEAD_ALONE),
                     Phase("whole warm-up", _WARM_UP, rises=True),
                     Phase("whole network", 0.9 - _WARM_UP),
                 ),
@@ -205,7 +211,29 @@ RECIPES: Registry[Recipe] = Registry(
                 "output layers fitted before the first step, then AdamW at a gentle rate with warm-up and decay",
                 _WARMED_UP,
                 optimiser=GENTLE_ADAMW,
-                fitted_heads=True,
+                heads="fitted",
+            ),
+            Recipe(
+                "byName",
+                "as fitted, but outputs for labels that the source has by name are the source's",
+                _WARMED_UP,
+                optimiser=GENTLE_ADAMW,
+                heads="by name",
+            ),
+            Recipe(
+                "gentleBody",
+                "as fitted, with a tenth of the learning rate for all but the output layers",
+                _WARMED_UP,
+                optimiser=GENTLE_ADAMW,
+                heads="fitted",
+                body_rate=0.1,
+            ),
+            Recipe(
+                "frozenStem",
+                "as fitted, with a warm-up over a tenth during which the first convolution is frozen",
+                (Phase("warm-up without the stem", 0.1, ALL_BUT_STEM, rises=True), Phase("whole network", 0.9)),
+                optimiser=GENTLE_ADAMW,
+                heads="fitted",
             ),
             Recipe("adamw", "as fitted, with output layers drawn at random", _WARMED_UP, optimiser=GENTLE_ADAMW),
             Recipe("l2sp", "warm-up, with a pull towards the weights it started from", _WARMED_UP, start_pull=0.01),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer import naming
 from nnunet_transfer.finetuning.parameters import parameter_groups, part_of, set_trained
-from nnunet_transfer.recipes import DECODER_ALONE, RECIPES, WHOLE
+from nnunet_transfer.recipes import DECODER_ALONE, HEAD, RECIPES, STEM, WHOLE
 
 
 def test_warmup_is_the_default_of_the_grammar() -> None:
@@ -40,6 +40,26 @@ def test_sawtooth_has_four_stages() -> None:
     recipe = RECIPES["sawtooth"]
     assert recipe.boundaries(1000) == (0, 25, 50, 100, 1000)
     assert [recipe.at(e, 1000).trained for e in (0, 24, 25, 49, 50, 99, 100, 999)] == [DECODER_ALONE] * 4 + [WHOLE] * 4
+
+
+def test_linear_probing_trains_the_output_layers_alone() -> None:
+    trained = [RECIPES["lpft"].at(epoch, 100).trained for epoch in range(100)]
+    assert trained == [frozenset({HEAD})] * 10 + [WHOLE] * 90
+
+
+def test_the_stem_is_frozen_for_a_tenth() -> None:
+    trained = [RECIPES["frozenStem"].at(epoch, 100).trained for epoch in range(100)]
+    assert trained == [WHOLE - {STEM}] * 10 + [WHOLE] * 90
+
+
+def test_a_gentle_body_learns_at_a_tenth_of_the_heads_rate() -> None:
+    network = _UNet()
+    groups = parameter_groups(network, RECIPES["gentleBody"], 0.01)
+    scale = {id(p): g["lr_scale"] for g in groups for p in g["params"]}
+    named = {n: scale[id(p)] for n, p in network.named_parameters()}
+    assert {s for n, s in named.items() if "seg_layers" in n} == {1.0}
+    assert {s for n, s in named.items() if "seg_layers" not in n} == {0.1}
+    assert groups[0]["lr_scale"] == 1.0, "nnU-Net logs the first group's rate"
 
 
 def test_frozen_encoder_never_trains_the_encoder() -> None:

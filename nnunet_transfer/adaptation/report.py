@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -31,6 +31,7 @@ class TransferReport:
     coverage : part -> fraction of the target's parameters that came from the source; `encoder` includes the stem
     notes : differences between the networks that no tensor shows, such as strides
     warnings : what a reader of the results must know
+    fitted_heads : what fitting the output layers to training patches gave, if the recipe asks for that
     """
 
     source: SourceCard
@@ -40,6 +41,7 @@ class TransferReport:
     coverage: dict[str, float]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    fitted_heads: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON types."""
@@ -57,6 +59,7 @@ class TransferReport:
             "coverage": self.coverage,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "fitted_heads": self.fitted_heads,
             "tensors": [
                 {
                     "key": d.key,

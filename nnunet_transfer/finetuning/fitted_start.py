@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import nn
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import write_json
 from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers
-from nnunet_transfer.finetuning.heads import Head, LossTerms, Voxels, fit_head, loss_of
+from nnunet_transfer.finetuning.heads import Head, LossTerms, Rows, Voxels, constant_loss, fit_head, loss_of
+from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.seeding import seed_everything
 
@@ -32,13 +34,23 @@ STREAM = 2_000_000_000
 
 @dataclass(frozen=True)
 class FittedLevel:
-    """One output layer: its place among `decoder.seg_layers`, voxels used, loss before and after, classes not met."""
+    """One output layer.
+
+    Attributes
+    ----------
+    layer : its place among `decoder.seg_layers`
+    voxels : how many it was fitted on
+    loss_before, loss_after : nnU-Net's loss on these voxels, with the random and with the fitted weights
+    absent : outputs whose class or region none of the voxels has
+    copied : outputs whose weights are the source's
+    """
 
     layer: int
     voxels: int
     loss_before: float
     loss_after: float
     absent: tuple[int, ...]
+    copied: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class FittedHeads:
 
     Attributes
     ----------
+    outputs : names of the classes or regions
     levels : the fitted output layers, the finest last
     patches : training patches that were drawn
     dice : per class or region without background, over the validation patches; None where none has it
@@ -55,6 +68,7 @@ class FittedHeads:
     seconds : wall time of all this
     """
 
+    outputs: tuple[str, ...]
     levels: tuple[FittedLevel, ...]
     patches: int
     dice: tuple[float | None, ...]
@@ -71,15 +85,21 @@ class FittedHeads:
             f"{self.patches} training patches; loss {finest.loss_before:.4f} -> {finest.loss_after:.4f}",
             f"Pseudo Dice of the fitted network on {self.validation_patches} patches of validation cases: {found}",
         ]
-        if finest.absent:
-            lines.append(f"No patch held class {', '.join(map(str, finest.absent))}: learnt as soon as one does")
+        for indices, what in ((finest.copied, "Taken over from the source by name"), (finest.absent, "In no patch")):
+            if indices:
+                lines.append(f"{what}: {', '.join(self.outputs[i] for i in indices)}")
         return lines
 
 
-def fit_output_layers(trainer: NamedTrainer) -> FittedHeads | None:
+def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = None) -> FittedHeads | None:
     """Fit the output layers of a trainer's network in place, the same on all ranks; write and log what was done.
 
     The running statistics of BatchNorm and all other weights stay as they are. Rank 0 fits, the others receive.
+
+    Parameters
+    ----------
+    known : output layer -> rows that are taken over from the source, the others being fitted beside them. A layer whose
+        known rows are worse than constant outputs, as those that nnU-Net never trained, is fitted as a whole.
 
     Returns
     -------
@@ -90,7 +110,7 @@ def fit_output_layers(trainer: NamedTrainer) -> FittedHeads | None:
     if not layers:
         trainer.print_to_log_file("The network has no 1x1 convolutions as output layers: nothing is fitted.")
         return None
-    done = _fit(trainer, network) if trainer.local_rank == 0 else None
+    done = _fit(trainer, network, known or {}) if trainer.local_rank == 0 else None
     if trainer.is_ddp:
         for layer in layers:
             for parameter in layer.parameters():
@@ -102,7 +122,7 @@ def fit_output_layers(trainer: NamedTrainer) -> FittedHeads | None:
     return done
 
 
-def _fit(trainer: NamedTrainer, network: nn.Module) -> FittedHeads:
+def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -> FittedHeads:
     started = perf_counter()
     if trainer.settings.seed is not None:
         seed_everything(trainer.settings.seed, STREAM)
@@ -125,14 +145,25 @@ def _fit(trainer: NamedTrainer, network: nn.Module) -> FittedHeads:
         if len(level):
             voxels = level.voxels(labelling)
             before = _loss_now(layer, voxels, terms)
-            head = fit_head(voxels, terms)
+            head, copied = _head(voxels, terms, known.get(number))
             write_head(layer, head)
-            fitted.append(FittedLevel(number, len(level), before, _loss_now(layer, voxels, terms), head.absent))
+            after = _loss_now(layer, voxels, terms)
+            fitted.append(FittedLevel(number, len(level), before, after, head.absent, copied))
     dice, patches = _validation_dice(trainer, network)
-    known = [d for d in dice if d is not None]
-    mean = sum(known) / len(known) if known else None
+    met = [d for d in dice if d is not None]
+    mean = sum(met) / len(met) if met else None
     seconds = round(perf_counter() - started, 2)
-    return FittedHeads(tuple(fitted), batches * trainer.batch_size, dice, mean, patches, seconds)
+    names = tuple(output_groups(trainer.dataset_json)[0])
+    return FittedHeads(names, tuple(fitted), batches * trainer.batch_size, dice, mean, patches, seconds)
+
+
+def _head(voxels: Voxels, terms: LossTerms, known: Rows | None) -> tuple[Head, tuple[int, ...]]:
+    """Fit a head, beside known rows where these are of use; return it and which rows were kept."""
+    if known is not None:
+        head = fit_head(voxels, terms, known=known)
+        if head.loss < constant_loss(voxels, terms):
+            return head, known.classes
+    return fit_head(voxels, terms), ()
 
 
 def loss_terms(loss: Any, labelling: Labelling) -> tuple[LossTerms, bool]:

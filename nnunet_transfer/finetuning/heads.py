@@ -120,6 +120,13 @@ def loss_of(logits: Tensor, voxels: Voxels, terms: LossTerms) -> Tensor:
     return _loss(logits, voxels, terms, _group_matrix(voxels))
 
 
+def constant_loss(voxels: Voxels, terms: LossTerms) -> float:
+    """Return the loss of the head that knows the class frequencies and nothing of the features."""
+    shares = (voxels.targets.T @ voxels.shares).clamp(1e-6, 1 - 1e-6)
+    logits = torch.logit(shares) if terms.regions else shares.log()
+    return float(loss_of(logits.expand(len(voxels.targets), -1), voxels, terms))
+
+
 def _group_matrix(voxels: Voxels) -> Tensor:
     """Return the matrix, shape (groups, voxels), that sums weighted voxels over groups: the same sum every time."""
     groups = int(voxels.groups.max()) + 1
@@ -199,7 +206,18 @@ def _whitening(covariance: Tensor, ridge: float) -> Tensor:
     return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
-def fit_head(voxels: Voxels, terms: LossTerms | None = None, *, iterations: int = ITERATIONS) -> Head:
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a head that are known beforehand: which classes they are, weight `(rows, channels)`, bias `(rows,)`."""
+
+    classes: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
+
+
+def fit_head(
+    voxels: Voxels, terms: LossTerms | None = None, *, known: Rows | None = None, iterations: int = ITERATIONS
+) -> Head:
     """Fit a head to voxels: LDA, then L-BFGS on nnU-Net's loss.
 
     A class without voxels gets a head that gives it a hundredth of the most frequent class's probability, so that it is
@@ -208,80 +226,157 @@ def fit_head(voxels: Voxels, terms: LossTerms | None = None, *, iterations: int 
     Parameters
     ----------
     terms : the loss; nnU-Net's for classes by default
+    known : rows that stay as they are; the others are fitted beside them
     iterations : of L-BFGS; 0 returns LDA's head
+
+    Raises
+    ------
+    ValueError
+        If there are no voxels.
     """
     terms = terms or LossTerms()
-    occurring = (voxels.targets.T @ voxels.weights) > 0
-    present, absent = occurring.nonzero()[:, 0], (~occurring).nonzero()[:, 0]
-    seen = Voxels(voxels.features, voxels.targets[:, present], voxels.weights, voxels.groups, voxels.shares)
-    if not terms.regions and len(present) and int(present[0]) != 0:
+    if not len(voxels.weights):
+        raise ValueError("a head can't be fitted without voxels")
+    sizes = voxels.targets.T @ voxels.weights
+    classes, channels = voxels.targets.shape[1], voxels.features.shape[1]
+    fixed = torch.zeros(classes, dtype=torch.bool, device=sizes.device)
+    fixed[list(known.classes) if known else []] = True
+    used = ((sizes > 0) | fixed).nonzero()[:, 0]
+    absent = (sizes == 0).nonzero()[:, 0]
+    if not terms.regions and int(used[0]) != 0:
         # without background voxels the first class present is not background
         terms = replace(terms, background=True)
-    weight, bias, loss = _fit_present(seen, terms, iterations)
-    classes, channels = voxels.targets.shape[1], voxels.features.shape[1]
+    space = _whitened(voxels, terms)
+    start = _start(space, terms, used, known)
+    free = (~fixed[used]).nonzero()[:, 0]
+    weight, bias, loss = _refine(space, terms, used, start, free, iterations if len(free) else 0)
     whole_weight, whole_bias = weight.new_zeros(classes, channels), weight.new_full((classes,), math.log(ABSENT))
-    if not terms.regions and len(present):
-        frequent = int((seen.targets.T @ seen.weights).argmax())
+    if not terms.regions:
+        frequent = int(sizes[used].argmax())
         whole_weight += weight[frequent]
         whole_bias += bias[frequent]
-    whole_weight[present], whole_bias[present] = weight, bias
+    whole_weight[used], whole_bias[used] = weight, bias
+    if known:
+        # bit by bit, not through the whitening and back
+        whole_weight[list(known.classes)], whole_bias[list(known.classes)] = known.weight, known.bias
     return Head(whole_weight, whole_bias, loss, tuple(absent.tolist()))
 
 
-def _fit_present(voxels: Voxels, terms: LossTerms, iterations: int) -> tuple[Tensor, Tensor, float]:
-    """Fit where each class has voxels; the features are whitened, which is what makes L-BFGS converge in few steps."""
+@dataclass(frozen=True)
+class _Whitened:
+    """Voxels with features (x - mean) transform^T, whose within-class covariance is 1, and how to come back.
+
+    In these L-BFGS converges in few steps, and a penalty means the same for all features.
+    """
+
+    voxels: Voxels
+    mean: Tensor
+    transform: Tensor
+    sums: Tensor
+
+    def enter(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a head on plain features as one on whitened ones."""
+        own = torch.linalg.solve_triangular(self.transform, weight, upper=False, left=False)
+        return own, bias + weight @ self.mean
+
+    def leave(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a head on whitened features as one on plain ones."""
+        plain = weight @ self.transform
+        return plain, bias - plain @ self.mean
+
+
+def _whitened(voxels: Voxels, terms: LossTerms) -> _Whitened:
     moments = _moments(voxels.features, _partition(voxels.targets, terms), voxels.weights)
-    whitening = _whitening(moments.within, RIDGE)
-    mean, transform = moments.mean.to(voxels.features), whitening.to(voxels.features)
-    white = Voxels((voxels.features - mean) @ transform.T, voxels.targets, voxels.weights, voxels.groups, voxels.shares)
-    sums = _group_matrix(white)
-    with torch.no_grad():
-        starts = [_start(white, terms, exponent) for exponent in PRIOR_EXPONENTS]
-        losses = [float(_loss(white.features @ w.T + b, white, terms, sums)) for w, b in starts]
-    weight, bias = starts[losses.index(min(losses))]
-    if iterations:
-        weight, bias = _refine(white, terms, sums, weight, bias, iterations)
-    with torch.no_grad():
-        loss = float(_loss(white.features @ weight.T + bias, white, terms, sums))
-    weight = weight @ transform
-    return weight, bias - weight @ mean, loss
+    mean, transform = moments.mean.to(voxels.features), _whitening(moments.within, RIDGE).to(voxels.features)
+    white = replace(voxels, features=(voxels.features - mean) @ transform.T)
+    return _Whitened(white, mean, transform, _group_matrix(voxels))
 
 
 def _partition(targets: Tensor, terms: LossTerms) -> Tensor:
-    """Return targets with exactly one class per voxel; each combination of regions is one."""
+    """Return targets with exactly one class per voxel, each with voxels; each combination of regions is one."""
     if not terms.regions:
-        return targets
+        return targets[:, targets.any(0)]
     _, classes = torch.unique(targets, dim=0, return_inverse=True)
     return functional.one_hot(classes).to(targets)
 
 
-def _start(white: Voxels, terms: LossTerms, exponent: float) -> tuple[Tensor, Tensor]:
-    if not terms.regions:
-        return discriminant(white.features, white.targets, white.weights, prior_exponent=exponent)
+def _start(space: _Whitened, terms: LossTerms, used: Tensor, known: Rows | None) -> tuple[Tensor, Tensor]:
+    """Return the best of LDA's heads, with the known rows in place, for the used classes on whitened features."""
+    voxels = replace(space.voxels, targets=space.voxels.targets[:, used])
+    best: tuple[float, Tensor, Tensor] | None = None
+    for exponent in PRIOR_EXPONENTS:
+        weight, bias = _region_rows(voxels, exponent) if terms.regions else _class_rows(voxels, exponent)
+        if known:
+            rows = torch.tensor([used.tolist().index(c) for c in known.classes], device=used.device)
+            own_weight, own_bias = space.enter(known.weight.to(weight), known.bias.to(bias))
+            if not terms.regions:
+                # logits of classes are defined up to a common function of the features: take that of the known rows
+                occurring = voxels.targets[:, rows].any(0)
+                if occurring.any():
+                    weight = weight + (own_weight - weight[rows])[occurring].mean(0)
+                    bias = bias + (own_bias - bias[rows])[occurring].mean()
+            weight[rows], bias[rows] = own_weight, own_bias
+        loss = float(_loss(voxels.features @ weight.T + bias, voxels, terms, space.sums))
+        if best is None or loss < best[0]:
+            best = loss, weight, bias
+    assert best is not None
+    return best[1], best[2]
+
+
+def _class_rows(voxels: Voxels, exponent: float) -> tuple[Tensor, Tensor]:
+    """Return LDA's rows; zeros for a known class without voxels, whose row is replaced."""
+    occurring = voxels.targets.any(0)
+    weight = voxels.features.new_zeros(len(occurring), voxels.features.shape[1])
+    bias = voxels.features.new_zeros(len(occurring))
+    weight[occurring], bias[occurring] = discriminant(
+        voxels.features, voxels.targets[:, occurring], voxels.weights, prior_exponent=exponent
+    )
+    return weight, bias
+
+
+def _region_rows(voxels: Voxels, exponent: float) -> tuple[Tensor, Tensor]:
+    """Return one LDA per region, of its voxels against the others."""
     rows = []
-    for region in white.targets.T:
+    for region in voxels.targets.T:
         sides = torch.stack((1 - region, region), 1)
-        if (sides.T @ white.weights > 0).all():
-            weight, bias = discriminant(white.features, sides, white.weights, prior_exponent=exponent)
+        if sides.any(0).all():
+            weight, bias = discriminant(voxels.features, sides, voxels.weights, prior_exponent=exponent)
             rows.append((weight[1] - weight[0], bias[1] - bias[0]))
         else:
-            rows.append((torch.zeros_like(white.features[0]), white.features.new_tensor(-math.log(ABSENT))))
+            rows.append((torch.zeros_like(voxels.features[0]), voxels.features.new_tensor(-math.log(ABSENT))))
     return torch.stack([w for w, _ in rows]), torch.stack([b for _, b in rows])
 
 
 def _refine(
-    white: Voxels, terms: LossTerms, sums: Tensor, weight: Tensor, bias: Tensor, iterations: int
-) -> tuple[Tensor, Tensor]:
-    parameters = [nn.Parameter(weight.clone()), nn.Parameter(bias.clone())]
-    optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
+    space: _Whitened,
+    terms: LossTerms,
+    used: Tensor,
+    start: tuple[Tensor, Tensor],
+    free: Tensor,
+    iterations: int,
+) -> tuple[Tensor, Tensor, float]:
+    """Return weight and bias on plain features, and the loss, after L-BFGS over the free rows."""
+    voxels = replace(space.voxels, targets=space.voxels.targets[:, used])
+    parameters = [nn.Parameter(start[0][free].clone()), nn.Parameter(start[1][free].clone())]
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        logits = torch.addmm(parameters[1], white.features, parameters[0].T)
-        value = _loss(logits, white, terms, sums) + PENALTY * parameters[0].square().sum()
-        value.backward()
-        return value
+    def head() -> tuple[Tensor, Tensor]:
+        return start[0].index_copy(0, free, parameters[0]), start[1].index_copy(0, free, parameters[1])
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-    return parameters[0].detach(), parameters[1].detach()
+    def loss() -> Tensor:
+        weight, bias = head()
+        return _loss(torch.addmm(bias, voxels.features, weight.T), voxels, terms, space.sums)
+
+    if iterations:
+        optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            value = loss() + PENALTY * parameters[0].square().sum()
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+    with torch.no_grad():
+        weight, bias = head()
+        return *space.leave(weight, bias), float(loss())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.optim import AdamW, Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
+from nnunet_transfer.adaptation.parts import number_of_stages
 from nnunet_transfer.errors import PlansError, SettingsError, SourceError
+from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
+from nnunet_transfer.finetuning.heads import Rows
+from nnunet_transfer.finetuning.named_heads import known_rows, matching_outputs
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
     check_parts,
@@ -24,12 +32,19 @@ from nnunet_transfer.finetuning.parameters import (
 from nnunet_transfer.finetuning.scheduler import RecipeScheduler
 from nnunet_transfer.naming import ARMS, TRANSFER
 from nnunet_transfer.recipes import RECIPES, WHOLE, Recipe
-from nnunet_transfer.sources import load_source
+from nnunet_transfer.sources import Source, load_source
+from nnunet_transfer.sources.keys import canonical
+from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors
 
 REPORT_FILE = "transfer_report.json"
 START_FILE = "start_weights.safetensors"
+#: share of the epochs after which a network that predicts no voxel of any label right is reported
+GUARD = 0.1
+_NOTHING_LEARNT = """WARNING: after {} of {} epochs the pseudo Dice of every label is 0: the network has learnt nothing yet.
+  Most often the learning rate undoes the network at first: train with the recipe fitted (or adamw).
+  If that recipe says so, look at images and labels together, then plan smaller patches or more epochs."""
 
 
 class FineTuningTrainer(NamedTrainer):
@@ -38,6 +53,9 @@ class FineTuningTrainer(NamedTrainer):
     The weights enter once, in place, at epoch 0 of a fresh training: not in `initialize`, which also serves `--c`
     and `--val`, and not in `build_network_architecture`, which serves inference. Those work without the source.
     """
+
+    _report: TransferReport | None = None
+    _known_rows: Mapping[int, Rows] = MappingProxyType({})
 
     def initialize(self) -> None:
         """Build as nnU-Net does and note the initial weights."""
@@ -85,21 +103,35 @@ class FineTuningTrainer(NamedTrainer):
             return
         block = self.plans_manager.plans.get("transfer") or {}
         settings = TransferSettings.from_dict(block.get("rules") or {})
-        report = transfer_weights(
+        source = load_source(name)
+        self._report = transfer_weights(
             network,
-            load_source(name),
+            source,
             rules=settings.rules,
             minimum_encoder=settings.minimum_encoder,
             scope="encoder" if self.settings.encoder_only else "encoder+decoder",
             channel_names=list(self.dataset_json["channel_names"].values()),
             target_dataset=self.plans_manager.dataset_name,
         )
-        self._log_report(report)
-
-    def _log_report(self, report: TransferReport) -> None:
         if self.local_rank == 0:
-            report.write(Path(self.output_folder) / REPORT_FILE)
-        self.print_to_log_file(report.table(), add_timestamp=False)
+            self._report.write(Path(self.output_folder) / REPORT_FILE)
+        self.print_to_log_file(self._report.table(), add_timestamp=False)
+        if self.recipe.heads == "by name":
+            self._known_rows = self._rows_by_name(network, source)
+
+    def _rows_by_name(self, network: torch.nn.Module, source: Source) -> dict[int, Rows]:
+        match = matching_outputs(source, output_groups(self.dataset_json)[0])
+        if match is None:
+            self.print_to_log_file(f"The source {source.card.name} has no output of the same name as a label here.")
+            return {}
+        layers = output_layers(network)
+        return known_rows(match, source.tensors(), layers, number_of_stages(canonical(network.state_dict())))
+
+    def _fit_heads(self) -> None:
+        done = fit_output_layers(self, self._known_rows)
+        if done and self._report:
+            self._report = replace(self._report, fitted_heads=asdict(done))
+            self._report.write(Path(self.output_folder) / REPORT_FILE)
 
     @property
     def recipe(self) -> Recipe:
@@ -126,8 +158,8 @@ class FineTuningTrainer(NamedTrainer):
     def on_train_start(self) -> None:
         """Start as the base does, then do what the recipe asks for: fit the heads, pull towards the start."""
         super().on_train_start()
-        if self.current_epoch == 0 and self.recipe.fitted_heads:
-            fit_output_layers(self)
+        if self.current_epoch == 0 and self.recipe.heads != "random":
+            self._fit_heads()
         if self.recipe.start_pull:
             path = Path(self.output_folder) / START_FILE
             network = unwrapped(self.network)
@@ -149,6 +181,14 @@ class FineTuningTrainer(NamedTrainer):
         super().on_train_epoch_start()
         freeze_statistics(network, phase.trained)
         self.print_to_log_file(f"Phase: {phase.phase}")
+
+    def on_epoch_end(self) -> None:
+        """End as the base does; once, after a tenth of the epochs, say if nothing was learnt so far."""
+        dice = self.logger.get_value("dice_per_class_or_region", step=-1)
+        super().on_epoch_end()
+        if self.current_epoch == round(self.num_epochs * GUARD) and not np.nansum(dice):
+            for line in _NOTHING_LEARNT.format(self.current_epoch, self.num_epochs).splitlines():
+                self.print_to_log_file(line)
 
 
 def _fingerprint(network: torch.nn.Module) -> torch.Tensor:

@@ -113,7 +113,7 @@ class TaskPretrainer(PretrainingTrainer):
         super().check_before_training()
         self.task.check_before_training()
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Load a checkpoint of the same task with the same outputs and settings."""
         if not self.was_initialized:
             self.initialize()
@@ -121,7 +121,7 @@ class TaskPretrainer(PretrainingTrainer):
         with one_line_errors():
             if plans.is_file():  # before loading: other outputs would not fit
                 self.task.check_same(read_json(plans), same_fold=False)
-        super().load_checkpoint(filename_or_checkpoint)
+        super().load_checkpoint(*args, **kwargs)
         with one_line_errors():
             self.task.check_same(self.my_init_kwargs["plans"], same_fold=True)
 

@@ -221,8 +221,17 @@ class NamedTrainer(nnUNetTrainer):
                     f"complete checkpoint is kept)"
                 ) from error
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+    def load_checkpoint(
+        self,
+        filename_or_checkpoint: dict[str, Any] | str | None = None,
+        *,
+        checkpoint: dict[str, Any] | str | None = None,
+    ) -> None:
         """Load a checkpoint of this very trainer.
+
+        Parameters
+        ----------
+        filename_or_checkpoint, checkpoint : the one thing by its name in nnU-Net's releases and on its development branch
 
         Raises
         ------
@@ -230,17 +239,15 @@ class NamedTrainer(nnUNetTrainer):
             If the checkpoint is unreadable or was written by a trainer with another name, that is, by another
             recipe or schedule.
         """
+        given = filename_or_checkpoint if checkpoint is None else checkpoint
         with one_line_errors():
-            if isinstance(filename_or_checkpoint, dict):
-                written_by = filename_or_checkpoint.get("trainer_name")
-            else:
-                written_by = _trainer_of_checkpoint(str(filename_or_checkpoint))
+            written_by = given.get("trainer_name") if isinstance(given, dict) else _trainer_of_checkpoint(str(given))
             if written_by != self.__class__.__name__:
                 raise SettingsError(
                     f"the checkpoint in {self.output_folder} was written by {written_by}, not by "
                     f"{self.__class__.__name__}; continue with -tr {written_by} or remove the folder"
                 )
-        super().load_checkpoint(filename_or_checkpoint)
+        super().load_checkpoint(given)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does; with `nnUNet_def_n_proc=0` in this process, without export workers."""

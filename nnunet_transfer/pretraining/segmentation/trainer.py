@@ -103,7 +103,7 @@ class SegmentationPretrainer(PretrainingTrainer):
         """Compare with the untrained twin; of several label sets there is none."""
         return None if self.label_sets is not None else learning_beside_twin(self)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Load a checkpoint that was trained with the same label sets."""
         if not self.was_initialized:
             self.initialize()
@@ -117,7 +117,7 @@ class SegmentationPretrainer(PretrainingTrainer):
                     f"dataset.json has the label sets {', '.join(now or ['none'])}, the model in {self.output_folder} "
                     f"was trained with {', '.join(known or ['none'])} or with other labels; restore it or train anew"
                 )
-        super().load_checkpoint(filename_or_checkpoint)
+        super().load_checkpoint(*args, **kwargs)
 
     def _build_loss(self) -> nn.Module:
         loss = super()._build_loss()

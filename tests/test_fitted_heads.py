@@ -1,0 +1,307 @@
+"""Output layers fitted in closed form: LDA and the loss against independent implementations, and what must not change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch import nn
+
+from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, rooms
+from nnunet_transfer.finetuning.fitted_start import loss_terms
+from nnunet_transfer.finetuning.heads import ABSENT, LossTerms, Rows, Voxels, discriminant, fit_head, loss_of
+from nnunet_transfer.finetuning.sampling import draw_voxels, quotas, strata_of
+from nnunet_transfer.sources.outputs import match_outputs, output_groups
+
+CHANNELS = 6
+
+
+def blobs(classes: int, count: int = 1500, *, seed: int = 0, spread: float = 1.0) -> Voxels:
+    """Voxels of Gaussian classes with unequal frequencies, mixed by a random matrix, with unequal weights."""
+    generator = torch.Generator().manual_seed(seed)
+    frequencies = 1 / torch.arange(1, classes + 1).float() ** 2
+    labels = torch.multinomial(frequencies, count, replacement=True, generator=generator)
+    means = spread * torch.randn(classes, CHANNELS, generator=generator)
+    features = (means[labels] + torch.randn(count, CHANNELS, generator=generator)) @ torch.randn(
+        CHANNELS, CHANNELS, generator=generator
+    ) + 3
+    weights = torch.rand(count, generator=generator) + 0.5
+    groups = torch.arange(count) % 4
+    return Voxels.of(features, torch.nn.functional.one_hot(labels, classes), weights, groups)
+
+
+def regions(count: int = 1500) -> Voxels:
+    """Two overlapping regions, the second within the first."""
+    voxels = blobs(3, count)
+    inner = voxels.targets[:, 2]
+    return replace(voxels, targets=torch.stack((voxels.targets[:, 1] + inner, inner), 1))
+
+
+def loss_at(head, voxels: Voxels, terms: LossTerms) -> float:
+    return float(loss_of(voxels.features @ head.weight.T + head.bias, voxels, terms))
+
+
+def test_the_start_is_scikit_learns_discriminant_analysis() -> None:
+    voxels = blobs(4)
+    whole = voxels.weights.mul(4).round().long() + 1  # scikit-learn takes no weights: repeat instead
+    weight, bias = discriminant(voxels.features.double(), voxels.targets, whole.float(), ridge=0.0)
+    features = voxels.features.double().numpy()
+    labels = voxels.targets.argmax(1).numpy()
+    reference = LinearDiscriminantAnalysis(solver="lsqr").fit(
+        np.repeat(features, whole, axis=0), np.repeat(labels, whole)
+    )
+    logits = features @ weight.numpy().T + bias.numpy()
+    expected = reference.decision_function(features)
+    # classes' logits are defined up to a common shift per voxel
+    np.testing.assert_allclose(logits - logits[:, :1], expected - expected[:, :1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["classes", "regions"])
+def test_the_fit_is_as_good_as_a_long_optimisation_from_random_heads(kind: str) -> None:
+    voxels, terms = (blobs(4, spread=0.7), LossTerms()) if kind == "classes" else (regions(), LossTerms(regions=True))
+    classes = voxels.targets.shape[1]
+    scale = voxels.features.std(0)
+    weight = nn.Parameter(torch.randn(classes, CHANNELS, generator=torch.Generator().manual_seed(1)) / scale / 10)
+    bias = nn.Parameter(torch.zeros(classes))
+    optimizer = torch.optim.Adam([weight, bias], 0.05)
+    for step in range(1000):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 1000)
+        optimizer.zero_grad()
+        loss = loss_of(voxels.features @ weight.T + bias, voxels, terms)
+        loss.backward()
+        optimizer.step()
+    best = float(loss.detach())
+    head = fit_head(voxels, terms, iterations=200)
+    assert loss_at(head, voxels, terms) == pytest.approx(head.loss, abs=1e-4)
+    assert head.loss <= best + 2e-3
+
+
+@settings(max_examples=8)
+@given(classes=st.integers(2, 5), seed=st.integers(0, 99))
+def test_the_refined_head_is_no_worse_and_does_not_depend_on_scale_or_order(classes: int, seed: int) -> None:
+    voxels = blobs(classes, 600, seed=seed)
+    head = fit_head(voxels, iterations=15)
+    assert head.loss <= fit_head(voxels, iterations=0).loss + 1e-4
+    assert torch.isfinite(head.weight).all()
+    assert torch.isfinite(head.bias).all()
+    # within the ridge a head follows an affine map of the features
+    scaled = replace(voxels, features=voxels.features * 20 - 7)
+    other = fit_head(scaled, iterations=15)
+    first = (voxels.features @ head.weight.T + head.bias).softmax(1)
+    second = (scaled.features @ other.weight.T + other.bias).softmax(1)
+    assert float((first - second).abs().mean()) < 0.02
+    again = fit_head(voxels, iterations=15)
+    assert torch.equal(again.weight, head.weight)
+
+
+@pytest.mark.parametrize("terms", [LossTerms(), LossTerms(regions=True)], ids=["classes", "regions"])
+def test_a_class_without_voxels_is_not_predicted_and_can_be_learned(terms: LossTerms) -> None:
+    whole = blobs(4, seed=3)
+    seen = replace(whole, targets=whole.targets.clone())
+    seen.targets[:, 3] = 0
+    if not terms.regions:
+        seen.targets[whole.targets[:, 3] > 0, 0] = 1
+    head = fit_head(seen, terms)
+    assert head.absent == (3,)
+    logits = whole.features @ head.weight.T + head.bias
+    if terms.regions:
+        assert torch.allclose(logits[:, 3].exp(), torch.tensor(ABSENT))
+    else:
+        assert (logits.argmax(1) != 3).all()
+    weight, bias = nn.Parameter(head.weight.clone()), nn.Parameter(head.bias.clone())
+    optimizer = torch.optim.AdamW([weight, bias], 1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss_of(whole.features @ weight.T + bias, whole, terms).backward()
+        optimizer.step()
+    logits = (whole.features @ weight.T + bias).detach()
+    found = logits[:, 3] > 0 if terms.regions else logits.argmax(1) == 3
+    truth = whole.targets[:, 3] > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.3
+
+
+def test_a_patch_of_one_class_alone_is_fitted_too() -> None:
+    voxels = blobs(3)
+    for present in (0, 2):
+        only = replace(voxels, targets=torch.zeros_like(voxels.targets))
+        only.targets[:, present] = 1
+        head = fit_head(only)
+        assert torch.isfinite(head.weight).all()
+        assert ((only.features @ head.weight.T + head.bias).argmax(1) == present).all()
+
+
+@pytest.mark.parametrize("terms", [LossTerms(), LossTerms(regions=True)], ids=["classes", "regions"])
+def test_known_rows_stay_and_the_others_fit_beside_them(terms: LossTerms) -> None:
+    voxels = blobs(5, seed=2)
+    best = fit_head(voxels, terms)
+    known = Rows((0, 2, 4), best.weight[[0, 2, 4]], best.bias[[0, 2, 4]])
+    head = fit_head(voxels, terms, known=known)
+    assert torch.equal(head.weight[[0, 2, 4]], known.weight)
+    assert torch.equal(head.bias[[0, 2, 4]], known.bias)
+    # the best rows of the others are there to be found
+    assert head.loss <= best.loss + 0.01
+    everything = Rows(tuple(range(5)), best.weight, best.bias)
+    assert torch.equal(fit_head(voxels, terms, known=everything).weight, best.weight)
+
+
+def test_a_known_class_without_voxels_keeps_its_row() -> None:
+    voxels = blobs(4, seed=3)
+    known = Rows((0, 3), torch.randn(2, CHANNELS), torch.tensor([1.0, -2.0]))
+    voxels.targets[voxels.targets[:, 3] > 0] = torch.tensor([1.0, 0, 0, 0])
+    head = fit_head(voxels, known=known)
+    assert torch.equal(head.weight[3], known.weight[1])
+    assert head.absent == (3,)
+
+
+class Toy(nn.Module):
+    """A U-Net's shape: BatchNorm, dropout, and output layers at two resolutions."""
+
+    def __init__(self, outputs: int, dimensions: int = 2, deep: bool = True) -> None:
+        super().__init__()
+        conv, norm, drop = (
+            (nn.Conv2d, nn.BatchNorm2d, nn.Dropout2d) if dimensions == 2 else (nn.Conv3d, nn.BatchNorm3d, nn.Dropout3d)
+        )
+        self.stem = nn.Sequential(conv(1, CHANNELS, 3, padding=1), norm(CHANNELS), drop(0.5), nn.ReLU())
+        self.pool = nn.AvgPool2d(2) if dimensions == 2 else nn.AvgPool3d(2)
+        self.decoder = nn.Module()
+        self.decoder.seg_layers = nn.ModuleList(conv(CHANNELS, outputs, 1) for _ in range(2))
+        self.deep = deep
+
+    def forward(self, image: torch.Tensor):
+        x = self.stem(image)
+        low, high = self.decoder.seg_layers
+        return [high(x), low(self.pool(x))] if self.deep else high(x)
+
+
+def batches_of(labelling: Labelling, dimensions: int, deep: bool, count: int = 2) -> list[dict]:
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for _ in range(count):
+        data = torch.randn(3, 1, *[8] * dimensions, generator=generator)
+        labels = torch.multinomial(torch.tensor([0.7, 0.2, 0.1]), data.numel(), True, generator=generator).reshape(
+            data.shape
+        )
+        data += labels
+        if labelling.ignore is not None and not labelling.regions:
+            labels[:, :, 0] = labelling.ignore
+        if labelling.regions:
+            labels = torch.cat([labels > 0, labels > 1], 1)
+            if labelling.ignore is not None:
+                mask = torch.zeros_like(labels[:, :1])
+                mask[:, :, 0] = True
+                labels = torch.cat([labels, mask], 1)
+        low = labels[(slice(None), slice(None), *[slice(None, None, 2)] * dimensions)]
+        batches.append({"data": data, "target": [labels, low] if deep else labels})
+    return batches
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize(
+    "labelling",
+    [Labelling(3), Labelling(3, ignore=3), Labelling(2, regions=True), Labelling(2, regions=True, ignore=3)],
+    ids=["classes", "ignore", "regions", "regions, ignore"],
+)
+def test_what_is_collected_has_nnunets_own_loss(
+    dimensions: int, deep: bool, batch_dice: bool, labelling: Labelling
+) -> None:
+    if labelling.regions:
+        host = DC_and_BCE_loss(
+            {},
+            {"batch_dice": batch_dice, "do_bg": True, "smooth": 1e-5, "ddp": False},
+            use_ignore_label=labelling.ignore is not None,
+            dice_class=MemoryEfficientSoftDiceLoss,
+        )
+    else:
+        host = DC_and_CE_loss(
+            {"batch_dice": batch_dice, "do_bg": False, "smooth": 1e-5, "ddp": False},
+            {},
+            ignore_label=labelling.ignore,
+            dice_class=MemoryEfficientSoftDiceLoss,
+        )
+    terms, by_patch = loss_terms(host, labelling)
+    assert by_patch != batch_dice
+    network = Toy(labelling.classes, dimensions, deep)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    batches = batches_of(labelling, dimensions, deep)
+    levels = collect(
+        network, batches, labelling, patches=6, by_patch=by_patch, device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [len(level) > 0 for level in levels] == [deep, True]
+    network.eval()  # no dropout
+    for number, (layer, level) in enumerate(zip(network.decoder.seg_layers, levels, strict=True)):
+        if not len(level):
+            continue
+        expected = []
+        with torch.no_grad(), batch_statistics(network):
+            for batch in batches:
+                outputs = network(batch["data"])
+                place = 1 - number
+                output, target = (outputs[place], batch["target"][place]) if deep else (outputs, batch["target"])
+                expected.append(float(host(output, target)))
+        voxels = level.voxels(labelling)
+        logits = voxels.features @ layer.weight.flatten(1).T + layer.bias
+        assert float(loss_of(logits.detach(), voxels, terms)) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+@given(counts=st.lists(st.integers(1, 400), min_size=1, max_size=6), room=st.integers(1, 800), seed=st.integers(0, 9))
+def test_drawn_voxels_stand_for_all_of_their_class(counts: list[int], room: int, seed: int) -> None:
+    strata = torch.repeat_interleave(torch.arange(len(counts)) * 7, torch.tensor(counts))
+    strata = torch.cat([strata, torch.full((5,), -1)])
+    strata = strata[torch.randperm(len(strata), generator=torch.Generator().manual_seed(seed))]
+    indices, weights = draw_voxels(strata, room, torch.Generator().manual_seed(seed))
+    assert len(indices) <= max(room, len(counts))
+    assert len(indices) == len(indices.unique())
+    assert (strata[indices] >= 0).all()
+    for k, count in enumerate(counts):
+        own = weights[strata[indices] == 7 * k]
+        assert len(own) >= 1
+        assert float(own.sum()) == pytest.approx(count, rel=1e-5)
+    kept = quotas(counts, room)
+    assert all(0 < k <= c for k, c in zip(kept, counts, strict=True))
+    # who is cut has no less than anybody else
+    assert all(k == c or k + 1 >= max(kept) for k, c in zip(kept, counts, strict=True))
+
+
+def test_combinations_of_regions_are_strata() -> None:
+    combinations = torch.tensor(list(np.ndindex(*[2] * 10)))
+    assert len(strata_of(combinations).unique()) == 2**10
+
+
+@pytest.mark.parametrize("classes", [2, 17, 120])
+@pytest.mark.parametrize("patches", [64, 400])
+def test_a_fit_at_full_scale_stays_below_half_a_gigabyte(classes: int, patches: int) -> None:
+    channels = [320, 320, 256, 128, 64, 32]
+    kept = rooms(channels, classes, patches)
+    features = sum(4 * n * c for n, c in zip(kept, channels, strict=True))
+    # one level at a time: logits, probabilities, targets and their gradients, whitened features, sums over groups
+    work = max(4 * n * (10 * classes + 3 * c + patches) for n, c in zip(kept, channels, strict=True))
+    assert features + work <= 512 * 2**20
+    assert min(kept) > 15_000
+
+
+def test_outputs_are_matched_by_name_within_one_group_of_one_kind() -> None:
+    target = ["background", "Left-Thalamus", "CSF", "lesion"]
+    match = match_outputs([["background", "csf"], ["background", "left thalamus", "x", "CSF"]], target)
+    assert match is not None
+    assert dict(match.indices) == {0: 2, 1: 3, 2: 5}
+    assert match.names == ("Left-Thalamus", "CSF")
+    assert match_outputs([["background", "tumour"]], target) is None
+    assert match_outputs([["CSF", "lesion"]], target) is None
+    json = {"labels": {"background": 0, "b": 2, "a": 1, "ignore": 3}}
+    assert output_groups(json) == [["background", "a", "b"]]
+    assert output_groups({"labels": {"background": 0, "whole": [1, 2], "core": 2}}) == [["whole", "core"]]
+    pooled = {"labels": {}, "label_sets": {"one": {"a": 1}, "two": {"b": 2, "c": 3}}}
+    assert output_groups(pooled) == [["background", "a"], ["background", "b", "c"]]
