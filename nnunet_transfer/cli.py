@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from nnunet_transfer import __version__
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("study", "run a whole study from one file, here or on a cluster"),
     "evaluate": ("evaluate", "score a folder of predictions against references"),
     "compare": ("compare", "compare all arms of a target over cross-validation"),
+    "completion": ("completion", "print what lets a shell complete commands and options"),
 }
 
 HANDLED_OS_ERRORS = {
@@ -40,6 +42,21 @@ HANDLED_OS_ERRORS = {
     errno.EACCES: "permission denied; check who owns the folder",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
+
+
+class _Version(argparse.Action):
+    """Print the version, and the commit where the package lies in a checkout."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from nnunet_transfer.training.provenance import git_state
+
+        git = git_state(Path(__file__).parent / "training")
+        commit = f" (commit {git['commit'][:12]}{', changed' if git['dirty'] else ''})" if git else ""
+        print(f"nnunet_transfer {__version__}{commit}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"commands:\n{listing}\n\n`nnunet_transfer COMMAND --help` explains each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nnunet_transfer {__version__}")
+    parser.add_argument("--version", action=_Version, help="show version and commit, and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help="one of the commands below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
@@ -68,6 +85,15 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
+    return parser
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """Return one parser of all commands, for shell completion; it imports every command's module."""
+    parser = argparse.ArgumentParser(prog="nnunet_transfer", description="Transfer learning for nnU-Net v2.")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, (_, text) in COMMANDS.items():
+        _module(name).add_arguments(commands.add_parser(name, help=text))
     return parser
 
 
@@ -94,6 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     if args.command not in COMMANDS:
         near = difflib.get_close_matches(args.command, COMMANDS, n=1)
         parser.error(f"unknown command '{args.command}'" + (f"; did you mean '{near[0]}'?" if near else ""))

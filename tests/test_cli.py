@@ -242,3 +242,24 @@ def test_trainers_states_the_defaults_of_nnunet() -> None:
     source = inspect.getsource(nnUNetTrainer.__init__)
     assert re.search(rf"num_epochs = {NNUNET_EPOCHS}\b", source)
     assert re.search(rf"num_iterations_per_epoch = {NNUNET_ITERATIONS}\b", source)
+
+
+def test_the_bare_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "compare" in capsys.readouterr().out
+
+
+def test_the_version_names_the_commit_of_a_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert re.fullmatch(r"nnunet_transfer \d+\.\d+\.\d+( \(commit [0-9a-f]{12}(, changed)?\))?\n", capsys.readouterr().out)
+
+
+def test_shells_complete_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    for name in (*COMMANDS, "init", "--all-cases", "--smoke"):
+        assert name in script
+    checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stderr

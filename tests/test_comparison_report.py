@@ -17,11 +17,12 @@ import pytest
 import seaborn
 from scipy import stats
 
-from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, compare
+from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare
 from nnunet_transfer.comparison.case_table import ArmScores, CaseRow, telling_cases
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.markup import Column, html_table, latex, latex_table
+from nnunet_transfer.comparison.pages import render
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.run_card import references_checksum
 from nnunet_transfer.comparison.statistics import holm
@@ -254,6 +255,33 @@ def test_every_case_is_in_the_table_worst_difference_first(comparison: Compariso
         assert shown[-3:] == [f"{expected[case]:+.3f}", f"{wide.loc[case, SCRATCH]:.3f}", f"{wide.loc[case, T1]:.3f}"]
     # pictures of all: there are few
     assert table.count("data:image/jpeg") == 3 * N_CASES
+
+
+@pytest.mark.parametrize(
+    ("limit", "everything"), [(("PICTURED", 3), False), (("MOST_BYTES", 0), False), (("PICTURED", 3), True)]
+)
+def test_cases_without_room_in_the_page_have_pages_beside_it_on_request(
+    limit: tuple[str, int], everything: bool, comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_section, *limit)
+    result = comparison.results[0]
+    (tmp_path / "figures").mkdir()
+    shown = case_section.case_section(result, arm_codes([result]), False, tmp_path, all_cases=everything, share=1.0)
+    inside, beside = {"PICTURED": (3, N_CASES - 3 if everything else 0), "MOST_BYTES": (0, N_CASES)}[limit[0]]
+    assert (shown.pictured, len(shown.pages)) == (inside, beside)
+    for key, address in shown.pages.items():
+        own = Page((tmp_path / address).read_text(encoding="utf-8"))
+        assert len(own.all("svg")) == 9
+        assert not shown.pictures[key]
+        for link in own.all("a"):
+            href = link["href"] or ""
+            if not href.startswith("../report.html#"):
+                assert (tmp_path / "cases" / unquote(href)).exists()
+    # the table holds all of them
+    page = render("cases.html", cases=shown, target={"title": "t"})
+    assert page.count("<tbody id=") == N_CASES
+    assert page.count("data:image/jpeg") == 3 * inside
+    assert page.count(">Pictures of ") == beside
 
 
 def test_the_run_card_names_data_arms_and_command(comparison: Comparison, tmp_path: Path) -> None:

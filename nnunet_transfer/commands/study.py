@@ -1,9 +1,10 @@
 """Run a whole study from one file, with Snakemake: here, or on a cluster.
 
-nnunet_transfer study init               writes a commented study.yaml: edit it
+nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d
+                                         writes a short study.yaml and checks it; without options: a long commented one
 nnunet_transfer study check study.yaml   says what would run, how long it takes, and what is wrong
-nnunet_transfer study run study.yaml     runs it, or goes on with it
-nnunet_transfer study status study.yaml  says where it stands, at any time
+nnunet_transfer study run study.yaml     runs it, or goes on with it; --smoke: every step, with five iterations a training
+nnunet_transfer study status study.yaml  says where it stands, at any time; --watch: until it ends
 nnunet_transfer study report study.yaml  prints the result so far and where the report lies
 """
 
@@ -14,6 +15,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from nnunet_transfer.errors import SettingsError
+
 DEFAULT_FILE = Path("study.yaml")
 
 
@@ -22,6 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     init = actions.add_parser("init", help="write a commented study file")
     init.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help="(default %(default)s)")
+    init.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="CONVERTER=FOLDER",
+        help="a data set to segment, such as atlas_r2=/data/ATLAS_2; see `nnunet_transfer convert --list`",
+    )
+    init.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a published network to start from; see `nnunet_transfer sources fetch`",
+    )
+    init.add_argument("--profile", metavar="NAME", help="architecture (default: that of the sources)")
     for name, text in (
         ("check", "say what would run and what is wrong; run nothing"),
         ("run", "run all that isn't done"),
@@ -33,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     run.add_argument("--jobs", type=int, metavar="N", help=f"steps at a time (default: the GPUs here, or {cores})")
     run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
+    run.add_argument("--smoke", action="store_true", help="run every step with trainings of five iterations, then end")
+    actions.choices["status"].add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs (default: 10)"
+    )
     run.add_argument("--dry-run", action="store_true", help="only resolve what would run")
     run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, and end")
     step = actions.add_parser("step", help="run one step in this process (for the workflow)")
@@ -52,9 +74,20 @@ def run(args: argparse.Namespace) -> int:
 def _init(args: argparse.Namespace) -> int:
     from nnunet_transfer.study.template import write_template
 
-    write_template(args.file)
-    print(f"{args.file}: put in where your data lie, then run: nnunet_transfer study check {args.file}")
-    return 0
+    if not args.target:
+        if args.source or args.profile:
+            raise SettingsError("--source and --profile go with --target")
+        write_template(args.file)
+        print(f"{args.file}: put in where your data lie, then run: nnunet_transfer study check {args.file}")
+        return 0
+    from nnunet_transfer.study.short import write_short_study
+
+    write_short_study(args.file, args.target, args.source, profile=args.profile)
+    print(args.file.read_text(encoding="utf-8"))
+    status = _check(args)
+    if not status:
+        print(f"first, in minutes: nnunet_transfer study run {args.file} --smoke")
+    return status
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -80,7 +113,12 @@ def _run(args: argparse.Namespace) -> int:
 
         print(write_slurm_profile(args.slurm_profile))
         return 0
-    report = run_checked(read_study(args.file), jobs=args.jobs, profile=args.profile, dry=args.dry_run)
+    study = read_study(args.file)
+    if args.smoke:
+        from nnunet_transfer.study.short import write_smoke_study
+
+        study = read_study(write_smoke_study(study))
+    report = run_checked(study, jobs=args.jobs, profile=args.profile, dry=args.dry_run)
     if not args.dry_run:
         print((report.parent / "summary.txt").read_text(encoding="utf-8"))
         print(f"Report: {report}")
@@ -89,10 +127,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.status import job_states, status_table
+    from nnunet_transfer.study.status import job_states, status_table, watch
 
     study = read_study(args.file)
-    print(status_table(job_states(study, study_jobs(study))))
+    jobs = study_jobs(study)
+    if args.watch is not None:
+        if not args.watch > 0:
+            raise SettingsError(f"--watch {args.watch:g}: give seconds above 0")
+        watch(study, jobs, args.watch)
+        return 0
+    print(status_table(job_states(study, jobs)))
     return 0
 
 

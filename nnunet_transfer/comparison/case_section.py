@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.case_table import CaseRow, case_rows, telling_cases
+from nnunet_transfer.comparison.case_table import PICTURED, CaseRow, case_rows, telling_cases
 from nnunet_transfer.comparison.pages import render, style
 from nnunet_transfer.comparison.pictures import Panel, case_panels
 from nnunet_transfer.comparison.results import Run
@@ -80,7 +80,7 @@ def case_section(
     runs: dict[str, Run] = {}
     for run in result.runs:
         runs.setdefault(run.arm.name, run)
-    telling = telling_cases(rows)
+    telling = telling_cases(rows, PICTURED)
     keys = {row.key for row in telling}
     section = CaseSection(
         rows=rows,

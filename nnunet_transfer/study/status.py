@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_transfer.naming import parse_trainer_name
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.estimates import EPOCHS
 from nnunet_transfer.study.jobs import KINDS, Job
 
 #: states of a job, in the order of the table
 DONE, RUNNING, INTERRUPTED, FAILED, WAITING = STATES = ("done", "running", "interrupted", "failed", "waiting")
 _EPOCH = re.compile(r"Epoch (\d+)")
+_EPOCH_SECONDS = re.compile(r"Epoch time: ([\d.]+) s")
 #: bytes at the end of a log in which the last epoch is looked for
 _TAIL = 20_000
 
@@ -74,8 +78,25 @@ def _epoch(study: Study, job: Job) -> str:
         return ""
     with open(log, "rb") as stream:
         stream.seek(max(0, log.stat().st_size - _TAIL))
-        found = _EPOCH.findall(stream.read().decode(errors="replace"))
-    return f", epoch {found[-1]}" if found else ""
+        text = stream.read().decode(errors="replace")
+    found, seconds = _EPOCH.findall(text), _EPOCH_SECONDS.findall(text)
+    if not found:
+        return ""
+    total = parse_trainer_name(job.settings["trainer"]).epochs or EPOCHS
+    left = f", about {(total - int(found[-1])) * float(seconds[-1]) / 3600:.1f} h left" if seconds else ""
+    return f", epoch {found[-1]} of {total}{left}"
+
+
+def watch(study: Study, jobs: Mapping[str, Job], seconds: float) -> None:
+    """Print where a study stands, again and again, until no step runs."""
+    while True:
+        states = job_states(study, jobs)
+        text = status_table(states)
+        # on a terminal the next table takes this one's place
+        print(f"\x1b[2J\x1b[H{text}" if sys.stdout.isatty() else text, flush=True)
+        if not any(found.state == RUNNING for found in states):
+            return
+        time.sleep(seconds)
 
 
 def status_table(states: list[JobState]) -> str:

@@ -30,7 +30,7 @@ def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findin
         if total[kind]:
             hours = expected.hours.get(kind)
             lines.append(f"{kind:<12}{total[kind]:>6}{left[kind]:>7}   {_hours(hours)}".rstrip())
-    lines += ["", *_estimates(study, expected)]
+    lines += ["", *_estimates(study, expected), *_licences(study)]
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in findings]
     wrong = sum(f.stops for f in findings)
     lines.append(f"{wrong} error(s): mend the file first" if wrong else "ready: nnunet_transfer study run")
@@ -53,3 +53,18 @@ def _estimates(study: Study, expected: Estimate) -> list[str]:
         time = f"time: about {hours:,.0f} GPU hours on an A100; other GPUs differ, and the first training will tell"
     gigabytes = sum(expected.gigabytes.values())
     return [time, f"disk: about {gigabytes:,.1f} GB to be written"]
+
+
+def _licences(study: Study) -> list[str]:
+    """Name the terms of what is converted or downloaded: running the study is accepting them."""
+    from nnunet_transfer.checkpoints.catalogue import CATALOGUE
+    from nnunet_transfer.conversion.catalogue import get_description
+
+    found = {}
+    for dataset in study.datasets.values():
+        if dataset.converter and not dataset.converter.endswith(".py"):
+            found[dataset.name] = get_description(dataset.converter).licence
+    for source in study.sources.values():
+        if source.fetch in CATALOGUE:
+            found[source.name] = CATALOGUE[source.fetch].licence
+    return [f"licence of {name}: {licence}" for name, licence in found.items() if licence]

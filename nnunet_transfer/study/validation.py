@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 
+from nnunet_transfer.errors import StudyError
 from nnunet_transfer.study.document import Document
 
 
@@ -35,13 +36,17 @@ def check_schema(document: Document) -> None:
     Raises
     ------
     StudyError
-        About the first line that is wrong.
+        About every line that is wrong, in the order of the file.
     """
     validator = _VALIDATOR(schema())
     errors = [_deepest(error) for error in validator.iter_errors(document.content)]
-    if errors:
-        first = min(errors, key=lambda error: document.line(list(error.absolute_path)))
-        raise document.error(*_explained(first, document))
+    found = dict.fromkeys(
+        str(document.error(*_explained(error, document)))
+        for error in sorted(errors, key=lambda error: document.line(list(error.absolute_path)))
+    )
+    if found:
+        first, *others = found
+        raise StudyError("; ".join([first, *(other.removeprefix(f"{document.path.name}, ") for other in others)]))
 
 
 def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:

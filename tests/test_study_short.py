@@ -1,0 +1,118 @@
+"""The two commands to a report: a short study file, and its smoke run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.errors import SettingsError, StudyError
+from nnunet_transfer.study import read_study, state, study_jobs
+from nnunet_transfer.study.short import write_short_study, write_smoke_study
+from nnunet_transfer.study.status import job_states, watch
+
+
+def test_init_asks_nothing_and_says_what_the_study_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ATLAS_2").mkdir()
+    command = ["study", "init", "--target", f"atlas_r2={tmp_path}/ATLAS_2", "--source", "imagenet_resnet18d"]
+    assert main(command) == 1  # there are no cases in the folder, and the check says so
+    printed = capsys.readouterr().out
+    for words in ("GPU hours", "GB to be written", "licence of atlas_r2", "ImageNet's terms", "holds no case of atlas_r2"):
+        assert words in printed
+    assert len((tmp_path / "study.yaml").read_text().splitlines()) == 6
+    study = read_study("study.yaml")
+    assert [arm.source for arm in study.arms] == [None, "imagenet_resnet18d"]
+    assert (study.profile, study.targets["atlas_r2"].protocols) == ("resnet18", ("atlas_r2",))
+    assert main(command) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("targets", "sources", "message"),
+    [
+        (["atlas_r2"], [], "give a converter and a folder"),
+        (["atlas_r9=/d"], [], "did you mean"),
+        (["atlas_r2=/d", "atlas_r2=/e"], [], "twice"),
+        (["atlas_r2=/d"], ["imagenet_resnet18x"], "did you mean"),
+        (["atlas_r2=/d"], ["imagenet_resnet18d", "imagenet_resnet50d"], "differ in architecture"),
+        (["atlas_r2=/d"], ["suprem_unet"], "--profile"),
+    ],
+)
+def test_what_a_short_study_cannot_be_is_said_in_one_line(
+    targets: list[str], sources: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=message) as error:
+        write_short_study(tmp_path / "study.yaml", targets, sources)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize("folder", ["/data/ATLAS: #2", "/data/{x}, [y]", "relative/Daten ü", "'quoted' \"twice\""])
+def test_any_folder_can_be_named(folder: str, tmp_path: Path) -> None:
+    write_short_study(tmp_path / "study.yaml", [f"atlas_r2={folder}"], ["openmind_mae"])
+    study = read_study(tmp_path / "study.yaml")
+    assert study.datasets["atlas_r2"].path == tmp_path / folder
+    assert study.profile == "resenc_l"
+
+
+def test_a_smoke_run_has_every_kind_of_step_and_shares_what_is_not_trained(tmp_path: Path) -> None:
+    content = {
+        "name": "long",
+        "profile": "demo",
+        "configuration": "2d",
+        "datasets": {"t1": {"id": 1, "synthetic": "t1"}, "stroke": {"id": 2, "synthetic": "stroke"}},
+        "sources": {"t1_segmentation": {"pretrain": "t1", "epochs": 500}},
+        "targets": {"stroke": {"dataset": "stroke"}},
+        "seeds": [0, 1, 2],
+    }
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    long = read_study(file)
+    smoke = read_study(write_smoke_study(long))
+    jobs, short = study_jobs(long), study_jobs(smoke)
+    assert {job.kind for job in short.values()} == {job.kind for job in jobs.values()}
+    trained = [job for job in short.values() if job.kind in ("pretrain", "finetune")]
+    assert len(trained) == 1 + 2 * 2
+    assert all("_1epochs_5iterations" in job.settings["trainer"] for job in trained)
+    assert smoke.folder == long.folder
+    shared = {job.key for job in short.values() if job.kind in ("convert", "plan", "preprocess")}
+    assert shared <= {job.key for job in jobs.values()}
+    assert not {job.key for job in short.values() if job.kind == "report"} & {job.key for job in jobs.values()}
+    assert yaml.safe_load(file.read_text()) == content
+
+
+def test_check_names_every_wrong_line_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("name: a\nprofil: demo\ndatasets: {d: {id: one}}\ntargets: {t: {dataset: d, fold: [0]}}\n")
+    with pytest.raises(StudyError) as error:
+        read_study(file)
+    text = str(error.value)
+    for part in ("line 2: profil: unknown key", "needs profile", "line 3: datasets.d.id", "line 4: targets.t.fold"):
+        assert part in text
+    assert text.index("line 2") < text.index("line 3") < text.index("line 4")
+    assert "\n" not in text
+
+
+def test_status_says_how_far_a_training_is_and_watching_ends_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "{name: s, profile: demo, datasets: {t: {id: 2, synthetic: stroke}}, targets: {t: {dataset: t, folds: [0]}}}"
+    )
+    study = read_study(file)
+    jobs = study_jobs(study)
+    job = next(job for job in jobs.values() if job.kind == "finetune")
+    with state.at_work(study.folder, job):
+        log = state.last_log(study.folder, job)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("x: Epoch 9 \nx: Epoch time: 36.0 s \nx: Epoch 10 \n")
+        (found,) = [s for s in job_states(study, jobs) if s.job == job]
+        assert "epoch 10 of 1000, about 9.9 h left" in found.detail
+    watch(study, jobs, 60)  # nothing runs: it must not wait
+    assert "waiting" in capsys.readouterr().out
