@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -253,7 +254,9 @@ def test_the_version_names_the_commit_of_a_checkout(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
-    assert re.fullmatch(r"nnunet_transfer \d+\.\d+\.\d+( \(commit [0-9a-f]{12}(, changed)?\))?\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"nnunet_transfer \d+\.\d+\.\d+( \(commit [0-9a-f]{12}(, changed)?\))?\n", capsys.readouterr().out
+    )
 
 
 def test_shells_complete_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,13 @@ def test_init_asks_nothing_and_says_what_the_study_takes(
     command = ["study", "init", "--target", f"atlas_r2={tmp_path}/ATLAS_2", "--source", "imagenet_resnet18d"]
     assert main(command) == 1  # there are no cases in the folder, and the check says so
     printed = capsys.readouterr().out
-    for words in ("GPU hours", "GB to be written", "licence of atlas_r2", "ImageNet's terms", "holds no case of atlas_r2"):
+    for words in (
+        "GPU hours",
+        "GB to be written",
+        "licence of atlas_r2",
+        "ImageNet's terms",
+        "holds no case of atlas_r2",
+    ):
         assert words in printed
     assert len((tmp_path / "study.yaml").read_text().splitlines()) == 6
     study = read_study("study.yaml")
