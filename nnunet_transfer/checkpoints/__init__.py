@@ -1,7 +1,16 @@
-"""Checkpoints: reading published weights safely and turning them into sources."""
+"""Checkpoints: reading published weights safely and turning them into sources.
 
-from nnunet_transfer.checkpoints.add import Provenance, Reading, add_source, check_name_free, inspect_checkpoint
-from nnunet_transfer.checkpoints.downloads import downloaded, is_address
+What is named here is imported when it is used: the catalogue and addresses need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnunet_transfer.checkpoints.add import Provenance, Reading, add_source, check_name_free, inspect_checkpoint
+    from nnunet_transfer.checkpoints.downloads import downloaded, is_address
 
 __all__ = [
     "Provenance",
@@ -12,3 +21,10 @@ __all__ = [
     "inspect_checkpoint",
     "is_address",
 ]
+_ADDRESSES = ("downloaded", "is_address")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"{__name__}.{'downloads' if name in _ADDRESSES else 'add'}"), name)

@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
 from nnunet_transfer.checkpoints.downloads import downloaded, stated_sha256
-from nnunet_transfer.checkpoints.genesis_unet import GENESIS_PAPER, SUPREM_PAPER
-from nnunet_transfer.checkpoints.resnet import RESNET_PAPER
+from nnunet_transfer.checkpoints.papers import GENESIS_PAPER, RESNET_PAPER, SUPREM_PAPER
 from nnunet_transfer.errors import CheckpointError
 
 
@@ -165,6 +163,8 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
     CheckpointError
         If the name is unknown, there is no network, or the file is not what the publisher states.
     """
+    from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
+
     if name not in CATALOGUE:
         near = difflib.get_close_matches(name, CATALOGUE, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

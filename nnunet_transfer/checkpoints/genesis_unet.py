@@ -10,12 +10,11 @@ import torch
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
+from nnunet_transfer.checkpoints.papers import GENESIS_PAPER, SUPREM_PAPER
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key, is_statistic
 
-GENESIS_PAPER = "Zhou et al., Models Genesis, Med Image Anal 2021;67:101840, doi 10.1016/j.media.2020.101840"
-SUPREM_PAPER = "Li et al., How well do supervised models transfer to 3D image segmentation?, ICLR 2024"
 #: what a file says of itself only by the key that SuPreM's training writes
 _SUPREM = "net"
 _ANCHOR = re.compile(r"(.*?)down_tr(\d+)\.ops\.")

@@ -17,6 +17,7 @@ import torch
 
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.checkpoints.papers import RESNET_PAPER
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.plans.architectures import Architecture
 from nnunet_transfer.plans.profiles import PROFILES
@@ -30,7 +31,6 @@ _IN_BLOCK = re.compile(r"layer[1-4]\.\d+\.(\w+)")
 _TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _LAYER = re.compile(rf"layer([1-4])\.(\d+)\.(conv|bn)([123])\.{_TENSOR}")
 _SHORTCUT = re.compile(rf"layer([1-4])\.0\.downsample\.([012])\.{_TENSOR}")
-RESNET_PAPER = "He et al., Deep residual learning, CVPR 2016, doi 10.1109/CVPR.2016.90"
 
 
 def _prefix(tensors: Mapping[str, torch.Tensor]) -> str | None:

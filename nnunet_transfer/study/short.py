@@ -73,6 +73,8 @@ def write_short_study(
         f"datasets: {_flow({n: _dataset(FIRST_ID + i, *pair) for i, (n, pair) in enumerate(zip(names, pairs, strict=True))})}",
         *([f"sources: {_flow({name: {'fetch': name} for name in sources})}"] if sources else []),
         f"targets: {_flow({name: _target(name, converter) for name, (converter, _) in zip(names, pairs, strict=True)})}",
+        # output layers fitted before the first step: what keeps what a source knows where cases are few
+        "recipes: [fitted]",
         "training: {epochs: 1000, iterations: 250}",
     ]
     write_text(path, "\n".join(lines) + "\n")

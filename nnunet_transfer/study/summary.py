@@ -58,12 +58,13 @@ def _estimates(study: Study, expected: Estimate) -> list[str]:
 def _licences(study: Study) -> list[str]:
     """Name the terms of what is converted or downloaded: running the study is accepting them."""
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
-    from nnunet_transfer.conversion.catalogue import get_description
+    from nnunet_transfer.conversion.catalogue import all_descriptions
 
     found = {}
+    descriptions = all_descriptions()
     for dataset in study.datasets.values():
-        if dataset.converter and not dataset.converter.endswith(".py"):
-            found[dataset.name] = get_description(dataset.converter).licence
+        if dataset.converter in descriptions:  # an unknown one is a finding of its own
+            found[dataset.name] = descriptions[dataset.converter].licence
     for source in study.sources.values():
         if source.fetch in CATALOGUE:
             found[source.name] = CATALOGUE[source.fetch].licence
