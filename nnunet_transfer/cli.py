@@ -14,28 +14,10 @@ from pathlib import Path
 from types import ModuleType
 
 from nnunet_transfer import __version__
+from nnunet_transfer.commands import COMMANDS
 from nnunet_transfer.errors import TransferError, one_line
 
 #: name -> (module in nnunet_transfer.commands, one line of help); modules are imported when used,
-#: so that `--help` answers at once
-COMMANDS: dict[str, tuple[str, str]] = {
-    "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
-    "doctor": ("doctor", "check the installation and say how to mend it"),
-    "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
-    "convert": ("convert", "turn a public data set into an nnU-Net data set"),
-    "pool": ("pool", "pool data sets with different labels into one to pre-train on"),
-    "synthesize": ("synthesize", "make T1-like images from label maps, with or without lesions, to pre-train on"),
-    "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
-    "sources": ("sources", "add, list, show, rank and verify pre-trained networks"),
-    "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
-    "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
-    "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
-    "study": ("study", "run a whole study from one file, here or on a cluster"),
-    "evaluate": ("evaluate", "score a folder of predictions against references"),
-    "compare": ("compare", "compare all arms of a target over cross-validation"),
-    "completion": ("completion", "print what lets a shell complete commands and options"),
-}
-
 HANDLED_OS_ERRORS = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -85,15 +67,6 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
-    return parser
-
-
-def full_parser() -> argparse.ArgumentParser:
-    """Return one parser of all commands, for shell completion; it imports every command's module."""
-    parser = argparse.ArgumentParser(prog="nnunet_transfer", description="Transfer learning for nnU-Net v2.")
-    commands = parser.add_subparsers(metavar="COMMAND")
-    for name, (_, text) in COMMANDS.items():
-        _module(name).add_arguments(commands.add_parser(name, help=text))
     return parser
 
 

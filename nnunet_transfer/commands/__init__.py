@@ -1,0 +1,22 @@
+"""The sub-commands: one thin module each, imported when it is used."""
+
+from __future__ import annotations
+
+#: so that `--help` answers at once
+COMMANDS: dict[str, tuple[str, str]] = {
+    "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
+    "doctor": ("doctor", "check the installation and say how to mend it"),
+    "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
+    "convert": ("convert", "turn a public data set into an nnU-Net data set"),
+    "pool": ("pool", "pool data sets with different labels into one to pre-train on"),
+    "synthesize": ("synthesize", "make T1-like images from label maps, with or without lesions, to pre-train on"),
+    "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
+    "sources": ("sources", "add, list, show, rank and verify pre-trained networks"),
+    "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
+    "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
+    "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
+    "study": ("study", "run a whole study from one file, here or on a cluster"),
+    "evaluate": ("evaluate", "score a folder of predictions against references"),
+    "compare": ("compare", "compare all arms of a target over cross-validation"),
+    "completion": ("completion", "print what lets a shell complete commands and options"),
+}

@@ -7,6 +7,9 @@ Example:
 from __future__ import annotations
 
 import argparse
+import importlib
+
+from nnunet_transfer.commands import COMMANDS
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -20,7 +23,16 @@ def run(args: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    from nnunet_transfer.cli import full_parser
-
     print(shtab.complete(full_parser(), shell=args.shell))
     return 0
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """Return one parser of all commands, for shell completion; it imports every command's module."""
+    parser = argparse.ArgumentParser(prog="nnunet_transfer", description="Transfer learning for nnU-Net v2.")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        importlib.import_module(f"nnunet_transfer.commands.{module}").add_arguments(
+            commands.add_parser(name, help=text)
+        )
+    return parser

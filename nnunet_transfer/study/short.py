@@ -75,7 +75,6 @@ def write_short_study(
         f"targets: {_flow({name: _target(name, converter) for name, (converter, _) in zip(names, pairs, strict=True)})}",
         # output layers fitted before the first step: what keeps what a source knows where cases are few
         "recipes: [fitted]",
-        "training: {epochs: 1000, iterations: 250}",
     ]
     write_text(path, "\n".join(lines) + "\n")
 
