@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 DEMO ?= nnunet_transfer_demo
 WORKERS ?= 2
 # the networks of demo and tests are tiny: thread pools cost more than they give
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-fast coverage lint format docs bench clean
 

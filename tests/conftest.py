@@ -44,3 +44,24 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no private data folder at {folder}; set NNUNET_TRANSFER_DATA to run this test")
     return folder
+
+
+#: files that take longest, in this order: started first, so that no worker is left alone with one at the end
+LONGEST = (
+    "test_chain.py",
+    "test_study_run.py",
+    "test_pretrainers.py",
+    "test_docs_commands.py",
+    "test_demo.py",
+    "test_examples.py",
+    "test_device_training.py",
+    "test_self_supervised_family.py",
+    "test_finetuning.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order within a file stays."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
