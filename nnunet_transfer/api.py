@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Provenance as Provenance
     from nnunet_transfer.checkpoints import Reading as Reading
     from nnunet_transfer.checkpoints.converted import Format as Format
+    from nnunet_transfer.comparison.pipeline import Comparison as Comparison
+    from nnunet_transfer.comparison.settings import CompareSettings as CompareSettings
     from nnunet_transfer.conversion.description import Case as Case
     from nnunet_transfer.conversion.description import DatasetDescription as DatasetDescription
     from nnunet_transfer.conversion.description import LabelRule as LabelRule
@@ -33,20 +35,30 @@ if TYPE_CHECKING:
     from nnunet_transfer.conversion.engine import Outcome as Conversion
     from nnunet_transfer.conversion.plan import Options as ConversionOptions
     from nnunet_transfer.errors import TransferError as TransferError
+    from nnunet_transfer.evaluation.folders import EvaluateSettings as EvaluateSettings
+    from nnunet_transfer.evaluation.folders import Evaluation as Evaluation
     from nnunet_transfer.evaluation.protocols import LesionProtocol as LesionProtocol
+    from nnunet_transfer.evaluation.scores import ScoringSettings as ScoringSettings
     from nnunet_transfer.plans.transfer_plans import PlanSettings as PlanSettings
+    from nnunet_transfer.ranking.rank import RankedSource as RankedSource
+    from nnunet_transfer.ranking.rank import RankSettings as RankSettings
     from nnunet_transfer.recipes import Phase as Phase
     from nnunet_transfer.recipes import Recipe as Recipe
     from nnunet_transfer.sources import Source as Source
     from nnunet_transfer.sources import SourceCard as SourceCard
     from nnunet_transfer.study import Study as Study
+    from nnunet_transfer.synthetic.settings import Settings as SynthesisSettings
 
 #: classes that the functions take and return -> the module that defines them and, where it differs, their name there
 CLASSES: dict[str, tuple[str, str]] = {
     "Case": ("conversion.description", "Case"),
+    "CompareSettings": ("comparison.settings", "CompareSettings"),
+    "Comparison": ("comparison.pipeline", "Comparison"),
     "Conversion": ("conversion.engine", "Outcome"),
     "ConversionOptions": ("conversion.plan", "Options"),
     "DatasetDescription": ("conversion.description", "DatasetDescription"),
+    "EvaluateSettings": ("evaluation.folders", "EvaluateSettings"),
+    "Evaluation": ("evaluation.folders", "Evaluation"),
     "Format": ("checkpoints.converted", "Format"),
     "LabelRule": ("conversion.description", "LabelRule"),
     "Layout": ("conversion.description", "Layout"),
@@ -54,11 +66,15 @@ CLASSES: dict[str, tuple[str, str]] = {
     "Phase": ("recipes", "Phase"),
     "PlanSettings": ("plans.transfer_plans", "PlanSettings"),
     "Provenance": ("checkpoints", "Provenance"),
+    "RankSettings": ("ranking.rank", "RankSettings"),
+    "RankedSource": ("ranking.rank", "RankedSource"),
     "Reading": ("checkpoints", "Reading"),
     "Recipe": ("recipes", "Recipe"),
+    "ScoringSettings": ("evaluation.scores", "ScoringSettings"),
     "Source": ("sources", "Source"),
     "SourceCard": ("sources", "SourceCard"),
     "Study": ("study", "Study"),
+    "SynthesisSettings": ("synthetic.settings", "Settings"),
     "TransferError": ("errors", "TransferError"),
     "TransferReport": ("adaptation", "TransferReport"),
     "TransferSettings": ("adaptation", "TransferSettings"),
@@ -66,9 +82,13 @@ CLASSES: dict[str, tuple[str, str]] = {
 
 __all__ = [
     "Case",
+    "CompareSettings",
+    "Comparison",
     "Conversion",
     "ConversionOptions",
     "DatasetDescription",
+    "EvaluateSettings",
+    "Evaluation",
     "Format",
     "LabelRule",
     "Layout",
@@ -76,25 +96,33 @@ __all__ = [
     "Phase",
     "PlanSettings",
     "Provenance",
+    "RankSettings",
+    "RankedSource",
     "Reading",
     "Recipe",
+    "ScoringSettings",
     "Source",
     "SourceCard",
     "Study",
+    "SynthesisSettings",
     "TransferError",
     "TransferReport",
     "TransferSettings",
     "add_source",
+    "compare",
     "convert",
+    "evaluate",
     "list_sources",
     "load_source",
     "plan",
+    "rank_sources",
     "register_arm",
     "register_dataset",
     "register_format",
     "register_protocol",
     "register_recipe",
     "run_study",
+    "synthesize",
     "transfer_weights",
 ]
 
@@ -390,6 +418,164 @@ def transfer_weights(
         channel_names=list(channel_names),
         rules=settings.rules,
     )
+
+
+def evaluate(
+    references: str | PathLike[str],
+    predictions: str | PathLike[str],
+    *,
+    settings: EvaluateSettings | None = None,
+    processes: int = 1,
+) -> Evaluation:
+    """Score a folder of predicted masks against a folder of references of the same names.
+
+    Parameters
+    ----------
+    references, predictions
+        Folders of masks in one of nnU-Net's formats.
+    settings
+        Labels, lesion protocols, surface scores and their tolerance in mm, and what a missing case means.
+    processes
+        Cases scored side by side.
+
+    Returns
+    -------
+    Evaluation
+        `cases`, a DataFrame with one row per case and label, `lesions` with one row per reference lesion, and problems.
+
+    Raises
+    ------
+    TransferError
+        If a case lacks a mask or can't be scored; every such case is named.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> references, predictions = getfixture("mask_folders")  # three cases; each prediction misses a quarter
+    >>> scores = nt.evaluate(references, predictions).cases
+    >>> scores[["case", "dice"]].round(3).values.tolist()
+    [['a', 0.857], ['b', 0.857], ['c', 0.857]]
+    """
+    from nnunet_transfer.evaluation.folders import evaluate_folders
+
+    return evaluate_folders(references, predictions, settings=settings, processes=processes)
+
+
+def compare(
+    datasets: Sequence[str | int],
+    *,
+    out: str | PathLike[str],
+    arms: Sequence[str] | None = None,
+    settings: CompareSettings | None = None,
+    processes: int = 1,
+) -> Comparison:
+    """Compare all arms of one or several targets over cross-validation, subject by subject.
+
+    Parameters
+    ----------
+    datasets
+        Targets, by id or folder name; their trained folds lie in `$nnUNet_results`.
+    out
+        Folder for the report, its figures and tables.
+    arms
+        Trainers to compare; default: all.
+    settings
+        Lesion protocols, the rule for lesion-free references, baseline, bootstrap, region of practical equivalence.
+    processes
+        Cases scored side by side.
+
+    Returns
+    -------
+    Comparison
+        `table(name)` gives a tidy DataFrame (`summary`, `tests`, `cases`, `folds`, ...), `report` the page that was written.
+
+    Raises
+    ------
+    TransferError
+        If cases, folds, sources or references don't allow a paired comparison.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> dataset, out = getfixture("trained_arms")  # 2 folds of 4 cases, made up
+    >>> comparison = nt.compare([dataset], out=out, settings=nt.CompareSettings(draws=200, tables_only=True))
+    >>> tests = comparison.table("tests")
+    >>> bool((tests["difference"] > 0).any()), sorted(tests["n_subjects"].unique().tolist())
+    (True, [8])
+    """
+    from nnunet_transfer.comparison import compare
+
+    return compare(datasets, out=out, arms=arms, settings=settings, processes=processes)
+
+
+def synthesize(settings: SynthesisSettings, *, processes: int = 1) -> Path:
+    """Make an nnU-Net data set of T1-like images from label maps, with or without pasted lesions, to pre-train on.
+
+    Needs the extra `synthesize` (`pip install "nnunet_transfer[synthesize]"`).
+
+    Returns
+    -------
+    Path
+        The data set's folder in `$nnUNet_raw`.
+
+    Raises
+    ------
+    TransferError
+        If label maps, lesion masks or settings can't be used.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.synthesize(nt.SynthesisSettings(labels="label_maps", dataset_id=81))  # doctest: +SKIP
+    PosixPath('.../Dataset081_Synthetic')
+    """
+    from nnunet_transfer.synthetic.settings import plan_synthesis
+    from nnunet_transfer.synthetic.synthesis import synthesize
+
+    return synthesize(plan_synthesis(settings), processes=processes)
+
+
+def rank_sources(
+    dataset: str,
+    configuration: str,
+    plans: str,
+    names: Sequence[str] = (),
+    *,
+    settings: RankSettings | None = None,
+    device: str = "cpu",
+) -> list[RankedSource]:
+    """Score sources for a target before any fine-tuning, on its training cases alone.
+
+    Parameters
+    ----------
+    dataset, configuration, plans
+        The target, preprocessed.
+    names
+        Sources in the registry; default: all.
+    settings
+        Fold, number of cases and patches, seed, and scores reached on other targets.
+    device
+        Where features are computed.
+
+    Returns
+    -------
+    list of RankedSource
+        The best fitted-head Dice first; a random network is among them as the zero line.
+
+    Raises
+    ------
+    TransferError
+        If the target or a source that is named can't be read.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.rank_sources("Dataset021_ATLAS", "2d", "nnUNetPlans_resnet18")  # doctest: +SKIP
+    [RankedSource(...), ...]
+    """
+    from nnunet_transfer.ranking.rank import rank_sources
+
+    return rank_sources(dataset, configuration, plans, names, settings=settings, device=device)
 
 
 def run_study(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nnunet_transfer as nt
@@ -21,6 +22,7 @@ from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.sources import save_source
 from tests.checkpoint_files import build, plans_architecture
+from tests.comparison_data import DATASET, QUALITY, SHAPE, save_mask, write_results
 from tests.conversion_trees import box, image, write_tree
 from tests.nnunet_data import write_blob_dataset
 
@@ -74,6 +76,23 @@ def fingerprinted(nnunet_folders: Path) -> int:
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints
         extract_fingerprint_in_process(write_blob_dataset(nnunet_folders / "raw", 9, cases=2))
     return 9
+
+
+@pytest.fixture
+def mask_folders(tmp_path: Path) -> tuple[Path, Path]:
+    for case in "abc":
+        mask = np.zeros(SHAPE, bool)
+        mask[2:10, 2:10, 1:5] = True
+        save_mask(mask, tmp_path / "references" / f"{case}.nii.gz")
+        mask[:, :, 4] = False
+        save_mask(mask, tmp_path / "predictions" / f"{case}.nii.gz")
+    return tmp_path / "references", tmp_path / "predictions"
+
+
+@pytest.fixture
+def trained_arms(nnunet_folders: Path) -> tuple[str, Path]:
+    write_results(nnunet_folders, QUALITY)
+    return DATASET, nnunet_folders / "comparison"
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "Registry", "did_you_mean"])
