@@ -24,6 +24,7 @@ NOT_RUN: dict[tuple[str, ...], str] = {
     ("sbatch",): "needs a cluster; tests/slurm has one",
     ("tar", "-xzf"): "the archive is handed out on request",
     ("python", "make_semisynthetic_stroke.py"): "comes with data that are not in the repository",
+    ("python", "make_semisynthetic_ms.py"): "comes with data that are not in the repository",
     ("cd",): "goes to a place on the reader's machine",
 }
 

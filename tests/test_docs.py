@@ -23,7 +23,7 @@ def _commands(page: Path) -> Iterator[str]:
     """Give the lines of all fenced blocks in bash that run this package's command."""
     for block in re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            line = line.strip().removeprefix("$ ")
+            line = line.strip().removeprefix("$ ").removesuffix(" &&")
             if line.startswith("nnunet_transfer "):
                 yield line
 
