@@ -1,7 +1,7 @@
 """The one place that touches nnU-Net's internals. Checked against nnunetv2 2.8.1.
 
 Everything here mirrors a documented nnU-Net command without its process pools: nnU-Net starts spawn pools for
-validation, fingerprints and preprocessing, and each worker imports nnunetv2 anew (seconds). For many small runs
+validation, fingerprints and preprocessing, and each worker imports nnunetv2 again (seconds). For many small runs
 after one another that costs more than the work itself.
 """
 

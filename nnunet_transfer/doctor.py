@@ -1,4 +1,4 @@
-"""Checks of the installation, the environment and the sources, each with its mend.
+"""Checks of the installation, the environment and the sources, each with its fix.
 
 Nothing here imports torch or nnunetv2 into this process: what is broken must not stop the check that names it.
 """
@@ -69,15 +69,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what was looked at, what was found, and what mends it."""
+    """The result of one check: what was looked at, what was found, and what fixes it."""
 
     check: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state.value:<5} {self.check}: {self.found}" + (f"; {self.mend}" if self.mend else "")
+        return f"{self.state.value:<5} {self.check}: {self.found}" + (f"; {self.fix}" if self.fix else "")
 
 
 def check_python() -> Iterator[Finding]:
@@ -89,8 +89,8 @@ def check_python() -> Iterator[Finding]:
     else:
         yield Finding("Python", State.FAIL, found, f"use Python {low} to {high}")
     if find_spec("nnunet_transfer.trainers") is None:
-        mend = "install it again with `pip install .`, pip 21.3 or newer"
-        yield Finding("nnunet_transfer", State.FAIL, "installed without its trainers", mend)
+        fix = "install it again with `pip install .`, pip 21.3 or newer"
+        yield Finding("nnunet_transfer", State.FAIL, "installed without its trainers", fix)
 
 
 def check_nnunet() -> Iterator[Finding]:
@@ -103,8 +103,8 @@ def check_nnunet() -> Iterator[Finding]:
     if found.split(".")[:2] == SUPPORTED_NNUNET.split("."):
         yield Finding("nnunetv2", State.OK, found)
     else:
-        mend = f"pip install 'nnunetv2=={SUPPORTED_NNUNET}.*'"
-        yield Finding("nnunetv2", State.FAIL, f"{found}, tested with {SUPPORTED_NNUNET}", mend)
+        fix = f"pip install 'nnunetv2=={SUPPORTED_NNUNET}.*'"
+        yield Finding("nnunetv2", State.FAIL, f"{found}, tested with {SUPPORTED_NNUNET}", fix)
 
 
 def check_torch() -> Iterator[Finding]:
@@ -122,8 +122,8 @@ def check_torch() -> Iterator[Finding]:
     yield _torch_finding(found["torch"], found["torchvision"], found["error"])
     if not found["error"]:
         gpu = found["gpu"]
-        mend = "training will be slow; add `-device cpu` to nnU-Net's commands"
-        yield Finding("GPU", State.OK, gpu) if gpu else Finding("GPU", State.WARN, "none that torch can use", mend)
+        fix = "training will be slow; add `-device cpu` to nnU-Net's commands"
+        yield Finding("GPU", State.OK, gpu) if gpu else Finding("GPU", State.WARN, "none that torch can use", fix)
 
 
 def _torch_finding(torch: str | None, torchvision: str | None, error: str | None) -> Finding:
@@ -157,7 +157,7 @@ def check_folders() -> Iterator[Finding]:
         elif not folder.is_dir():
             finding = Finding(variable, State.FAIL, f"{folder} is no folder", f"mkdir -p {folder}")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            finding = Finding(variable, State.FAIL, f"{folder} can't be written", "choose another, or mend its rights")
+            finding = Finding(variable, State.FAIL, f"{folder} can't be written", "choose another, or fix its rights")
         else:
             finding = Finding(variable, State.OK, str(folder))
             disks.setdefault(folder.stat().st_dev, folder)
@@ -220,8 +220,8 @@ def check_sources() -> Iterator[Finding]:
 def _source_finding(arm: str, name: str, registry: Path) -> Finding:
     check = f"source {name}"
     if not (registry / name).is_dir():
-        mend = "make it with a pretrainer or `nnunet_transfer sources add`"
-        return Finding(check, State.WARN, f"not in {registry}, so that {arm} can't train", mend)
+        fix = "make it with a pretrainer or `nnunet_transfer sources add`"
+        return Finding(check, State.WARN, f"not in {registry}, so that {arm} can't train", fix)
     try:
         source = load_source(name)
         source.verify()

@@ -1,4 +1,4 @@
-"""Errors a user can mend: one sentence that says what is wrong and what to do."""
+"""Errors a user can fix: one sentence that says what is wrong and what to do."""
 
 
 class TransferError(Exception):

@@ -211,7 +211,7 @@ def wmh2017() -> Files:
 
 
 def shifts_ms() -> Files:
-    """Numbers start anew in each part."""
+    """Numbers start again in each part."""
     files: Files = {}
     for part in ("train", "dev_in", "dev_out"):
         for i in range(1, 4 if part == "train" else 2):

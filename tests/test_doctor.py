@@ -1,4 +1,4 @@
-"""The doctor names each fault and its mend, on broken installations made for the purpose."""
+"""The doctor names each fault and its fix, on broken installations made for the purpose."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_cpu_torch_beside_an_index_torchvision_is_named_with_its_mend(
     assert "9.9.0+cpu" in finding.found
     assert "different builds" in finding.found
     assert "search for trainers dies" in finding.found
-    assert "pip install --force-reinstall torch torchvision" in finding.mend
+    assert "pip install --force-reinstall torch torchvision" in finding.fix
     assert "\n" not in str(finding)
 
 
@@ -81,7 +81,7 @@ def test_other_faults_of_torch_are_reported_and_do_not_stop_the_doctor(
     (finding,) = doctor.check_torch()
     assert finding.state is State.FAIL
     assert found in finding.found
-    assert finding.mend
+    assert finding.fix
     assert "\n" not in str(finding)
 
 
@@ -100,8 +100,8 @@ def test_unset_and_wrong_folders_fail_with_the_command_that_mends_them(
     monkeypatch.setenv("nnUNet_results", "~/results")
     findings = list(doctor.check_folders())
     assert [f.state for f in findings] == [State.FAIL] * 3
-    assert "export nnUNet_raw=" in _only("nnUNet_raw", findings).mend
-    assert f"mkdir -p {nnunet_folders / 'nowhere'}" in _only("nnUNet_preprocessed", findings).mend
+    assert "export nnUNet_raw=" in _only("nnUNet_raw", findings).fix
+    assert f"mkdir -p {nnunet_folders / 'nowhere'}" in _only("nnUNet_preprocessed", findings).fix
     assert "~" in _only("nnUNet_results", findings).found
 
 
@@ -129,7 +129,7 @@ def test_a_search_path_without_this_package_fails(nnunet_folders: Path, monkeypa
     monkeypatch.setenv("nnUNet_extTrainer", str(nnunet_folders))
     (finding,) = doctor.check_search_path()
     assert finding.state is State.FAIL
-    assert 'eval "$(nnunet_transfer env)"' in finding.mend
+    assert 'eval "$(nnunet_transfer env)"' in finding.fix
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation_50epochs"])
@@ -206,5 +206,5 @@ def test_the_exit_status_tells_whether_a_check_failed(
     assert capsys.readouterr().out == f"{state.value:<5} a check: this; do that\n"
     assert main(["doctor", "--json"]) == status
     assert json.loads(capsys.readouterr().out) == [
-        {"check": "a check", "state": state.value, "found": "this", "mend": "do that"}
+        {"check": "a check", "state": state.value, "found": "this", "fix": "do that"}
     ]

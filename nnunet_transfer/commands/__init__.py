@@ -5,7 +5,7 @@ from __future__ import annotations
 #: so that `--help` answers at once
 COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
-    "doctor": ("doctor", "check the installation and say how to mend it"),
+    "doctor": ("doctor", "check the installation and say how to fix it"),
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
     "convert": ("convert", "turn a public data set into an nnU-Net data set"),
     "pool": ("pool", "pool data sets with different labels into one to pre-train on"),

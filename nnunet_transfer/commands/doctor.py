@@ -1,4 +1,4 @@
-"""Check the installation, nnU-Net's folders and the sources; say how to mend what is wrong.
+"""Check the installation, nnU-Net's folders and the sources; say how to fix what is wrong.
 
 One line per check: ok, warn (something will not work, or slowly) or fail. The exit status is 1 if a check failed.
 """

@@ -49,13 +49,13 @@ def check_form(splits: Any, path: Path) -> None:
         and all(isinstance(fold, dict) and {"train", "val"} <= fold.keys() for fold in splits)
     )
     if not fine:
-        raise DataError(f"{path} is no list of folds with train and val; convert the data set anew")
+        raise DataError(f"{path} is no list of folds with train and val; convert the data set again")
     for number, fold in enumerate(splits):
         if both := set(fold["train"]) & set(fold["val"]):
-            raise DataError(f"{path}: {min(both)} is in train and in val of fold {number}; convert the data set anew")
+            raise DataError(f"{path}: {min(both)} is in train and in val of fold {number}; convert the data set again")
     counts = Counter(case for fold in splits for case in fold["val"])
     if twice := [case for case, count in counts.items() if count > 1]:
-        raise DataError(f"{path}: {min(twice)} is for validation in several folds; convert the data set anew")
+        raise DataError(f"{path}: {min(twice)} is for validation in several folds; convert the data set again")
 
 
 def _preprocessed_cases(folder: Path) -> set[str]:

@@ -24,7 +24,7 @@ def read_journal(folder: Path) -> list[Record]:
 
 
 def write_journal(folder: Path, records: Iterable[Record]) -> None:
-    """Write all records anew."""
+    """Write all records again."""
     write_text(folder / FILE_NAME, "".join(_line(record) for record in records))
 
 

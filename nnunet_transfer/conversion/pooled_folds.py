@@ -22,7 +22,7 @@ DEFAULT = 5
 def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
     """Join the sets' own folds; a set without any is dealt into as many, subjects kept together.
 
-    Where a subject that several sets share would be on both sides of a fold, all cases are dealt anew.
+    Where a subject that several sets share would be on both sides of a fold, all cases are dealt again.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
             for role in fold:
                 fold[role] += [pooled.pooled_name(case) for case in cases[role]]
     if subject := _on_both_sides(folds, sets):
-        logger.warning("subject %s would be on both sides of a fold: the folds of all sets are dealt anew", subject)
+        logger.warning("subject %s would be on both sides of a fold: the folds of all sets are dealt again", subject)
         return _dealt(sets, number, pooled_names=True)
     return folds
 
@@ -65,7 +65,7 @@ def _own_folds(pooled: PooledSet) -> Folds:
     check_form(folds, path)
     strangers = {case for fold in folds for role in ("train", "val") for case in fold[role]} - pooled.cases.keys()
     if strangers:
-        raise DataError(f"{path} names the case {min(strangers)}, which {pooled.folder} doesn't have; mend the folds")
+        raise DataError(f"{path} names the case {min(strangers)}, which {pooled.folder} doesn't have; fix the folds")
     return folds
 
 

@@ -124,5 +124,5 @@ def read_start(path: Path) -> dict[str, torch.Tensor]:
         If the file is gone: the training can't go on as it began.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing; without the weights it pulls towards, this training must start anew")
+        raise DataError(f"{path} is missing; without the weights it pulls towards, this training must start again")
     return load_file(path)

@@ -91,7 +91,7 @@ def _read_rows(path: Path, columns: Collection[str]) -> tuple[str, list[tuple[in
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; write a table with the columns {_headers(columns)}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV table in UTF-8 ({error}); save it anew") from None
+        raise DataError(f"{path} is no CSV table in UTF-8 ({error}); save it again") from None
 
 
 def _column(path: Path, header: Sequence[str], columns: Collection[str]) -> str:
@@ -114,7 +114,7 @@ def _headers(columns: Iterable[str]) -> str:
     return " or ".join(f"{CASE},{column}" for column in columns)
 
 
-def _refuse(path: Path, cases: Sequence[str], fault: str, mend: str) -> None:
+def _refuse(path: Path, cases: Sequence[str], fault: str, fix: str) -> None:
     if cases:
         more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
-        raise DataError(f"{path}: case {cases[0]}{more} {fault}; {mend}")
+        raise DataError(f"{path}: case {cases[0]}{more} {fault}; {fix}")

@@ -189,7 +189,7 @@ class TaskPretrainer(PretrainingTrainer):
         with one_line_errors():
             if not validation:
                 raise DataError(
-                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no validation cases; mend "
+                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no validation cases; fix "
                     f"splits_final.json in {self.preprocessed_dataset_folder_base}"
                 )
         network = unwrapped(self.network).eval()

@@ -36,7 +36,7 @@ def one_gpu(study: Study) -> Iterator[None]:
     if study.device != "cuda" or len(gpus := visible_gpus()) < 2:
         yield
         return
-    # a cluster numbers the GPUs of each of its jobs anew: jobs don't share them, the steps within one job do
+    # a cluster numbers the GPUs of each of its jobs again: jobs don't share them, the steps within one job do
     place = "-".join(filter(None, (socket.gethostname(), os.environ.get("SLURM_JOB_ID"))))
     while True:
         for gpu in gpus:

@@ -58,7 +58,7 @@ def _convert(study: Study, job: Job) -> None:
 
 
 def conversion_options(study: Study, dataset: Dataset) -> Options:
-    """Return the options of a data set's conversion; what lies in the study's own folder is made anew."""
+    """Return the options of a data set's conversion; what lies in the study's own folder is made again."""
     from nnunet_transfer.conversion.plan import Options
 
     values = dict(dataset.options)

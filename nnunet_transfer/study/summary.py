@@ -33,7 +33,7 @@ def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findin
     lines += ["", *_estimates(study, expected), *_licences(study)]
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in findings]
     wrong = sum(f.stops for f in findings)
-    lines.append(f"{wrong} error(s): mend the file first" if wrong else "ready: nnunet_transfer study run")
+    lines.append(f"{wrong} error(s): fix the file first" if wrong else "ready: nnunet_transfer study run")
     return "\n".join(lines)
 
 

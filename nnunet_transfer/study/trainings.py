@@ -100,7 +100,7 @@ class _Training:
                     get_trainer_class(self.trainer),
                     self.plans,
                     device=device,
-                    continue_training=True,  # starts anew where there is no checkpoint
+                    continue_training=True,  # starts again where there is no checkpoint
                 )
                 return
             from nnunet_transfer._nnunet import run_stock_training

@@ -133,7 +133,7 @@ class NamedTrainer(nnUNetTrainer):
         for cases, role in ((training, "training"), (validation, "validation")):
             if not cases:
                 raise DataError(
-                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no {role} cases; mend "
+                    f"fold {self.fold} of {self.plans_manager.dataset_name} has no {role} cases; fix "
                     f"splits_final.json in {self.preprocessed_dataset_folder_base}"
                 )
         present = set(self.dataset_class.get_identifiers(self.preprocessed_dataset_folder))
@@ -141,7 +141,7 @@ class NamedTrainer(nnUNetTrainer):
         if missing:
             raise DataError(
                 f"{len(missing)} case(s) of fold {self.fold} are not in {self.preprocessed_dataset_folder}: "
-                f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or mend splits_final.json"
+                f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or fix splits_final.json"
             )
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -265,5 +265,5 @@ def _trainer_of_checkpoint(filename: str) -> str | None:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise DataError(
             f"{filename} can't be read ({str(error).splitlines()[0]}); remove it and continue with --c from an "
-            f"earlier checkpoint, or train anew"
+            f"earlier checkpoint, or train again"
         ) from None

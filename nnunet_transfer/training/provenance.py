@@ -200,7 +200,7 @@ def read_earlier(path: Path) -> dict[str, Any]:
             os.replace(path, aside)
         except OSError:
             aside = path
-        log.warning("%s can't be read; what it said is kept in %s, and recording starts anew", path, aside.name)
+        log.warning("%s can't be read; what it said is kept in %s, and recording starts again", path, aside.name)
         return {}
     return content
 

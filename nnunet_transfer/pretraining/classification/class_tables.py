@@ -139,7 +139,7 @@ class LabelTable(CaseTable):
         _refuse_unseen(counts)
         if everywhere := [name for name, count in counts.items() if count == len(cases)]:
             raise DataError(
-                f"every training case of the fold has the class {everywhere[0]}; take another fold, or mend the split"
+                f"every training case of the fold has the class {everywhere[0]}; take another fold, or fix the split"
             )
 
     def balanced(self, cases: Sequence[str]) -> list[str]:
@@ -183,7 +183,7 @@ class ValueTable(CaseTable):
         """
         values = self.values(sorted(cases))
         if len(set(values.tolist())) < 2:
-            raise DataError("all training cases of the fold have the same value; take another fold, or mend the split")
+            raise DataError("all training cases of the fold have the same value; take another fold, or fix the split")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = float(values.mean()), float(values.std())
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
@@ -220,4 +220,4 @@ def _refuse_single(counts: Mapping[str, int]) -> None:
 
 def _refuse_unseen(counts: Mapping[str, int]) -> None:
     if unseen := [name for name, count in counts.items() if not count]:
-        raise DataError(f"no training case of the fold has the class {unseen[0]}; take another fold, or mend the split")
+        raise DataError(f"no training case of the fold has the class {unseen[0]}; take another fold, or fix the split")

@@ -212,7 +212,7 @@ class ValueHead(Head[ValueTable]):
                 f"remove it"
             )
         if not training:
-            raise DataError("the fold has no training cases; mend splits_final.json")
+            raise DataError("the fold has no training cases; fix splits_final.json")
         self.mean, self.deviation = table.scale(training)
 
     @property

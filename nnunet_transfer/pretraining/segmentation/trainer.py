@@ -88,7 +88,7 @@ class SegmentationPretrainer(PretrainingTrainer):
         training, validation = self.do_split()
         for name, count in self.label_sets.counts(training).items():
             if not count:
-                raise DataError(f"fold {self.fold} has no training case of the set {name}; mend splits_final.json")
+                raise DataError(f"fold {self.fold} has no training case of the set {name}; fix splits_final.json")
         for name, count in self.label_sets.counts(validation).items():
             if not count:
                 self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the set {name}")
@@ -115,7 +115,7 @@ class SegmentationPretrainer(PretrainingTrainer):
             if _in_order(known) != _in_order(now):
                 raise SettingsError(
                     f"dataset.json has the label sets {', '.join(now or ['none'])}, the model in {self.output_folder} "
-                    f"was trained with {', '.join(known or ['none'])} or with other labels; restore it or train anew"
+                    f"was trained with {', '.join(known or ['none'])} or with other labels; restore it or train again"
                 )
         super().load_checkpoint(*args, **kwargs)
 
