@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ import pytest
 import seaborn
 from scipy import stats
 
-from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare
+from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare, figures
 from nnunet_transfer.comparison.case_table import ArmScores, CaseRow, telling_cases
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
@@ -442,3 +443,21 @@ def test_latex_escapes_every_special_character() -> None:
     text = latex("\\&%$#_{}~^<>")
     assert not re.search(r"(?<![\\$])[&%#_~^](?!\{)", text)
     assert text.startswith(r"\textbackslash{}\&\%\$\#\_\{\}")
+
+
+def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> None:
+    arms = [
+        ("lpft", "classification", "natural images", 0.09),
+        ("lpft", "segmentation", "T1 brain MRI", 0.142),
+        ("sawtooth", "classification", "natural images", -0.063),
+        ("sawtooth", "segmentation", "T1 brain MRI", -0.135),
+    ]
+    table = pd.DataFrame(arms, columns=["panel", "task", "domain", "difference"])
+    result = SimpleNamespace(grid=table, target=SimpleNamespace(title="stroke"))
+    drawn = figures.grid([result])  # type: ignore[list-item]
+    assert drawn is not None
+    panels = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in drawn.axes if axis.get_title()}
+    assert set(panels) == {"stroke: lpft", "stroke: sawtooth"}
+    for name, _, _, value in arms:
+        assert f"{value:+.3f}".replace("-", "−") in [t.replace("-", "−") for t in panels[f"stroke: {name}"]]
+    assert sum(text != "not run" for texts in panels.values() for text in texts) == len(arms)

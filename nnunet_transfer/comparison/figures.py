@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.comparison.results import DOMAINS, TASKS
@@ -37,34 +39,48 @@ def colour_of(result: TargetResult, arm: str) -> str:
     return DOMAIN_COLOURS.get(domain, OTHER)
 
 
+def _panels(result: TargetResult) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), rows) for name, rows in result.grid.groupby("panel", sort=False)] if len(result.grid) else []
+
+
+#: panels of the grid side by side
+GRID_COLUMNS = 3
+
+
 def grid(results: Sequence[TargetResult]) -> Figure | None:
-    """Draw the mean Dice difference to the baseline for source task by source domain, one panel per target."""
+    """Draw the mean Dice difference to the baseline for source task by source domain.
+
+    There is one panel per target, recipe and further source of a task and domain, as in the table `grid`.
+    """
     tasks, domains = list(TASKS.values()), list(DOMAINS.values())
-    panels = []
+    panels: list[tuple[str, np.ndarray]] = []
     for result in results:
-        values = np.full((len(tasks), len(domains)), np.nan)
-        rows = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
-        for arm in result.arms:
-            row = rows[rows["arm"] == arm.name] if len(rows) else rows
-            if arm.task in tasks and arm.domain in domains and len(row):
-                values[tasks.index(arm.task), domains.index(arm.domain)] = row["difference"].iloc[0]
-        panels.append(values)
-    if all(np.isnan(values).all() for values in panels):
+        for name, rows in _panels(result):
+            values = np.full((len(tasks), len(domains)), np.nan)
+            for _, row in rows.iterrows():
+                values[tasks.index(row["task"]), domains.index(row["domain"])] = row["difference"]
+            panels.append((f"{result.target.title}{f': {name}' if name else ''}", values))
+    if all(np.isnan(values).all() for _, values in panels):
         return None
-    limit = max(0.01, float(np.nanmax(np.abs(np.stack(panels)))))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.9 * len(panels) + 1.6, 3.0), squeeze=False, layout="constrained"
-    )
+    limit = max(0.01, float(np.nanmax(np.abs(np.stack([values for _, values in panels])))))
+    columns = min(GRID_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    size = (2.9 * columns + 1.6, 3.0 * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
     image: Any = None
-    for axis, values, result in zip(axes[0], panels, results, strict=True):
+    for place, axis in enumerate(axes.flat):
+        if place >= len(panels):
+            axis.set_axis_off()
+            continue
+        title, values = panels[place]
         image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axis.set_xticks(range(len(domains)), ["natural", "T1"])
-        axis.set_yticks(range(len(tasks)), tasks if axis is axes[0][0] else [""] * len(tasks))
-        axis.set_title(result.target.title, fontsize=10)
+        axis.set_yticks(range(len(tasks)), tasks if place % columns == 0 else [""] * len(tasks))
+        axis.set_title("\n".join(textwrap.wrap(title, 30)), fontsize=10)
         for (i, j), value in np.ndenumerate(values):
             text = "not run" if np.isnan(value) else _signed(value)
             axis.text(j, i, text, ha="center", va="center", color=_ink(value, limit))
-    figure.colorbar(image, ax=axes[0].tolist(), label="mean Dice difference", shrink=0.9)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label="mean Dice difference", shrink=0.9)
     return figure
 
 
