@@ -51,6 +51,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder is missing, empty, or holds only what killed processes left of atomic writes."""
+    return not folder.is_dir() or all(path.name.startswith(".tmp") for path in folder.iterdir())
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path`; move it to `path` when the block ends well.

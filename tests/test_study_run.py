@@ -197,6 +197,25 @@ def test_results_of_others_are_not_touched(tmp_path: Path, finished: Path) -> No
     assert "was not trained by this study" in found.detail
 
 
+def test_a_training_killed_while_its_folder_was_made_is_this_studys_own(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnunet_transfer.study.trainings import _Training
+
+    study = read_study(moved(finished, tmp_path))
+    job = study_jobs(study)["finetune-stroke-nnUNetTrainerScratch_1epochs_5iterations_seed0-f0"]
+    fold = next(study.folders["nnUNet_results"].glob("*/nnUNetTrainerScratch*/fold_0"))
+    shutil.rmtree(fold)
+    fold.mkdir()
+    (fold / f".tmp12345-{ORIGIN_FILE}").touch()  # what a kill within the first write leaves
+    for variable, folder in study.folders.items():
+        monkeypatch.setenv(variable, str(folder))
+    target = study.targets[job.settings["target"]]
+    dataset = study.datasets[target.dataset].number
+    training = _Training(study, job, dataset, study.configuration, job.settings["fold"], study.plans_name())
+    assert training.folder() == fold
+
+
 def test_a_failed_step_is_named_with_its_log(tmp_path: Path) -> None:
     file = write_small_study(tmp_path)
     (next((tmp_path / "ATLAS_2").rglob("*_T1w.nii.gz"))).write_bytes(b"no image")

@@ -15,7 +15,7 @@ import yaml
 
 from nnunet_transfer.demo.runner import Step, run_steps
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.files import read_json, write_json, write_text
+from nnunet_transfer.files import holds_nothing, read_json, write_json, write_text
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.study import Study, read_study, state, study_jobs
 from nnunet_transfer.study.environment import variables
@@ -132,7 +132,7 @@ def _claim(out: Path, options: dict[str, object], resume: bool) -> None:
             raise SettingsError(f"{out} holds a demo already; go on with --resume or choose another --out")
         if read_json(file) != options:
             raise SettingsError(f"{out} holds a demo with other options; choose another --out, or remove it")
-    elif out.exists() and any(out.iterdir()):
+    elif not holds_nothing(out):
         raise SettingsError(f"{out} is not empty and holds no demo; choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)

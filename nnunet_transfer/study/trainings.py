@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, StudyError
-from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.files import holds_nothing, read_json, write_json
 from nnunet_transfer.naming import TRANSFER
 from nnunet_transfer.paths import dataset_name, nnunet_results, sources_folder
 from nnunet_transfer.study import state
@@ -60,7 +60,7 @@ class _Training:
     def folder(self) -> Path:
         """Return the fold's folder as nnU-Net names it, with a training for another job set aside."""
         fold = self._fold()
-        if fold.is_dir() and any(fold.iterdir()):
+        if not holds_nothing(fold):
             origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
             if origin is None or (origin["digest"] != self.job.digest and _is_of_another_study(origin, self.study)):
                 raise DataError(
