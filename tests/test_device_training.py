@@ -138,7 +138,7 @@ def test_transforms_without_a_device_version_stay_in_the_workers_and_the_log_say
     def with_another(*args: Any, **kwargs: Any) -> ComposeTransforms:
         return ComposeTransforms([*inherited(*args, **kwargs).transforms, MedianFilterTransform(3)])
 
-    monkeypatch.setattr(type(trainer), "get_training_transforms", staticmethod(with_another))
+    monkeypatch.setattr(type(trainer), "get_training_transforms", with_another)
     trainer.on_train_start()
     assert list(next(trainer.dataloader_train)["data"].shape[2:]) == list(trainer.configuration_manager.patch_size)
     assert "Augmentation stays in the workers: MedianFilterTransform can't run on a device." in _log(trainer)
