@@ -16,7 +16,7 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.comparison import CompareSettings, ReportText, compare
 from nnunet_transfer.comparison.statistics import holm, nadeau_bengio, rank_biserial, wilcoxon_p
 from nnunet_transfer.errors import ComparisonError
-from nnunet_transfer.files import write_json
+from nnunet_transfer.files import read_json, write_json
 from tests.comparison_data import (
     CASES,
     DATASET,
@@ -249,3 +249,14 @@ def test_nadeau_bengio_widens_the_naive_error_by_half_for_five_folds() -> None:
     corrected = nadeau_bengio(d, test_train_ratio=0.25)
     naive = stats.ttest_1samp(d, 0)
     assert corrected.t == pytest.approx(naive.statistic / 1.5)
+
+
+def test_a_fold_that_trains_on_its_validation_cases_is_refused_by_name(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, QUALITY)
+    path = nnunet_folders / "preprocessed" / DATASET / "splits_final.json"
+    splits = read_json(path)
+    leaked = splits[1]["val"][0]
+    splits[1]["train"].append(leaked)
+    write_json(path, splits)
+    with pytest.raises(ComparisonError, match=rf"fold 1 of .* trains on 1 of the cases that validate it \({leaked}\)"):
+        compare([DATASET], out=nnunet_folders / "out", settings=CompareSettings(tables_only=True, draws=100))

@@ -417,6 +417,12 @@ def _read_splits(
             f"fold {beyond[0]} was trained but {path} has only {len(splits)} folds; nnU-Net then draws a random split "
             f"that overlaps the others; remove that fold's folder"
         )
+    for k in trained:
+        if leaked := sorted(set(splits[k]["train"]) & set(splits[k]["val"])):
+            raise ComparisonError(
+                f"fold {k} of {path} trains on {len(leaked)} of the cases that validate it ({', '.join(leaked[:5])}"
+                f"{', ...' if len(leaked) > 5 else ''}): such scores can't be compared; correct the folds and train again"
+            )
     if len(trained) < len(splits):
         notices.append(f"Only {len(trained)} of {len(splits)} folds were trained: {', '.join(map(str, trained))}.")
     folds = {k: tuple(splits[k]["val"]) for k in trained}
