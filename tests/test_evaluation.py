@@ -451,3 +451,22 @@ def test_wrong_protocols_are_explained(entry: dict, message: str, tmp_path: Path
     write_json(tmp_path / "p.json", entry)
     with pytest.raises(SettingsError, match=message):
         read_protocols(tmp_path / "p.json")
+
+
+def test_units_of_the_header_count_and_voxels_without_size_are_refused(tmp_path: Path) -> None:
+    mask = np.zeros((6, 6, 6), np.uint8)
+    mask[2:4, 2:4, 2:4] = 1
+    for unit, size in (("mm", 1.0), ("micron", 1000.0), ("meter", 0.001), ("unknown", 1.0)):
+        image = nib.Nifti1Image(mask, np.diag([size, size, size, 1.0]))
+        image.header.set_xyzt_units(unit)
+        nib.save(image, tmp_path / f"{unit}.nii.gz")
+        volume = read_mask(tmp_path / f"{unit}.nii.gz")
+        assert volume.spacing == pytest.approx((1.0, 1.0, 1.0))
+        itk = sitk.ReadImage(str(tmp_path / f"{unit}.nii.gz"))
+        assert volume.spacing == pytest.approx(itk.GetSpacing())
+    header = nib.Nifti1Header()
+    header.set_data_shape(mask.shape)
+    header["sform_code"] = 1  # a transform of zeros
+    nib.save(nib.Nifti1Image(mask, None, header), tmp_path / "flat.nii.gz")
+    with pytest.raises(DataError, match=r"voxels of 0 x 0 x 0 mm in its header"):
+        read_mask(tmp_path / "flat.nii.gz")

@@ -24,6 +24,9 @@ CORNER_TOLERANCE = 0.05
 #: labels are looked up in a table of this size; FreeSurfer's largest is 14175
 LARGEST_LABEL = 65535
 
+#: units of a NIfTI header -> mm; those not named here are taken for mm, as SimpleITK does
+IN_MM = {"micron": 1e-3, "meter": 1e3}
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -65,8 +68,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     path = Path(path)
     try:
         if path.name.endswith(NIFTI):
-            return _read_nifti(path)
-        return _read_plain(path) if path.name.endswith(PLAIN) else _read_itk(path)
+            volume = _read_nifti(path)
+        else:
+            volume = _read_plain(path) if path.name.endswith(PLAIN) else _read_itk(path)
     except DataError:
         raise
     except FileNotFoundError:
@@ -74,6 +78,12 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     except Exception as error:  # readers raise whatever their C++ or zlib layer does
         lines = str(error).strip().splitlines()
         raise DataError(f"{path} can't be read ({lines[-1] if lines else type(error).__name__}); restore it") from None
+    if not all(np.isfinite(s) and s > 0 for s in volume.spacing):
+        sizes = " x ".join(f"{s:g}" for s in volume.spacing)
+        raise DataError(
+            f"{path} has voxels of {sizes} mm in its header: volumes and distances mean nothing; correct it"
+        )
+    return volume
 
 
 def read_mask(path: str | os.PathLike[str]) -> Volume:
@@ -111,7 +121,8 @@ def _read_nifti(path: Path) -> Volume:
         array = array[..., 0]
     if array.ndim not in (2, 3):
         raise DataError(f"{path} has shape {array.shape}; expected one 2D or 3D image")
-    affine = np.asarray(image.affine, np.float64)
+    affine = np.array(image.affine, np.float64)
+    affine[:3] *= IN_MM.get(image.header.get_xyzt_units()[0], 1.0)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim]
     return Volume(array.T, tuple(float(s) for s in spacing[::-1]), affine)
 
