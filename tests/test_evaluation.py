@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
@@ -470,3 +472,36 @@ def test_units_of_the_header_count_and_voxels_without_size_are_refused(tmp_path:
     nib.save(nib.Nifti1Image(mask, None, header), tmp_path / "flat.nii.gz")
     with pytest.raises(DataError, match=r"voxels of 0 x 0 x 0 mm in its header"):
         read_mask(tmp_path / "flat.nii.gz")
+
+
+@st.composite
+def masks_in_an_image(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Two masks of a few boxes each, thin, flat, of one voxel or at the border, in a 2D, thin or 3D image."""
+    shape = draw(st.sampled_from([(1, 9, 11), (2, 9, 8), (7, 8, 9), (9, 1, 7)]))
+    masks = []
+    for _ in range(2):
+        mask = np.zeros(shape, bool)
+        for _ in range(draw(st.integers(1, 3))):
+            start = [draw(st.integers(0, n - 1)) for n in shape]
+            size = [draw(st.sampled_from([1, 1, 2, n])) for n in shape]
+            mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = True
+        masks.append(mask)
+    return masks[0], masks[1]
+
+
+@hypothesis.given(
+    masks_in_an_image(), st.tuples(*[st.sampled_from([1, 2, 3])] * 3), st.tuples(*[st.integers(0, 3)] * 3)
+)
+@hypothesis.settings(max_examples=150)
+def test_surface_scores_are_those_of_the_whole_image(
+    masks: tuple[np.ndarray, np.ndarray], spacing: tuple[int, ...], padding: tuple[int, ...]
+) -> None:
+    # an axis of length 1 stays one: padding it would make another image of it
+    margins = [(p, p) if n > 1 else (0, 0) for p, n in zip(padding, masks[0].shape, strict=True)]
+    reference, prediction = (np.pad(mask, margins) for mask in masks)
+    flat = tuple(axis for axis, n in enumerate(reference.shape) if n == 1)
+    steps = tuple(float(s) for axis, s in enumerate(spacing) if axis not in flat)
+    expected = surface_by_distance_maps(reference.squeeze(flat), prediction.squeeze(flat), steps, 2.0)
+    volumes = [Volume(mask.astype(np.uint8), tuple(map(float, spacing)), None) for mask in (reference, prediction)]
+    row = score_case(*volumes, label_set_of((1,)), ScoringSettings(tolerance_mm=2.0)).cases[0]
+    assert (row["hd95_mm"], row["nsd"]) == pytest.approx(expected)
