@@ -98,7 +98,9 @@ def test_an_arm_starts_from_a_source_of_several_sets(run: Run) -> None:
     arm.prepare_fresh_network()
     tensors, loaded = load_source("t1_segmentation").tensors(), arm.network.state_dict()
     assert {"encoder", "decoder"} <= {key.split(".")[0] for key in tensors}
-    assert all(torch.equal(loaded[key], tensor) for key, tensor in tensors.items())
+    # the source keeps its heads; an arm takes them over by name only where its recipe says so
+    body = {key: tensor for key, tensor in tensors.items() if "seg_layers" not in key}
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in body.items())
 
 
 def test_online_dice_counts_each_cases_own_labels(run: Run) -> None:
