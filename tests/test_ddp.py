@@ -19,7 +19,7 @@ from tests.sources import save_random_source
 
 EPOCHS = 2
 PLAIN = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
-#: the encoder is frozen in the first of ten epochs
+#: the output layers learn alone in the first of ten epochs
 THAWED = "nnUNetTrainerT1Segmentation_lpft_10epochs_2iterations_seed3"
 FROZEN = "nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_2iterations_seed3"
 
@@ -69,10 +69,15 @@ def _moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], part
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "encoder_moves"), [(PLAIN, (True, True)), (THAWED, (False, True)), (FROZEN, (False, False))]
+    ("name", "encoder_moves", "decoder_moves"),
+    [
+        (PLAIN, (True, True), (True, True)),
+        (THAWED, (False, True), (False, True)),
+        (FROZEN, (False, False), (True, True)),
+    ],
 )
 def test_two_processes_start_from_the_source_and_stay_equal(
-    nnunet_folders: Path, name: str, encoder_moves: tuple[bool, ...]
+    nnunet_folders: Path, name: str, encoder_moves: tuple[bool, ...], decoder_moves: tuple[bool, ...]
 ) -> None:
     dataset = write_blob_dataset(nnunet_folders / "raw", 503, cases=4, shape=(32, 32, 3))
     preprocessed = extract_fingerprint_in_process(dataset)
@@ -91,7 +96,9 @@ def test_two_processes_start_from_the_source_and_stay_equal(
     for epoch in range(EPOCHS + 1):
         assert all(torch.equal(first[epoch][k], second[epoch][k]) for k in first[epoch]), epoch
     for epoch, moves in enumerate(encoder_moves):
-        assert _moved(first[epoch], first[epoch + 1], "decoder"), epoch
+        heads = [key for key in first[epoch] if "seg_layers" in key and key.endswith("weight")]
+        assert any(not torch.equal(first[epoch][key], first[epoch + 1][key]) for key in heads), epoch
+        assert _moved(first[epoch], first[epoch + 1], "decoder") == decoder_moves[epoch], epoch
         assert _moved(first[epoch], first[epoch + 1], "encoder") == moves, epoch
     fold = nnunet_folders / "results" / dataset / f"{name}__{plans}__2d" / "fold_0"
     assert (fold / "checkpoint_final.pth").exists()

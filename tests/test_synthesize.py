@@ -323,7 +323,8 @@ def test_turning_upright_undoes_a_rotation(angles: tuple[float, ...], spacing: f
     extent = [(s.stop - s.start) * spacing for s in ndimage.find_objects((upright > 0).astype(np.uint8))[0]]
     assert np.allclose(extent, (20, 14, 8), atol=2.5)
     assert np.allclose(back[:3, :3], np.eye(3) * spacing)
-    assert (upright > 0).sum() * spacing**3 == pytest.approx(20 * 14 * 8, rel=0.2)
+    # each of the two samplings may move a face by half a voxel: (20 - 1.25) * (14 - 1.25) * (8 - 1.25) is 28 % less
+    assert (upright > 0).sum() * spacing**3 == pytest.approx(20 * 14 * 8, rel=0.3)
 
 
 def test_names_and_numbers_tell_the_same_tissue() -> None:
