@@ -87,6 +87,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "statsmodels>=0.14",
                 "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
+                "cornucopia>=0.5",
                 "pytest-cov>=5",
                 "twine>=6",
                 "nbclient>=0.10",
