@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
+
+from pathspec import GitIgnoreSpec
 
 #: entities of a raw anatomical image; `part` is handled apart
 _RAW = frozenset(
@@ -49,12 +50,6 @@ def parse_name(stem: str) -> BidsName | None:
     return BidsName(entities, suffix)
 
 
-def subject_of(name: str) -> str:
-    """Return the subject `sub-<label>` at the start of a name, the whole label, or nothing."""
-    first = name.split("_")[0]
-    return first if first.startswith("sub-") and len(first) > 4 else ""
-
-
 def why_not_raw_magnitude(name: BidsName) -> str:
     """Return why an image is not a magnitude image as scanned, empty if it is one."""
     if (part := name.entities.get("part", "mag")) != "mag":
@@ -81,7 +76,7 @@ class Exclusions:
     """
 
     def __init__(self, root: Path, files: Iterable[str]) -> None:
-        self._ignored: list[tuple[str, list[str]]] = []
+        self._ignored: list[tuple[str, GitIgnoreSpec]] = []
         self._derived: list[str] = []
         folders = {""} | {parent for path in files for parent in _parents(path)}
         for folder in sorted(folders):
@@ -99,7 +94,7 @@ class Exclusions:
             if path.startswith(folder):
                 return f"derivatives ({folder}dataset_description.json says so)"
         for folder, patterns in self._ignored:
-            if path.startswith(folder) and any(_matches(path[len(folder) :], pattern) for pattern in patterns):
+            if path.startswith(folder) and patterns.match_file(path[len(folder) :]):
                 return ".bidsignore"
         return ""
 
@@ -117,20 +112,15 @@ def _is_derivative(path: Path) -> bool:
     return isinstance(content, dict) and content.get("DatasetType") == "derivative"
 
 
-def _read_patterns(path: Path) -> list[str]:
+def _read_patterns(path: Path) -> GitIgnoreSpec:
+    """Read a `.bidsignore`, which has the rules of `.gitignore`; lines that are no pattern are passed over, as git does."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
 
 
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a line of `.bidsignore` covers a path: gitignore's rules without negation and without `**` between folders."""
-    if pattern.startswith("!"):
+def _is_pattern(line: str) -> bool:
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
         return False
-    anchored = "/" in pattern.rstrip("/")
-    plain = pattern.strip("/").removeprefix("**/")
-    parts = path.split("/")
-    # a pattern that ends in / is for folders alone
-    last = len(parts) - 1 if pattern.endswith("/") else len(parts)
-    if anchored and not pattern.startswith("**/"):
-        return any(fnmatch("/".join(parts[:i]), plain.replace("**", "*")) for i in range(1, last + 1))
-    return any(fnmatch("/".join(parts[i:j]), plain) for i in range(last) for j in range(i + 1, last + 1))
+    return True
