@@ -115,6 +115,7 @@ __all__ = [
     "list_sources",
     "load_source",
     "plan",
+    "publish_source",
     "rank_sources",
     "register_arm",
     "register_dataset",
@@ -213,10 +214,10 @@ def _obtained(location: str | PathLike[str], sha256: str) -> Iterator[tuple[Path
 
 def add_source(
     location: str | PathLike[str],
-    name: str,
+    name: str = "",
     *,
-    task: str,
-    domain: str,
+    task: str = "",
+    domain: str = "",
     provenance: Provenance | None = None,
     reading: Reading | None = None,
     sha256: str = "",
@@ -228,11 +229,11 @@ def add_source(
     ----------
     location
         Weights file, nnU-Net run or model folder, exported zip, or an address: `https://`, `hf://OWNER/REPOSITORY/FILE`,
-        `timm://MODEL`, `torchvision://WEIGHTS`.
+        `timm://MODEL`, `torchvision://WEIGHTS`; also a folder of `publish_source`, or `hf://OWNER/REPOSITORY` with it.
     name
-        Name in the registry.
+        Name in the registry; a published source has one of its own.
     task, domain
-        What the network was trained to do (`classification`, `segmentation`, `self_supervised`), on which images.
+        What the network was trained to do (`classification`, `segmentation`, `self_supervised`), on which images; the same.
     provenance
         Licence, citation, training data and channel names; what is left out is read from the file.
     reading
@@ -263,10 +264,11 @@ def add_source(
     from nnunet_transfer import checkpoints
     from nnunet_transfer.sources import load_source
 
-    checkpoints.check_name_free(name, overwrite)
+    if name:
+        checkpoints.check_name_free(name, overwrite)
     provenance = provenance or checkpoints.Provenance()
     with _obtained(location, sha256) as (path, address):
-        checkpoints.add_source(
+        folder = checkpoints.add_source(
             path,
             name,
             task=task,
@@ -275,7 +277,55 @@ def add_source(
             reading=reading,
             overwrite=overwrite,
         )
-    return load_source(name)
+    return load_source(folder)
+
+
+def publish_source(
+    name: str,
+    folder: str | PathLike[str],
+    *,
+    licence: str = "",
+    licence_file: str | PathLike[str] | None = None,
+    leave_out_cases: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a source into a folder for Hugging Face, with a model card; `add_source` reads it back as it was.
+
+    Parameters
+    ----------
+    name
+        Name in the registry.
+    folder
+        New or empty folder.
+    licence, licence_file
+        Licence of the weights, where its card states none or another, and a file with its text.
+    leave_out_cases
+        Leave out the identifiers of training cases and lesion donors.
+    overwrite
+        Replace what was published into this folder before.
+
+    Raises
+    ------
+    TransferError
+        If no licence is known, the weights were changed, or the folder holds something else.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> folder = nt.publish_source(getfixture("registered_source"), getfixture("tmp_path") / "out", licence="MIT")
+    >>> sorted(file.name for file in folder.iterdir())
+    ['LICENSE', 'README.md', 'SHA256SUMS', 'source.json', 'weights.safetensors']
+    """
+    from nnunet_transfer.sources.publishing import publish_source
+
+    return publish_source(
+        name,
+        Path(folder),
+        licence=licence,
+        licence_file=Path(licence_file) if licence_file else None,
+        leave_out_cases=leave_out_cases,
+        overwrite=overwrite,
+    )
 
 
 def load_source(name: str | PathLike[str]) -> Source:

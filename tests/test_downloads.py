@@ -21,7 +21,7 @@ from nnunet_transfer.checkpoints.downloads import downloaded, is_address
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.sources import list_sources, load_source
-from tests.file_server import COMMIT, FileServer, serving
+from tests.file_server import COMMIT, FileServer, serving, take_the_hubs_place
 
 ADD = ["--name", "s", "--task", "classification", "--domain", "natural"]
 
@@ -43,11 +43,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture
 def hub(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileServer:
     """The same server, in the place of huggingface.co, with an empty cache."""
-    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    take_the_hubs_place(server, tmp_path / "hub", monkeypatch)
     return server
 
 
@@ -217,7 +213,7 @@ def test_no_network_is_one_line(address: str, capsys: pytest.CaptureFixture[str]
     assert text.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["file:///etc/passwd", "ftp://x/y", "hf://x", "hf://owner/repository"])
+@pytest.mark.parametrize("text", ["file:///etc/passwd", "ftp://x/y", "hf://x", "hf://owner/repository/"])
 def test_other_addresses_are_refused(text: str) -> None:
     assert is_address(text)
     with pytest.raises(CheckpointError, match=r"no address to download from|lacks a part"):

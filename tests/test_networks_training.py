@@ -49,7 +49,7 @@ def test_add_plan_train_and_predict(
     torch.save(content(name), nnunet_folders / "file.model")
     add = ["sources", "add", str(nnunet_folders / "file.model"), "--name", "mine", "--task", "segmentation"]
     assert main([*add, "--domain", "ct", "--licence", "CC0", "--trained-on", "TotalSegmentator"]) == 0
-    assert main(["sources", "show", "mine"]) == 0
+    assert main(["sources", "show", "mine", "--json"]) == 0
     shown = capsys.readouterr().out
     assert json.loads(shown[shown.index("{") :])["licence"] == "CC0"
     preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)

@@ -289,7 +289,7 @@ def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip().endswith("nnUNetPlans_from_mine.json")
     assert main(["sources", "list"]) == 0
     assert "mine" in capsys.readouterr().out.splitlines()[1]
-    assert main(["sources", "show", "mine"]) == 0
+    assert main(["sources", "show", "mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trained_on"] == ["Dataset011_Blobs"]
     assert main(["sources", "verify"]) == 0
     with open(load_source("mine").weights, "ab") as stream:

@@ -11,11 +11,13 @@ from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.downloads import public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
+from nnunet_transfer.checkpoints.published import own_card, published_source
+from nnunet_transfer.checkpoints.uses import uses_of
 from nnunet_transfer.errors import CheckpointError, SourceError, one_line
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.plans.architectures import from_card
 from nnunet_transfer.plans.classes import foreign_names, wrong_class
-from nnunet_transfer.sources import SourceCard, save_source
+from nnunet_transfer.sources import Source, SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 from nnunet_transfer.sources.outputs import OUTPUTS
 
@@ -65,10 +67,10 @@ def check_name_free(name: str, overwrite: bool) -> None:
 
 def add_source(
     path: Path,
-    name: str,
+    name: str = "",
     *,
-    task: str,
-    domain: str,
+    task: str = "",
+    domain: str = "",
     provenance: Provenance | None = None,
     reading: Reading | None = None,
     overwrite: bool = False,
@@ -77,8 +79,8 @@ def add_source(
 
     Parameters
     ----------
-    path : weights file, run folder or exported zip
-    name, task, domain : of the source, see `SourceCard`
+    path : weights file, run folder or exported zip, or the folder of a source, such as `sources publish` writes
+    name, task, domain : of the source, see `SourceCard`; a source has its own unless they are given
 
     Returns
     -------
@@ -93,6 +95,14 @@ def add_source(
         If the name is taken or a value is not allowed.
     """
     provenance, reading = provenance or Provenance(), reading or Reading()
+    if source := published_source(path):
+        card = own_card(source.card, name, task, domain, provenance)
+        check_name_free(card.name, overwrite)
+        return save_source(card, source.tensors(), overwrite=overwrite)
+    if not (name and task and domain):
+        raise SourceError(
+            f"{path.name}: give a name, a task and a domain; only sources that `sources publish` wrote state their own"
+        )
     check_name_free(name, overwrite)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
@@ -125,31 +135,63 @@ def add_source(
 def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[str, Any]:
     """Return what is in a checkpoint, as plain JSON types, without adding it."""
     reading = reading or Reading()
+    if source := published_source(path):
+        return _described_source(path, source)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
-        parameters = sum(t.numel() for k, t in converted.tensors.items() if not is_statistic(k))
-        kwargs = converted.architecture["arch_kwargs"]
-        return {
-            "file": str(path),
-            "format": known,
-            "network": str(converted.architecture["network_class_name"]).rsplit(".", 1)[-1],
-            "dimensions": 2 if str(kwargs.get("conv_op", "")).endswith("2d") else 3,
-            "parts": converted.parts,
-            "input_channels": converted.input_channels,
-            "channel_names": list(converted.channel_names),
-            "stages": kwargs["n_stages"],
-            "features_per_stage": list(kwargs["features_per_stage"]),
-            "parameters": parameters,
-            "tensors": len(converted.tensors),
-            "tensors_without_use": len(canonical(found.tensors)) - len(converted.tensors),
-            "spacing": list(converted.spacing),
-            "patch_size": list(converted.patch_size),
-            "normalization_schemes": list(converted.normalization_schemes),
-            "trained_on": list(converted.trained_on),
-            "licence": converted.licence or found.licence or "unknown",
-            "citation": converted.citation,
-            "notes": list(converted.notes),
-        }
+        without_use = len(canonical(found.tensors)) - len(converted.tensors)
+        return _described(path, known, converted, converted.licence or found.licence, without_use)
+
+
+def _described(
+    path: Path, known: str, content: Converted, licence: str, without_use: int, **said: str
+) -> dict[str, Any]:
+    kwargs = content.architecture["arch_kwargs"]
+    features = kwargs["features_per_stage"]
+    return {
+        "file": str(path),
+        "format": known,
+        **said,
+        "network": str(content.architecture["network_class_name"]).rsplit(".", 1)[-1],
+        "dimensions": 2 if str(kwargs.get("conv_op", "")).endswith("2d") else 3,
+        "parts": content.parts,
+        "input_channels": content.input_channels,
+        "channel_names": list(content.channel_names),
+        "stages": kwargs["n_stages"],
+        "features_per_stage": [features] * kwargs["n_stages"] if isinstance(features, int) else list(features),
+        "parameters": sum(t.numel() for k, t in content.tensors.items() if not is_statistic(k)),
+        "tensors": len(content.tensors),
+        "tensors_without_use": without_use,
+        "spacing": list(content.spacing),
+        "patch_size": list(content.patch_size),
+        "normalization_schemes": list(content.normalization_schemes),
+        "outputs": [name for group in content.outputs for name in group],
+        "trained_on": list(content.trained_on),
+        "licence": licence or "unknown",
+        "citation": content.citation,
+        "uses": list(uses_of(content.architecture, content.parts, content.outputs, licence)),
+        "notes": list(content.notes),
+    }
+
+
+def _described_source(path: Path, source: Source) -> dict[str, Any]:
+    card = source.card
+    content = Converted(
+        source.tensors(),
+        card.architecture,
+        card.input_channels,
+        channel_names=card.channel_names,
+        parts=card.parts,
+        normalization_schemes=card.normalization_schemes,
+        spacing=card.spacing,
+        patch_size=card.patch_size,
+        trained_on=card.trained_on,
+        citation=card.citation,
+        notes=stated.words(card.extra.get("notes")),
+        outputs=tuple(filter(None, map(stated.words, card.extra.get(OUTPUTS) or ()))),
+    )
+    said = {"name": card.name, "task": card.task, "domain": card.domain}
+    return _described(path, f"source ({card.format})", content, card.licence, 0, **said)
 
 
 def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:

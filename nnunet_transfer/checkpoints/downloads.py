@@ -1,7 +1,8 @@
 """Get a weights file from an address. Nothing is downloaded unless the user gives or names an address.
 
     https://..., http://...             any file; those of PyTorch's naming are kept in torch.hub's folder
-    hf://OWNER/REPOSITORY/FILE[@REV]    Hugging Face, through its own library: its cache, its tokens, its offline mode
+    hf://OWNER/REPOSITORY/FILE[@REV]    Hugging Face, through its own library: its cache, its tokens, its offline mode;
+                                        without FILE: a source that was published, or the repository's model.safetensors
     timm://MODEL                        the weights that timm knows under this name, e.g. resnet50.a1_in1k
     torchvision://WEIGHTS               torchvision's name, e.g. ResNet50_Weights.IMAGENET1K_V2
 
@@ -30,11 +31,13 @@ TIMEOUT_SECONDS = 30
 MAX_DOWNLOAD = 8 << 30
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)", re.DOTALL)
 _HUB_PAGE = re.compile(r"https?://huggingface\.co/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/([^?#]+)")
-_HUB_ADDRESS = re.compile(r"([^/]+/[^/]+)/([^@]+)(?:@(.+))?")
+_HUB_ADDRESS = re.compile(r"([^/]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
+#: the weights of a repository, where no file is named
+_HUB_WEIGHTS = ("weights.safetensors", "model.safetensors")
 #: PyTorch and timm put the first digits of the SHA-256 into file names
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")
-#: the model card, which states the licence, and nnssl's plan
-_COMPANIONS = ("README.md", "adaptation_plan.json")
+#: the model card, which states the licence, a source's card, settings of the network, and nnssl's plan
+_COMPANIONS = ("README.md", "source.json", "config.json", "adaptation_plan.json")
 #: a name that a file in our folders may get, and one that Hugging Face's library may put into a path
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=-]{0,199}")
 _PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9 ._+=(),~-]{1,200}")
@@ -44,6 +47,10 @@ _SERVED_BY = {
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+class _MissingError(CheckpointError):
+    """Hugging Face has no such file."""
 
 
 def public_address(address: str) -> str:
@@ -194,8 +201,10 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
     if match is None:
         raise CheckpointError(f"{address} lacks a part; write hf://OWNER/REPOSITORY/FILE, with @REVISION if need be")
     repository, name, revision = match[1], match[2], match[3] or "main"
-    if not all(_PART.fullmatch(part) for text in (repository, name, revision) for part in text.split("/")):
+    if not all(_PART.fullmatch(part) for text in (repository, name or "x", revision) for part in text.split("/")):
         raise CheckpointError(f"{address} has a part that is no name; write hf://OWNER/REPOSITORY/FILE")
+    if name is None:
+        return _weights_of_hub(repository, revision, folder)
     with _hub_in_one_line(address):
         cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
         file = Path(hf_hub_download(repository, name, revision=revision))
@@ -208,6 +217,17 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
     return file
+
+
+def _weights_of_hub(repository: str, revision: str, folder: Path) -> Path:
+    for name in _HUB_WEIGHTS:
+        try:
+            return _from_hub(f"hf://{repository}/{name}@{revision}", folder)
+        except _MissingError:
+            continue
+    raise CheckpointError(
+        f"hf://{repository} has neither {' nor '.join(_HUB_WEIGHTS)}; name a file: hf://{repository}/FILE"
+    )
 
 
 def _from_timm(address: str, folder: Path, checked: bool = False) -> Path:
@@ -284,7 +304,7 @@ def _hub_in_one_line(address: str) -> Iterator[None]:
     except errors.LocalEntryNotFoundError:
         raise CheckpointError(_offline(address, "Hugging Face does not answer, and it is not in the cache")) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        raise CheckpointError(f"{address} does not exist on Hugging Face ({type(error).__name__})") from None
+        raise _MissingError(f"{address} does not exist on Hugging Face ({type(error).__name__})") from None
     except Exception as error:
         # a connection that breaks gives errors of the HTTP library beneath, which is another one in each major version
         if getattr(error, "errno", None) in _OF_THE_MACHINE:

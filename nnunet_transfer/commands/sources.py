@@ -1,10 +1,11 @@
-"""Add, inspect, list, show and verify pre-trained networks.
+"""Add, inspect, list, show, rank, verify and publish pre-trained networks.
 
 nnunet_transfer sources inspect checkpoint_final.pth
 nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
     --name openmind --task self_supervised --domain brain_mri
 nnunet_transfer sources list
 nnunet_transfer sources show t1_segmentation
+nnunet_transfer sources publish t1_segmentation to_upload --licence "CC BY 4.0"
 nnunet_transfer sources rank -d 21 -c 2d -p nnUNetPlans_resnet18
 nnunet_transfer sources verify
 """
@@ -20,14 +21,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.errors import SourceError
+from nnunet_transfer.errors import SourceError, one_line
 from nnunet_transfer.sources import TASKS, list_sources, load_source
 from nnunet_transfer.sources.learning import learning_warnings
 
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Reading
 
-COLUMNS = ("name", "task", "domain", "parts", "channels", "trained on", "licence")
+#: characters of a table's cell
+CELL = 48
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
     add = actions.add_parser("add", help="add a checkpoint to the registry")
     _reading_arguments(add)
-    add.add_argument("--name", required=True, help="name in the registry")
-    add.add_argument("--task", required=True, choices=TASKS, help="what it was trained to do")
-    add.add_argument("--domain", required=True, help="the images it was trained on, e.g. natural or t1")
+    add.add_argument("--name", default="", help="name in the registry; a published source has one")
+    add.add_argument("--task", default="", choices=TASKS, help="what it was trained to do; the same")
+    add.add_argument("--domain", default="", help="the images it was trained on, e.g. natural or t1; the same")
     add.add_argument("--licence", default="", help="licence of the weights")
     add.add_argument("--citation", default="", help="how to cite the weights")
     add.add_argument("--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the training data sets")
@@ -50,10 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
     fetch.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
     fetch.add_argument("--overwrite", action="store_true", help="replace a source of this name")
-    listing = actions.add_parser("list", help="list all sources")
-    listing.add_argument("--json", action="store_true", help="print the cards as JSON")
-    show = actions.add_parser("show", help="print a source's card")
+    listing = actions.add_parser("list", help="list all sources: licence, score, training data, overlap with targets")
+    listing.add_argument("--json", action="store_true", help="print all of it, with the cards, as JSON")
+    show = actions.add_parser("show", help="print a source's model card, with its licence and citation")
     show.add_argument("name")
+    show.add_argument("--json", action="store_true", help="print the card as JSON")
+    publish = actions.add_parser("publish", help="write a source into a folder to upload, e.g. to Hugging Face")
+    publish.add_argument("name", help="name in the registry")
+    publish.add_argument("folder", type=Path, help="new or empty folder")
+    publish.add_argument("--licence", default="", help="licence of the weights (default: the card's)")
+    publish.add_argument("--licence-file", type=Path, metavar="FILE", help="the licence's text")
+    publish.add_argument(
+        "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
+    )
+    publish.add_argument("--overwrite", action="store_true", help="replace what was published into this folder before")
     rank = actions.add_parser("rank", help="score sources for a target before any fine-tuning")
     rank.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     rank.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
@@ -112,7 +124,7 @@ def _inspect(args: argparse.Namespace) -> int:
         return 0
     width = max(map(len, content))
     for name, value in content.items():
-        lines = [str(v) for v in value] if name == "notes" else [_text(value)]
+        lines = [str(v) for v in value] if name in ("uses", "notes") else [_text(value)]
         for line in lines or ["-"]:
             print(f"{name:<{width}}  {line}")
             name = ""
@@ -127,8 +139,13 @@ def _text(value: object) -> str:
 
 def _add(args: argparse.Namespace) -> int:
     from nnunet_transfer.checkpoints import Provenance, add_source, check_name_free, is_address
+    from nnunet_transfer.checkpoints.published import may_be_published
 
-    check_name_free(args.name, args.overwrite)
+    missing = [option for option in ("name", "task", "domain") if not getattr(args, option)]
+    if missing and not may_be_published(args.path):
+        raise SourceError(f"give --{', --'.join(missing)}; only folders that `sources publish` wrote state them")
+    if args.name:
+        check_name_free(args.name, args.overwrite)
     provenance = Provenance(
         args.licence,
         args.citation,
@@ -157,16 +174,19 @@ def _reading(args: argparse.Namespace) -> Reading:
 
 
 def _list(args: argparse.Namespace) -> int:
-    cards = list_sources()
+    from nnunet_transfer.sources.overview import COLUMNS, overview
+
+    entries = overview()
     if args.json:
-        print(json.dumps([asdict(card) for card in cards], indent=2))
+        print(json.dumps([entry.to_dict() for entry in entries], indent=2))
         return 0
-    rows = [
-        (c.name, c.task, c.domain, c.parts, str(c.input_channels), ", ".join(c.trained_on) or "-", c.licence or "-")
-        for c in cards
-    ]
-    _print_table((COLUMNS, *rows))
+    _print_table((COLUMNS, *(tuple(map(_cell, entry.row())) for entry in entries)))
     return 0
+
+
+def _cell(text: str) -> str:
+    shown = one_line(text)
+    return shown if len(shown) <= CELL else f"{shown[: CELL - 3]}..."
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -190,10 +210,33 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from nnunet_transfer.sources.publishing import model_card
+
     card = load_source(args.name).card
-    print(json.dumps(asdict(card), indent=2, ensure_ascii=False))
+    print(json.dumps(asdict(card), indent=2, ensure_ascii=False) if args.json else model_card(card).rstrip())
     for warning in learning_warnings(card):
         print(f"WARNING: {warning}", file=sys.stderr)
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from nnunet_transfer.sources.publishing import publish_source
+
+    folder = publish_source(
+        args.name,
+        args.folder,
+        licence=args.licence,
+        licence_file=args.licence_file,
+        leave_out_cases=args.leave_out_cases,
+        overwrite=args.overwrite,
+    )
+    card = load_source(folder).card
+    if card.trained_on_cases:
+        print(
+            f"source.json names {len(card.trained_on_cases)} training cases; --leave-out-cases leaves them out",
+            file=sys.stderr,
+        )
+    print(folder)
     return 0
 
 
@@ -226,6 +269,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "fetch": _fetch,
     "list": _list,
     "show": _show,
+    "publish": _publish,
     "rank": _rank,
     "verify": _verify,
 }

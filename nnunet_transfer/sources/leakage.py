@@ -67,6 +67,9 @@ OVERLAPS: tuple[Overlap, ...] = (
 )
 
 
+_FOLDERS = ("nnUNet_preprocessed", "nnUNet_raw")
+
+
 def overlap_warnings(trained_on: Sequence[str], target: str) -> tuple[str, ...]:
     """Return a warning for each training data set of a source that may share subjects with the target."""
     warnings = []
@@ -112,12 +115,19 @@ def leakage_warnings(card: SourceCard, target: str) -> tuple[str, ...]:
     """Return what a source's card and a target's name and dataset.json say about subjects in both."""
     stated = card.extra.get(DONORS)
     donors = [str(name) for name in stated] if isinstance(stated, list | tuple) else []
-    return (*overlap_warnings(card.trained_on, target), *donor_warnings(donors, target, _donors_of(target)))
+    own = donor_warnings(donors, target, _donors_of(target)) if donors else ()
+    return (*overlap_warnings(card.trained_on, target), *own)
+
+
+def registered_targets() -> list[str]:
+    """Return the names of all data sets in nnU-Net's raw and preprocessed folders, as far as these are set."""
+    folders = [Path(root) for variable in _FOLDERS if (root := os.environ.get(variable))]
+    return sorted({d.name for f in folders if f.is_dir() for d in f.iterdir() if DATASET_FOLDER.fullmatch(d.name)})
 
 
 def _donors_of(dataset: str) -> set[str]:
     """Return the donors that a data set's dataset.json names, where it is preprocessed or raw."""
-    for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
+    for variable in _FOLDERS:
         root = os.environ.get(variable)
         path = Path(root) / dataset / "dataset.json" if root else None
         if path is not None and path.is_file() and (found := donors_in(read_json(path))):

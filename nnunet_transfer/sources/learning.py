@@ -66,6 +66,11 @@ class Learning:
         bound = "at most" if self.lower_is_better else "at least"
         return f"{self.score} {found}; {self.untrained:.3f} without learning, {bound} {self.needed:.3f} needed"
 
+    def brief(self) -> str:
+        """Return a few words for tables."""
+        found = "undefined" if self.value is None or math.isnan(self.value) else f"{self.value:.2f}"
+        return f"{self.score} {found} ({self.untrained:.2f} without){'' if self.learned else ', not learnt'}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what the card keeps."""
         return {**asdict(self), "learned": self.learned}
@@ -98,15 +103,26 @@ def segmentation_learning(dice: float, untrained: float) -> Learning:
     return Learning("pseudo Dice on validation patches", dice, untrained, untrained + DICE_MARGIN)
 
 
+def learning_on(card: SourceCard) -> Learning | None:
+    """Return the score that a card states; None where it states none, or none that makes sense."""
+    stated = card.extra.get(KEY)
+    if not isinstance(stated, Mapping):
+        return None
+    try:
+        learning = Learning(**{key: value for key, value in stated.items() if key != "learned"})
+        learning.sentence()
+    except (TypeError, ValueError):
+        return None
+    return learning if isinstance(learning.score, str) else None
+
+
 def learning_warnings(card: SourceCard) -> tuple[str, ...]:
     """Return what a reader of an arm's results must know: that its source did not learn its task, if it didn't."""
-    learning = card.extra.get(KEY)
-    if not isinstance(learning, Mapping) or learning.get("learned") is not False:
+    stated = card.extra.get(KEY)
+    if not isinstance(stated, Mapping) or stated.get("learned") is not False:
         return ()
-    try:
-        facts = Learning(**{key: value for key, value in learning.items() if key != "learned"}).sentence()
-    except (TypeError, ValueError):
-        facts = "see its card"
+    learning = learning_on(card)
+    facts = learning.sentence() if learning else "see its card"
     return (f"source {card.name} did not learn its task ({facts}): this arm is close to another random start",)
 
 
