@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.description import Case, LabelRule
@@ -140,7 +140,7 @@ def content_key(data: NDArray[Any]) -> str:
     """
     flat = data.ravel(order="K").view(np.uint8)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
-    return f"{data.shape} {data.dtype} {zlib.crc32(flat.data):08x}{int(words.sum()):016x}"
+    return f"{data.shape} {data.dtype} {isal_zlib.crc32(flat.data):08x}{int(words.sum()):016x}"
 
 
 def put_file(source: Path, target: Path, link: bool, sha256: str = "") -> None:
