@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import logging
 import tempfile
 from dataclasses import replace
@@ -75,6 +76,19 @@ def convert(folder: Path, image_path: Path, mask_path: Path) -> Any:
     return convert_volumes(Case("c", {"T1": image_path}, ((mask_path,),)), job, "")
 
 
+def assert_itk_agrees(path: Path, read: sitk.Image) -> None:
+    """Compare ITK's own reader with SimpleITK's where it is installed (`pip install itk-io`, 600 MB)."""
+    if not importlib.util.find_spec("itk"):
+        return
+    import itk
+
+    other = itk.imread(str(path), itk.F)  # its package has few other types
+    np.testing.assert_array_equal(itk.array_from_image(other), sitk.GetArrayViewFromImage(read).astype(np.float32))
+    assert tuple(other.GetSpacing()) == read.GetSpacing()
+    assert tuple(other.GetOrigin()) == read.GetOrigin()
+    np.testing.assert_array_equal(itk.array_from_matrix(other.GetDirection()), np.reshape(read.GetDirection(), (3, 3)))
+
+
 @given(headers(), affines(), st.integers(0, 2**32 - 1))
 @settings(max_examples=120, deadline=None)
 def test_every_reader_reads_what_was_converted_or_the_case_is_refused(
@@ -109,6 +123,7 @@ def test_every_reader_reads_what_was_converted_or_the_case_is_refused(
         read, label_read = sitk.ReadImage(str(written)), sitk.ReadImage(str(label))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(read).T, held.data)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(label_read).T, data > 50)
+        assert_itk_agrees(written, read)
         _, positions = places(written)
         index = np.argwhere(np.ones(held.data.shape))
         np.testing.assert_allclose(
