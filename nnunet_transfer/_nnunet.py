@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: of a case: drawing more often from as many voxels as an image has tells no more about its intensities
+DRAWS_PER_VOXEL = 20
+
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """Return the plain network inside DistributedDataParallel's and torch.compile's wrappers."""
@@ -210,7 +213,7 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     Parameters
     ----------
     foreground_voxels : number drawn, with replacement, for the intensity statistics over the whole data set; nnU-Net's
-        default takes gigabytes and is needless for small sets
+        default takes gigabytes and is needless for small images, of which fewer are drawn: `DRAWS_PER_VOXEL` per case
 
     Returns
     -------
@@ -220,7 +223,8 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     extractor = DatasetFingerprintExtractor(dataset_name(dataset))
     cases = list(extractor.dataset.values())
     reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, cases[0]["images"][0])
-    samples = foreground_voxels // len(cases)
+    first_label, _ = reader().read_seg(cases[0]["label"])
+    samples = min(foreground_voxels // len(cases), DRAWS_PER_VOXEL * first_label.size)
     analysed = [extractor.analyze_case(case["images"], case["label"], reader, samples) for case in cases]
     shapes, spacings, intensities, _, relative_sizes = zip(*analysed, strict=True)
     channels = [np.concatenate(channel) for channel in zip(*intensities, strict=True)]

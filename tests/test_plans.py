@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_transfer._nnunet import preprocess_in_process
+from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import DataError, PlansError
@@ -227,6 +230,24 @@ def test_wrong_requests_are_refused_and_write_nothing(
     with pytest.raises(PlansError, match=message):
         write_transfer_plans(dataset, **options)
     assert not list((nnunet_folders / "preprocessed" / dataset).glob("*Plans*"))
+
+
+def test_the_intensities_of_small_images_take_little_memory(nnunet_folders: Path) -> None:
+    name = write_blob_dataset(nnunet_folders / "raw", 16, cases=2, shape=(16, 16, 4))
+    tracemalloc.start()
+    folder = extract_fingerprint_in_process(16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6  # bytes; a hundred million floats take 4e8
+    intensities = []
+    for case in ("case00", "case01"):
+        image = nib.load(nnunet_folders / "raw" / name / "imagesTr" / f"{case}_0000.nii.gz")
+        label = nib.load(nnunet_folders / "raw" / name / "labelsTr" / f"{case}.nii.gz")
+        intensities.append(np.asarray(image.dataobj)[np.asarray(label.dataobj) > 0])
+    found = read_json(folder / "dataset_fingerprint.json")["foreground_intensity_properties_per_channel"]["0"]
+    # each case counts the same, and no voxel is left out
+    assert found["mean"] == pytest.approx(np.mean([values.mean() for values in intensities]), rel=1e-3)
+    assert (found["min"], found["max"]) == (min(v.min() for v in intensities), max(v.max() for v in intensities))
 
 
 def test_missing_fingerprint_or_raw_data_name_the_cure(nnunet_folders: Path) -> None:
