@@ -17,7 +17,7 @@ from nnunet_transfer import __version__
 from nnunet_transfer.commands import COMMANDS
 from nnunet_transfer.errors import TransferError, one_line
 
-#: name -> (module in nnunet_transfer.commands, one line of help); modules are imported when used,
+#: errors of the operating system that a user can do something about -> what
 HANDLED_OS_ERRORS = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -100,7 +100,9 @@ def _run(argv: Sequence[str] | None) -> int:
         near = difflib.get_close_matches(args.command, COMMANDS, n=1)
         parser.error(f"unknown command '{args.command}'" + (f"; did you mean '{near[0]}'?" if near else ""))
     debug = args.debug or "--debug" in args.arguments
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    # what libraries say of themselves (how many threads they take, which fonts they found) helps nobody but their authors
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nnunet_transfer").setLevel(logging.DEBUG if debug else logging.INFO)
     options = command_parser(args.command).parse_args(args.arguments)
     try:
         status = int(_module(args.command).run(options) or 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from nnunet_transfer.comparison.results import Run, Target
 from nnunet_transfer.errors import DataError
@@ -137,7 +138,9 @@ def _cached_scores(tasks: Sequence[Task], folder: Path, processes: int) -> list[
     open_ = [i for i, result in enumerate(results) if result is None]
     if open_:
         logger.info("scoring %d predictions (%d are known already)", len(open_), len(tasks) - len(open_))
-    for i, result in zip(open_, run_tasks([tasks[i] for i in open_], processes), strict=True):
+    scores = run_tasks([tasks[i] for i in open_], processes)
+    bar = tqdm(scores, total=len(open_), desc="scoring", unit="mask", disable=None)
+    for i, result in zip(open_, bar, strict=True):
         results[i] = result
         if not isinstance(result, str):
             write_text(paths[i], json.dumps(dataclasses.asdict(result)))

@@ -13,7 +13,6 @@ from nnunet_transfer import paths
 from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_family, analyse
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.report import ReportText, write_report
-from nnunet_transfer.comparison.report_tables import text_table
 from nnunet_transfer.comparison.results import (
     choose_baselines,
     find_runs,
@@ -23,6 +22,7 @@ from nnunet_transfer.comparison.results import (
     source_notices,
 )
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_text

@@ -1,8 +1,8 @@
-"""The tables of the report: which columns of the results they print, for HTML, LaTeX and the terminal."""
+"""The tables of the report: which columns of the results they print, for HTML and LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -180,22 +180,3 @@ def _secondary(result: TargetResult, reference: str, where: str) -> Iterator[Tab
             OTHER,
             f"Other metrics, paired difference to {reference}: {where}.",
         )
-
-
-def text_table(results: Sequence[TargetResult]) -> str:
-    """Return the summary for a terminal: mean Dice and its difference to the baseline, per target and arm."""
-    lines = []
-    for result in results:
-        tests = result.tests[result.tests["metric"] == PRIMARY].set_index("arm") if len(result.tests) else result.tests
-        lines.append(f"{result.target.title}: {result.n_cases} cases of {result.n_subjects} subjects")
-        width = max(len(arm.title) for arm in result.arms)
-        for _, row in result.summary.iterrows():
-            line = f"  {row['title']:<{width}}  Dice {row['dice']:.3f}  mIoU {row['miou_over_cases']:.3f}"
-            for protocol in result.protocols:
-                line += f"  lesion F1 {row[f'{protocol.name}_f1']:.3f}"
-            if row["arm"] in tests.index:
-                t = tests.loc[row["arm"]]
-                line += f"  difference {t['difference']:+.3f} ({t['headline_low']:+.3f} to {t['headline_high']:+.3f})"
-            lines.append(line)
-        lines.append("")
-    return "\n".join(lines)

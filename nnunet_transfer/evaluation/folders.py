@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from nnunet_transfer.errors import ComparisonError, TransferError
 from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, EMPTY_RULES, apply_empty_rule, check_empty_rule
@@ -139,7 +140,9 @@ def evaluate_folders(
     tasks = [Task(c, references[c], predictions[c], label_set, settings.scoring) for c in common]
     rows: list[Row] = []
     lesions: list[Row] = []
-    for task, result in zip(tasks, run_tasks(tasks, processes), strict=True):
+    scores = run_tasks(tasks, processes)
+    bar = tqdm(scores, total=len(tasks), desc="scoring", unit="mask", disable=None)  # None: only on a terminal
+    for task, result in zip(tasks, bar, strict=True):
         if isinstance(result, str):
             problems[task.case] = result
             continue

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TextIO
 from urllib.parse import quote
@@ -27,11 +28,15 @@ from nnunet_transfer.study.environment import variables
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job
 from nnunet_transfer.study.processes import STOPPING, kill_session, send
+from nnunet_transfer.study.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 #: one run of a study at a time
 RUN_LOCK = "run.lock"
+#: what Snakemake prints in the last run, among the steps' logs
+SNAKEMAKE_LOG = "snakemake.log"
+_AN_ERROR = re.compile(r"\w*(?:Error|Exception)\b")
 NO_SNAKEMAKE = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
 
 
@@ -63,6 +68,9 @@ def run_study(
     study.folder.mkdir(parents=True, exist_ok=True)
     with _alone(study) as lock, as_file(files(__package__).joinpath("Snakefile")) as snakefile:
         _forget_lost_results(study, jobs)
+        if not dry and all(state.is_done(study.folder, job) for job in jobs.values()):
+            logger.info("all %d steps are done", len(jobs))
+            return
         command = [
             *(sys.executable, "-m", f"{__package__}.snakemake_main"),
             *("--snakefile", str(snakefile)),
@@ -82,14 +90,27 @@ def run_study(
             *options,
         ]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({} if profile else _loaded_with(study, jobs))}
-        code = _run_to_the_end(command, environment, lock, cancel=profile is not None)
-    if code and dry:
-        raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
+        if dry:
+            if code := _run_to_the_end(command, environment, lock, cancel=False):
+                raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
+            return
+        log = study.folder / state.LOGS / SNAKEMAKE_LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        logger.info("Snakemake's messages: %s", log)
+        with Progress(study, jobs, slots) as progress, open(log, "w", encoding="utf-8") as output:
+            code = _run_to_the_end(
+                command, environment, lock, cancel=profile is not None, output=output, progress=progress
+            )
     if code:
-        raise StudyError(
-            _failures(study, jobs)
-            or f"Snakemake ended with status {code}; its messages above or {study.folder / state.LOGS} say why"
-        )
+        raise StudyError(_failures(study, jobs) or _own_failure(code, log))
+
+
+def _own_failure(code: int, log: Path) -> str:
+    """Return why Snakemake itself failed, in one line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    named = [i for i, line in enumerate(lines) if _AN_ERROR.match(line)]
+    said = " ".join(lines[named[-1] : named[-1] + 2]) if named else " ".join(lines[-1:])
+    return f"Snakemake ended with status {code}: {said or 'it said nothing'}; see {log}"
 
 
 def _loaded_with(study: Study, jobs: Mapping[str, Job]) -> dict[str, str]:
@@ -131,7 +152,15 @@ def _alone(study: Study) -> Iterator[TextIO]:
         yield lock
 
 
-def _run_to_the_end(command: Sequence[str], environment: Mapping[str, str], lock: TextIO, *, cancel: bool) -> int:
+def _run_to_the_end(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    lock: TextIO,
+    *,
+    cancel: bool,
+    output: TextIO | None = None,
+    progress: Progress | None = None,
+) -> int:
     """Run Snakemake and return its exit status; a signal to this process, to Snakemake or to a step stops all of them.
 
     Snakemake inherits the lock: were this process killed, the study would still count as running while Snakemake runs.
@@ -140,6 +169,8 @@ def _run_to_the_end(command: Sequence[str], environment: Mapping[str, str], lock
     Parameters
     ----------
     cancel : let Snakemake end by itself, because it has to take its jobs off a cluster; a second signal ends it
+    output : file for what Snakemake prints; by default, it goes where this process's goes
+    progress : shown meanwhile
 
     Raises
     ------
@@ -149,10 +180,17 @@ def _run_to_the_end(command: Sequence[str], environment: Mapping[str, str], lock
     events: SimpleQueue[Ended | Signalled] = SimpleQueue()
     with _reported_signals(events):
         with _interruptible_children():
-            process = subprocess.Popen(command, env=environment, pass_fds=[lock.fileno()], start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+                stdout=output,
+                stderr=output and subprocess.STDOUT,
+            )
         threading.Thread(target=lambda: events.put(Ended(process.wait())), daemon=True).start()
         try:
-            event = events.get()
+            event = _next_event(events, progress)
             if isinstance(event, Signalled) and cancel:
                 logger.info("taking the jobs off the cluster; press Ctrl-C again to leave them there")
                 send(process.pid, signal.SIGINT)
@@ -162,6 +200,14 @@ def _run_to_the_end(command: Sequence[str], environment: Mapping[str, str], lock
     if isinstance(event, Signalled) or -event.status in STOPPING:
         raise KeyboardInterrupt
     return event.status
+
+
+def _next_event(events: SimpleQueue[Ended | Signalled], progress: Progress | None) -> Ended | Signalled:
+    while progress is not None:
+        with contextlib.suppress(Empty):
+            return events.get(timeout=progress.TICK)
+        progress.tick()
+    return events.get()
 
 
 @dataclass(frozen=True)

@@ -56,26 +56,28 @@ def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
     for job in left:
         if job.kind in TRAININGS:
             measured = speeds[job.kind]
-            seconds = _assumed_seconds(study, job) if measured is None else measured
-            hours[job.kind] += _iterations(job) * seconds / 3600
+            seconds = assumed_seconds(study, job) if measured is None else measured
+            hours[job.kind] += iterations(job) * seconds / 3600
     return Estimate(hours, any(s is not None for s in speeds.values()), _gigabytes(study, left))
 
 
-def _iterations(job: Job) -> int:
+def iterations(job: Job) -> int:
+    """Return the iterations of a training."""
     name = parse_trainer_name(job.settings["trainer"])
     return (name.epochs or EPOCHS) * (name.iterations or ITERATIONS)
 
 
 def _seconds_per_iteration(study: Study, jobs: Iterable[Job], kind: str) -> float | None:
-    seconds, iterations = 0.0, 0
+    seconds, count = 0.0, 0
     for job in jobs:
         if job.kind == kind and (done := state.read_mark(study.folder, job, state.DONE)):
             seconds += float(done.get("seconds", 0))
-            iterations += _iterations(job)
-    return seconds / iterations if iterations else None
+            count += iterations(job)
+    return seconds / count if count else None
 
 
-def _assumed_seconds(study: Study, job: Job) -> float:
+def assumed_seconds(study: Study, job: Job) -> float:
+    """Return what an iteration takes before any was run, in seconds; NaN on a processor, of which nothing is known."""
     if study.device == "cpu":
         return math.nan
     share = _SHARE_2D if job.settings["configuration"] == "2d" else 1.0

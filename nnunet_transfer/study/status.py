@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import Counter
@@ -10,18 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_transfer.naming import parse_trainer_name
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
-from nnunet_transfer.study.estimates import EPOCHS
+from nnunet_transfer.study.epochs import latest_epoch
 from nnunet_transfer.study.jobs import KINDS, Job
 
 #: states of a job, in the order of the table
 DONE, RUNNING, INTERRUPTED, FAILED, WAITING = STATES = ("done", "running", "interrupted", "failed", "waiting")
-_EPOCH = re.compile(r"Epoch (\d+)")
-_EPOCH_SECONDS = re.compile(r"Epoch time: ([\d.]+) s")
-#: bytes at the end of a log in which the last epoch is looked for
-_TAIL = 20_000
 
 
 @dataclass(frozen=True)
@@ -73,18 +67,11 @@ def _running_for(study: Study, job: Job) -> str:
 
 
 def _epoch(study: Study, job: Job) -> str:
-    log = state.last_log(study.folder, job)
-    if job.kind not in ("pretrain", "finetune") or not log.is_file():
+    epoch = latest_epoch(study, job)
+    if epoch is None:
         return ""
-    with open(log, "rb") as stream:
-        stream.seek(max(0, log.stat().st_size - _TAIL))
-        text = stream.read().decode(errors="replace")
-    found, seconds = _EPOCH.findall(text), _EPOCH_SECONDS.findall(text)
-    if not found:
-        return ""
-    total = parse_trainer_name(job.settings["trainer"]).epochs or EPOCHS
-    left = f", about {(total - int(found[-1])) * float(seconds[-1]) / 3600:.1f} h left" if seconds else ""
-    return f", epoch {found[-1]} of {total}{left}"
+    left = "" if epoch.seconds_left is None else f", about {epoch.seconds_left / 3600:.1f} h left"
+    return f", epoch {epoch.number} of {epoch.total}{left}"
 
 
 def watch(study: Study, jobs: Mapping[str, Job], seconds: float) -> None:

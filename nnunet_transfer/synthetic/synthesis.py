@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from nnunet_transfer import __version__
 from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, TransferError
@@ -50,11 +52,14 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
         logger.info("%d of %d cases are there from a run before", len(done), len(plan.cases))
     left = [case for case in plan.cases if case.name not in done]
     problems: list[str] = []
-    for number, (case, problem) in enumerate(_make_cases(plan, left, work, processes), start=len(done) + 1):
-        if problem:
-            problems.append(f"{case.name}: {problem}")
-        if number % max(1, len(plan.cases) // 10) == 0:
-            logger.info("%d of %d cases", number, len(plan.cases))
+    bar = tqdm(total=len(plan.cases), initial=len(done), desc=plan.folder.name, unit="case", disable=None)
+    with bar:
+        for number, (case, problem) in enumerate(_make_cases(plan, left, work, processes), start=len(done) + 1):
+            if problem:
+                problems.append(f"{case.name}: {problem}")
+            bar.update()
+            if bar.disable and number % max(1, len(plan.cases) // 10) == 0:  # a log file gets some lines instead
+                logger.info("%d of %d cases", number, len(plan.cases))
     if problems:
         more = f" (and {len(problems) - 1} more cases failed)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}; finished cases are kept for the next run")

@@ -1,0 +1,71 @@
+"""The one table that a comparison ends with in the terminal."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+
+#: characters of a column's name in one line of the head
+_HEAD_WIDTH = 14
+_NOTHING = "-"
+
+
+def text_table(results: Sequence[TargetResult]) -> str:
+    """Return means of all arms and differences to the baseline, each column under the name of what it holds.
+
+    A lesion protocol has a column of its own: F1 of the same masks is another number by another protocol's rules.
+    """
+    protocols = list({p.name: p.title for result in results for p in result.protocols}.items())
+    head = ["Arm", "Dice", "mIoU (cases)", *(f"lesion F1 {title}" for _, title in protocols)]
+    head += ["Dice difference to the baseline", "95 % interval"]
+    groups = [
+        (
+            f"{r.target.title}: {r.n_cases} cases of {r.n_subjects} subjects",
+            [_row(r, row, [name for name, _ in protocols]) for _, row in r.summary.iterrows()],
+        )
+        for r in results
+    ]
+    return _laid_out(head, groups)
+
+
+def _row(result: TargetResult, row: pd.Series, protocols: Sequence[str]) -> list[str]:
+    cells = [str(row["title"]), *(_number(row.get(key)) for key in ("dice", "miou_over_cases"))]
+    cells += [_number(row.get(f"{name}_f1")) for name in protocols]
+    tests = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
+    found = tests[tests["arm"] == row["arm"]] if len(tests) else tests
+    if not len(found):
+        return [*cells, "baseline" if row["title"] == result.baseline_title else _NOTHING, ""]
+    test = found.iloc[0]
+    low, high = (_number(test[key], sign=True) for key in ("headline_low", "headline_high"))
+    return [*cells, _number(test["difference"], sign=True), f"{low} to {high}"]
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    if value is None or math.isnan(value):
+        return _NOTHING
+    return f"{value:{'+' if sign else ''}.3f}"
+
+
+def _laid_out(head: Sequence[str], groups: Sequence[tuple[str, list[list[str]]]]) -> str:
+    rows = [row for _, group in groups for row in group]
+    heads = [textwrap.wrap(name, _HEAD_WIDTH, break_long_words=False) for name in head]
+    widths = [max(map(len, [*lines, *(row[i] for row in rows)])) for i, lines in enumerate(heads)]
+    height = max(map(len, heads))
+    padded = [[""] * (height - len(lines)) + lines for lines in heads]
+    out = [_line(cells, widths) for cells in zip(*padded, strict=True)]
+    out.append("  ".join("-" * width for width in widths))
+    for title, group in groups:
+        out += [title, *(_line(row, widths) for row in group)]
+    return "\n".join(out) + "\n"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()
