@@ -131,6 +131,14 @@ def test_every_training_started_from_its_source(finished: Path) -> None:
     assert len(list(results.glob("*/fold_*/checkpoint_final.pth"))) == 4
 
 
+def most_at_a_time(file: Path) -> int:
+    """Return how many steps of a finished study worked at a time."""
+    study = read_study(file)
+    marks = [state.read_mark(study.folder, job, state.DONE) for job in study_jobs(study).values()]
+    spans = [(mark["started"], mark["started"] + mark["seconds"]) for mark in marks if mark]
+    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
+
+
 @pytest.mark.slow
 def test_snakemake_gives_the_same_result_and_then_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "größe {x} 'q' #1: v, a=50%"
@@ -139,6 +147,7 @@ def test_snakemake_gives_the_same_result_and_then_has_nothing_to_do(finished: Pa
     run = snakemake(file)
     assert run.returncode == 0, run.stderr
     assert "Report:" in run.stdout
+    assert most_at_a_time(file) == 2
     assert tables(file) == tables(finished)
     before = {path: path.stat().st_mtime_ns for path in (folder / "small/steps").rglob("*.done")}
     again = snakemake(file)

@@ -66,30 +66,50 @@ def test_any_folder_can_be_named(folder: str, tmp_path: Path) -> None:
     assert study.profile == "resenc_l"
 
 
-def test_a_smoke_run_has_every_kind_of_step_and_shares_what_is_not_trained(tmp_path: Path) -> None:
+def test_a_smoke_run_has_every_kind_of_step_and_is_small_and_apart(tmp_path: Path) -> None:
     content = {
         "name": "long",
         "profile": "demo",
+        "device": "cpu",
         "configuration": "2d",
-        "datasets": {"t1": {"id": 1, "synthetic": "t1"}, "stroke": {"id": 2, "synthetic": "stroke"}},
+        "datasets": {
+            "t1": {"id": 1, "synthetic": "t1", "plans": {"batch_size": 1}},
+            "stroke": {"id": 2, "converter": "atlas_r2", "path": "ATLAS_2", "options": {"folds": 3}},
+            "ms": {"id": 3},
+        },
         "sources": {"t1_segmentation": {"pretrain": "t1", "epochs": 500}},
-        "targets": {"stroke": {"dataset": "stroke"}},
+        "targets": {"stroke": {"dataset": "stroke", "folds": [0, 1, 2]}, "ms": {"dataset": "ms"}},
         "seeds": [0, 1, 2],
+        "folders": {"raw": "raw"},
     }
+    (tmp_path / "raw" / "Dataset003_MS").mkdir(parents=True)
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     long = read_study(file)
-    smoke = read_study(write_smoke_study(long))
+    write_smoke_study(long)
+    smoke = read_study(write_smoke_study(long))  # it may be written again
     jobs, short = study_jobs(long), study_jobs(smoke)
     assert {job.kind for job in short.values()} == {job.kind for job in jobs.values()}
     trained = [job for job in short.values() if job.kind in ("pretrain", "finetune")]
-    assert len(trained) == 1 + 2 * 2
+    assert len(trained) == 1 + 2 * 2 * 2
     assert all("_1epochs_5iterations" in job.settings["trainer"] for job in trained)
-    assert smoke.folder == long.folder
-    shared = {job.key for job in short.values() if job.kind in ("convert", "plan", "preprocess")}
-    assert shared <= {job.key for job in jobs.values()}
-    assert not {job.key for job in short.values() if job.kind == "report"} & {job.key for job in jobs.values()}
+    assert dict(smoke.datasets["stroke"].options) == {"folds": 3, "limit": 20}
+    batches = {name: dataset.plans["batch_size"] for name, dataset in smoke.datasets.items()}
+    assert batches == {"t1": 1, "stroke": 2, "ms": 2}
+    assert smoke.datasets["stroke"].path == long.datasets["stroke"].path
+    # nothing of it lies where the long run writes, and data sets that are there already are taken as they are
+    assert all(folder.is_relative_to(long.folder / "smoke") for folder in smoke.folders.values())
+    assert (smoke.folders["nnUNet_raw"] / "Dataset003_MS").resolve() == tmp_path / "raw" / "Dataset003_MS"
     assert yaml.safe_load(file.read_text()) == content
+
+
+@pytest.mark.parametrize(("cases", "limit"), [(["all", 100], 200), ([5], 20)])
+def test_a_smoke_run_has_the_cases_that_subsets_ask_for(cases: list[str | int], limit: int, tmp_path: Path) -> None:
+    write_short_study(tmp_path / "study.yaml", ["atlas_r2=/data"], [])
+    content = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**content, "cases": cases}))
+    smoke = read_study(write_smoke_study(read_study(tmp_path / "study.yaml")))
+    assert smoke.datasets["atlas_r2"].options["limit"] == limit
 
 
 def test_check_names_every_wrong_line_at_once(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _local(study: Study, slots: int) -> list[str]:
         limits.append(f"gpu={len(gpus)}")
     # slots and GPUs decide what runs at a time; Snakemake would also count cores and leave GPUs idle
     cores = slots * max(resources.cpus for resources in study.resources.values())
-    executor = ["--executor", "forked", "--forked-study", str(study.file)]
+    executor = ["--executor", "forked", "--forked-study", str(study.file), "--forked-slots", str(slots)]
     return [*executor, "--cores", str(cores), "--resources", *limits]
 
 

@@ -32,7 +32,11 @@ _PROTOCOL_OF = {
 #: of a smoke run: epochs and iterations of every training, and how many folds and seeds
 SMOKE_TRAINING = {"epochs": 1, "iterations": 5}
 SMOKE_FOLDS, SMOKE_SEEDS = 2, 1
-SMOKE_ENDING = ".smoke.yaml"
+#: cases of each converted data set: enough for folds and classes
+SMOKE_CASES = 20
+#: cases per batch where there is no GPU
+SMOKE_BATCH = 2
+SMOKE = "smoke"
 
 
 def write_short_study(
@@ -110,14 +114,24 @@ def _profile(sources: Sequence[str]) -> str:
 
 
 def write_smoke_study(study: Study) -> Path:
-    """Write, beside a study's file, one that runs all its steps with trainings of five iterations; return its path.
+    """Write, beside a study's file, one that runs all its steps in minutes; return its path.
 
-    It works in the folder of the study, so that the long run finds data converted and preprocessed. Trainings have other
-    names, and the report is written again by the long run.
+    Trainings have five iterations, data sets their first cases, and all is written to a folder of its own in the
+    study's: validation of hundreds of cases would take hours. A data set in nnU-Net's raw folder is taken whole.
     """
     document = read_document(study.file)
     content = dict(document.content)
-    content["folder"] = str(study.folder)
+    folder = study.folder / SMOKE
+    content["folder"] = str(folder)
+    content.pop("folders", None)
+    if study.device == "cuda" and not visible_gpus():
+        content["device"] = "cpu"
+    content["datasets"] = {name: _small(dataset, content) for name, dataset in content["datasets"].items()}
+    if "cpu" in (study.device, content.get("device")):
+        # on a GPU batches are those of the long run: a smoke run tells whether they fit
+        for part in (content, *content["datasets"].values()):
+            if part is content or "batch_size" in part.get("plans", {}):
+                part["plans"] = _small_batch(part.get("plans", {}))
     content["training"] = dict(SMOKE_TRAINING)
     content["seeds"] = list(content.get("seeds", [0]))[:SMOKE_SEEDS]
     content["sources"] = {
@@ -131,10 +145,35 @@ def write_smoke_study(study: Study) -> Path:
     comparison = dict(content.get("comparison", {}))
     comparison["note"] = "A smoke run: networks of five iterations show that every step works, and nothing else."
     content["comparison"] = comparison
-    if study.device == "cuda" and not visible_gpus():
-        content["device"] = "cpu"
-    path = study.file.with_name(study.file.stem + SMOKE_ENDING)
+    path = study.file.with_name(f"{study.file.stem}.{SMOKE}.yaml")
     # the ending of the file is ours, so that an older one may be replaced
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     check_schema(read_document(path))
+    _link_raw(study, folder / "nnUNet_raw")
     return path
+
+
+def _small(dataset: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data set with as many cases as a smoke run takes, or as training subsets ask for."""
+    if not dataset.get("converter"):
+        return dict(dataset)
+    asked = [*content.get("cases", []), *(source.get("cases", 0) for source in content.get("sources", {}).values())]
+    # half of the cases are left to train on in any case
+    limit = max(SMOKE_CASES, *(2 * number for number in asked if isinstance(number, int)), 0)
+    options = dict(dataset.get("options", {}))
+    return {**dataset, "options": {**options, "limit": min(limit, options.get("limit", limit))}}
+
+
+def _small_batch(plans: Mapping[str, Any]) -> dict[str, Any]:
+    return {**plans, "batch_size": min(SMOKE_BATCH, plans.get("batch_size", SMOKE_BATCH))}
+
+
+def _link_raw(study: Study, raw: Path) -> None:
+    """Link the data sets that lie in nnU-Net's raw folder into the smoke run's."""
+    for dataset in study.datasets.values():
+        if dataset.converter or dataset.synthetic:
+            continue
+        for found in study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*"):
+            raw.mkdir(parents=True, exist_ok=True)
+            if not (raw / found.name).exists():
+                (raw / found.name).symlink_to(found)

@@ -20,8 +20,8 @@ def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findin
     unit = "hours of training" if study.device == "cpu" else "GPU hours"
     arms = dict.fromkeys(arm.source or "scratch" for arm in study.arms)
     lines = [
-        f"{study.name}: {len(study.targets)} targets, {len(study.arms)} arms ({', '.join(arms)}), "
-        f"{sum(len(t.folds) for t in study.targets.values())} folds",
+        f"{study.name}: {_counted(len(study.targets), 'target')}, {_counted(len(study.arms), 'arm')} ({', '.join(arms)}), "
+        f"{_counted(sum(len(t.folds) for t in study.targets.values()), 'fold')}",
         f"everything is written to {study.folder}",
         "",
         f"{'step':<12}{'all':>6}{'to do':>7}   {unit}",
@@ -35,6 +35,10 @@ def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findin
     wrong = sum(f.stops for f in findings)
     lines.append(f"{wrong} error(s): fix the file first" if wrong else "ready: nnunet_transfer study run")
     return "\n".join(lines)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _hours(hours: float | None) -> str:
