@@ -75,6 +75,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "psutil>=5.9",
             "pathspec>=0.12",
             "isal>=1.5",
+            "packaging>=22",
             "Jinja2>=3.1",
             "shtab>=1.6",
             "MarkupSafe>=2",

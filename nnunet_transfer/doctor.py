@@ -14,17 +14,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from nnunet_transfer.discovery import VARIABLE, is_searched
-from nnunet_transfer.errors import TransferError
+from nnunet_transfer.errors import TransferError, one_line
 from nnunet_transfer.naming import ARMS, bases
 from nnunet_transfer.paths import sources_folder
-from nnunet_transfer.sources import load_source
+from nnunet_transfer.sources import TASKS, load_source
 
-SUPPORTED_PYTHON = ((3, 10), (3, 13))
+SUPPORTED_PYTHON = ((3, 11), (3, 13))
+#: other systems have no file locks of this kind, and no fork
+PLATFORMS = ("linux", "darwin")
 SUPPORTED_NNUNET = "2.8"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SET_UP = 'eval "$(nnunet_transfer env)"'
@@ -38,7 +42,7 @@ IMPORT_TIMEOUT = 300
 # runs in a process of its own: a broken build may raise, abort or hang
 _IMPORT_TORCH = """
 import json, importlib.metadata as m
-found = {"torch": None, "torchvision": None, "error": None, "gpu": None}
+found = {"torch": None, "torchvision": None, "error": None, "gpu": None, "cuda": None}
 for name in ("torch", "torchvision"):
     try:
         found[name] = m.version(name)
@@ -47,6 +51,7 @@ for name in ("torch", "torchvision"):
 try:
     import torch
     found["torch"] = torch.__version__
+    found["cuda"] = getattr(getattr(torch, "version", None), "cuda", None)
     if torch.cuda.is_available():
         found["gpu"] = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     elif torch.backends.mps.is_available():
@@ -57,6 +62,22 @@ except Exception as error:
     found["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
 print(json.dumps(found))
 """
+
+# nnU-Net's own search, for a name that nothing has; in a process of its own, as what stands in the folder is not ours
+_SEARCH_FOLDER = """
+import json, sys, traceback
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+folder = sys.argv[1]
+try:
+    recursive_find_python_class(folder, "", None, base_folder=folder, cleanup_imports_from_base_folder=True)
+except BaseException as error:
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    inside = [file for file in files if file.startswith(folder)]
+    print("\\nFAULT " + json.dumps([(inside or [folder])[-1], f"{type(error).__name__}: {error}"]))
+"""
+_SAID = "FAULT "
 
 
 class State(StrEnum):
@@ -81,7 +102,10 @@ class Finding:
 
 
 def check_python() -> Iterator[Finding]:
-    """Whether this Python is supported and the package is installed completely."""
+    """Whether system and Python are supported, and nnU-Net's commands are those of this Python."""
+    if sys.platform not in PLATFORMS:
+        fix = "use Linux, macOS, or WSL on Windows, which is Linux"
+        yield Finding("system", State.FAIL, f"{sys.platform} isn't a target: studies need its file locks", fix)
     found = ".".join(map(str, sys.version_info[:3]))
     low, high = (".".join(map(str, v)) for v in SUPPORTED_PYTHON)
     if SUPPORTED_PYTHON[0] <= sys.version_info[:2] <= SUPPORTED_PYTHON[1]:
@@ -91,6 +115,48 @@ def check_python() -> Iterator[Finding]:
     if find_spec("nnunet_transfer.trainers") is None:
         fix = "install it again with `pip install .`, pip 21.3 or newer"
         yield Finding("nnunet_transfer", State.FAIL, "installed without its trainers", fix)
+
+
+def check_commands() -> Iterator[Finding]:
+    """Whether the commands on the PATH are those of this Python: another one doesn't have this package."""
+    own = Path(sys.executable).parent
+    places = {name: shutil.which(name) for name in ("nnUNetv2_train", "nnunet_transfer") if (own / name).exists()}
+    wrong = [
+        f"{name} is {found or 'not on the PATH'}"
+        for name, found in places.items()
+        if found is None or not Path(found).samefile(own / name)
+    ]
+    if wrong:
+        fix = f"activate this Python's environment, or put {own} first on the PATH"
+        yield Finding("commands", State.WARN, f"{', '.join(wrong)}; this is the Python of {sys.prefix}", fix)
+    elif places:
+        yield Finding("commands", State.OK, str(own))
+
+
+def check_versions() -> Iterator[Finding]:
+    """Whether everything that this package needs is there, in versions that it was tested with."""
+    try:
+        needed = [Requirement(text) for text in requires("nnunet_transfer") or ()]
+    except (PackageNotFoundError, InvalidRequirement):
+        yield Finding("versions", State.WARN, "not known: this package isn't installed", "pip install .")
+        return
+    wrong = []
+    for requirement in needed:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(Finding("versions", State.FAIL, f"{requirement.name} is missing", _install(requirement)))
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            text = f"{requirement.name} {found} was not tested; tested: {requirement.specifier}"
+            wrong.append(Finding("versions", State.FAIL, text, _install(requirement)))
+    yield from wrong or [Finding("versions", State.OK, f"{len(needed)} requirements looked at")]
+
+
+def _install(requirement: Requirement) -> str:
+    return f"pip install '{requirement.name}{requirement.specifier}'"
 
 
 def check_nnunet() -> Iterator[Finding]:
@@ -121,9 +187,33 @@ def check_torch() -> Iterator[Finding]:
         found = {"torch": None, "torchvision": None, "error": f"Python ended with status {run.returncode}"}
     yield _torch_finding(found["torch"], found["torchvision"], found["error"])
     if not found["error"]:
-        gpu = found["gpu"]
-        fix = "training will be slow; add `-device cpu` to nnU-Net's commands"
-        yield Finding("GPU", State.OK, gpu) if gpu else Finding("GPU", State.WARN, "none that torch can use", fix)
+        yield _gpu_finding(found["gpu"], found["cuda"])
+
+
+def _gpu_finding(gpu: str | None, cuda: str | None) -> Finding:
+    if gpu:
+        return Finding("GPU", State.OK, gpu)
+    card = _graphics_card()
+    if card and cuda is None:
+        fix = "install torch and torchvision together for your CUDA: https://pytorch.org/get-started/locally"
+        return Finding("GPU", State.FAIL, f"there is {card}, but this torch is built without CUDA", fix)
+    if card:
+        fix = "update the NVIDIA driver, or install a torch for an older CUDA"
+        return Finding("GPU", State.FAIL, f"there is {card}, but torch (CUDA {cuda}) can't use it", fix)
+    fix = "training will be slow; add `-device cpu` to nnU-Net's commands"
+    return Finding("GPU", State.WARN, "none that torch can use", fix)
+
+
+def _graphics_card() -> str:
+    """Return what NVIDIA's driver says is there; empty if there is no driver, or no card."""
+    program = shutil.which("nvidia-smi")
+    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return ""
+    try:
+        run = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.splitlines()[0].split(" (UUID")[0] if run.returncode == 0 and run.stdout.strip() else ""
 
 
 def _torch_finding(torch: str | None, torchvision: str | None, error: str | None) -> Finding:
@@ -147,6 +237,7 @@ def _torch_finding(torch: str | None, torchvision: str | None, error: str | None
 def check_folders() -> Iterator[Finding]:
     """Whether nnU-Net's three folders are set, exist, can be written, and have space."""
     disks: dict[int, Path] = {}
+    known: dict[Path, str] = {}
     for variable in FOLDERS:
         value = os.environ.get(variable, "")
         folder = Path(value)
@@ -154,6 +245,11 @@ def check_folders() -> Iterator[Finding]:
             finding = Finding(variable, State.FAIL, "not set", f"export {variable}=/a/folder")
         elif value.startswith("~"):
             finding = Finding(variable, State.FAIL, f"{value} has an unexpanded ~", "write the path without quotes")
+        elif folder.exists() and not folder.is_dir():
+            finding = Finding(variable, State.FAIL, f"{folder} is a file", "give a folder, or move the file away")
+        elif twin := known.get(folder.resolve()):
+            found = f"{folder} is {twin}, too, and nnU-Net would mix up what it holds"
+            finding = Finding(variable, State.FAIL, found, f"export {variable}=/another/folder")
         elif not folder.is_dir():
             finding = Finding(variable, State.FAIL, f"{folder} is no folder", f"mkdir -p {folder}")
         elif not os.access(folder, os.W_OK | os.X_OK):
@@ -161,6 +257,8 @@ def check_folders() -> Iterator[Finding]:
         else:
             finding = Finding(variable, State.OK, str(folder))
             disks.setdefault(folder.stat().st_dev, folder)
+        if value:
+            known.setdefault(folder.resolve(), variable)
         yield finding
     yield from map(_space, disks.values())
 
@@ -181,9 +279,34 @@ def check_search_path() -> Iterator[Finding]:
     else:
         found = f"{value} lacks this package's folder" if value else "not set"
         yield Finding(VARIABLE, State.FAIL, found, f"run {SET_UP} in each shell, or put it into your profile")
+    yield from _plugins(value)
     for folder in _searched_before(value):
         for name, file in sorted(_classes(folder)):
             yield Finding("trainer names", State.FAIL, f"{file} has a class {name}, found first", SHADOWING)
+
+
+def _plugins(value: str) -> Iterator[Finding]:
+    """Name other folders on the search path with which nnU-Net's search for trainers dies."""
+    for text in filter(None, value.split(os.pathsep)):
+        folder = Path(text)
+        if is_searched(text):
+            continue
+        if not folder.is_dir():
+            fix = f"take it out of {VARIABLE}"
+            yield Finding("other trainers", State.WARN, f"{folder} in {VARIABLE} is no folder", fix)
+            continue
+        command = [sys.executable, "-c", _SEARCH_FOLDER, str(folder)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            found = f"importing {folder} took more than {IMPORT_TIMEOUT} s"
+            yield Finding("other trainers", State.FAIL, found, f"take it out of {VARIABLE}")
+            continue
+        # what is imported may print, too; ours is last
+        if run.stdout.strip() and (said := run.stdout.splitlines()[-1]).startswith(_SAID):
+            file, error = json.loads(said.removeprefix(_SAID))
+            found = f"{file} can't be imported ({one_line(error, 200)}); nnU-Net's search dies with it"
+            yield Finding("other trainers", State.FAIL, found, f"correct it, or take {folder} out of {VARIABLE}")
 
 
 def _searched_before(value: str) -> Iterator[Path]:
@@ -212,28 +335,51 @@ def check_sources() -> Iterator[Finding]:
     except TransferError:
         yield Finding("sources", State.WARN, "not looked for", "set nnUNet_results or nnUNet_sources")
         return
-    for arm, name in ARMS.items():
-        if name is not None:
-            yield _source_finding(arm, name, registry)
+    if registry.exists() and not registry.is_dir():
+        yield Finding("sources", State.FAIL, f"{registry} is a file", "give nnUNet_sources a folder")
+        return
+    wanted = {name: arm for arm, name in ARMS.items() if name is not None}
+    for name, arm in wanted.items():
+        if not (registry / name).is_dir():
+            fix = "make it with a pretrainer or `nnunet_transfer sources add`"
+            found = f"not in {registry}, so that {arm} can't train"
+            yield Finding(f"source {name}", State.WARN, found, fix)
+    here = sorted(path.name for path in registry.iterdir() if path.is_dir()) if registry.is_dir() else []
+    for name in here:
+        if not name.startswith("."):
+            yield from _source_findings(name)
 
 
-def _source_finding(arm: str, name: str, registry: Path) -> Finding:
+def _source_findings(name: str) -> Iterator[Finding]:
     check = f"source {name}"
-    if not (registry / name).is_dir():
-        fix = "make it with a pretrainer or `nnunet_transfer sources add`"
-        return Finding(check, State.WARN, f"not in {registry}, so that {arm} can't train", fix)
     try:
         source = load_source(name)
         source.verify()
     except TransferError as error:
-        return Finding(check, State.FAIL, str(error))
-    return Finding(check, State.OK, f"unchanged, {source.weights.stat().st_size / 1e6:.1f} MB")
+        yield Finding(check, State.FAIL, str(error))
+        return
+    yield Finding(check, State.OK, f"unchanged, {source.weights.stat().st_size / 1e6:.1f} MB")
+    if text := _contradiction(name, source.card.task, source.card.domain):
+        fix = "give it a name that says what it is: `sources add` under another name"
+        yield Finding(check, State.WARN, text, fix)
+
+
+def _contradiction(name: str, task: str, domain: str) -> str:
+    """Return how a source's name contradicts its card; empty if it doesn't."""
+    words = "_".join(re.findall("[a-z0-9]+", name.lower()))
+    named = [word for word in TASKS if word in words]
+    if named and task not in named:
+        return f"its name says {named[0]}, its card says {task}"
+    expected = words.partition("_")[0] if name in ARMS.values() else domain
+    return f"its name says {expected} images, its card says {domain}" if domain != expected else ""
 
 
 #: in the order in which faults follow from one another
 CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_python,
+    check_commands,
     check_nnunet,
+    check_versions,
     check_torch,
     check_folders,
     check_search_path,

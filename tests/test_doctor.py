@@ -87,9 +87,30 @@ def test_other_faults_of_torch_are_reported_and_do_not_stop_the_doctor(
 
 def test_working_torch_without_a_gpu_is_a_warning_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(tmp_path / "site", monkeypatch, torch=WORKING_TORCH, torchvision='__version__ = "1.2.3+cpu"')
+    monkeypatch.setenv("PATH", str(tmp_path))  # no driver either
     findings = list(doctor.check_torch())
     assert _only("torch", findings) == Finding("torch", State.OK, "torch 9.9.0+cpu, torchvision 1.2.3+cpu")
     assert _only("GPU", findings).state is State.WARN
+
+
+@pytest.mark.parametrize(("cuda", "words"), [(None, "built without CUDA"), ("12.8", "CUDA 12.8) can't use it")])
+def test_a_card_that_torch_cannot_use_fails(
+    cuda: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = f"{WORKING_TORCH}class version:\n    cuda = {cuda!r}\n"
+    _install(tmp_path / "site", monkeypatch, torch=torch, torchvision='__version__ = "1.2.3"')
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 'GPU 0: Card X (UUID: GPU-1)'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = _only("GPU", list(doctor.check_torch()))
+    assert found.state is State.FAIL
+    assert "GPU 0: Card X" in found.found
+    assert words in found.found
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the user hides it
+    assert _only("GPU", list(doctor.check_torch())).state is State.WARN
 
 
 def test_unset_and_wrong_folders_fail_with_the_command_that_mends_them(
@@ -103,6 +124,19 @@ def test_unset_and_wrong_folders_fail_with_the_command_that_mends_them(
     assert "export nnUNet_raw=" in _only("nnUNet_raw", findings).fix
     assert f"mkdir -p {nnunet_folders / 'nowhere'}" in _only("nnUNet_preprocessed", findings).fix
     assert "~" in _only("nnUNet_results", findings).found
+
+
+def test_a_folder_twice_and_a_file_fail(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_results", f"{nnunet_folders}/raw/../raw")
+    (nnunet_folders / "file").touch()
+    monkeypatch.setenv("nnUNet_preprocessed", str(nnunet_folders / "file"))
+    findings = list(doctor.check_folders())
+    assert _only("nnUNet_raw", findings).state is State.OK
+    assert "nnUNet_raw, too" in _only("nnUNet_results", findings).found
+    assert "is a file" in _only("nnUNet_preprocessed", findings).found
+    monkeypatch.setenv("nnUNet_sources", str(nnunet_folders / "file"))
+    (finding,) = doctor.check_sources()
+    assert (finding.state, "is a file" in finding.found) == (State.FAIL, True)
 
 
 def test_a_folder_that_cannot_be_written_fails(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +164,37 @@ def test_a_search_path_without_this_package_fails(nnunet_folders: Path, monkeypa
     (finding,) = doctor.check_search_path()
     assert finding.state is State.FAIL
     assert 'eval "$(nnunet_transfer env)"' in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("bad.py", "import no_such_package_xyz", "No module named 'no_such_package_xyz'"),
+        ("sub/bad.py", "print([1])\nraise SystemExit(3)", "SystemExit: 3"),
+        ("bad.py", "def f(:\n", "SyntaxError"),
+    ],
+)
+def test_another_plug_in_that_stops_the_search_is_named(
+    file: str, text: str, words: str, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = nnunet_folders / "lab" / file
+    bad.parent.mkdir(parents=True)
+    (bad.parent / "__init__.py").touch()
+    (nnunet_folders / "lab" / "good.py").write_text("print('imported')\n")
+    bad.write_text(text)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([discovery_path[0], str(nnunet_folders / "lab")]))
+    found = _only("other trainers", list(doctor.check_search_path()))
+    assert found.state is State.FAIL
+    assert f"{bad} can't be imported" in found.found
+    assert words in found.found
+    assert "\n" not in str(found)
+    bad.unlink()
+    assert [f.state for f in doctor.check_search_path()] == [State.OK]
+
+
+def test_a_folder_on_the_search_path_that_is_gone(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([discovery_path[0], str(nnunet_folders / "gone")]))
+    assert "is no folder" in _only("other trainers", list(doctor.check_search_path())).found
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation_50epochs"])
@@ -172,6 +237,79 @@ def test_sources_are_missing_unchanged_or_changed(nnunet_folders: Path) -> None:
     assert "was changed" in changed.found
     (weights.parent / "source.json").write_text("{")
     assert "no valid JSON" in _only("source t1_segmentation", list(doctor.check_sources())).found
+
+
+def test_every_card_is_read_and_compared_with_its_name(nnunet_folders: Path) -> None:
+    registry = nnunet_folders / "results" / "sources"
+    for name in ("natural_classification", "t1_segmentation", "ct-self-supervised", "ours"):
+        _save_empty_source(name, registry)
+    (registry / "broken").mkdir()
+    (registry / "broken" / "source.json").write_text('{"name": "broken"}')
+    (registry / ".superseded-1-ours").mkdir()
+    findings = [f for f in doctor.check_sources() if "so that" not in f.found]
+    wrong = {f.check: f.found for f in findings if f.state is State.WARN}
+    assert wrong == {
+        "source natural_classification": "its name says classification, its card says segmentation",
+        "source ct-self-supervised": "its name says self_supervised, its card says segmentation",
+    }
+    assert _only("source broken", findings).state is State.FAIL
+    assert "lacks" in _only("source broken", findings).found
+    assert [f.state for f in findings if f.check in ("source t1_segmentation", "source ours")] == [State.OK] * 2
+    _save_empty_source("natural_segmentation", registry)
+    assert (
+        "natural images, its card says t1"
+        in _only("source natural_segmentation", [f for f in doctor.check_sources() if f.state is State.WARN]).found
+    )
+
+
+def test_versions_outside_what_was_tested_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = ["numpy>=1.26", "no-such-package-xyz>=2", "nnunetv2<2.0", 'pycocotools>=99; extra == "coco"']
+    monkeypatch.setattr(doctor, "requires", lambda _: needed)
+    missing, old = doctor.check_versions()
+    assert (missing.state, old.state) == (State.FAIL, State.FAIL)
+    assert missing.found == "no-such-package-xyz is missing"
+    assert missing.fix == "pip install 'no-such-package-xyz>=2'"
+    assert old.found.endswith("was not tested; tested: <2.0")
+    monkeypatch.setattr(doctor, "requires", lambda _: needed[:1])
+    assert [f.state for f in doctor.check_versions()] == [State.OK]
+
+
+def test_commands_of_another_python_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(own))
+    assert [f.state for f in doctor.check_commands()] == [State.OK]
+    other = tmp_path / "nnUNetv2_train"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{own}")
+    (found,) = doctor.check_commands()
+    assert (found.state, str(other) in found.found) == (State.WARN, True)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert "nnUNetv2_train is not on the PATH" in next(iter(doctor.check_commands())).found
+
+
+def test_windows_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.sys, "platform", "win32")
+    assert "isn't a target" in _only("system", list(doctor.check_python())).found
+
+
+def test_a_study_is_checked_with_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "{name: s, profile: demo, device: cpu, configuration: 2d, datasets: {t: {id: 2, synthetic: stroke}}, "
+        "targets: {t: {dataset: t, folds: [0]}}}"
+    )
+    assert main(["doctor", str(file)]) == 0
+    assert "GB will be written" in capsys.readouterr().out
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert main(["doctor", str(file), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert ["not enough disk" in f["found"] for f in found if f["state"] == "fail"] == [True]
+    assert main(["doctor", str(tmp_path / "none.yaml")]) == 1
 
 
 def test_sources_are_not_looked_for_without_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,29 +1,52 @@
 """Check the installation, nnU-Net's folders and the sources; say how to fix what is wrong.
 
 One line per check: ok, warn (something will not work, or slowly) or fail. The exit status is 1 if a check failed.
+With a study's file it also says what would stop that study, and whether the disk is large enough for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
 
-from nnunet_transfer.doctor import State, examine
+from nnunet_transfer.doctor import Finding, State, examine
+from nnunet_transfer.errors import TransferError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
+    parser.add_argument("study", nargs="?", type=Path, help="a study's file, to check that one, too")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings, each as soon as it is known; return 1 if a check failed."""
     findings = []
-    for finding in examine():
+    for finding in chain(examine(), _study_findings(args.study) if args.study else ()):
         findings.append(finding)
         if not args.json:
             print(finding, flush=True)
     if args.json:
         print(json.dumps([asdict(f) for f in findings], indent=2, ensure_ascii=False))
     return 1 if any(f.state is State.FAIL for f in findings) else 0
+
+
+def _study_findings(file: Path) -> Iterator[Finding]:
+    from nnunet_transfer.study import read_study, study_jobs
+    from nnunet_transfer.study.checks import check_study
+    from nnunet_transfer.study.estimates import estimate
+
+    try:
+        study = read_study(file)
+        expected = estimate(study, study_jobs(study))
+        found = check_study(study, expected)
+    except TransferError as error:
+        yield Finding("study", State.FAIL, str(error))
+        return
+    for finding in found:
+        yield Finding("study", State.FAIL if finding.stops else State.WARN, finding.text)
+    yield Finding("study", State.OK, f"{file}: about {sum(expected.gigabytes.values()):,.1f} GB will be written")

@@ -74,11 +74,13 @@ class Progress:
 
     def tick(self) -> None:
         """Look at the disk, and tell what is new."""
-        for job in self._look():
+        before, ended = self.done, self._look()
+        for number, job in enumerate(ended, start=before + 1):
             self.bar.update(1)
             if self.bar.disable:
                 took = duration(self._seconds[job.key])
-                logger.info("%d/%d %s done in %s; %s", self.done, len(self.jobs), job.name, took, self._left())
+                left = f"; {self._left()}" if number == self.done else ""
+                logger.info("%d/%d %s done in %s%s", number, len(self.jobs), job.name, took, left)
         for key, when in self._failures().items():
             if self._failed.get(key) != when:
                 self._failed[key] = when

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: what is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
+#: the same for studies that run on one core, where nnU-Net's hundred million take minutes and gigabytes
+ONE_CORE_VOXELS = 10_000_000
 
 
 def run_job(study: Study, job: Job) -> None:
@@ -79,7 +81,7 @@ def _plan(study: Study, job: Job) -> None:
         if dataset.synthetic:
             extract_fingerprint_in_process(name, foreground_voxels=SYNTHETIC_VOXELS)
         elif cpus == 1:
-            extract_fingerprint_in_process(name)
+            extract_fingerprint_in_process(name, foreground_voxels=ONE_CORE_VOXELS)
         else:
             from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
