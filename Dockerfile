@@ -1,0 +1,33 @@
+# An image with nnU-Net and this package; trained models and data stay outside, in /data.
+#
+#   docker build -t nnunet_transfer .                                        processors only
+#   docker build -t nnunet_transfer:cuda \
+#       --build-arg BASE=pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime \
+#       --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .     NVIDIA GPUs
+#   docker run --rm -v /my/data:/data nnunet_transfer nnunet_transfer doctor
+#   docker run --rm --gpus all --shm-size 16g -v /my/data:/data nnunet_transfer:cuda nnunet_transfer study run /data/study.yaml
+#
+# BASE is any image of Debian or Ubuntu with Python 3.11 to 3.13.
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE}
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+WORKDIR /opt/nnunet_transfer
+COPY setup.py pyproject.toml README.md LICENSE ./
+COPY nnunet_transfer nnunet_transfer
+COPY trainers trainers
+COPY dataset_conversion dataset_conversion
+# torch and torchvision in one go and from one index: builds that differ can't be imported together
+RUN python -m pip install --no-cache-dir --index-url ${TORCH_INDEX} torch torchvision \
+    && python -m pip install --no-cache-dir .
+ENV nnUNet_raw=/data/nnUNet_raw \
+    nnUNet_preprocessed=/data/nnUNet_preprocessed \
+    nnUNet_results=/data/nnUNet_results
+RUN useradd --create-home --uid 1000 lab \
+    && mkdir --parents ${nnUNet_raw} ${nnUNet_preprocessed} ${nnUNet_results} \
+    && chown --recursive lab /data
+USER lab
+WORKDIR /data
+VOLUME /data
+# nnU-Net finds the trainers by a variable
+ENTRYPOINT ["/bin/sh", "-c", "eval \"$(nnunet_transfer env)\" && exec \"$@\"", "--"]
+CMD ["nnunet_transfer", "--help"]
