@@ -47,6 +47,9 @@ PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerModelsGenesis": "self_supervised",
     "nnUNetPretrainerSimCLR": "self_supervised",
 }
+#: the pretrainer that can train with a recipe in place of nnU-Net's schedule, and those that need no source
+SEGMENTATION_PRETRAINER = "nnUNetPretrainerSegmentation"
+PRETRAINING_RECIPES = ("adamw", "fitted")
 #: source task -> its default pretrainer
 DEFAULT_PRETRAINERS: dict[str, str] = {task: name for name, task in reversed(PRETRAINERS.items())}
 
@@ -67,7 +70,7 @@ class TrainerName:
     Attributes
     ----------
     base : one of `bases()`
-    recipe : one of `RECIPES`
+    recipe : one of `RECIPES`; of a pretrainer, the default stands for its own schedule
     encoder_only : load the encoder only, start the decoder at random
     cases : number of training cases
     epochs, iterations : number of epochs, and of training iterations per epoch
@@ -97,6 +100,11 @@ class TrainerName:
     def is_pretrainer(self) -> bool:
         """Whether this name makes a source rather than fine-tunes one."""
         return self.base in PRETRAINERS
+
+    @property
+    def own_schedule(self) -> bool:
+        """Whether this is a pretrainer that trains with its own schedule, without a recipe."""
+        return self.is_pretrainer and self.recipe == DEFAULT_RECIPE
 
 
 #: suffix with a number -> its field in `TrainerName`; {} stands for the number
@@ -154,8 +162,12 @@ def parse_trainer_name(name: str) -> TrainerName:
     parsed = TrainerName(base, **values)
     if parsed.is_pretrainer and parsed.encoder_only:
         raise SettingsError(f"{name}: _encoderOnly says what an arm loads; a pretrainer loads nothing")
-    if parsed.is_pretrainer and "recipe" in values:
-        raise SettingsError(f"{name}: _{parsed.recipe} is a recipe for fine-tuning; a pretrainer has none")
+    takes_recipe = parsed.base == SEGMENTATION_PRETRAINER and parsed.recipe in PRETRAINING_RECIPES
+    if parsed.is_pretrainer and "recipe" in values and not takes_recipe:
+        raise SettingsError(
+            f"{name}: _{parsed.recipe} is a recipe for fine-tuning; a pretrainer has its own schedule, except that "
+            f"{SEGMENTATION_PRETRAINER} takes _{' or _'.join(PRETRAINING_RECIPES)}"
+        )
     return parsed
 
 

@@ -22,6 +22,8 @@ PLAIN = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
 #: the output layers learn alone in the first of ten epochs
 THAWED = "nnUNetTrainerT1Segmentation_lpft_10epochs_2iterations_seed3"
 FROZEN = "nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_2iterations_seed3"
+#: the first process fits the output layers, the second receives them
+FITTED = "nnUNetTrainerT1Segmentation_fitted_2epochs_2iterations_seed3"
 
 
 def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
@@ -72,6 +74,7 @@ def _moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], part
     ("name", "encoder_moves", "decoder_moves"),
     [
         (PLAIN, (True, True), (True, True)),
+        (FITTED, (True, True), (True, True)),
         (THAWED, (False, True), (False, True)),
         (FROZEN, (False, False), (True, True)),
     ],
@@ -102,4 +105,7 @@ def test_two_processes_start_from_the_source_and_stay_equal(
         assert _moved(first[epoch], first[epoch + 1], "encoder") == moves, epoch
     fold = nnunet_folders / "results" / dataset / f"{name}__{plans}__2d" / "fold_0"
     assert (fold / "checkpoint_final.pth").exists()
-    assert (fold / "transfer_report.json").exists()
+    fitted = read_json(fold / "transfer_report.json").get("fitted_heads")
+    assert bool(fitted) == (name == FITTED)
+    if fitted:
+        assert all(level["loss_after"] < level["loss_before"] for level in fitted["levels"])

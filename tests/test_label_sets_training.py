@@ -192,6 +192,12 @@ def test_other_label_sets_than_the_models_are_refused_and_so_is_prediction(run: 
     assert "has the label sets Brighter, Bright" in refusal(caught)
 
 
+def test_outputs_of_several_sets_are_not_fitted(run: Run) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run.build(f"{PRETRAINER}_fitted_1epochs_1iterations").on_train_start()
+    assert "take _adamw" in refusal(caught)
+
+
 def _drop_a_set_from_training(run: Run) -> None:
     write_json(
         run.preprocessed / "splits_final.json",

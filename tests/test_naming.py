@@ -12,7 +12,9 @@ from nnunet_transfer.naming import (
     DEFAULT_RECIPE,
     GRAMMAR,
     PRETRAINERS,
+    PRETRAINING_RECIPES,
     RECIPES,
+    SEGMENTATION_PRETRAINER,
     TRANSFER,
     TrainerName,
     bases,
@@ -183,6 +185,10 @@ def test_misspelt_bases_get_a_suggestion(name: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["encoderOnly", *RECIPES])
-def test_what_fine_tuning_alone_does_is_refused_for_pretrainers(suffix: str) -> None:
+@pytest.mark.parametrize("base", PRETRAINERS)
+def test_what_fine_tuning_alone_does_is_refused_for_pretrainers(base: str, suffix: str) -> None:
+    if base == SEGMENTATION_PRETRAINER and suffix in PRETRAINING_RECIPES:
+        assert parse_trainer_name(f"{base}_{suffix}_5epochs") == TrainerName(base, suffix, epochs=5)
+        return
     with pytest.raises(SettingsError, match="a pretrainer"):
-        parse_trainer_name(f"nnUNetPretrainerSegmentation_{suffix}")
+        parse_trainer_name(f"{base}_{suffix}")

@@ -159,12 +159,19 @@ def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     assert extra["learning"]["learned"]
 
 
-def test_a_segmentation_source_is_measured_against_its_untrained_twin(run: Run) -> None:
-    name = "nnUNetPretrainerSegmentation_1epochs_2iterations_seed1"
-    run.train(name)
+@pytest.mark.parametrize(("recipe", "optimiser", "rate"), [("", "SGD", 1e-2), ("_fitted", "AdamW", 3e-3)])
+def test_a_segmentation_source_is_measured_against_its_untrained_twin(
+    recipe: str, optimiser: str, rate: float, run: Run
+) -> None:
+    name = f"nnUNetPretrainerSegmentation{recipe}_1epochs_2iterations_seed1"
+    trainer = run.train(name)
+    assert type(trainer.optimizer).__name__ == optimiser
+    assert trainer.initial_lr == rate
+    assert read_json(run.output(name) / "provenance.json")["run"]["recipe"] == (recipe.removeprefix("_") or None)
     learning = load_source("t1_segmentation").card.extra["learning"]
     assert learning["untrained"] == read_json(run.output(name) / "fitted_heads.json")["mean_dice"]
-    assert not learning["learned"], "two iterations at random output layers teach nothing"
+    if not recipe:
+        assert not learning["learned"], "two iterations at random output layers teach nothing"
 
 
 @in_2d_and_slowly_3d

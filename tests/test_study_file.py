@@ -124,6 +124,7 @@ def set_(*place: Any, to: Any) -> Change:
             "same training as t1_segmentation",
         ),
         (set_("sources", "t1_segmentation", "trainer", to="nnUNetTrainer"), "trainer", "nnUNetPretrainer"),
+        (set_("sources", "t1_segmentation", "recipe", to="lpft"), "recipe", "takes adamw or fitted"),
         (set_("sources", "t1_segmentation", "task", to="classify"), "task", "none of classification"),
         (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "none of scratch, t1_segmentation"),
         (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),

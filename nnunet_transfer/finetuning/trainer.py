@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
@@ -20,11 +20,11 @@ from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
 from nnunet_transfer.finetuning.heads import Rows
 from nnunet_transfer.finetuning.named_heads import known_rows, matching_outputs
+from nnunet_transfer.finetuning.optimiser import optimiser_of
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
     check_parts,
     freeze_statistics,
-    parameter_groups,
     read_start,
     save_start,
     set_trained,
@@ -146,14 +146,7 @@ class FineTuningTrainer(NamedTrainer):
         if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
             with one_line_errors():
                 check_parts(unwrapped(self.network))
-        groups = parameter_groups(unwrapped(self.network), self.recipe, self.weight_decay)
-        optimizer: Optimizer
-        if self.recipe.optimiser.kind == "AdamW":
-            optimizer = AdamW(groups, self.initial_lr)
-        else:
-            host, _ = super().configure_optimizers()
-            optimizer = type(host)(groups, **{k: v for k, v in host.defaults.items() if k != "weight_decay"})
-        return optimizer, RecipeScheduler(optimizer, self.initial_lr, self.num_epochs, self.recipe)
+        return optimiser_of(self.recipe, unwrapped(self.network), self.num_epochs, super().configure_optimizers)
 
     def on_train_start(self) -> None:
         """Start as the base does, then do what the recipe asks for: fit the heads, pull towards the start."""

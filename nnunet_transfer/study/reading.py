@@ -14,6 +14,8 @@ from nnunet_transfer.naming import (
     DEFAULT_PRETRAINERS,
     DEFAULT_RECIPE,
     PRETRAINERS,
+    PRETRAINING_RECIPES,
+    SEGMENTATION_PRETRAINER,
     TRANSFER,
     TrainerName,
     parse_trainer_name,
@@ -220,8 +222,12 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         raise document.error([*place, "trainer"], unknown(base, PRETRAINERS))
     if "task" in entry and PRETRAINERS[base] != entry["task"]:
         raise document.error([*place, "task"], f"{base} learns {PRETRAINERS[base]}; remove task or trainer")
+    if "recipe" in entry and (base != SEGMENTATION_PRETRAINER or entry["recipe"] not in PRETRAINING_RECIPES):
+        possible = f"{SEGMENTATION_PRETRAINER} takes {' or '.join(PRETRAINING_RECIPES)}, others none"
+        raise document.error([*place, "recipe"], f"{base} has no recipe {entry['recipe']}; {possible}")
     return TrainerName(
         base,
+        entry.get("recipe", DEFAULT_RECIPE),
         cases=entry.get("cases"),
         epochs=entry.get("epochs"),
         iterations=entry.get("iterations"),

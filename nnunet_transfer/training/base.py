@@ -107,7 +107,7 @@ class NamedTrainer(nnUNetTrainer):
         return {
             "trainer": self.__class__.__name__,
             **{key: value for key, value in asdict(self.settings).items() if key not in ("epochs", "iterations")},
-            **({"recipe": None} if self.settings.is_pretrainer else {}),
+            **({"recipe": None} if self.settings.own_schedule else {}),
             "dataset": self.plans_manager.dataset_name,
             "configuration": self.configuration_name,
             "fold": self.fold,

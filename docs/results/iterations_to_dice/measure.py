@@ -36,9 +36,6 @@ def measure_curve(
     epochs : 0 is before the first step, after the weights entered and the output layers were fitted
     sources : another registry than that of the environment
     """
-    import torch
-
-    from nnunet_transfer._nnunet import run_training_in_process
     from nnunet_transfer.trainers import get_trainer_class
 
     base = get_trainer_class(trainer)
@@ -48,7 +45,14 @@ def measure_curve(
     class Measured(base):  # type: ignore[misc, valid-type]
         def initialize(self) -> None:
             super().initialize()
-            self.dataset_class = in_memory(self)
+            prepare_network(self)
+
+        def get_dataloaders(self) -> tuple[Any, Any]:
+            return tuple(Kept(loader, self, i) for i, loader in enumerate(super().get_dataloaders()))
+
+        def on_epoch_start(self) -> None:
+            self.started = True
+            super().on_epoch_start()
 
         def on_train_start(self) -> None:
             self.disable_checkpointing = True
@@ -73,8 +77,93 @@ def measure_curve(
     Measured.__name__ = base.__name__
     start = time.monotonic()
     with variables({} if sources is None else {"nnUNet_sources": str(sources)}), one_thread():
-        run_training_in_process(dataset, configuration, fold, Measured, PLANS, device=torch.device("cpu"))
+        run(dataset, configuration, fold, Measured)
     write_json(out, {"curve": curve, "last": last, "seconds": time.monotonic() - start})
+
+
+def make_source(
+    dataset: int, trainer: str, out: Path, *, name: str, sources: Path, configuration: str = "2d", fold: int = 0
+) -> None:
+    """Pre-train a source; write the mean Dice of each label over its own validation cases, measured as for curves.
+
+    Parameters
+    ----------
+    name : of the source
+    sources : the registry that it enters
+    """
+    from nnunet_transfer.trainers import get_trainer_class
+
+    base = get_trainer_class(trainer)
+    found: dict[str, float] = {}
+
+    class Quick(base):  # type: ignore[misc, valid-type]
+        def initialize(self) -> None:
+            super().initialize()
+            prepare_network(self)
+
+        def on_train_start(self) -> None:
+            super().on_train_start()
+            self.logger.plot_progress_png = self.logger.plot_now = lambda *_: None
+
+        def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+            names = [label for label, value in self.dataset_json["labels"].items() if value]
+            found.update(zip(names, np.nanmean(validation_dice(self), axis=0).tolist(), strict=True))
+
+    Quick.__name__ = base.__name__
+    start = time.monotonic()
+    with variables({"nnUNet_source_name": name, "nnUNet_sources": str(sources)}), one_thread():
+        run(dataset, configuration, fold, Quick, continue_training=True)
+    mean = float(np.nanmean(list(found.values())))
+    write_json(out, {"mean": mean, "labels": found, "seconds": time.monotonic() - start})
+
+
+def run(dataset: int, configuration: str, fold: int, trainer: type, *, continue_training: bool = False) -> None:
+    """Train on one core."""
+    import torch
+
+    from nnunet_transfer._nnunet import run_training_in_process
+
+    device = torch.device("cpu")
+    run_training_in_process(
+        dataset, configuration, fold, trainer, PLANS, device=device, continue_training=continue_training
+    )
+
+
+def prepare_network(trainer: NamedTrainer) -> None:
+    """Keep the cases in memory, and let the optimiser go through all weights at once."""
+    trainer.dataset_class = in_memory(trainer)
+    for group in trainer.optimizer.param_groups:
+        group["fused"] = True
+
+
+#: the batches of one data set, fold and number of cases: all arms draw the same ones, so they are augmented once
+batches: dict[tuple[Any, ...], dict[str, Any]] = {}
+batches_of: list[Any] = []
+
+
+class Kept:
+    """A loader whose batches are kept for the next arm, by epoch and place in it."""
+
+    def __init__(self, loader: Any, trainer: NamedTrainer, role: int) -> None:
+        self.loader, self.trainer, self.role = loader, trainer, role
+        self.epoch, self.place = -1, 0
+        setting = [trainer.plans_manager.dataset_name, trainer.fold, trainer.settings.cases]
+        if batches_of != setting:
+            batches.clear()
+            batches_of[:] = setting
+
+    def __iter__(self) -> Kept:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        # before the first epoch, batches are drawn to fit output layers
+        epoch = self.trainer.current_epoch if getattr(self.trainer, "started", False) else -1
+        self.place = self.place + 1 if epoch == self.epoch else 0
+        self.epoch = epoch
+        key = (self.role, epoch, self.place)
+        if key not in batches:
+            batches[key] = next(self.loader)
+        return dict(batches[key])
 
 
 def in_memory(trainer: NamedTrainer) -> type:

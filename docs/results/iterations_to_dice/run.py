@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from measure import measure_curve
-from trainings import CONFIGURATION, PLANS, Step, nnunet_environment, prepare, run_queue, train
+from measure import make_source, measure_curve
+from trainings import CONFIGURATION, Step, nnunet_environment, prepare, run_queue
 
 from nnunet_transfer.naming import TrainerName
 
@@ -32,8 +31,8 @@ PER_EPOCH = 25
 SCRATCH_LENGTH, TRANSFERRED_LENGTH = 800, 300
 #: iterations after which the validation cases are predicted, by the length of the training
 POINTS = {
-    SCRATCH_LENGTH: (0, 50, 100, 150, 200, 300, 400, 600, 800),
-    TRANSFERRED_LENGTH: (0, 25, 50, 75, 100, 150, 200, 300),
+    SCRATCH_LENGTH: (0, 100, 200, 400, 800),
+    TRANSFERRED_LENGTH: (0, 25, 50, 75, 150, 200, 300),
 }
 
 
@@ -50,49 +49,58 @@ class Arm:
     registry: str = "sources"
 
 
-FIRST_ARMS = (
-    Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH),
-    Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
+SCRATCH_FITTED = Arm(
+    "scratch-fitted",
+    "scratch, fitted",
+    "nnUNetTrainerScratch",
+    "fitted",
+    SCRATCH_LENGTH,
 )
-NATURAL_ARM = Arm(
-    "natural-fitted", "natural segmentation, fitted", "nnUNetTrainerNaturalSegmentation", "fitted", TRANSFERRED_LENGTH
-)
-#: the T1 arm whose source has seen lesions of other donors in the same images, too
-LESION_ARM = Arm(
-    "lesion-fitted",
-    "T1 tissues and lesions, fitted",
+SCRATCH_ADAMW = Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH)
+SCRATCH_SGD = Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH)
+T1_ARM = Arm(
+    "t1seg-fitted",
+    "T1 segmentation, fitted",
     "nnUNetTrainerT1Segmentation",
     "fitted",
     TRANSFERRED_LENGTH,
-    (STROKE, MS),
-    "sources_lesions",
 )
-LONG_LESION_ARM = replace(
+#: the T1 arm whose source has seen lesions of other donors in the same images, too
+LESION_ARM = replace(
+    T1_ARM,
+    key="lesion-fitted",
+    title="T1 tissues and lesions, fitted",
+    registry="sources_lesions",
+)
+BY_NAME_ARM = replace(
+    T1_ARM,
+    key="t1seg-byname",
+    title="T1 segmentation, by name",
+    recipe="byName",
+    targets=(ANATOMY,),
+)
+NATURAL_ARM = Arm(
+    "natural-fitted",
+    "natural segmentation, fitted",
+    "nnUNetTrainerNaturalSegmentation",
+    "fitted",
+    TRANSFERRED_LENGTH,
+)
+ARMS = (
+    SCRATCH_ADAMW,
+    SCRATCH_SGD,
+    SCRATCH_FITTED,
+    NATURAL_ARM,
+    T1_ARM,
+    BY_NAME_ARM,
     LESION_ARM,
-    key="lesion-long-fitted",
-    title="the same, source trained twice as long",
-    targets=(STROKE,),
-    registry="sources_lesions_long",
 )
-OTHER_SCRATCH = (
-    Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
-    Arm("scratch-sgd", "scratch, SGD", "nnUNetTrainerScratch", "warmup", SCRATCH_LENGTH),
-)
-ARMS = (*OTHER_SCRATCH, *FIRST_ARMS, NATURAL_ARM, LESION_ARM, LONG_LESION_ARM)
-#: name of the source, data set, epochs and iterations per epoch of its pre-training, registry below OUT
-T1_SOURCE = ("t1_segmentation", 312, 40, 150, "sources")
-NATURAL_SOURCE = ("natural_segmentation", 302, 24, 150, "sources")
-#: the MS target's folds 2 and 3 have the subjects of group train: their T1 source knows those of group test only
-OTHER_T1_SOURCE = ("t1_segmentation", ANATOMY, 30, 150, "sources_of_test")
-#: made by `synthesize --images real` from the subjects of group train, and of group test
-LESION_SOURCE = ("t1_segmentation", 314, 30, 150, "sources_lesions")
-LONG_LESION_SOURCE = ("t1_segmentation", 314, 60, 150, "sources_lesions_long")
-OTHER_LESION_SOURCE = ("t1_segmentation", 318, 20, 150, "sources_lesions_of_test")
-
-
-def registry(out: Path, dataset: int, fold: int, name: str) -> Path:
-    """Return the registry whose T1 sources have not seen the subjects of this fold."""
-    return out / "nnUNet_results" / (f"{name}_of_test" if dataset == MS and fold >= 2 else name)
+Source = tuple[str, int, str, int, int, str]
+#: name of the source, data set, recipe, epochs and iterations per epoch of its pre-training, registry below OUT
+T1_SOURCE: Source = ("t1_segmentation", 312, "fitted", 30, 150, "sources")
+NATURAL_SOURCE: Source = ("natural_segmentation", 302, "fitted", 20, 150, "sources")
+#: made by `synthesize --images real` from the subjects of group train
+LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 30, 150, "sources_lesions")
 
 
 def preparation(out: Path, dataset: int) -> Step:
@@ -100,34 +108,52 @@ def preparation(out: Path, dataset: int) -> Step:
     from nnunet_transfer.paths import dataset_name
 
     result = out / "nnUNet_preprocessed" / dataset_name(dataset) / "splits_final.json"
-    return Step(f"prepare-{dataset}", prepare, {"dataset": dataset, "patch": PATCH, "batch_size": BATCH_SIZE}, result)
+    return Step(
+        f"prepare-{dataset}",
+        prepare,
+        {"dataset": dataset, "patch": PATCH, "batch_size": BATCH_SIZE},
+        result,
+    )
 
 
-def source_step(out: Path, source: str, dataset: int, epochs: int, iterations: int, folder: str) -> Step:
+def source_step(
+    out: Path,
+    source: str,
+    dataset: int,
+    recipe: str,
+    epochs: int,
+    iterations: int,
+    folder: str,
+) -> Step:
     """Return the step that pre-trains a source."""
-    trainer = str(TrainerName("nnUNetPretrainerSegmentation", epochs=epochs, iterations=iterations, seed=0))
+    trainer = TrainerName(
+        "nnUNetPretrainerSegmentation",
+        recipe,
+        epochs=epochs,
+        iterations=iterations,
+        seed=0,
+    )
     arguments = {
         "dataset": dataset,
-        "trainer": trainer,
-        "fold": 0,
-        "source_name": source,
+        "trainer": str(trainer),
+        "out": out / "sources" / f"{folder}-{source}.json",
+        "name": source,
         "sources": out / "nnUNet_results" / folder,
     }
-    return Step(f"pretrain-{source}-{dataset}-{epochs}epochs", train, arguments, result_of(out, dataset, trainer, 0))
-
-
-def result_of(out: Path, dataset: int, trainer: str, fold: int) -> Path:
-    """Return the summary that a finished training with validation leaves."""
-    from nnunet_transfer.paths import dataset_name
-
-    folder = out / "nnUNet_results" / dataset_name(dataset) / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
-    return folder / "validation" / "summary.json"
+    return Step(f"pretrain-{source}-{dataset}", make_source, arguments, arguments["out"])
 
 
 def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step:
     """Return the step that measures a curve; the fold is also the seed."""
     epochs = arm.length // PER_EPOCH
-    name = TrainerName(arm.trainer, arm.recipe, cases=cases, epochs=epochs, iterations=PER_EPOCH, seed=fold)
+    name = TrainerName(
+        arm.trainer,
+        arm.recipe,
+        cases=cases,
+        epochs=epochs,
+        iterations=PER_EPOCH,
+        seed=fold,
+    )
     arguments = {
         "dataset": dataset,
         "trainer": str(name),
@@ -135,7 +161,7 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
         "out": curve_file(out, dataset, arm.key, cases, fold),
         "configuration": CONFIGURATION,
         "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
-        "sources": registry(out, dataset, fold, arm.registry),
+        "sources": out / "nnUNet_results" / arm.registry,
     }
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])
 
@@ -145,62 +171,63 @@ def curve_file(out: Path, dataset: int, arm: str, cases: int, fold: int) -> Path
     return out / "curves" / f"{dataset}-{cases}cases-{arm}-fold{fold}.json"
 
 
-def share_source(out: Path, name: str) -> Step:
-    """Return the step that copies a source that has seen no brain into the other registry."""
-    folder = out / "nnUNet_results"
-    result = folder / "sources_of_test" / name
-    arguments = {"src": folder / "sources" / name, "dst": result}
-    return Step(f"share-{name}", shutil.copytree, arguments, result)
-
-
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps in the order in which they are run: what is finished at any time is a comparison of its own."""
-    yield from pretraining(out, T1_SOURCE)
-    cases = CASES[0]
-    for dataset in (STROKE, ANATOMY):
-        yield from curves(out, FIRST_ARMS, dataset, cases)
-    yield from pretraining(out, OTHER_T1_SOURCE)
-    yield from curves(out, FIRST_ARMS, MS, cases)
-    yield from pretraining(out, NATURAL_SOURCE)
-    yield share_source(out, NATURAL_SOURCE[0])
-    for arms in ([NATURAL_ARM], OTHER_SCRATCH):
-        for dataset in TARGETS:
+    for source in (T1_SOURCE, LESION_SOURCE):
+        yield from pretraining(out, source)
+    lesions, transferred, scratch = (
+        (STROKE, MS),
+        (T1_ARM, LESION_ARM),
+        (SCRATCH_FITTED, SCRATCH_SGD),
+    )
+    for cases in CASES:
+        for dataset in lesions:
+            yield from curves(out, transferred, dataset, cases)
+        yield from curves(out, (T1_ARM,), ANATOMY, cases)
+        # of anatomy's recipes from scratch, fitted ends at more than twice the Dice of the others
+        for dataset, arms in ((STROKE, scratch), (MS, scratch), (ANATOMY, scratch[:1])):
             yield from curves(out, arms, dataset, cases)
-    yield from pretraining(out, LESION_SOURCE)
-    yield from curves(out, [LESION_ARM], STROKE, cases)
-    yield from pretraining(out, OTHER_LESION_SOURCE)
-    yield from curves(out, [LESION_ARM], MS, cases)
-    yield from pretraining(out, LONG_LESION_SOURCE)
-    yield from curves(out, [LONG_LESION_ARM], STROKE, cases)
-    for cases in CASES[1:]:
-        for arms in (FIRST_ARMS, [LESION_ARM], [NATURAL_ARM], OTHER_SCRATCH):
-            for dataset in TARGETS:
+    for arms, targets in (
+        ((BY_NAME_ARM, LESION_ARM), (ANATOMY,)),
+        ((SCRATCH_ADAMW,), lesions),
+        ((SCRATCH_SGD, SCRATCH_ADAMW), (ANATOMY,)),
+    ):
+        for cases in CASES:
+            for dataset in targets:
                 yield from curves(out, arms, dataset, cases)
+    yield from pretraining(out, NATURAL_SOURCE)
+    for cases in CASES:
+        for dataset in TARGETS:
+            yield from curves(out, (NATURAL_ARM,), dataset, cases)
 
 
-def pretraining(out: Path, source: tuple[str, int, int, int, str]) -> Iterator[Step]:
+def pretraining(out: Path, source: Source) -> Iterator[Step]:
     """Yield the steps that make a source."""
     yield preparation(out, source[1])
     yield source_step(out, *source)
 
 
 def curves(out: Path, arms: Iterable[Arm], dataset: int, cases: int) -> Iterator[Step]:
-    """Yield the steps that measure the curves of these arms on a target, all folds of an arm together."""
+    """Yield the steps that measure the curves of these arms on a target, all arms of a fold together: they share batches."""
     yield preparation(out, dataset)
-    for arm in arms:
-        if dataset in arm.targets:
-            yield from (curve_step(out, dataset, arm, cases, fold) for fold in FOLDS)
+    for fold in FOLDS:
+        yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--stop", type=Path, help="end after the present training once this file appears")
+    parser.add_argument(
+        "--stop",
+        type=Path,
+        help="end after the present training once this file appears",
+    )
     args = parser.parse_args()
     out = args.out.resolve()
     os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
-    (out / "curves").mkdir(exist_ok=True)
+    for folder in ("curves", "sources"):
+        (out / folder).mkdir(exist_ok=True)
     failed = run_queue(list(queue(out)), out / "logs", args.stop)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

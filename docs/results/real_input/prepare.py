@@ -191,10 +191,7 @@ TARGET_FOLDS = 4
 
 
 def t1_sets(data: Path, stroke: Path, ms_t1: Path, raw: Path) -> None:
-    """Write the T1 sources (subjects of group train) and the targets (subjects of group test; all MS sessions).
-
-    The semi-synthetic MS target has the subjects of both groups; no fold has subjects of both.
-    """
+    """Write the T1 sources (subjects of group train) and the targets (subjects of group test; all MS sessions)."""
     oasis = data / "anatomy_oasis_malf"
     with open(oasis / "participants.tsv", encoding="utf-8") as stream:
         people = list(csv.DictReader(stream, delimiter="\t"))
@@ -281,10 +278,9 @@ def t1_sets(data: Path, stroke: Path, ms_t1: Path, raw: Path) -> None:
     write_dataset(
         raw,
         "Dataset324_MSSemisynthetic",
-        [case(number, ms_t1, ms_t1, "lesion", 2) for number in test + train],
+        [case(number, ms_t1, ms_t1, "lesion", 2) for number in test],
         folds=TARGET_FOLDS,
-        description="SEMI-SYNTHETIC MS lesions in OASIS T1: folds 0 and 1 of group test, 2 and 3 of group train",
-        splits=[split_of(test if fold < 2 else train, fold) for fold in range(TARGET_FOLDS)],
+        description="SEMI-SYNTHETIC MS lesions in OASIS T1, group test",
         **lesions,
     )
     # the same at 3 mm
@@ -303,13 +299,6 @@ def t1_sets(data: Path, stroke: Path, ms_t1: Path, raw: Path) -> None:
         description=target,
         **options,
     )
-
-
-def split_of(numbers: Sequence[str], fold: int) -> dict[str, list[str]]:
-    """Return a fold with every fourth of these subjects for validation and the others for training."""
-    cases = sorted(f"sub-{number}" for number in numbers)
-    validation = cases[fold::TARGET_FOLDS]
-    return {"train": [c for c in cases if c not in validation], "val": validation}
 
 
 def ms_sessions(folder: Path) -> list[Case]:

@@ -10,30 +10,59 @@ from typing import Any
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
+from torch.optim import Optimizer
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.finetuning.fitted_start import fit_output_layers
+from nnunet_transfer.finetuning.optimiser import optimiser_of
 from nnunet_transfer.pretraining.segmentation.label_sets import KEY, POOLED_FROM, LabelSets, read_label_sets
 from nnunet_transfer.pretraining.segmentation.set_outputs import LabelSetLoss, OwnOutputs
 from nnunet_transfer.pretraining.segmentation.twin import fit_twin, learning_beside_twin
 from nnunet_transfer.pretraining.trainer import PretrainingTrainer
 from nnunet_transfer.pretraining.training_plans import TrainingPlans
+from nnunet_transfer.recipes import RECIPES, Recipe
 from nnunet_transfer.sources import SourceCard
 from nnunet_transfer.sources.learning import Learning
 from nnunet_transfer.sources.outputs import OUTPUTS, output_groups
 from nnunet_transfer.training.one_line import one_line_errors
 
+#: initial learning rate with a recipe. A network that starts at random has nothing to lose by larger steps than fine-tuning's
+#: 0.001: on 12 subjects with 16 structures 4500 iterations at 0.003 reached a Dice of 0.81, at 0.001 one of 0.78
+RECIPE_RATE = 3e-3
+
 
 class SegmentationPretrainer(PretrainingTrainer):
     """nnU-Net's own training, whose result becomes a source.
 
+    With `_adamw` or `_fitted` it has that recipe's optimiser and schedule; `_fitted` also fits the output layers first.
     On a data set that `nnunet_transfer pool` made, the network has a group of outputs, background included, for each
     set. Network, loss and sampling differ from nnU-Net's in that only; other data sets are trained as nnU-Net does.
     """
 
     label_sets: LabelSets | None = None
     dataset_class: Any  # nnU-Net sets None first
+
+    def apply_settings(self) -> None:
+        """Set what the name asks for, and a recipe's learning rate and weight decay."""
+        super().apply_settings()
+        if not self.settings.own_schedule:
+            self.initial_lr = self.recipe.optimiser.rate
+            self.weight_decay = self.recipe.optimiser.weight_decay
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that takes the place of nnU-Net's schedule, if `settings` asks for one."""
+        recipe = RECIPES[self.settings.recipe]
+        return replace(recipe, optimiser=replace(recipe.optimiser, rate=RECIPE_RATE))
+
+    def configure_optimizers(self) -> tuple[Optimizer, Any]:
+        """Return nnU-Net's optimiser and schedule, or those of the recipe."""
+        host = super().configure_optimizers
+        if self.settings.own_schedule:
+            return host()
+        return optimiser_of(self.recipe, unwrapped(self.network), self.num_epochs, host)
 
     def apply_own_settings(self) -> None:
         """Read and check the label sets, if there are any: the network needs the number of outputs."""
@@ -42,6 +71,11 @@ class SegmentationPretrainer(PretrainingTrainer):
         dataset = infer_dataset_class(self.preprocessed_dataset_folder)
         cases = dataset.get_identifiers(self.preprocessed_dataset_folder)
         self.label_sets = read_label_sets(self.plans_manager.dataset_name, self.dataset_json, cases)
+        if self.recipe.heads != "random":
+            raise SettingsError(
+                f"{self.__class__.__name__}: output layers of several label sets can't be fitted; drop "
+                f"_{self.settings.recipe}, or take _adamw"
+            )
         if self.is_cascaded:
             raise PlansError(
                 f"{self.configuration_name} is the second stage of a cascade, whose input is one segmentation; "
@@ -94,10 +128,16 @@ class SegmentationPretrainer(PretrainingTrainer):
                 self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the set {name}")
 
     def on_train_start(self) -> None:
-        """Start as the base does, then measure the untrained network that the source must beat."""
+        """Start as the base does, then measure the untrained network that the source must beat.
+
+        With fitted output layers the training starts from that very network, else from nnU-Net's.
+        """
         super().on_train_start()
         if self.current_epoch == 0 and self.label_sets is None:
-            fit_twin(self)
+            if self.recipe.heads == "random":
+                fit_twin(self)
+            else:
+                fit_output_layers(self)
 
     def learning(self, summary: Mapping[str, Any]) -> Learning | None:
         """Compare with the untrained twin; of several label sets there is none."""

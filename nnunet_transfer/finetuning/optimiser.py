@@ -1,0 +1,33 @@
+"""The optimiser and schedule that a recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from nnunet_transfer.finetuning.parameters import parameter_groups
+from nnunet_transfer.finetuning.scheduler import RecipeScheduler
+from nnunet_transfer.recipes import Recipe
+
+
+def optimiser_of(
+    recipe: Recipe, network: nn.Module, num_epochs: int, host: Callable[[], tuple[Optimizer, Any]]
+) -> tuple[Optimizer, RecipeScheduler]:
+    """Return the optimiser with the recipe's parameter groups, and its schedule.
+
+    Parameters
+    ----------
+    host : returns nnU-Net's own optimiser, whose kind and momentum SGD takes
+    """
+    rate = recipe.optimiser.rate
+    groups = parameter_groups(network, recipe, recipe.optimiser.weight_decay)
+    optimizer: Optimizer
+    if recipe.optimiser.kind == "AdamW":
+        optimizer = AdamW(groups, rate)
+    else:
+        own, _ = host()
+        optimizer = type(own)(groups, **{k: v for k, v in own.defaults.items() if k != "weight_decay"})
+    return optimizer, RecipeScheduler(optimizer, rate, num_epochs, recipe)
