@@ -14,7 +14,14 @@ from torch import nn
 from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
 from nnunet_transfer.adaptation.parts import family_of, part_of
 from nnunet_transfer.checkpoints import Reading, add_source, inspect_checkpoint
-from nnunet_transfer.checkpoints.shapes import GENESIS_UNET, OWN_NETWORKS, STUNET, architecture_from_shapes
+from nnunet_transfer.checkpoints.shapes import (
+    ANATOMIX_UNET,
+    GENESIS_UNET,
+    MONAI_UNET,
+    OWN_NETWORKS,
+    STUNET,
+    architecture_from_shapes,
+)
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import AdaptationError, CheckpointError
 from nnunet_transfer.plans.architectures import from_card, with_dimensions
@@ -141,9 +148,36 @@ def own_architecture(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {"network_class_name": name, "arch_kwargs": kwargs, "_kw_requires_import": IMPORTS}
 
 
+def monai_kwargs(features: list[int], bottom: int, count: int = 2, dims: int = 3) -> dict[str, Any]:
+    kwargs = stunet_kwargs(features, dims=dims)
+    del kwargs["n_blocks_per_stage"], kwargs["n_conv_per_stage_decoder"]
+    return kwargs | {
+        "n_conv_per_stage": [count] * len(features),
+        "bottom_channels": bottom,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": False},
+        "nonlin": "torch.nn.PReLU",
+        "nonlin_kwargs": {},
+    }
+
+
+def anatomix_kwargs(features: list[int], last: int, dims: int = 3) -> dict[str, Any]:
+    kwargs = stunet_kwargs(features, dims=dims)
+    del kwargs["n_blocks_per_stage"], kwargs["n_conv_per_stage_decoder"]
+    return kwargs | {
+        "output_features": last,
+        "pooling": "average",
+        "upsampling": "linear",
+        "norm_op_kwargs": {"eps": 1e-2, "affine": False},
+        "nonlin": "torch.nn.ReLU",
+    }
+
+
 ARCHITECTURES = {
     "STU-Net": lambda dims=3: own_architecture(STUNET, stunet_kwargs([4, 6, 8], 2, dims)),
     "Models Genesis": lambda dims=3: own_architecture(GENESIS_UNET, genesis_kwargs([4, 6, 8], dims)),
+    "MONAI": lambda dims=3: own_architecture(MONAI_UNET, monai_kwargs([4, 6, 3], 5, dims=dims)),
+    "MONAI without residual units": lambda dims=3: own_architecture(MONAI_UNET, monai_kwargs([4, 6, 3], 5, 0, dims)),
+    "anatomix": lambda dims=3: own_architecture(ANATOMIX_UNET, anatomix_kwargs([2, 4, 8], 5, dims)),
 }
 
 
@@ -179,7 +213,9 @@ def test_memory_is_counted_as_nnunet_counts_it(kind: str, supervised: bool) -> N
     repeated = [m.conv for m in network.modules() if type(m).__name__ == "Enlarge"]
     for module in network.modules():
         # what is enlarged by repeating voxels is stored at the larger size
-        if type(module).__name__ == "Enlarge" or (isinstance(module, CONVOLUTIONS) and module not in repeated):
+        if type(module).__name__ in ("Enlarge", "Upsample") or (
+            isinstance(module, CONVOLUTIONS) and module not in repeated
+        ):
             module.register_forward_hook(lambda _, __, out: counted.append(out.numel()))
     with torch.no_grad():
         network(torch.zeros(1, 1, 16, 8, 24))
@@ -237,7 +273,7 @@ def test_families_are_never_mixed(tmp_path: Path) -> None:
         torch.save(nnunet_run(build(architecture), architecture), tmp_path / "x.pth")
         add_source(tmp_path / "x.pth", kind.replace(" ", "_"), task="segmentation", domain="t1")
         sources[kind] = load_source(kind.replace(" ", "_"))
-    assert len({family_of(s.tensors()) for s in sources.values()}) == 4
+    assert len({family_of(s.tensors()) for s in sources.values()}) == len(sources)
     for kind, source in sources.items():
         for other, target in sources.items():
             network = built(target)

@@ -23,6 +23,8 @@ from nnunet_transfer.plans.architectures import divisor
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.test_monai_and_anatomix import RECORDED as MONAI_AND_ANATOMIX
+from tests.test_monai_and_anatomix import written
 from tests.test_networks import content
 
 CPU = torch.device("cpu")
@@ -32,6 +34,8 @@ WAYS = [
     ("STU-Net, one block a stage", "2d", (64, 32), "layerwise"),
     ("Models Genesis", "3d_fullres", (16, 16, 16), "layerwise_encoderOnly"),
     ("SuPreM", "2d", (16, 16), "warmup"),
+    ("MONAI's U-Net, two convolutions a unit", "3d_fullres", (16, 16, 16), "layerwise"),
+    ("anatomix-dev", "2d", (16, 16), "frozenEncoder"),
 ]
 
 
@@ -46,8 +50,12 @@ def test_add_plan_train_and_predict(
 ) -> None:
     shape = (*patch[::-1], 3) if configuration == "2d" else patch[::-1]
     dataset = write_blob_dataset(nnunet_folders / "raw", 511, cases=3, shape=shape, channels=("T1", "FLAIR"))
-    torch.save(content(name), nnunet_folders / "file.model")
-    add = ["sources", "add", str(nnunet_folders / "file.model"), "--name", "mine", "--task", "segmentation"]
+    if name in MONAI_AND_ANATOMIX:
+        path = written(name, nnunet_folders)
+    else:
+        path = nnunet_folders / "file.model"
+        torch.save(content(name), path)
+    add = ["sources", "add", str(path), "--name", "mine", "--task", "segmentation"]
     assert main([*add, "--domain", "ct", "--licence", "CC0", "--trained-on", "TotalSegmentator"]) == 0
     assert main(["sources", "show", "mine", "--json"]) == 0
     shown = capsys.readouterr().out
@@ -71,10 +79,12 @@ def test_add_plan_train_and_predict(
     text = log.read_text()
     assert "Transfer report: source mine" in text
     assert "licence CC0; trained on TotalSegmentator" in text
-    assert "input channels 1→2 (mean)" in text
+    known = load_source("mine").card.input_channels
+    assert ("input channels 1→2 (mean)" in text) == (known == 1)
     source = load_source("mine").tensors()
     network = unwrapped(trained.network)
-    key = "encoder.stages.3.0.conv2.weight" if name.startswith("STU") else "encoder.stages.3.ops.1.conv1.weight"
+    deep = {"STU-Net": "3.0.conv2", "MONAI's": "2.bottom.conv.unit1.conv", "anatomix-dev": "2.units.1.conv"}
+    key = f"encoder.stages.{deep.get(name.split(',')[0].split()[0], '3.ops.1.conv1')}.weight"
     moved = source[key] if configuration != "2d" else source[key].sum(2)
     assert torch.equal(network.get_parameter(key).data, moved) == recipe.startswith("frozen")
     assert read_json(fold / "validation" / "summary.json")["metric_per_case"]

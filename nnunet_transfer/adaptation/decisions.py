@@ -17,6 +17,7 @@ from nnunet_transfer.adaptation.parts import (
     number_of_stages,
     part_of,
     shift_decoder_stage,
+    taps_overlap,
 )
 from nnunet_transfer.adaptation.steps import (
     BATCHNORM_TO_INSTANCENORM,
@@ -118,7 +119,7 @@ def _for_target(key: str, problem: _Problem) -> Decision:
         reason = "the source has no such tensor"
     elif not reason and source_key is not None and source_shape is not None:
         try:
-            role = Role(is_input_convolution(key), is_transposed(key), input_shares(key))
+            role = Role(is_input_convolution(key), is_transposed(key), input_shares(key), taps_overlap(key))
             steps = fit_steps(source_shape, shape, rules=problem.rules, names=problem.names, role=role)
         except MisfitError as misfit:
             reason = str(misfit)

@@ -9,7 +9,8 @@ _PART_PATTERNS = (
     (
         "stem",
         re.compile(
-            r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.|stages\.0\.0\.(conv1|norm1|conv3)\.|stages\.0\.ops\.0\.)"
+            r"encoder\.(stem\.|stages\.0\.0\.convs\.0\.|stages\.0\.0\.(conv1|norm1|conv3)\.|stages\.0\.(ops|units)\.0\."
+            r"|stages\.1\.(down\.)?(conv\.unit0\.|conv\.(weight|bias)|adn\.|residual\.))"
         ),
     ),
     ("encoder", re.compile(r"encoder\.")),
@@ -21,20 +22,27 @@ _FAMILY_PATTERNS = (
     ("plain encoder", re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.")),
     ("STU-Net encoder", re.compile(r"encoder\.stages\.\d+\.\d+\.conv1\.")),
     ("Models Genesis encoder", re.compile(r"encoder\.stages\.\d+\.ops\.")),
+    ("anatomix encoder", re.compile(r"encoder\.stages\.\d+\.units\.")),
+    ("MONAI residual U-Net encoder", re.compile(r"encoder\.stages\.\d+\.((down|bottom)\.)?conv\.unit0\.")),
+    ("MONAI plain U-Net encoder", re.compile(r"encoder\.stages\.\d+\.((down|bottom)\.)?conv\.weight")),
 )
 _ENCODER_STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
 _DECODER_STAGE = re.compile(r"decoder\.(stages|transpconvs|seg_layers)\.(\d+)\.")
-#: the image is read by one convolution; in STU-Net by the first block's shortcut, too
+#: the image is read by one convolution; in STU-Net and MONAI's U-Net by the first block's shortcut, too
 _INPUT_CONVOLUTION = re.compile(
-    r"encoder\.(stem\.convs\.0\.conv|stages\.0\.0\.convs\.0\.conv|stages\.0\.0\.conv[13]|stages\.0\.ops\.0\.conv1)\.weight"
+    r"encoder\.(stem\.convs\.0\.conv|stages\.0\.0\.convs\.0\.conv|stages\.0\.0\.conv[13]|stages\.0\.ops\.0\.conv1"
+    r"|stages\.0\.units\.0\.conv|stages\.1\.(down\.)?(conv\.unit0\.conv|conv|residual))\.weight"
 )
-_TRANSPOSED = re.compile(r"decoder\.transpconvs\.\d+\.weight")
+_TRANSPOSED = re.compile(r"decoder\.transpconvs\.\d+\.(up\.)?weight")
+#: MONAI's have kernel 3 and stride 2
+_OVERLAPPING = re.compile(r"decoder\.transpconvs\.\d+\.up\.weight")
 
 #: the convolution behind a skip connection -> how its input channels fall to the decoder and to the encoder
 _BEHIND_SKIP = (
     (re.compile(r"decoder\.stages\.\d+\.(convs\.0\.conv|0\.conv[13])\.weight"), (1, 1)),
     # its transposed convolutions keep the number of channels, which is twice that of the stage above
-    (re.compile(r"decoder\.stages\.\d+\.ops\.0\.conv1\.weight"), (2, 1)),
+    (re.compile(r"decoder\.stages\.\d+\.(ops\.0\.conv1|units\.0\.conv)\.weight"), (2, 1)),
+    (_OVERLAPPING, (1, 1)),
 )
 
 
@@ -57,6 +65,11 @@ def is_input_convolution(key: str) -> bool:
 def is_transposed(key: str) -> bool:
     """Whether the tensor is the weight of a transposed convolution."""
     return _TRANSPOSED.fullmatch(key) is not None
+
+
+def taps_overlap(key: str) -> bool:
+    """Whether the tensor is the weight of a transposed convolution whose kernel is larger than its stride."""
+    return _OVERLAPPING.fullmatch(key) is not None
 
 
 def input_shares(key: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+import torch
 from torch import Tensor
 
 from nnunet_transfer.errors import SettingsError
@@ -108,6 +109,19 @@ def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
         if weight.shape[axis] != size:
             weight = weight.mean(axis, keepdim=True).expand(*weight.shape[:axis], size, *weight.shape[axis + 1 :])
     return weight
+
+
+#: transposed convolutions whose taps overlap: of outputs along an axis each second one sees the middle tap, the others two
+OVERLAPPING_KERNEL = 3
+OVERLAPPING_STRIDE = 2
+
+
+def inflate_overlapping(weight: Tensor) -> Tensor:
+    """Return a transposed convolution's `weight (in, out, *k)`, of kernel 3 and stride 2, with a new first axis.
+
+    The taps along it are half, whole and half: wherever an output lies, what it sees adds up to the old weight.
+    """
+    return torch.stack((weight / 2, weight, weight / 2), dim=2)
 
 
 def _leading_widths(weight: Tensor, own: Tensor, shares: Sequence[int], transposed: bool) -> Tensor:

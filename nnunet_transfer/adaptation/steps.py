@@ -13,12 +13,15 @@ from nnunet_transfer.adaptation.rules import (
     INFLATION_RULES,
     INPUT_CHANNEL_RULES,
     KERNEL_RULES,
+    OVERLAPPING_KERNEL,
+    OVERLAPPING_STRIDE,
     WIDTH_RULES,
     by_channel_name,
     checked_rule,
     fit_kernel,
     fit_transposed_kernel,
     fit_widths,
+    inflate_overlapping,
     normalised,
 )
 
@@ -76,11 +79,13 @@ class Role:
     reads_image : it is the first convolution's weight, whose input channels may change
     transposed : it is a transposed convolution's weight `(in, out, *kernel)`
     input_shares : how its input channels fall to the networks that it reads; two behind a skip connection
+    overlapping : a transposed convolution's kernel is larger than its stride
     """
 
     reads_image: bool = False
     transposed: bool = False
     input_shares: tuple[int, ...] = (1,)
+    overlapping: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "inflate transposed": lambda w, own, s: fit_transposed_kernel(w.unsqueeze(2), s.argument),
     "flatten transposed": lambda w, own, s: w.mean(2),
     "transposed kernel": lambda w, own, s: fit_transposed_kernel(w, s.argument),
+    "inflate overlapping": lambda w, own, s: inflate_overlapping(w),
+    "flatten overlapping": lambda w, own, s: w.sum(2) / OVERLAPPING_STRIDE,
     "widths": lambda w, own, s: fit_widths(w, own, s.rule, s.argument.input_shares, s.argument.transposed),
     "norm": lambda w, own, s: w,
 }
@@ -150,7 +157,12 @@ def fit_steps(
     if role.reads_image:
         steps += _channel_steps(source[1], target[1], rules, names)
         channels = (source[0], target[1])
-    fit = _transposed_steps(source[2:], target[2:]) if role.transposed else _kernel_steps(source[2:], target[2:], rules)
+    if role.transposed and role.overlapping:
+        fit = _overlapping_steps(source[2:], target[2:])
+    elif role.transposed:
+        fit = _transposed_steps(source[2:], target[2:])
+    else:
+        fit = _kernel_steps(source[2:], target[2:], rules)
     return (*steps, *fit, *_width_steps((*channels, *target[2:]), target, rules, role))
 
 
@@ -199,6 +211,17 @@ def _transposed_steps(source: Shape, target: Shape) -> list[Step]:
     if source != target:
         steps.append(Step("transposed kernel", "mean", target, f"kernel {_sizes(source)}→{_sizes(target)}"))
     return steps
+
+
+def _overlapping_steps(source: Shape, target: Shape) -> list[Step]:
+    common = min(len(source), len(target))
+    if source[-common:] != target[-common:] or ({*source, *target} - {OVERLAPPING_KERNEL} and source != target):
+        raise MisfitError(f"transposed kernel {_sizes(source)} in the source, {_sizes(target)} in the target")
+    if len(source) < len(target):
+        return [Step("inflate overlapping", "same sum at each position", None, "2D→3D")]
+    if len(source) > len(target):
+        return [Step("flatten overlapping", "mean over positions", None, "3D→2D")]
+    return []
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.checkpoints.downloads import downloaded, stated_sha256
-from nnunet_transfer.checkpoints.papers import GENESIS_PAPER, RESNET_PAPER, SUPREM_PAPER
+from nnunet_transfer.checkpoints.papers import (
+    ANATOMIX_PAPER,
+    GENESIS_PAPER,
+    RESNET_PAPER,
+    SUPREM_PAPER,
+    SYNTHSTROKE_PAPER,
+)
 from nnunet_transfer.errors import CheckpointError
 
 
@@ -55,6 +61,8 @@ _MEDICALNET_PAPER = "Chen et al., Med3D, arXiv 1904.00625"
 _GENESIS_LICENCE = "ASU's for Models Genesis (non-commercial research)"
 #: the same in two projects that used the file, of which one is github.com/KawhiQaQ/ISLES26-StrokeFusion
 _OPENMIND_SHA256 = {"MAE": "7a847af785635335c00e711d16ff4d225d86ecd5992b14c059df2b520e3ee933"}
+#: what a project that uses the file has noted
+_SYNTHSTROKE_SHA256 = {"synth-plus": "d53d6577c064c86dc466d0144362875c90a1adedc71375cb09711e271432b552"}
 _VOCO_PAPER = "Wu et al., Large-scale 3D medical image pre-training with geometric context priors, arXiv 2410.09890"
 
 
@@ -82,6 +90,19 @@ def _openmind(method: str) -> Entry:
 def _medicalnet(depth: int) -> Entry:
     address = f"hf://TencentMedicalNet/MedicalNet-Resnet{depth}/resnet_{depth}_23dataset.pth"
     return Entry(address, "segmentation", "medical", "MIT", _MEDICALNET_PAPER, ("the 23 data sets of Med3D",))
+
+
+def _synthstroke(variant: str) -> Entry:
+    address = f"hf://liamchalcroft/synthstroke-{variant}/model.safetensors"
+    trained_on = ("ATLAS",) if variant in ("baseline", "qatlas") else ("ATLAS", "OASIS-3")
+    known = _SYNTHSTROKE_SHA256.get(variant, "")
+    return Entry(address, "segmentation", "t1", "MIT", SYNTHSTROKE_PAPER, trained_on, known)
+
+
+def _anatomix(variant: str) -> Entry:
+    address = f"hf://neeldey/anatomix/{variant}.pth"
+    trained_on = ("synthetic volumes of TotalSegmentator's shapes",)
+    return Entry(address, "self_supervised", "synthetic", "MIT", ANATOMIX_PAPER, trained_on)
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -120,6 +141,11 @@ CATALOGUE: dict[str, Entry] = {
         ("OpenMind",),
     ),
     **{f"medicalnet_resnet{depth}": _medicalnet(depth) for depth in (18, 34, 50)},
+    **{
+        f"synthstroke_{variant.replace('-', '_')}": _synthstroke(variant)
+        for variant in ("baseline", "synth", "synth-pseudo", "synth-plus", "qatlas", "qsynth")
+    },
+    **{variant.replace("-", "_"): _anatomix(variant) for variant in ("anatomix", "anatomix-dev")},
     "vocomni_nnunet": Entry(
         "hf://Luffy503/VoCo/VoComni_nnunet.pt", "segmentation", "ct", _UNKNOWN, _VOCO_PAPER, ("VoComni",)
     ),

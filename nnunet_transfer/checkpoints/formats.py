@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from nnunet_transfer.checkpoints.anatomix_unet import ANATOMIX
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.genesis_unet import GENESIS
+from nnunet_transfer.checkpoints.monai_unet import MONAI_UNET
 from nnunet_transfer.checkpoints.nnssl import NNSSL
 from nnunet_transfer.checkpoints.nnunet_v1 import NNUNET_V1
 from nnunet_transfer.checkpoints.nnunet_v2 import (
@@ -38,7 +40,13 @@ def _check_format(name: str, known: Format) -> None:
 
 FORMATS: Registry[Format] = Registry(
     "formats",
-    {known.name: known for known in (NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, RESNET, *REFUSED)},
+    {
+        known.name: known
+        for known in (
+            *(NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, MONAI_UNET, ANATOMIX, RESNET),
+            *REFUSED,
+        )
+    },
     _check_format,
 )
 KEYS_SHOWN = 3

@@ -23,6 +23,8 @@ from nnunet_transfer.unpickling.limits import MAX_KEY
 
 #: in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+#: of a MONAI bundle, which has its weights in `models/` and these in `configs/`
+_BUNDLE_SETTINGS = ("inference.json", "train.json")
 #: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
@@ -46,6 +48,8 @@ class Found:
     run_folder : name of the folder above the fold's
     licence : what a model card beside it states
     adaptation_plan : nnssl's, from the file or beside it
+    network : settings of the network beside it: a `config.json`, or `network_def` of a MONAI bundle
+    metadata : of a MONAI bundle
     """
 
     path: Path
@@ -56,6 +60,8 @@ class Found:
     run_folder: str = ""
     licence: str = ""
     adaptation_plan: Mapping[str, Any] | None = None
+    network: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +108,17 @@ def _found(file: Path, trust: bool) -> Found:
         file.parent.parent.name,
         licence_of(read_head(file.parent / "README.md")),
         _beside(file, "adaptation_plan.json"),
+        _beside(file, "config.json") or _network_of_bundle(file),
+        _beside(file, "configs/metadata.json"),
     )
+
+
+def _network_of_bundle(file: Path) -> Mapping[str, Any] | None:
+    for name in _BUNDLE_SETTINGS:
+        network = (_beside(file, f"configs/{name}") or {}).get("network_def")
+        if isinstance(network, Mapping):
+            return network
+    return None
 
 
 def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:

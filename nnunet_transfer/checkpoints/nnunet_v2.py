@@ -16,7 +16,8 @@ from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical, canonical_key
 
 _ENCODER = re.compile(
-    r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1\.conv|0\.convs\.\d+\.conv|\d+\.conv1|ops\.\d+\.conv1)\.weight"
+    r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1\.conv|0\.convs\.\d+\.conv|\d+\.conv1|ops\.\d+\.conv1|units\.\d+\.conv"
+    r"|(down\.)?conv\.unit0\.conv|down\.conv)\.weight"
 )
 #: the paper behind the weights of every nnU-Net run
 NNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), doi 10.1038/s41592-020-01008-z"
@@ -28,9 +29,11 @@ _FIRST = (
     "encoder.stages.0.0.convs.0.conv.weight",
     "encoder.stages.0.0.conv1.weight",
     "encoder.stages.0.ops.0.conv1.weight",
+    "encoder.stages.0.units.0.conv.weight",
+    *(f"encoder.stages.1.{down}{conv}.weight" for down in ("", "down.") for conv in ("conv.unit0.conv", "conv")),
 )
 #: what stands before nnU-Net's keys in Lightning's and other wrappers' files
-_PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.0)\.")
+_PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.[01])\.")
 
 
 def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -59,7 +62,8 @@ def input_channels_of(tensors: Mapping[str, torch.Tensor]) -> int:
 
 def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return whether canonical tensors are those of an encoder alone or with a decoder, as a source card says it."""
-    return "encoder+decoder" if any(k.startswith("decoder.stages.") for k in tensors) else "encoder"
+    whole = any(k.startswith(("decoder.stages.", "decoder.transpconvs.")) for k in tensors)
+    return "encoder+decoder" if whole else "encoder"
 
 
 def _convert_run(found: Found) -> Converted:

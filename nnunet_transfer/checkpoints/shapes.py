@@ -13,8 +13,15 @@ from nnunet_transfer.errors import CheckpointError
 
 STUNET = "nnunet_transfer.networks.stunet.STUNet"
 GENESIS_UNET = "nnunet_transfer.networks.genesis_unet.GenesisUNet"
+MONAI_UNET = "nnunet_transfer.networks.monai_unet.MonaiUNet"
+ANATOMIX_UNET = "nnunet_transfer.networks.anatomix_unet.AnatomixUNet"
 #: the networks of this package, which prediction needs, too
-OWN_NETWORKS = {STUNET: "STU-Net", GENESIS_UNET: "Models Genesis' U-Net"}
+OWN_NETWORKS = {
+    STUNET: "STU-Net",
+    GENESIS_UNET: "Models Genesis' U-Net",
+    MONAI_UNET: "MONAI's U-Net",
+    ANATOMIX_UNET: "anatomix' U-Net",
+}
 _NETWORKS = "dynamic_network_architectures.architectures.unet."
 _BLOCKS = "dynamic_network_architectures.building_blocks.residual."
 
@@ -34,6 +41,10 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
         return _stunet(tensors)
     if any(_GENESIS_UNIT.match(k) for k in tensors):
         return _genesis_unet(tensors)
+    if any(_ANATOMIX_UNIT.match(k) for k in tensors):
+        return _anatomix_unet(tensors)
+    if any(_MONAI_UNIT.match(k) for k in tensors):
+        return _monai_unet(tensors, nonlin)
     residual = any(re.match(r"encoder\.stages\.\d+\.blocks\.", k) for k in tensors)
     block = r"encoder\.stages\.(\d+)\.blocks\.(\d+)\." if residual else r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)\."
     counts = _counts(tensors, block)
@@ -79,6 +90,8 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
 
 
 _STUNET_BLOCK = re.compile(r"encoder\.stages\.(\d+)\.(\d+)\.conv1\.weight")
+_ANATOMIX_UNIT = re.compile(r"encoder\.stages\.(\d+)\.units\.(\d+)\.conv\.weight")
+_MONAI_UNIT = re.compile(r"encoder\.stages\.(\d+)\.(?:down\.)?conv\.(?:unit0\.conv\.)?weight")
 _GENESIS_UNIT = re.compile(r"encoder\.stages\.(\d+)\.ops\.(\d+)\.conv1\.weight")
 
 
@@ -126,6 +139,76 @@ def _genesis_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "nonlin": "torch.nn.ReLU",
     }
     return {"network_class_name": GENESIS_UNET, "arch_kwargs": kwargs, "arch_kwargs_req_import": list(_OWN_IMPORTS)}
+
+
+def _anatomix_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the architecture of anatomix' U-Net; how it changes the size follows from its kind of norm.
+
+    Raises
+    ------
+    CheckpointError
+        If a stage has other convolutions than anatomix' stages, or the last convolution is missing.
+    """
+    units = _complete(_counts(tensors, _ANATOMIX_UNIT.pattern))
+    first = [_shape(tensors, f"encoder.stages.{s}.units.0.conv.weight") for s in range(len(units))]
+    if units != [3, *[2] * (len(units) - 1)]:
+        raise CheckpointError(f"the encoder's stages have {units} convolutions; anatomix' have 3, 2, 2, ...")
+    last = _shape(tensors, f"decoder.stages.{len(units) - 2}.project.weight")
+    batch = any(key.endswith("running_mean") for key in tensors)
+    dimensions = len(first[0]) - 2
+    norm = "BatchNorm" if batch else "InstanceNorm"
+    kwargs = _common(tensors, first, [shape[0] for shape in first], "encoder.stages.0.units.0.conv.bias")
+    kwargs |= {
+        "output_features": last[0],
+        "pooling": "maximum" if batch else "average",
+        "upsampling": "nearest" if batch else "linear",
+        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{dimensions}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True} if batch else {"eps": 1e-2, "affine": False},
+        "nonlin": "torch.nn.ReLU",
+    }
+    return {"network_class_name": ANATOMIX_UNET, "arch_kwargs": kwargs, "arch_kwargs_req_import": list(_OWN_IMPORTS)}
+
+
+def _monai_unet(tensors: Mapping[str, torch.Tensor], nonlin: str) -> dict[str, Any]:
+    """Return the architecture of MONAI's U-Net; no tensor shows the strides, 2 is assumed.
+
+    Raises
+    ------
+    CheckpointError
+        If the bottom or the last layer is missing, or residual units have different numbers of convolutions.
+    """
+    stages = 1 + max(int(m[1]) for k in tensors if (m := _MONAI_UNIT.match(k)))
+    if stages > len(tensors):
+        raise CheckpointError("the encoder's stages are numbered higher than there are tensors")
+    downs = ["", *[f"encoder.stages.{s}." for s in range(1, stages - 1)], f"encoder.stages.{stages - 1}.down."]
+    bottom = f"encoder.stages.{stages - 1}.bottom."
+    counts = {
+        len({k for k in tensors if re.match(re.escape(d) + r"conv\.unit\d+\.conv\.weight", k)}) for d in downs[1:]
+    }
+    if len(counts) != 1:
+        raise CheckpointError("its residual units have different numbers of convolutions; MONAI's have the same")
+    count = counts.pop()
+    unit = "conv.unit0.conv.weight" if count else "conv.weight"
+    shapes = [_shape(tensors, down + unit) for down in downs[1:]]
+    top = _shape(tensors, f"decoder.transpconvs.{stages - 2}.up.weight")
+    dimensions = len(top) - 2
+    norms = [k for k in tensors if ".adn.N." in k]
+    norm = "BatchNorm" if any(k.endswith("running_mean") for k in norms) else "InstanceNorm"
+    kwargs = {
+        "n_stages": stages,
+        "features_per_stage": [top[1], *(shape[0] for shape in shapes)],
+        "bottom_channels": _shape(tensors, bottom + unit)[0],
+        "n_conv_per_stage": [count] * stages,
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "kernel_sizes": [list(shape[2:]) for shape in (shapes[0], *shapes)],
+        "strides": [[1] * dimensions, *[[2] * dimensions] * (stages - 1)],
+        "conv_bias": f"{downs[-1]}{unit.removesuffix('weight')}bias" in tensors,
+        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{dimensions}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": bool(norms)},
+        "nonlin": f"torch.nn.{nonlin}",
+        "nonlin_kwargs": {},
+    }
+    return {"network_class_name": MONAI_UNET, "arch_kwargs": kwargs, "arch_kwargs_req_import": list(_OWN_IMPORTS)}
 
 
 _OWN_IMPORTS = ("conv_op", "norm_op", "nonlin")

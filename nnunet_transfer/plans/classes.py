@@ -20,6 +20,8 @@ NETWORKS = frozenset(
         *(_NETWORKS + name for name in ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")),
         _OWN + "stunet.STUNet",
         _OWN + "genesis_unet.GenesisUNet",
+        _OWN + "monai_unet.MonaiUNet",
+        _OWN + "anatomix_unet.AnatomixUNet",
     )
 )
 #: module below torch.nn.modules -> its layers; torch.nn has all of them, too

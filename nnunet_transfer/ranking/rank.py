@@ -7,10 +7,11 @@ import io
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from nnunet_transfer.finetuning.features import Level, collect, output_layers
 from nnunet_transfer.ranking.fitted import CaseScore, score_fitted_heads
 from nnunet_transfer.ranking.measures import cc_fv, gbc, interval, leep, logme, mean_ranks
 from nnunet_transfer.ranking.target import Target, build_network, draw_patches, open_target, output_shapes
+from nnunet_transfer.ranking.topological import global_score, local_score
+from nnunet_transfer.ranking.topology import fused
 from nnunet_transfer.sources import Source, list_sources, load_source
 from nnunet_transfer.sources.outputs import OUTPUTS
 
@@ -64,6 +67,8 @@ class RankedSource:
     dice, dice_low, dice_high : fitted-head score, mean over subjects, with its 95 % interval
     lesion_f1 : of the same predictions
     subjects : that the means are of
+    grtd, lbtc : TopoTE's global and local scores
+    topote : both, scaled over the sources that are ranked together
     elsewhere : minus the mean rank on other targets, in the table that was given
     seconds : wall time
     note : why there are no scores
@@ -78,6 +83,9 @@ class RankedSource:
     gbc: float = math.nan
     leep: float = math.nan
     cc_fv: float = math.nan
+    grtd: float = math.nan
+    lbtc: float = math.nan
+    topote: float = math.nan
     elsewhere: float = math.nan
     subjects: int = 0
     rank: int | None = None
@@ -97,6 +105,9 @@ COLUMNS = {
     "GBC": "gbc",
     "LEEP": "leep",
     "CC-FV": "cc_fv",
+    "GRTD": "grtd",
+    "LBTC": "lbtc",
+    "TopoTE": "topote",
     "mean rank elsewhere": "elsewhere",
     "subjects": "subjects",
     "seconds": "seconds",
@@ -138,7 +149,8 @@ def rank_sources(
         row = replace(row, elsewhere=elsewhere.get(row.source, math.nan), seconds=round(perf_counter() - started, 1))
         log.info("%s: %s", row.source, row.note or f"Dice {row.dice:.3f} after {row.seconds:.0f} s")
         rows.append(row)
-    return _ordered(rows)
+    scores = fused([row.grtd for row in rows], [row.lbtc for row in rows], len(target.classes))
+    return _ordered([replace(row, topote=score) for row, score in zip(rows, scores, strict=True)])
 
 
 def _rank_one(target: Target, source: Source | None, settings: RankSettings, device: torch.device) -> RankedSource:
@@ -160,6 +172,8 @@ def _rank_one(target: Target, source: Source | None, settings: RankSettings, dev
         gbc=_or_nan(gbc, *_balanced(features, labels, settings.seed)),
         leep=_leep(source, features, labels, weights),
         cc_fv=_cc_fv(collected, target),
+        grtd=global_score(collected, target, settings.seed),
+        lbtc=local_score(network, patches_of(network, target, settings, device), target, device, settings.seed),
     )
     scores = score_fitted_heads(network, target, finest, folds=settings.folds, seed=settings.seed, device=device)
     return _with_scores(row, scores, target.subjects)
@@ -169,17 +183,24 @@ def collect_cases(
     network: nn.Module, target: Target, settings: RankSettings, device: torch.device
 ) -> dict[str, list[Level]]:
     """Return each case's sampled voxels at every level, the finest last; one case is in memory at a time."""
-    shapes = output_shapes(network, target, device)
     total = settings.patches * len(target.cases)
     generator = torch.Generator().manual_seed(settings.seed)
     collected = {}
-    for case in target.cases:
-        rng = np.random.default_rng([settings.seed, *case.encode()])
-        batch = draw_patches(target, case, settings.patches, shapes, rng)
+    for case, batch in patches_of(network, target, settings, device):
         collected[case] = collect(
             network, [batch], target.labelling, patches=total, by_patch=False, device=device, generator=generator
         )
     return collected
+
+
+def patches_of(
+    network: nn.Module, target: Target, settings: RankSettings, device: torch.device
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each case with its patches, the same ones whenever it is called."""
+    shapes = output_shapes(network, target, device)
+    for case in target.cases:
+        rng = np.random.default_rng([settings.seed, *case.encode()])
+        yield case, draw_patches(target, case, settings.patches, shapes, rng)
 
 
 def _pooled(finest: Mapping[str, Level]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -57,7 +57,8 @@ OVERLAPS: tuple[Overlap, ...] = (
         "Shifts-MS is built in part from MSSEG, ISBI 2015 and the Ljubljana data",
     ),
     _overlap(
-        r"(?<!multi)atlas|brainsegfounder", "later releases of ATLAS contain the earlier ones, with new identifiers"
+        r"(?<!multi)atlas|brainsegfounder|synthstroke",
+        "later releases of ATLAS contain the earlier ones, with new identifiers; SynthStroke's and BrainSegFounder's are of it",
     ),
     _overlap(
         r"multitalent|(?<!multi)atlas|msseg|isbi(2015|ms)?|mslesion|wmh|brats",
