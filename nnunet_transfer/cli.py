@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import importlib
 import logging
@@ -97,8 +96,9 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 0
     if args.command not in COMMANDS:
-        near = difflib.get_close_matches(args.command, COMMANDS, n=1)
-        parser.error(f"unknown command '{args.command}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        from nnunet_transfer.registration import did_you_mean
+
+        parser.error(f"unknown command {args.command}; {did_you_mean(args.command, COMMANDS)}")
     debug = args.debug or "--debug" in args.arguments
     # what libraries say of themselves (how many threads they take, which fonts they found) helps nobody but their authors
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)

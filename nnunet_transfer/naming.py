@@ -6,14 +6,13 @@ A trainer's name says what was run, because nnU-Net names the result folder afte
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.recipes import DEFAULT_RECIPE, RECIPES
-from nnunet_transfer.registration import Registry, did_you_mean
+from nnunet_transfer.registration import Registry, did_you_mean, nearest
 
 
 def _check_arm(name: str, source: str | None) -> None:
@@ -132,7 +131,7 @@ def is_nearly_ours(name: str) -> bool:
     """Whether `name` looks like a misspelt one of this package's, and like none of nnU-Net's or of a user's."""
     base = name.split("_", 1)[0]
     known = [own.lower() for own in bases()]
-    return not _is_base(base) and bool(difflib.get_close_matches(base.lower(), known, n=1, cutoff=_MISSPELT))
+    return not _is_base(base) and bool(nearest(base.lower(), known, similarity=_MISSPELT))
 
 
 def parse_trainer_name(name: str) -> TrainerName:
@@ -199,5 +198,5 @@ def _suggestion(suffix: str) -> str:
     known |= {word.lower(): word for word in (*RECIPES, "encoderOnly")}
     if suffix.lower().startswith("seed"):
         return f"a seed is a whole number: _seed{number or '<K>'}; "
-    near = difflib.get_close_matches(letters, known, n=1)
+    near = nearest(letters, known)
     return f"did you mean _{known[near[0]]}? " if near else ""

@@ -99,16 +99,41 @@ class Registry(Mapping[str, T], Generic[T]):
         return value
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the most similar one, or all there are.
+def nearest(name: str, known: Iterable[str], *, most: int = 1, similarity: float = 0.6) -> list[str]:
+    """Return the most similar of some names, best first.
+
+    Parameters
+    ----------
+    most : how many at most
+    similarity : from 0 to 1, that a name must have; 0.6 is Python's own for messages
+
+    Examples
+    --------
+    >>> nearest("ful", ["full", "sawtooth"]), nearest("x", ["full", "sawtooth"])
+    (['full'], [])
+    """
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=similarity)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name: those that begin so, or the most similar, or all there are.
+
+    Parameters
+    ----------
+    most : how many similar ones at most
+    otherwise : what is said where none is similar; by default, all there are
 
     Examples
     --------
     >>> did_you_mean("sawtoth", ["full", "sawtooth"])
     'did you mean sawtooth?'
+    >>> did_you_mean("saw", ["full", "sawtooth"])
+    'did you mean sawtooth?'
     >>> did_you_mean("x", ["full", "sawtooth"])
     'there are: full, sawtooth'
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
+    begin = [other for other in known if name and other.startswith(name)]
+    if near := begin[:most] or nearest(name, known, most=most):
+        return f"did you mean {' or '.join(near)}?"
+    return otherwise or f"there are: {', '.join(known) or 'none'}"

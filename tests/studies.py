@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import yaml
 
 from nnunet_transfer.study import read_study, state, study_jobs
@@ -83,3 +86,12 @@ def done(file: Path) -> set[str]:
     """Return the names of the jobs that are done."""
     study = read_study(file)
     return {job.name for job in study_jobs(study).values() if state.is_done(study.folder, job)}
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, at once."""
+    parent = psutil.Process(process.pid)
+    for victim in [parent, *parent.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.wait()

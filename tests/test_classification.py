@@ -194,7 +194,7 @@ def test_cases_are_drawn_by_their_rarest_class(sets: list[frozenset[int]], rare:
     ("block", "message"),
     [
         ([], "must be a block"),
-        ({"lable_smoothing": 0.1}, "unknown key 'lable_smoothing'; did you mean 'label_smoothing'"),
+        ({"lable_smoothing": 0.1}, "unknown key 'lable_smoothing'; did you mean label_smoothing"),
         ({"dropout": 0.1}, "unknown key 'dropout'; there are: label_smoothing, class_weights, sampling"),
         *(({"label_smoothing": value}, "from 0 to below 1") for value in (1, -0.1, math.nan, "0.1", True, None)),
         *(({"class_weights": value}, "class_weights must be") for value in ("even", 2, {}, [1, 2])),
@@ -211,7 +211,7 @@ def test_faulty_settings_are_refused_in_one_line(block: Any, message: str) -> No
 
 
 def test_settings_for_other_tables_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"class_weights names the class 'femal', .* did you mean 'female'"):
+    with pytest.raises(SettingsError, match=r"class_weights names the class 'femal', .* did you mean female"):
         _head(_classes(female=2, male=2), {"class_weights": {"femal": 2}})
     for block in ({"label_smoothing": 0.1}, {"class_weights": {"x": 2}}, {"sampling": "balanced"}):
         with pytest.raises(SettingsError, match=f"{next(iter(block))} is for classes"):

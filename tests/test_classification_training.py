@@ -176,7 +176,7 @@ def _train_without_cases(run: Run) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (_misspell_setting, "did you mean 'label_smoothing'"),
+        (_misspell_setting, "did you mean label_smoothing"),
         (_weigh_unknown_class, "the class 'spotted'"),
         (_smooth_values, "label_smoothing is for classes"),
         (_damage_value, "'inf', is no finite number"),

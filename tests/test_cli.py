@@ -61,7 +61,7 @@ def test_a_misspelt_command_gets_a_suggestion(typed: str, meant: str, capsys: py
     with pytest.raises(SystemExit) as ended:
         main([typed])
     assert ended.value.code == 2
-    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+    assert f"did you mean {meant}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ ALLOWED = {
     "doctor": BASICS | {"discovery", "sources"},
 }
 #: parts that stand above all of these; only they may import one another, in this order
-TOP = ("study", "api", "demo", "commands", "cli")
+TOP = ("study", "api", "commands", "cli")
 ALLOWED |= {part: {*ALLOWED, *TOP[:i]} for i, part in enumerate(TOP)}
 
 

@@ -273,6 +273,11 @@ def test_retraining_replaces_the_source_and_another_data_set_does_not(
     with pytest.raises(SystemExit) as caught:
         trainer.on_train_start()
     assert "a source t1_self_supervised already, from Dataset999_Other" in refusal(caught)
+    # a name that the registry wouldn't take is refused before the first epoch, not after the last
+    monkeypatch.setenv("nnUNet_source_name", "my__src")
+    with pytest.raises(SystemExit) as caught:
+        run.build(first.__class__.__name__).on_train_start()
+    assert "'my__src' can't name a source" in refusal(caught)
     monkeypatch.setenv("nnUNet_source_name", "mine")
     trainer = run.build(first.__class__.__name__)
     trainer.on_train_start()

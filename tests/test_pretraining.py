@@ -261,9 +261,10 @@ def test_source_name_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_name("segmentation", dataset) == ("t1_segmentation", "t1")
     monkeypatch.setenv("nnUNet_source_name", "oasis_16")
     assert source_name("segmentation", dataset) == ("oasis_16", "t1")
-    monkeypatch.setenv("nnUNet_source_name", "../elsewhere")
-    with pytest.raises(SettingsError, match="can't name a source"):
-        source_name("segmentation", dataset)
+    for wrong in ("../elsewhere", "my__src", "x" * 101):
+        monkeypatch.setenv("nnUNet_source_name", wrong)
+        with pytest.raises(SettingsError, match="can't name a source"):
+            source_name("segmentation", dataset)
 
 
 def test_channels_that_give_no_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

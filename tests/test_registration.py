@@ -132,3 +132,13 @@ def test_a_broken_entry_point_is_named_and_hides_no_other(tmp_path: Path, monkey
 def test_a_near_name_is_suggested() -> None:
     assert did_you_mean("sawtoth", RECIPES) == "did you mean sawtooth?"
     assert did_you_mean("xyz", []) == "there are: none"
+    # what begins so is meant, however long it goes on
+    assert did_you_mean("gentle", RECIPES) == "did you mean gentleBody?"
+    assert did_you_mean("xyz", RECIPES, otherwise="see the list") == "see the list"
+
+
+def test_names_are_compared_in_one_place() -> None:
+    package = Path(nt.__file__).parent
+    assert [path.name for path in package.rglob("*.py") if "difflib" in path.read_text(encoding="utf-8")] == [
+        "registration.py"
+    ]

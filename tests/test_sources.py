@@ -96,7 +96,9 @@ def test_changed_weights_are_refused(registry: Path) -> None:
 
 def test_unknown_name_suggests_the_nearest_and_says_how_to_make_it(registry: Path) -> None:
     save_source(card(), {"a": torch.zeros(1)})
-    with pytest.raises(SourceError, match=r"did you mean t1_segmentation; make it with a pretrainer .* sources add"):
+    with pytest.raises(
+        SourceError, match=r"did you mean t1_segmentation\?\); make it with a pretrainer .* sources add"
+    ):
         load_source("t1_segmentations")
     with pytest.raises(SourceError, match="there are: t1_segmentation"):
         load_source("zzz")
@@ -172,8 +174,8 @@ def test_the_weights_file_is_what_safetensors_reads(content: dict[str, tuple[lis
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "../escape"}, "the name may have"),
-        ({"name": ""}, "the name may have"),
+        ({"name": "../escape"}, "a source's name may have"),
+        ({"name": ""}, "a source's name may have"),
         ({"task": "self-supervised"}, "there are: classification"),
         ({"parts": "decoder"}, "parts 'decoder'"),
         ({"domain": ""}, "domain is empty"),

@@ -118,6 +118,7 @@ def set_(*place: Any, to: Any) -> Change:
         (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "say what is learnt"),
         (set_("sources", "mine", to={"checkpoint": "x.pth"}), "mine", "checkpoint with task and domain"),
         (set_("sources", "scratch", to={"pretrain": "t1"}), "scratch", "control arm"),
+        (set_("sources", "my__src", to={"pretrain": "t1"}), "my__src", "a source's name may have"),
         (
             set_("sources", "twin", to={**SMALL["sources"]["t1_segmentation"], "task": "segmentation"}),
             "twin",
@@ -130,7 +131,7 @@ def set_(*place: Any, to: Any) -> Change:
         (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),
         (set_("arms", to=["t1_segmentation"]), "arms", "baseline scratch"),
         (set_("recipes", to=["sawtoth"]), "- sawtoth", "did you mean sawtooth"),
-        (set_("arms", to=[{"source": "scratch", "recipes": ["slow"]}]), "- slow", "none of"),
+        (set_("arms", to=[{"source": "scratch", "recipes": ["slow"]}]), "- slow", "there are: warmup"),
         (set_("targets", "stroke", "dataset", to="strok"), "dataset: strok", "none of t1, stroke"),
         (set_("targets", "twin", to={"dataset": "stroke"}), "dataset: stroke", "is target stroke"),
         (set_("targets", "stroke", "protocols", to=["atlas"]), "- atlas", "atlas_r2"),

@@ -30,7 +30,7 @@ from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.status import job_states
 from nnunet_transfer.study.steps import run_job
 from nnunet_transfer.study.trainings import ORIGIN_FILE
-from tests.studies import RESUMED, done, run_here, tables, write_small_study
+from tests.studies import RESUMED, done, kill_tree, run_here, tables, write_small_study
 
 
 @pytest.fixture(autouse=True)
@@ -51,15 +51,6 @@ def snakemake(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `study run` as a user does."""
     command = [sys.executable, "-m", "nnunet_transfer.cli", "study", "run", str(file), "--jobs", "2", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it started, at once."""
-    parent = psutil.Process(process.pid)
-    for victim in [parent, *parent.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
-    process.wait()
 
 
 def is_alive(process: psutil.Process) -> bool:

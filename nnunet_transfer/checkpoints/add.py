@@ -20,6 +20,7 @@ from nnunet_transfer.plans.classes import foreign_names, wrong_class
 from nnunet_transfer.sources import Source, SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.sources.schema import NAME, NAME_RULE
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ def check_name_free(name: str, overwrite: bool) -> None:
     Raises
     ------
     SourceError
-        If the name is taken.
+        If it can't be a source's name, or is taken.
     """
+    if not NAME.fullmatch(name):
+        raise SourceError(f"source {name[:100]}: {NAME_RULE}")
     if (sources_folder() / name).exists() and not overwrite:
         raise SourceError(f"there is a source {name} already; choose another name or overwrite it")
 

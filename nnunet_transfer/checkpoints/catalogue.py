@@ -7,7 +7,6 @@ users of a checkpoint published which one they had.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from nnunet_transfer.checkpoints.papers import (
     SYNTHSTROKE_PAPER,
 )
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.registration import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,7 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
     from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
 
     if name not in CATALOGUE:
-        near = difflib.get_close_matches(name, CATALOGUE, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise CheckpointError(f"the catalogue has no {name}; {hint}there are: {', '.join(CATALOGUE)}")
+        raise CheckpointError(f"the catalogue has no {name}; {did_you_mean(name, CATALOGUE)}")
     entry = CATALOGUE[name]
     check_name_free(save_as or name, overwrite)
     with downloaded(entry.address, entry.sha256, "the catalogue states") as file:

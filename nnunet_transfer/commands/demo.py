@@ -22,12 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print where the report lies."""
-    from nnunet_transfer.demo.study import FULL, NOTE, QUICK, run_demo
+    from nnunet_transfer.study.demo import run_demo
 
     start = time.monotonic()
-    out = args.out.resolve()
-    report = run_demo(out, budget=QUICK if args.quick else FULL, seed=args.seed, jobs=args.jobs, resume=args.resume)
+    report = run_demo(args.out.resolve(), quick=args.quick, seed=args.seed, jobs=args.jobs, resume=args.resume)
     print((report.parent / "summary.txt").read_text(encoding="utf-8"))
-    print(NOTE)
     print(f"Report: {report} ({(time.monotonic() - start) / 60:.1f} minutes)")
     return 0

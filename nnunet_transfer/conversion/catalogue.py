@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.description import DatasetDescription
 from nnunet_transfer.errors import SettingsError
-from nnunet_transfer.registration import Registry
+from nnunet_transfer.registration import Registry, did_you_mean
 
 #: the folder of content: modules there are found by themselves, nothing here imports them by name
 DESCRIPTIONS = "nnunet_transfer.dataset_conversion"
@@ -52,8 +51,7 @@ def get_description(name: str) -> DatasetDescription:
     known = all_descriptions()
     if name in known:
         return known[name]
-    near = [other for other in known if name and other.startswith(name)] or difflib.get_close_matches(name, known, n=3)
-    guess = f"did you mean {' or '.join(near)}?" if near else "see `nnunet_transfer convert --list`"
+    guess = did_you_mean(name, known, most=3, otherwise="see `nnunet_transfer convert --list`")
     raise SettingsError(f"unknown data set {name}; {guess}")
 
 

@@ -7,11 +7,11 @@ the same in 2D and 3D, so that 2D weights can be inflated.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from nnunet_transfer.errors import PlansError
 from nnunet_transfer.plans.architectures import Architecture
+from nnunet_transfer.registration import did_you_mean
 
 _NETWORKS = "dynamic_network_architectures.architectures.unet."
 _BLOCKS = "dynamic_network_architectures.building_blocks.residual."
@@ -151,10 +151,8 @@ def get_profile(name: str) -> Profile:
     Raises
     ------
     PlansError
-        If there is none; the message suggests the nearest and lists all.
+        If there is none.
     """
     if name not in PROFILES:
-        near = difflib.get_close_matches(name, PROFILES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise PlansError(f"unknown profile {name}; {hint}there are: {', '.join(PROFILES)}")
+        raise PlansError(f"unknown profile {name}; {did_you_mean(name, PROFILES)}")
     return PROFILES[name]

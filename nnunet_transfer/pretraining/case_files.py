@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import nnunet_preprocessed, nnunet_raw
+from nnunet_transfer.registration import nearest
 
 CASE = "case"
 #: between several entries in one cell
@@ -99,7 +99,7 @@ def _column(path: Path, header: Sequence[str], columns: Collection[str]) -> str:
         raise DataError(f"{path}: column {CASE} is missing; the first line must name the columns {_headers(columns)}")
     found = [column for column in columns if column in header]
     if not found:
-        near = [name for name in header if name != CASE and difflib.get_close_matches(name.lower(), columns, n=1)]
+        near = [name for name in header if name != CASE and nearest(name.lower(), columns)]
         hint = f" (there is {near[0]})" if near else ""
         raise DataError(
             f"{path}: column {next(iter(columns))} is missing{hint}; the first line must name the columns "

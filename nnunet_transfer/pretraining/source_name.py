@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.sources.schema import NAME, NAME_RULE
 
 VARIABLE = "nnUNet_source_name"
 DOMAIN_KEY = "source_domain"
@@ -37,7 +38,6 @@ _NATURAL_CHANNELS = {
 }
 _T1 = re.compile(r"(^|.*[^a-z0-9])(t1|t1w|mprage|mp2rage)([^a-z0-9].*|$)")
 _CONTRAST = re.compile(r"(^|[^a-z])(ce|c|gd|gado|post|contrast)([^a-z]|$)")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def channels_of(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
@@ -72,9 +72,9 @@ def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") ->
     """
     domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(channels_of(dataset_json)))
     name = os.environ.get(VARIABLE) or "_".join([domain, task, *([method] if method else [])])
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise SettingsError(
-            f"'{name}' can't name a source: use letters, digits, '_', '.' and '-'; set {VARIABLE} to a name, or "
-            f"{DOMAIN_KEY} in dataset.json to a domain such as {NATURAL} or {T1}"
+            f"'{name}' can't name a source: {NAME_RULE}; set {VARIABLE} to a name, or {DOMAIN_KEY} in dataset.json to a "
+            f"domain such as {NATURAL} or {T1}"
         )
     return name, domain

@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, SourceError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.sources.schema import NAME, card_problems
+from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems
 
 CARD_FILE = "source.json"
 #: bytes of a card; the longest part is the list of the training cases
@@ -64,9 +64,7 @@ class SourceCard:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise SourceError(
-                f"source {str(self.name)[:100]}: the name may have letters, digits and, not first, . _ - but no __"
-            )
+            raise SourceError(f"source {str(self.name)[:100]}: {NAME_RULE}")
         for name in _SEQUENCES:
             value = getattr(self, name)
             if isinstance(value, str | Mapping) or not isinstance(value, Iterable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from nnunet_transfer.errors import DataError, SourceError, one_line
 from nnunet_transfer.files import atomic_folder, sha256_of
 from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.registration import did_you_mean
 from nnunet_transfer.sources.card import CARD_FILE, SourceCard, read_card
 from nnunet_transfer.sources.keys import canonical
 from nnunet_transfer.sources.schema import NAME
@@ -145,11 +145,8 @@ def load_source(source: str | os.PathLike[str]) -> Source:
         return Source(read_card(folder), folder)
     if registry is None:
         raise SourceError(f"{folder} holds no source ({CARD_FILE} is missing); see `nnunet_transfer sources list`")
-    known = _names(registry)
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}" if near else f"there are: {', '.join(known) or 'none'}"
     raise SourceError(
-        f"no source {source} in {registry}; {hint}; make it with a pretrainer "
+        f"no source {source} in {registry} ({did_you_mean(str(source), _names(registry))}); make it with a pretrainer "
         f"(nnUNetv2_train -tr nnUNetPretrainer...) or add it with `nnunet_transfer sources add`"
     )
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnunet_transfer.sources.card import SourceCard
 
-#: no `__`, which separates the parts of nnU-Net's result folders
+#: of a source; no `__`, which separates the parts of nnU-Net's result folders
 NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+NAME_RULE = "a source's name may have up to 100 letters, digits and, not first, '.', '_' and '-', but no '__'"
 TASKS = ("classification", "segmentation", "self_supervised")
 PARTS = ("encoder", "encoder+decoder")
 #: the keys of an architecture, as in nnU-Net's plans; the last one is `_kw_requires_import` there

@@ -45,8 +45,8 @@ class Executor(AbstractExecutor):
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([PRELOADED])
         self.file = workflow.executor_settings.study
-        # Snakemake 9.15 counts what a job takes only if there was another one to choose, and what it gives back always:
-        # behind each step that was ready alone, it starts one more at a time than it may
+        # Snakemake counts what a job takes only if there was another one to choose, and what it gives back always: behind
+        # each step that was ready alone, it starts one more at a time than it may (snakemake/snakemake#3913)
         self.slots = threading.Semaphore(workflow.executor_settings.slots)
 
     def run_job(self, job: Any) -> None:

@@ -22,6 +22,7 @@ from nnunet_transfer.naming import (
 )
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.recipes import RECIPES
+from nnunet_transfer.sources.schema import NAME, NAME_RULE
 from nnunet_transfer.study.description import (
     SCRATCH,
     Dataset,
@@ -187,6 +188,8 @@ def _sources(document: Document) -> dict[str, Source]:
         place: list[str | int] = ["sources", name]
         if name == SCRATCH:
             raise document.error(place, f"{SCRATCH} is the control arm; choose another name")
+        if not NAME.fullmatch(name):
+            raise document.error(place, NAME_RULE)
         if "pretrain" not in entry:
             details = {key: entry[key] for key in _DETAILS if key in entry}
             if "map" in details:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import jsonschema
 
 from nnunet_transfer.errors import StudyError
+from nnunet_transfer.registration import did_you_mean
 from nnunet_transfer.study.document import Document
 
 
@@ -116,5 +116,4 @@ def unknown(wrong: str, known: Iterable[str]) -> str:
     known = list(map(str, known))
     if len(known) <= _FEW:
         return f"'{wrong}' is none of {', '.join(known)}"
-    near = difflib.get_close_matches(str(wrong), known, n=1)
-    return f"'{wrong}': did you mean {near[0]}?" if near else f"'{wrong}' is none of {', '.join(known)}"
+    return f"'{wrong}': {did_you_mean(wrong, known)}"

@@ -16,6 +16,8 @@ from nnunet_transfer.synthetic import natural, t1
 
 SOURCE_SUBJECTS = 16
 TARGET_SUBJECTS = 8
+#: of old subjects, share of the contrast between grey and white matter
+FADING = 0.4
 SOURCE_VALIDATION_SHARE = 4  # one case in four validates; the targets are split in halves
 _SYNTHETIC_T1 = (
     "Synthetic: slabs deformed and re-coloured from the MNI152 average T1 template (ICBM 152 non-linear symmetric "
@@ -53,7 +55,7 @@ def write_natural_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
 
 
 def write_t1_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
-    """Write the T1 source: tissue labels; the class is young or old, by the ventricles' size.
+    """Write the T1 source: tissue labels; the class is young or old, by the ventricles and the contrast of grey matter.
 
     Returns
     -------
@@ -121,7 +123,8 @@ def _write_t1(
         for i, case in enumerate(cases):
             rng = np.random.default_rng([seed, *case.encode()])
             old = classes[i] == "old" if classes else bool(rng.integers(2))
-            subject = t1.make_subject(rng, enlargement=rng.uniform(0.35, 0.5) if old else rng.uniform(0, 0.12))
+            enlargement = rng.uniform(0.35, 0.5) if old else rng.uniform(0, 0.12)
+            subject = t1.make_subject(rng, enlargement=enlargement, fading=FADING if old else 0.0)
             if add_lesions:
                 subject = add_lesions(subject, rng)
             _save_nifti(np.rint(subject.image).astype(np.int16), folder / f"imagesTr/{case}_0000.nii.gz")

@@ -132,12 +132,14 @@ def _deformed_coordinates(rng: np.random.Generator, enlargement: float) -> NDArr
     return (_VENTRICLES[:, None] + offset * (1 - enlargement * near)).reshape(3, *SHAPE)
 
 
-def make_subject(rng: np.random.Generator, *, enlargement: float = 0.0) -> Subject:
+def make_subject(rng: np.random.Generator, *, enlargement: float = 0.0, fading: float = 0.0) -> Subject:
     """Return a healthy subject.
 
     Parameters
     ----------
     enlargement : how much the ventricles are magnified: 0 as in the template, 0.5 about twice as wide
+    fading : share of the contrast between grey and white matter that is lost. It falls with age in T1-weighted images
+        (Salat et al., Neuroimage 2009;48:21-28)
     """
     template = _template()
     coordinates = _deformed_coordinates(rng, enlargement)
@@ -151,6 +153,7 @@ def make_subject(rng: np.random.Generator, *, enlargement: float = 0.0) -> Subje
     tissue = np.where(inside, 1 + np.argmax([csf, gm, wm], axis=0), 0).astype(np.uint8)
     # relative to white matter, as in 3D T1-weighted images at 1.5 and 3 T, widened to make scanners differ
     mean_csf, mean_gm = rng.uniform(0.22, 0.36), rng.uniform(0.66, 0.80)
+    mean_gm += fading * (1 - mean_gm)
     image = 0.65 * (mean_csf * csf + mean_gm * gm + wm) + 0.35 * t1 ** rng.uniform(0.9, 1.5)
     image = image * np.exp(0.10 * smooth_field(rng, (3, 3, 2)))
     noise = rng.normal(0, rng.uniform(0.02, 0.045), (2, *SHAPE))

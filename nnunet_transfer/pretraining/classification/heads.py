@@ -23,13 +23,13 @@ from nnunet_transfer.pretraining.classification.settings import (
     KEY,
     NATURAL,
     ClassificationSettings,
-    suggestion,
 )
 from nnunet_transfer.pretraining.classification.summaries import (
     classification_summary,
     multi_label_summary,
     regression_summary,
 )
+from nnunet_transfer.registration import did_you_mean
 
 Table = TypeVar("Table", bound=CaseTable)
 
@@ -98,7 +98,7 @@ class _Weighted(Head[Table]):
         if unknown := [name for name in named if name not in self.table.classes]:
             raise SettingsError(
                 f"dataset.json, {KEY}: class_weights names the class '{unknown[0]}', which classes.csv doesn't have; "
-                f"{suggestion(unknown[0], self.table.classes)}"
+                f"{did_you_mean(unknown[0], self.table.classes)}"
             )
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.registration import did_you_mean
 
 KEY = "classification"
 BALANCED, NATURAL = "balanced", "natural"
@@ -52,7 +52,7 @@ def read_settings(dataset_json: Mapping[str, Any]) -> ClassificationSettings:
         raise _fault(f"must be a block such as {{'label_smoothing': 0.1}}, not {block!r}")
     for key, value in block.items():
         if key not in _CHECKS:
-            raise _fault(f"unknown key '{key}'; {suggestion(key, _CHECKS)}")
+            raise _fault(f"unknown key '{key}'; {did_you_mean(key, _CHECKS)}")
         _CHECKS[key](value)
     settings = ClassificationSettings(**block)
     if settings.class_weights == BALANCED and settings.sampling != NATURAL:
@@ -61,13 +61,6 @@ def read_settings(dataset_json: Mapping[str, Any]) -> ClassificationSettings:
             f"remove class_weights"
         )
     return settings
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean ...?`, or what there is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
 
 
 def _fault(text: str) -> SettingsError:
