@@ -169,7 +169,7 @@ def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_fol
         "--reorient",  # slow enough to be caught at it
     ]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    journal = nnunet_folders / "raw/.converting-Dataset004_ATLASR2/conversion_records.jsonl"
+    journal = nnunet_folders / "raw/.making-Dataset004_ATLASR2/conversion_records.jsonl"
     while started.poll() is None and not (journal.is_file() and journal.read_text().count("\n") > 3):
         time.sleep(0.01)
     os.killpg(started.pid, end)  # as Ctrl-C and the kernel do: the workers, too

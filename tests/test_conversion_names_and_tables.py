@@ -15,13 +15,13 @@ from nnunet_transfer.conversion import workers
 from nnunet_transfer.conversion.bids import parse_name, why_not_raw_magnitude
 from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.geometry import stored_otherwise
-from nnunet_transfer.conversion.id_lock import id_locked
 from nnunet_transfer.conversion.label_resampling import resample_by_coverage, resample_nearest
 from nnunet_transfer.conversion.labels import binarised, find_level, value_counts
 from nnunet_transfer.conversion.names import safe_names, transliterated
 from nnunet_transfer.conversion.participants import read_table, value_of
 from nnunet_transfer.conversion.tree import walk_tree
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.work import id_held
 from tests.conversion_trees import image, save
 
 
@@ -164,6 +164,6 @@ def test_whatever_a_case_does_becomes_its_line(
     skips = (nnunet_folders / "raw/Dataset004_T1/conversion_skips.csv").read_text()
     assert "sub-2_T1w,sub-2_T1w.nii.gz,ZeroDivisionError: division by zero" in skips
     assert "3 cases found, 2 converted, 1 left out" in capsys.readouterr().out
-    with id_locked(nnunet_folders / "raw/Dataset004_Other"):
+    with id_held(nnunet_folders / "raw/Dataset004_Other"):
         assert main(["convert", "t1_folder", str(root), "-d", "4", "--processes", "1"]) == 2
-    assert "another conversion into Dataset004 is running" in capsys.readouterr().err
+    assert "another process is making Dataset004" in capsys.readouterr().err

@@ -24,6 +24,7 @@ import yaml
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.locks import locked
 from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.engine import run_study
 from nnunet_transfer.study.gpus import one_gpu
@@ -243,7 +244,7 @@ def test_interim_report(finished: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     study = read_study(finished)
-    with state.locked(study.folder / state.LOCKS / "run.lock"):
+    with locked(study.folder / state.LOCKS / "run.lock"):
         run = snakemake(finished)
     assert run.returncode == 2
     assert "is being run already" in run.stderr
@@ -286,7 +287,7 @@ def test_a_killed_step_is_named(finished: Path, tmp_path: Path) -> None:
     study = read_study(file)
     job = study_jobs(study)["plan-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
-    with state.locked(study.folders["nnUNet_preprocessed"] / ".Dataset711_ATLASR2.lock"):
+    with locked(study.folders["nnUNet_preprocessed"] / ".Dataset711_ATLASR2.lock"):
         process, sign = start_and_wait_for(file, "plan")
         os.kill(sign.process, signal.SIGKILL)
         assert process.wait() == 2
@@ -300,7 +301,7 @@ def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp
     job = study_jobs(study)["plan-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
     # the step waits for this lock, and so is at work for as long as the test wants
-    with state.locked(study.folders["nnUNet_preprocessed"] / ".Dataset711_ATLASR2.lock"):
+    with locked(study.folders["nnUNet_preprocessed"] / ".Dataset711_ATLASR2.lock"):
         process, sign = start_and_wait_for(file, "plan")
         (snakemake_process,) = psutil.Process(process.pid).children()
         process.kill()
@@ -333,7 +334,7 @@ def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(
         waiting.set()
         lock(stream, operation)
 
-    with state.locked(study.folder / state.LOCKS / "convert-t1.lock"):
+    with locked(study.folder / state.LOCKS / "convert-t1.lock"):
         monkeypatch.setattr(fcntl, "flock", waited_for)
         twin = threading.Thread(target=run_job, args=(study, job))
         twin.start()

@@ -152,7 +152,7 @@ def test_several_processes_and_a_kill_change_no_byte(root: Path) -> None:
     command = [sys.executable, "-m", "nnunet_transfer.cli", "synthesize", str(root / "maps"), "-d", "31", "--n", "8"]
     command += ["--lesions", *wanted.lesions, "--mask-space", "image", "--processes", "2"]
     process = subprocess.Popen(command, start_new_session=True)
-    records = root / "raw/.synthesizing-Dataset031_Synthetic/records"
+    records = root / "raw/.making-Dataset031_Synthetic/records"
     while not (records.is_dir() and len(list(records.glob("*.json"))) > 1) and process.poll() is None:
         time.sleep(0.01)
     assert process.poll() is None, "ended before it could be killed"

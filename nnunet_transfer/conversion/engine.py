@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_transfer.conversion import journal, tables
 from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.dataset_warnings import dataset_warnings
-from nnunet_transfer.conversion.id_lock import id_locked, tidy_up
 from nnunet_transfer.conversion.plan import Plan
 from nnunet_transfer.conversion.record import Record, state_of
 from nnunet_transfer.conversion.splits import make_splits
 from nnunet_transfer.conversion.tree import LeftOut
 from nnunet_transfer.conversion.workers import convert_cases
-from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
@@ -75,26 +72,27 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
         If cases can't be converted (unless skips are allowed) or the data set exists and differs. Nothing is left in
         nnU-Net's folder then.
     """
-    with id_locked(plan.folder):
-        tidy_up(plan.folder, plan.job.out)
-        return _convert(plan, progress)
-
-
-def _convert(plan: Plan, progress: Progress) -> Outcome:
     identity = json.dumps(plan.identity(), sort_keys=True)
     states = {case.name: state_of(case, identity) for case in plan.cases}
     state = _state_of_all(states, plan.found.problems)
-    if (done := _up_to_date(plan, state)) is not None:
-        return done
-    with _work_folder(plan.job.out):
-        records, failed, converted = _convert_cases(plan, states, progress)
-        problems = [*plan.found.problems, *failed]
-        _refuse(plan, records, problems)
-        splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
-        warnings = [*dataset_warnings(records), *warnings]
-        outcome = Outcome(plan.folder, records, problems, warnings, converted, left_out=plan.found.left_out)
-        _write_tables(plan, outcome, splits, state)
-        _move_into_place(plan)
+    with id_held(plan.folder):
+        if (done := _up_to_date(plan, state)) is not None:
+            return done
+        with collected(plan.folder, _PARTS, overwrite=plan.options.overwrite):
+            return _convert(plan, states, state, progress)
+
+
+def _convert(plan: Plan, states: Mapping[str, str], state: str, progress: Progress) -> Outcome:
+    records, failed, converted = _convert_cases(plan, states, progress)
+    problems = [*plan.found.problems, *failed]
+    _refuse(plan, records, problems)
+    splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
+    warnings = [*dataset_warnings(records), *warnings]
+    outcome = Outcome(plan.folder, records, problems, warnings, converted, left_out=plan.found.left_out)
+    _write_tables(plan, outcome, splits, state)
+    for part in _PARTS:
+        if not any((plan.job.out / part).iterdir()):
+            (plan.job.out / part).rmdir()
     return outcome
 
 
@@ -116,18 +114,6 @@ def _up_to_date(plan: Plan, state: str) -> Outcome | None:
         raise DataError(f"{folder / missing[0]} is gone; give --overwrite to convert it again")
     problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in last["problems"]]
     return Outcome(folder, records, problems, last["warnings"], 0, True, plan.found.left_out)
-
-
-@contextmanager
-def _work_folder(folder: Path) -> Iterator[None]:
-    """Keep the folder where cases are collected after an interrupt, to go on with; remove it after an error."""
-    try:
-        for part in _PARTS:
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        yield
-    except (DataError, SettingsError):
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _convert_cases(
@@ -207,16 +193,3 @@ def _write_tables(plan: Plan, outcome: Outcome, splits: list[dict[str, list[str]
             "problems": [{"case": p.case, "files": [*map(str, p.files)], "reason": p.reason} for p in outcome.problems],
         },
     )
-
-
-def _move_into_place(plan: Plan) -> None:
-    out = plan.job.out
-    for part in _PARTS:
-        if not any((out / part).iterdir()):
-            (out / part).rmdir()
-    old = plan.folder.with_name(f".old-{plan.folder.name}")
-    if plan.folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(plan.folder, old)
-    os.replace(out, plan.folder)
-    shutil.rmtree(old, ignore_errors=True)

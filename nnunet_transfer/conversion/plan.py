@@ -16,6 +16,7 @@ from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.splits import GROUPINGS
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
+from nnunet_transfer.work import work_path
 
 _ORIENTATION = re.compile(r"(?=.*[LR])(?=.*[PA])(?=.*[IS])[LRPAIS]{3}")
 
@@ -123,7 +124,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
     job = Job(
         chosen.root,
-        folder.with_name(f".converting-{folder.name}"),
+        work_path(folder),
         rule,
         options.geometry,
         options.reorient,

@@ -10,9 +10,7 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,11 @@ from nnunet_transfer.conversion.pooled_folds import pooled_folds
 from nnunet_transfer.conversion.pooled_labels import write_label
 from nnunet_transfer.conversion.pooled_set import PooledSet, read_sets
 from nnunet_transfer.conversion.tables import MANIFEST, write_csv
-from nnunet_transfer.errors import DataError, SettingsError, TransferError
-from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.files import write_json
 from nnunet_transfer.paths import DATASET_FOLDER, dataset_name, nnunet_raw
 from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
+from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,6 @@ LABEL_SETS = "label_sets"
 LABEL_SETS_FILE = "label_sets.csv"
 #: dataset.json's block {set: data set it was}
 POOLED_FROM = "pooled_from"
-_STATE = "pooling.json"
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,9 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
     DataError
         If a label file can't be read or has a value that its set's dataset.json doesn't name. Nothing is left then.
     """
-    with _work_folder(plan, link) as work:
+    content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
+    state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    with id_held(plan.folder), collected(plan.folder, ("imagesTr", "labelsTr"), state=state) as work:
         total = sum(len(pooled.cases) for pooled in plan.sets)
         done = 0
         for pooled in plan.sets:
@@ -132,27 +132,7 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
                 if done % max(1, total // 10) == 0:
                     logger.info("%d of %d cases", done, total)
         _write_tables(plan, work)
-        (work / _STATE).unlink()
-        work.rename(plan.folder)
     return plan.folder
-
-
-@contextmanager
-def _work_folder(plan: Pool, link: bool) -> Iterator[Path]:
-    """Give the folder where cases are collected: kept after an interrupt, removed after an error in the data."""
-    work = plan.folder.with_name(f".pooling-{plan.folder.name}")
-    content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
-    state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if work.exists() and not ((work / _STATE).is_file() and read_json(work / _STATE) == state):
-        shutil.rmtree(work)
-    for part in ("imagesTr", "labelsTr"):
-        (work / part).mkdir(parents=True, exist_ok=True)
-    write_json(work / _STATE, state)
-    try:
-        yield work
-    except TransferError:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:

@@ -22,6 +22,7 @@ from typing import TextIO
 from urllib.parse import quote
 
 from nnunet_transfer.errors import StudyError
+from nnunet_transfer.locks import locked_at_once
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.environment import variables
@@ -139,7 +140,7 @@ def _profile(profile: Path, slots: int) -> list[str]:
 def _alone(study: Study) -> Iterator[TextIO]:
     """Hold the lock on running a study; give the file that holds it."""
     path = study.folder / state.LOCKS / RUN_LOCK
-    with state.locked_at_once(path) as lock:
+    with locked_at_once(path) as lock:
         if lock is None:
             holder = path.read_text(encoding="utf-8").strip()
             raise StudyError(

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+from nnunet_transfer.locks import locked_at_once
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 
@@ -41,7 +42,7 @@ def one_gpu(study: Study) -> Iterator[None]:
     while True:
         for gpu in gpus:
             name = f"gpu-{place}-{gpu.replace('/', '_')}.lock"
-            with state.locked_at_once(study.folder / state.LOCKS / name) as lock:
+            with locked_at_once(study.folder / state.LOCKS / name) as lock:
                 if lock:
                     os.environ[_VISIBLE] = gpu
                     yield

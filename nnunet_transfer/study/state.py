@@ -7,8 +7,6 @@ one's. Only one process works at a job: it holds the job's lock, which the syste
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import socket
 import tempfile
@@ -17,10 +15,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.locks import is_locked, locked
 from nnunet_transfer.study.jobs import Job
 
 STEPS, LOCKS, LOGS = "steps", "locks", "logs"
@@ -29,7 +28,6 @@ DONE, RUNNING, FAILED = "done", "running", "failed"
 HEARTBEAT = 20.0
 #: a running step on another machine that was silent for longer is dead
 SILENCE = 10 * HEARTBEAT
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @dataclass(frozen=True)
@@ -145,53 +143,6 @@ def _beat(running: Path, stop: threading.Event) -> None:
             os.utime(running)
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for it if need be.
-
-    Raises
-    ------
-    StudyError
-        If the file system has no locks.
-    """
-    with _opened(path) as stream:
-        _lock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def locked_at_once(path: Path) -> Iterator[TextIO | None]:
-    """Hold an exclusive lock if it is free; give the open file that holds it, or None.
-
-    Raises
-    ------
-    StudyError
-        If the file system has no locks.
-    """
-    with _opened(path) as stream:
-        yield stream if _lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
-
-
-def _opened(path: Path) -> TextIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, "a+", encoding="utf-8")
-
-
-def _lock(stream: TextIO, operation: int) -> bool:
-    try:
-        fcntl.flock(stream, operation)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise StudyError(
-            f"{stream.name}: the file system has no locks ({error.strerror}); put the study's folder on one that has: "
-            "a local disk, NFS 4, Lustre mounted with flock"
-        ) from None
-    return True
-
-
 def is_alive(folder: Path, job: Job) -> bool:
     """Whether the process behind a running mark is still there; may be asked by who can't write into the folder."""
     if not mark(folder, job, RUNNING).is_file():
@@ -199,18 +150,9 @@ def is_alive(folder: Path, job: Job) -> bool:
     sign = read_sign(folder, job)
     if sign is None or sign.host == socket.gethostname():
         # the lock tells more than the process number, which may have been given to another process since
-        return _is_locked(folder / LOCKS / f"{job.name}.lock")
+        return is_locked(folder / LOCKS / f"{job.name}.lock")
     try:
         return _silent_for(mark(folder, job, RUNNING)) < SILENCE
-    except FileNotFoundError:
-        return False
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            # shared, so that two who ask at a time don't take each other for the step
-            return not _lock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
 

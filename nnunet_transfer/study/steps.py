@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.locks import locked
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, sources_folder
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Study
@@ -137,7 +138,7 @@ def _preprocess(study: Study, job: Job) -> None:
 @contextlib.contextmanager
 def _dataset_locked(name: str) -> Iterator[None]:
     """Keep two steps, of whichever studies, from writing into one preprocessed data set at a time."""
-    with state.locked(nnunet_preprocessed() / f".{name}.lock"):
+    with locked(nnunet_preprocessed() / f".{name}.lock"):
         yield
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import holds_nothing, read_json, write_json
+from nnunet_transfer.locks import locked
 from nnunet_transfer.naming import TRANSFER
 from nnunet_transfer.paths import dataset_name, nnunet_results, sources_folder
-from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.jobs import Job
@@ -78,7 +78,7 @@ class _Training:
         """Train and validate."""
         model, name = os.path.split(self._fold())
         # another study may train the same
-        with state.locked(Path(model) / f".{name}.lock"):
+        with locked(Path(model) / f".{name}.lock"):
             self._run()
 
     def _run(self) -> None:

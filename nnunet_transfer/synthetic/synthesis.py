@@ -25,12 +25,12 @@ from nnunet_transfer.subjects import DONORS, MADE_FROM
 from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
 from nnunet_transfer.synthetic.settings import CasePlan, Plan
+from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
 #: beside the data set's images: settings, versions, and every case's parameters
 SYNTHESIS = "synthesis.json"
-_STATE = "state.json"
 
 
 def synthesize(plan: Plan, *, processes: int = 1) -> Path:
@@ -46,7 +46,15 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
     TransferError
         If a case can't be made, or a worker process was ended. Finished cases are kept.
     """
-    work = _work_folder(plan)
+    parts = ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS)
+    with id_held(plan.folder), collected(plan.folder, parts, state=plan.state(), keep=True) as work:
+        _make_all(plan, work, processes)
+        _write_tables(plan, work)
+    return plan.folder
+
+
+def _make_all(plan: Plan, work: Path, processes: int) -> None:
+    """Make the cases that aren't there from a run before."""
     done = {case.name for case in plan.cases if (work / RECORDS / f"{case.name}.json").is_file()}
     if done:
         logger.info("%d of %d cases are there from a run before", len(done), len(plan.cases))
@@ -63,20 +71,6 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
     if problems:
         more = f" (and {len(problems) - 1} more cases failed)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}; finished cases are kept for the next run")
-    _finish(plan, work)
-    return plan.folder
-
-
-def _work_folder(plan: Plan) -> Path:
-    """Return the folder where cases are collected; cases of other settings in it are removed."""
-    work = plan.folder.with_name(f".synthesizing-{plan.folder.name}")
-    state = plan.state()
-    if work.exists() and not ((work / _STATE).is_file() and read_json(work / _STATE) == state):
-        shutil.rmtree(work)
-    for part in ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS):
-        (work / part).mkdir(parents=True, exist_ok=True)
-    write_json(work / _STATE, state)
-    return work
 
 
 def _make_cases(
@@ -134,8 +128,8 @@ def _attempt_in_worker(case: CasePlan) -> str | None:
     return _attempt(plan, case, work)
 
 
-def _finish(plan: Plan, work: Path) -> None:
-    """Write the tables, remove what a finished data set needs no more, and give the folder its name."""
+def _write_tables(plan: Plan, work: Path) -> None:
+    """Write the tables, and remove what a finished data set needs no more."""
     records = [read_json(work / RECORDS / f"{case.name}.json") for case in plan.cases]
     _remove_others(plan, work)
     write_json(work / SYNTHESIS, _manifest(plan, records))
@@ -157,8 +151,6 @@ def _finish(plan: Plan, work: Path) -> None:
     write_json(work / "dataset.json", _dataset_json(plan, donors))
     for part in (RECORDS, ALIGNMENTS):
         shutil.rmtree(work / part)
-    (work / _STATE).unlink()
-    work.rename(plan.folder)
 
 
 def _remove_others(plan: Plan, work: Path) -> None:
