@@ -7,10 +7,12 @@ after one another that costs more than the work itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities import utils
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -207,6 +210,17 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
     return summary
 
 
+@contextlib.contextmanager
+def _without_listing_processes() -> Iterator[None]:
+    """Let threads list a data set's files, for which nnU-Net starts twelve processes."""
+    before = utils.Pool
+    utils.Pool = ThreadPool
+    try:
+        yield
+    finally:
+        utils.Pool = before
+
+
 def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int = 100_000_000) -> Path:
     """Write `dataset_fingerprint.json` and `dataset.json` as `nnUNetv2_extract_fingerprint` does, without workers.
 
@@ -220,7 +234,8 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     Path
         The data set's folder in `nnUNet_preprocessed`.
     """
-    extractor = DatasetFingerprintExtractor(dataset_name(dataset))
+    with _without_listing_processes():
+        extractor = DatasetFingerprintExtractor(dataset_name(dataset))
     cases = list(extractor.dataset.values())
     reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, cases[0]["images"][0])
     first_label, _ = reader().read_seg(cases[0]["label"])
@@ -263,7 +278,8 @@ def preprocess_in_process(dataset: str | int, plans: str, configurations: Sequen
     folder = nnunet_preprocessed() / name
     manager = PlansManager(str(folder / f"{plans}.json"))
     content = load_json(str(folder / "dataset.json"))
-    cases = get_filenames_of_train_images_and_targets(str(nnunet_raw() / name), content)
+    with _without_listing_processes():
+        cases = get_filenames_of_train_images_and_targets(str(nnunet_raw() / name), content)
     for configuration_name in configurations:
         configuration = manager.get_configuration(configuration_name)
         preprocessor = configuration.preprocessor_class(verbose=False)
