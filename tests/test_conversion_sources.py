@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.conversion.png import write_png
+from nnunet_transfer.conversion.case_pictures import write_png
 from nnunet_transfer.dataset_conversion._natural_labels import ADE20K, CAMVID, COCO, VOC
 from tests import conversion_trees as trees
 

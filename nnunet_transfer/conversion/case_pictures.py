@@ -14,9 +14,12 @@ from PIL import Image, UnidentifiedImageError
 from nnunet_transfer.conversion import labels
 from nnunet_transfer.conversion.description import Case, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, make_record, put_file
-from nnunet_transfer.conversion.png import write_png
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path
+
+#: zlib's Z_RLE
+_RUN_LENGTHS = 3
 
 
 def convert_picture(case: Case, job: Job, state: str) -> Record:
@@ -52,6 +55,28 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
         name = f"labels{folder}/{case.name}.png"
         findings.files.append(name)
         write_png(label, job.out / name)
+
+
+def write_png(array: NDArray[Any], path: Path) -> None:
+    """Write a picture or a mask as PNG, atomically and without loss.
+
+    Parameters
+    ----------
+    array : uint8 of shape `(rows, columns, 3)`, or uint8 or uint16 of shape `(rows, columns)`
+
+    Raises
+    ------
+    ValueError
+        If the array is anything else.
+    """
+    if not (
+        (array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8)
+        or (array.ndim == 2 and array.dtype in (np.uint8, np.uint16))
+    ):
+        raise ValueError(f"an array {array.shape} of {array.dtype} is neither an RGB picture nor a mask")
+    with atomic_path(path) as temporary:
+        # run lengths suit filtered rows and masks: a quarter of the time of Pillow's default, files as small
+        Image.fromarray(array).save(temporary, compress_level=1, compress_type=_RUN_LENGTHS)
 
 
 def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[Any]:

@@ -6,22 +6,22 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.nn import functional
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 
 
-def _padded(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
-    """Pad `(channel, *spatial)` with zeros on both sides up to at least `patch_size`."""
-    padding: list[int] = []
-    for size, patch in zip(reversed(image.shape[1:]), reversed(patch_size), strict=True):
-        missing = max(patch - size, 0)
-        padding += [missing // 2, missing - missing // 2]
-    return functional.pad(image, padding)
-
-
-def _with_patch_axes(image: torch.Tensor, patch_size: Sequence[int]) -> tuple[torch.Tensor, tuple[int, ...]]:
+def _sizes(image: torch.Tensor, patch_size: Sequence[int]) -> tuple[int, ...]:
     # a 2D configuration cuts slices out of nnU-Net's (channel, z, y, x) cases
-    size = (1,) * (image.ndim - 1 - len(patch_size)) + tuple(patch_size)
-    return _padded(image, size), size
+    return (1,) * (image.ndim - 1 - len(patch_size)) + tuple(patch_size)
+
+
+def _cut(image: torch.Tensor, starts: Sequence[int], patch_size: Sequence[int]) -> torch.Tensor:
+    box = [[start, start + size] for start, size in zip(starts, _sizes(image, patch_size), strict=True)]
+    return crop_and_pad_nd(image, box).reshape(image.shape[0], *patch_size)
+
+
+def _centred(length: int, patch: int) -> int:
+    """Return where the central patch starts; below 0 where it is larger than the image."""
+    return (length - patch) // 2 if length >= patch else -((patch - length) // 2)
 
 
 def tiles(image: torch.Tensor, patch_size: Sequence[int]) -> Iterator[torch.Tensor]:
@@ -37,21 +37,16 @@ def tiles(image: torch.Tensor, patch_size: Sequence[int]) -> Iterator[torch.Tens
     torch.Tensor
         `(channel, *patch_size)`; cases smaller than a patch are padded with zeros on both sides.
     """
-    image, size = _with_patch_axes(image, patch_size)
     starts = []
-    for length, patch in zip(image.shape[1:], size, strict=True):
+    for length, patch in zip(image.shape[1:], _sizes(image, patch_size), strict=True):
         count = -(-length // patch)
-        starts.append([round(i * (length - patch) / max(count - 1, 1)) for i in range(count)])
+        spread = [round(i * (length - patch) / (count - 1)) for i in range(count)] if count > 1 else []
+        starts.append(spread or [_centred(length, patch)])
     for corner in itertools.product(*starts):
-        tile = image
-        for axis, (start, patch) in enumerate(zip(corner, size, strict=True), start=1):
-            tile = tile.narrow(axis, start, patch)
-        yield tile.reshape(image.shape[0], *patch_size)
+        yield _cut(image, corner, patch_size)
 
 
 def centre_crop(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
     """Return the central patch of a case; shapes and padding as in `tiles`, the middle slice for 2D patches."""
-    image, size = _with_patch_axes(image, patch_size)
-    for axis, (length, patch) in enumerate(zip(image.shape[1:], size, strict=True), start=1):
-        image = image.narrow(axis, (length - patch) // 2, patch)
-    return image.reshape(image.shape[0], *patch_size)
+    starts = [_centred(length, patch) for length, patch in zip(image.shape[1:], _sizes(image, patch_size), strict=True)]
+    return _cut(image, starts, patch_size)

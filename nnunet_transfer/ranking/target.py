@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -179,15 +180,12 @@ def _cut(
     """Cut a patch about a voxel, moved inside where it can be, else padded with zeros; 2D ones from its slice."""
     if len(patch) < labels.ndim:
         data, labels, centre = data[:, centre[0]], labels[centre[0]], centre[1:]
-    window, padding = [], []
+    box = []
     for size, middle, whole in zip(patch, centre.tolist(), labels.shape, strict=True):
-        start = int(np.clip(middle - size // 2, 0, max(0, whole - size)))
-        window.append(slice(start, start + size))
-        missing = max(0, size - whole)
-        padding.append((missing // 2, missing - missing // 2))
-    box = tuple(window)
-    whole_box = (slice(None), *box)
-    return np.pad(data[whole_box], [(0, 0), *padding]), np.pad(labels[box], padding)
+        inside = int(np.clip(middle - size // 2, 0, max(0, whole - size)))
+        start = inside if whole >= size else -((size - whole) // 2)
+        box.append([start, start + size])
+    return crop_and_pad_nd(data, box), crop_and_pad_nd(labels, box)
 
 
 def _coded(segmentation: torch.Tensor, target: Target) -> torch.Tensor:
