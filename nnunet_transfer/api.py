@@ -11,9 +11,8 @@ A laboratory's own images, from files to a report:
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,18 +199,6 @@ def convert(
     return convert(plan_conversion(description, Path(source), dataset_id, options or Options()))
 
 
-@contextlib.contextmanager
-def _obtained(location: str | PathLike[str], sha256: str) -> Iterator[tuple[Path, str]]:
-    """Give the file or folder at a path or an address, and the address if it is one."""
-    from nnunet_transfer.checkpoints import downloaded, is_address
-
-    if isinstance(location, str) and is_address(location):
-        with downloaded(location, sha256) as file:
-            yield file, location
-    else:
-        yield Path(location), ""
-
-
 def add_source(
     location: str | PathLike[str],
     name: str = "",
@@ -259,24 +246,19 @@ def add_source(
     >>> source.card.parts, source.card.input_channels, source.card.licence
     ('encoder', 3, 'Apache-2.0')
     """
-    from dataclasses import replace
-
     from nnunet_transfer import checkpoints
     from nnunet_transfer.sources import load_source
 
-    if name:
-        checkpoints.check_name_free(name, overwrite)
-    provenance = provenance or checkpoints.Provenance()
-    with _obtained(location, sha256) as (path, address):
-        folder = checkpoints.add_source(
-            path,
-            name,
-            task=task,
-            domain=domain,
-            provenance=replace(provenance, address=address or provenance.address),
-            reading=reading,
-            overwrite=overwrite,
-        )
+    folder = checkpoints.add_source(
+        location,
+        name,
+        task=task,
+        domain=domain,
+        provenance=provenance,
+        reading=reading,
+        sha256=sha256,
+        overwrite=overwrite,
+    )
     return load_source(folder)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
-from nnunet_transfer.checkpoints.downloads import public_address
+from nnunet_transfer.checkpoints.downloads import obtained, public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
 from nnunet_transfer.checkpoints.published import own_card, published_source
@@ -69,21 +70,24 @@ def check_name_free(name: str, overwrite: bool) -> None:
 
 
 def add_source(
-    path: Path,
+    location: str | PathLike[str],
     name: str = "",
     *,
     task: str = "",
     domain: str = "",
     provenance: Provenance | None = None,
     reading: Reading | None = None,
+    sha256: str = "",
     overwrite: bool = False,
 ) -> Path:
     """Convert a checkpoint to a source.
 
     Parameters
     ----------
-    path : weights file, run folder or exported zip, or the folder of a source, such as `sources publish` writes
+    location : weights file, run folder, exported zip or an address; or the folder of a source, such as `sources publish`
+        writes
     name, task, domain : of the source, see `SourceCard`; a source has its own unless they are given
+    sha256 : checksum, or its first digits, of what an address gives
 
     Returns
     -------
@@ -97,7 +101,17 @@ def add_source(
     SourceError
         If the name is taken or a value is not allowed.
     """
-    provenance, reading = provenance or Provenance(), reading or Reading()
+    if name:
+        check_name_free(name, overwrite)
+    said = provenance or Provenance()
+    with obtained(location, sha256) as (path, address):
+        said = replace(said, address=address or said.address)
+        return _add(path, name, task, domain, said, reading or Reading(), overwrite)
+
+
+def _add(
+    path: Path, name: str, task: str, domain: str, provenance: Provenance, reading: Reading, overwrite: bool
+) -> Path:
     if source := published_source(path):
         card = own_card(source.card, name, task, domain, provenance)
         check_name_free(card.name, overwrite)
@@ -135,9 +149,15 @@ def add_source(
         return save_source(card, converted.tensors, overwrite=overwrite)
 
 
-def inspect_checkpoint(path: Path, *, reading: Reading | None = None) -> dict[str, Any]:
-    """Return what is in a checkpoint, as plain JSON types, without adding it."""
-    reading = reading or Reading()
+def inspect_checkpoint(
+    location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
+) -> dict[str, Any]:
+    """Return what is in a checkpoint, as plain JSON types, without adding it. Parameters as of `add_source`."""
+    with obtained(location, sha256) as (path, _):
+        return _inspect(path, reading or Reading())
+
+
+def _inspect(path: Path, reading: Reading) -> dict[str, Any]:
     if source := published_source(path):
         return _described_source(path, source)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:

@@ -20,6 +20,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
         file = SCHEMES[match[1]](address, Path(folder), bool(sha256))
         _check(file, sha256.lower(), address, who)
         yield file
+
+
+@contextmanager
+def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[Path, str]]:
+    """Give the file or folder at a path or an address, and the address if it is one. Raises as `downloaded` does."""
+    if isinstance(location, str) and is_address(location):
+        with downloaded(location, sha256) as file:
+            yield file, location
+    else:
+        yield Path(location), ""
 
 
 def _check(file: Path, sha256: str, address: str, who: str) -> None:

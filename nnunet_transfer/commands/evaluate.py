@@ -59,7 +59,8 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
-    from nnunet_transfer.evaluation.folders import EvaluateSettings, evaluate_folders
+    from nnunet_transfer.api import evaluate
+    from nnunet_transfer.evaluation.folders import EvaluateSettings
     from nnunet_transfer.evaluation.mean_iou import mean_iou
     from nnunet_transfer.evaluation.tables import csv_text
     from nnunet_transfer.files import write_text
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         empty=args.empty,
         allow_missing=args.allow_missing,
     )
-    result = evaluate_folders(args.references, args.predictions, settings=settings, processes=args.processes)
+    result = evaluate(args.references, args.predictions, settings=settings, processes=args.processes)
     write_text(args.output, csv_text(result.cases))
     if args.protocol or args.protocol_file:
         write_text(args.output.with_name("lesions.csv"), csv_text(result.lesions))

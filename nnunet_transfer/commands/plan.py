@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_transfer.plans import FOLLOW, PROFILES, write_transfer_plans
+from nnunet_transfer.plans import FOLLOW, PROFILES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the plans and print their path."""
-    path = write_transfer_plans(
-        args.dataset,
-        profile=args.profile,
-        source=args.source,
+    from nnunet_transfer.api import plan
+    from nnunet_transfer.plans.transfer_plans import PlanSettings
+
+    settings = PlanSettings(
         configurations=args.configurations,
         patch_size=args.patch_size,
         batch_size=args.batch_size,
@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
         target_spacing=args.spacing,
         name=args.name,
         base_plans=args.base_plans,
-        follow_source=args.follow_source,
+        follow_source=tuple(args.follow_source),
         rules=_rules(args.rules),
-        overwrite=args.overwrite,
     )
+    path = plan(args.dataset, profile=args.profile, source=args.source, settings=settings, overwrite=args.overwrite)
     print(path)
     return 0
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,23 +101,10 @@ def run(args: argparse.Namespace) -> int:
     return ACTIONS[args.action](args)
 
 
-@contextmanager
-def _obtained(args: argparse.Namespace) -> Iterator[Path]:
-    """Give the file or folder that was named, downloaded if it is an address."""
-    from nnunet_transfer.checkpoints import downloaded, is_address
-
-    if is_address(args.path):
-        with downloaded(args.path, args.sha256) as file:
-            yield file
-    else:
-        yield Path(args.path)
-
-
 def _inspect(args: argparse.Namespace) -> int:
     from nnunet_transfer.checkpoints import inspect_checkpoint
 
-    with _obtained(args) as path:
-        content = inspect_checkpoint(path, reading=_reading(args))
+    content = inspect_checkpoint(args.path, reading=_reading(args), sha256=args.sha256)
     if args.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
@@ -138,32 +124,24 @@ def _text(value: object) -> str:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from nnunet_transfer.checkpoints import Provenance, add_source, check_name_free, is_address
+    from nnunet_transfer.api import add_source
+    from nnunet_transfer.checkpoints import Provenance
     from nnunet_transfer.checkpoints.published import may_be_published
 
     missing = [option for option in ("name", "task", "domain") if not getattr(args, option)]
     if missing and not may_be_published(args.path):
         raise SourceError(f"give --{', --'.join(missing)}; only folders that `sources publish` wrote state them")
-    if args.name:
-        check_name_free(args.name, args.overwrite)
-    provenance = Provenance(
-        args.licence,
-        args.citation,
-        tuple(args.trained_on),
-        tuple(args.channel_names),
-        args.path if is_address(args.path) else "",
+    source = add_source(
+        args.path,
+        args.name,
+        task=args.task,
+        domain=args.domain,
+        provenance=Provenance(args.licence, args.citation, tuple(args.trained_on), tuple(args.channel_names)),
+        reading=_reading(args),
+        sha256=args.sha256,
+        overwrite=args.overwrite,
     )
-    with _obtained(args) as path:
-        folder = add_source(
-            path,
-            args.name,
-            task=args.task,
-            domain=args.domain,
-            provenance=provenance,
-            reading=_reading(args),
-            overwrite=args.overwrite,
-        )
-    print(folder)
+    print(source.folder)
     return 0
 
 
@@ -241,7 +219,8 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _rank(args: argparse.Namespace) -> int:
-    from nnunet_transfer.ranking.rank import RankSettings, rank_sources, table_of, write_ranking
+    from nnunet_transfer.api import rank_sources
+    from nnunet_transfer.ranking.rank import RankSettings, table_of, write_ranking
 
     settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)
     rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)

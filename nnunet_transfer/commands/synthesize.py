@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the data set and print its folder."""
-    from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
-    from nnunet_transfer.synthetic.synthesis import synthesize
+    from nnunet_transfer.api import synthesize
+    from nnunet_transfer.synthetic.settings import Settings
 
     if args.processes < 1:
         raise SettingsError(f"--processes is {args.processes}; give 1 or more")
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         seed=args.seed,
     )
-    print(synthesize(plan_synthesis(settings), processes=args.processes))
+    print(synthesize(settings, processes=args.processes))
     return 0
 
 

@@ -14,13 +14,8 @@ from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import study_jobs
 from nnunet_transfer.study.steps import report_folder
 
-#: what Snakemake says of a run whose steps nobody wants to read about one by one: how many of them are done
-_BRIEF = ("--quiet", "host", "rules", "reason")
 
-
-def run_checked(
-    study: Study, *, jobs: int | None = None, profile: Path | None = None, dry: bool = False, brief: bool = False
-) -> Path:
+def run_checked(study: Study, *, jobs: int | None = None, profile: Path | None = None, dry: bool = False) -> Path:
     """Run all steps of a study that aren't done, unless something that stops it is known beforehand.
 
     Parameters
@@ -28,7 +23,6 @@ def run_checked(
     jobs : steps at a time; default: one per GPU, or per core
     profile : folder with Snakemake's `config.yaml`
     dry : only resolve what would run
-    brief : show how many steps are done, and not what each of them is
 
     Returns
     -------
@@ -47,6 +41,5 @@ def run_checked(
     if findings:
         more = f" ({len(findings) - 1} more: nnunet_transfer study check {study.file})" if len(findings) > 1 else ""
         raise StudyError(f"{findings[0].text}{more}")
-    slots = jobs or len(visible_gpus()) or os.cpu_count() or 1
-    run_study(study, steps, slots=slots, profile=profile, dry=dry, options=_BRIEF if brief else ())
+    run_study(study, steps, slots=jobs or len(visible_gpus()) or os.cpu_count() or 1, profile=profile, dry=dry)
     return report_folder(study) / "report.html"

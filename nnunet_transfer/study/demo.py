@@ -33,6 +33,11 @@ def demo_file(*, quick: bool = False, seed: int = 0) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
+def note() -> str:
+    """Return what the report says of the data."""
+    return str(yaml.safe_load(demo_file())["comparison"]["note"])
+
+
 def _reduce(content: dict[str, Any]) -> None:
     target, source = content["targets"][QUICK_TARGET], content["sources"][QUICK_SOURCE]
     used = (target["dataset"], source["pretrain"])
@@ -61,7 +66,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, jobs: int = 2, re
         If a step fails.
     """
     _claim(out, demo_file(quick=quick, seed=seed), resume)
-    return run_checked(read_study(out / STUDY_FILE), jobs=jobs, brief=True)
+    return run_checked(read_study(out / STUDY_FILE), jobs=jobs)
 
 
 def _claim(out: Path, content: str, resume: bool) -> None:

@@ -143,7 +143,7 @@ def _dataset_locked(name: str) -> Iterator[None]:
 
 
 def _add(study: Study, job: Job) -> None:
-    from nnunet_transfer.checkpoints import Provenance, Reading, add_source, downloaded, is_address
+    from nnunet_transfer.checkpoints import Provenance, Reading, add_source, is_address
     from nnunet_transfer.checkpoints.catalogue import fetch_source
 
     source = study.sources[job.settings["source"]]
@@ -155,24 +155,16 @@ def _add(study: Study, job: Job) -> None:
         return
     details = source.details
     address = source.checkpoint
-    provenance = Provenance(
-        licence=details.get("licence", ""),
-        trained_on=tuple(details.get("trained_on", ())),
-        address=address if is_address(address) else "",
+    add_source(
+        address if is_address(address) else study.file.parent / Path(address).expanduser(),
+        source.name,
+        task=details["task"],
+        domain=details["domain"],
+        provenance=Provenance(licence=details.get("licence", ""), trained_on=tuple(details.get("trained_on", ()))),
+        reading=Reading(key_map=Path(details["map"]) if "map" in details else None),
+        sha256=details.get("sha256", ""),
+        overwrite=True,
     )
-    reading = Reading(key_map=Path(details["map"]) if "map" in details else None)
-    with contextlib.ExitStack() as stack:
-        sha256 = details.get("sha256", "")
-        file = stack.enter_context(downloaded(address, sha256)) if is_address(address) else study.file.parent / address
-        add_source(
-            file,
-            source.name,
-            task=details["task"],
-            domain=details["domain"],
-            provenance=provenance,
-            reading=reading,
-            overwrite=True,
-        )
 
 
 def _link(study: Study, job: Job) -> None:
