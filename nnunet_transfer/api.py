@@ -438,7 +438,7 @@ def transfer_weights(
     >>> report.coverage["encoder"]
     1.0
     """
-    from nnunet_transfer.adaptation import TransferSettings, transfer_weights
+    from nnunet_transfer.adaptation import Target, TransferSettings, transfer_weights
     from nnunet_transfer.sources import Source, load_source
 
     settings = settings or TransferSettings()
@@ -447,8 +447,8 @@ def transfer_weights(
         source if isinstance(source, Source) else load_source(source),
         scope="encoder" if encoder_only else "encoder+decoder",
         minimum_encoder=settings.minimum_encoder,
-        channel_names=list(channel_names),
         rules=settings.rules,
+        target=Target(channel_names=tuple(channel_names)),
     )
 
 

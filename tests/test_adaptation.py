@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
+from nnunet_transfer.adaptation import AdaptationRules, Target, transfer_weights
 from nnunet_transfer.adaptation.rules import INFLATION_RULES, INPUT_CHANNEL_RULES, KERNEL_RULES, fit_transposed_kernel
 from tests.unets import plain, residual, saved, saved_unchanged, snapshot
 
@@ -83,12 +83,31 @@ def test_channels_are_matched_by_name() -> None:
     origin = residual(input_channels=3)
     source = saved(origin, channel_names=("T1w", "T2w", "FLAIR"))
     target = residual(input_channels=2)
-    transfer_weights(target, source, channel_names=["flair", "DWI"])
+    transfer_weights(
+        target,
+        source,
+        target=Target(
+            channel_names=(
+                "flair",
+                "DWI",
+            )
+        ),
+    )
     weight = target.encoder.stem.convs[0].conv.weight
     assert torch.equal(weight[:, 0], origin.encoder.stem.convs[0].conv.weight[:, 2])
     assert not weight[:, 1].any()
     target = residual(input_channels=3)
-    report = transfer_weights(target, source, channel_names=["T2w", "T1w", "FLAIR"])
+    report = transfer_weights(
+        target,
+        source,
+        target=Target(
+            channel_names=(
+                "T2w",
+                "T1w",
+                "FLAIR",
+            )
+        ),
+    )
     x = torch.randn(1, 3, 16, 16)
     torch.testing.assert_close(target.encoder(x)[-1], origin.encoder(x[:, [1, 0, 2]])[-1])
     assert "by name" in report.table()
@@ -99,7 +118,7 @@ def test_channels_stay_in_order_without_a_usable_name(names: list[str] | None) -
     origin = residual(input_channels=3)
     source = saved(origin, channel_names=("T1w", "T2w", "FLAIR"))
     target = residual(input_channels=3)
-    transfer_weights(target, source, channel_names=names)
+    transfer_weights(target, source, target=Target(channel_names=tuple(names or ())))
     assert torch.equal(target.encoder.stem.convs[0].conv.weight, origin.encoder.stem.convs[0].conv.weight)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
+from nnunet_transfer.adaptation import AdaptationRules, Target, transfer_weights
 from nnunet_transfer.adaptation.decisions import decide
 from nnunet_transfer.adaptation.steps import apply_steps
 from nnunet_transfer.errors import AdaptationError, SettingsError
@@ -52,10 +52,10 @@ def test_the_report_accounts_for_every_tensor_once(tmp_path: Path) -> None:
 
 def test_the_report_warns_of_subjects_that_the_source_has_seen() -> None:
     source = saved(residual(), trained_on=("OpenMind",))
-    report = transfer_weights(residual(), source, target_dataset="Dataset012_SOOP")
+    report = transfer_weights(residual(), source, target=Target("Dataset012_SOOP"))
     assert "WARNING: the source's data set OpenMind may share subjects with Dataset012_SOOP" in report.table()
     assert report.to_dict()["warnings"] == list(report.warnings)
-    assert transfer_weights(residual(), source, target_dataset="Dataset012_Other").warnings == ()
+    assert transfer_weights(residual(), source, target=Target("Dataset012_Other")).warnings == ()
 
 
 @pytest.mark.parametrize(

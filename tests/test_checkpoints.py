@@ -70,8 +70,46 @@ def test_architectures_are_read_off_the_shapes_where_plans_have_none(tmp_path: P
     source = added(nnunet_run(network, architecture, **old_plans), tmp_path)
     assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
     assert source.card.architecture["network_class_name"] == architecture["network_class_name"]
-    assert "read off the shapes" in source.card.extra["notes"][0]
+    assert source.card.extra["notes"] == [
+        "the architecture was read off the shapes: the plans with the weights don't state it"
+    ]
     same_functions(network, source, 3)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_plans_of_the_first_releases_state_the_architecture(tmp_path: Path, residual: bool) -> None:
+    """Plans of nnU-Net 2.0 to 2.3 describe the U-Net in words of their own; strides show in no weight of an encoder."""
+    architecture = plans_architecture(residual)
+    kwargs = architecture["arch_kwargs"]
+    kwargs |= {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "features_per_stage": [4, 8, 10]}
+    network = randomise(build(architecture))
+    old = {
+        "UNet_class_name": "ResidualEncoderUNet" if residual else "PlainConvUNet",
+        "UNet_base_num_features": 4,
+        "unet_max_num_features": 10,
+        "n_conv_per_stage_encoder": [1, 2, 2],
+        "n_conv_per_stage_decoder": [1, 1],
+        "num_pool_per_axis": [1, 2, 2],
+        "pool_op_kernel_sizes": kwargs["strides"],
+        "conv_kernel_sizes": kwargs["kernel_sizes"],
+        "patch_size": [16, 32, 32],
+        "spacing": [1, 1, 1],
+    }
+    source = added(nnunet_run(network, architecture, configurations={"3d_fullres": old}), tmp_path)
+    assert source.card.architecture["arch_kwargs"] == kwargs
+    assert source.card.extra["notes"] == []
+    same_functions(network, source, 3)
+
+
+def test_the_second_stage_of_a_cascade_says_which_channels_hold_labels(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    run = nnunet_run(randomise(build(architecture, channels=3)), architecture)
+    run["init_args"]["configuration"] = "3d_cascade_fullres"
+    source = added(run, tmp_path)
+    assert (source.card.channel_names, source.card.input_channels, source.card.label_channels) == (("T1",), 3, 2)
+    content = inspect_checkpoint(tmp_path / "s.pth")
+    assert content["label_channels"] == 2
+    assert any("the last 2 of 3 input channels hold the first stage's labels" in note for note in content["notes"])
 
 
 @pytest.mark.parametrize("profile", ["resnet18", "resnet50", "plain", "demo"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.conversion import workers
+from nnunet_transfer.conversion import engine, workers
 from nnunet_transfer.conversion.bids import parse_name, why_not_raw_magnitude
 from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.geometry import stored_otherwise
@@ -167,3 +167,20 @@ def test_whatever_a_case_does_becomes_its_line(
     with id_held(nnunet_folders / "raw/Dataset004_Other"):
         assert main(["convert", "t1_folder", str(root), "-d", "4", "--processes", "1"]) == 2
     assert "another process is making Dataset004" in capsys.readouterr().err
+
+
+def test_an_id_that_another_conversion_took_meanwhile_is_kept(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = nnunet_folders / "source"
+    save(image(1), root / "sub-1_T1w.nii.gz")
+    real = engine.id_held
+
+    def winner_was_faster(folder: Path) -> object:
+        folder.with_name("Dataset004_Winner").mkdir()
+        return real(folder)
+
+    monkeypatch.setattr(engine, "id_held", winner_was_faster)
+    assert main(["convert", "t1_folder", str(root), "-d", "4", "--processes", "1"]) == 2
+    assert "id 4 belongs to Dataset004_Winner" in capsys.readouterr().err
+    assert [p.name for p in (nnunet_folders / "raw").glob("Dataset*")] == ["Dataset004_Winner"]

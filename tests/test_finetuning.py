@@ -196,6 +196,22 @@ def test_a_frozen_encoder_stays_as_the_source_left_it(ready: tuple[Path, str, st
     assert any(k.startswith("decoder.stages") for k in moved)
 
 
+def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    path = folders / "preprocessed" / dataset / "dataset.json"
+    content = read_json(path)
+    del content["channel_names"]
+    write_json(path, content | {"modality": {"b": "T1", "a": "DWI"}})
+    with pytest.raises(SystemExit, match=r"DWI: .* the network would never see them; take a recipe"):
+        _train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations")
+    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_lpft_1epochs_1iterations", folders)
+    trainer.initialize()
+    trainer.prepare_fresh_network()
+    report = read_json(Path(trainer.output_folder) / "transfer_report.json")
+    assert report["channels_at_zero"] == ["DWI"]
+    assert "start at 0: DWI" in Path(trainer.log_file).read_text()
+
+
 def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:
     folders, dataset, plans = ready
     source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)

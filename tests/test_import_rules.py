@@ -69,10 +69,23 @@ def test_importing_the_package_runs_nothing() -> None:
 
 
 #: what every part may import; none of it imports more than what stands before it here
-BASICS = {"errors", "registration", "recipes", "files", "locks", "work", "paths", "naming", "subjects", "__version__"}
+BASICS = {
+    "errors",
+    "channels",
+    "registration",
+    "recipes",
+    "files",
+    "locks",
+    "work",
+    "paths",
+    "naming",
+    "subjects",
+    "__version__",
+}
 #: part -> what else of this package its modules may import, at the top or inside functions
 ALLOWED = {
     "errors": set(),
+    "channels": {"errors"},
     "registration": {"errors"},
     "recipes": {"errors", "registration"},
     "files": {"errors"},
@@ -94,6 +107,7 @@ ALLOWED = {
     "plans": BASICS | {"sources"},
     "adaptation": BASICS | {"sources"},
     "checkpoints": BASICS | {"sources", "plans", "unpickling"},
+    "sharing": BASICS | {"sources", "plans", "checkpoints"},
     "training": BASICS | {"_nnunet"},
     "finetuning": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans"},
     "pretraining": BASICS | {"_nnunet", "training", "adaptation", "sources", "plans", "finetuning"},

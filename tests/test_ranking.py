@@ -60,7 +60,9 @@ def test_rows_scores_and_files_agree(target: Path, tmp_path: Path, capsys: pytes
         assert 0.05 < dice <= 1
         assert low <= dice <= high
         assert row["subjects"] == "6"
-        assert all(math.isfinite(float(row[k])) for k in ("LogME", "GBC", "CC-FV", "GRTD", "LBTC", "TopoTE", "lesion F1"))
+        assert all(
+            math.isfinite(float(row[k])) for k in ("LogME", "GBC", "CC-FV", "GRTD", "LBTC", "TopoTE", "lesion F1")
+        )
     assert float(rows["odd"]["mean rank elsewhere"]) == -1
     assert float(rows["plain"]["mean rank elsewhere"]) == -2
     assert sorted(r["rank"] for r in rows.values()) == ["", "1", "2"]

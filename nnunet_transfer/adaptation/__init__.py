@@ -3,6 +3,7 @@
 from nnunet_transfer.adaptation.report import TransferReport
 from nnunet_transfer.adaptation.settings import TransferSettings
 from nnunet_transfer.adaptation.steps import AdaptationRules
+from nnunet_transfer.adaptation.target import Target
 from nnunet_transfer.adaptation.transfer import transfer_weights
 
-__all__ = ["AdaptationRules", "TransferReport", "TransferSettings", "transfer_weights"]
+__all__ = ["AdaptationRules", "Target", "TransferReport", "TransferSettings", "transfer_weights"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nnunet_transfer.adaptation.input_channels import InputChannels
 from nnunet_transfer.adaptation.parts import (
     input_shares,
     is_input_convolution,
@@ -22,7 +23,6 @@ from nnunet_transfer.adaptation.parts import (
 from nnunet_transfer.adaptation.steps import (
     BATCHNORM_TO_INSTANCENORM,
     AdaptationRules,
-    ChannelNames,
     MisfitError,
     Role,
     Shape,
@@ -72,7 +72,7 @@ class _Problem:
     target: Mapping[str, Shape]
     scope: Scope
     rules: AdaptationRules
-    names: ChannelNames
+    names: InputChannels
     has_decoder: bool = field(init=False)
     shift: int = field(init=False)
 
@@ -87,7 +87,7 @@ def decide(
     *,
     scope: Scope = "encoder+decoder",
     rules: AdaptationRules | None = None,
-    names: ChannelNames | None = None,
+    names: InputChannels | None = None,
 ) -> tuple[Decision, ...]:
     """Decide for every tensor of the target, then for those of the source that stay unused.
 
@@ -96,9 +96,9 @@ def decide(
     source, target : canonical name -> shape
     scope : what to load
     rules : which rule is used where several are sensible
-    names : channel names, to match input channels by name
+    names : input channels, to match those of images by name
     """
-    problem = _Problem(source, target, scope, rules or AdaptationRules(), names or ChannelNames())
+    problem = _Problem(source, target, scope, rules or AdaptationRules(), names or InputChannels())
     decisions = [_for_target(key, problem) for key in target]
     used = {d.source_key for d in decisions if d.status in TRANSFERRED}
     why = {d.source_key: d.reason for d in decisions if d.source_key is not None}
@@ -159,6 +159,14 @@ def _unused(key: str, why: str | None, problem: _Problem) -> Decision:
 
 def _running_mean(key: str) -> str:
     return f"{key.rsplit('.', 1)[0]}.running_mean"
+
+
+def channels_at_zero(decisions: Sequence[Decision], names: InputChannels) -> tuple[str, ...]:
+    """Return the names of the input channels whose weights start at 0, if the first convolution was loaded."""
+    for d in decisions:
+        if is_input_convolution(d.key) and d.status in TRANSFERRED and d.source_shape and d.target_shape:
+            return names.at_zero(d.source_shape[1], d.target_shape[1])
+    return ()
 
 
 def coverage(decisions: Sequence[Decision]) -> dict[str, float]:

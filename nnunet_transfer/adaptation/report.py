@@ -29,7 +29,8 @@ class TransferReport:
     minimum_encoder : the fraction that was asked for
     decisions : one per tensor of the target, then the source's unused ones
     coverage : part -> fraction of the target's parameters that came from the source; `encoder` includes the stem
-    notes : differences between the networks that no tensor shows, such as strides
+    channels_at_zero : names of the input channels that nothing of the source feeds, so that their weights start at 0
+    notes : differences that no tensor shows, such as strides, normalisation or spacing
     warnings : what a reader of the results must know
     fitted_heads : what fitting the output layers to training patches gave, if the recipe asks for that
     """
@@ -39,6 +40,7 @@ class TransferReport:
     minimum_encoder: float
     decisions: tuple[Decision, ...]
     coverage: dict[str, float]
+    channels_at_zero: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fitted_heads: Mapping[str, Any] | None = None
@@ -57,6 +59,7 @@ class TransferReport:
             "scope": self.scope,
             "minimum_encoder": self.minimum_encoder,
             "coverage": self.coverage,
+            "channels_at_zero": list(self.channels_at_zero),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "fitted_heads": self.fitted_heads,

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nnunet_transfer.adaptation.input_channels import InputChannels
 from nnunet_transfer.adaptation.rules import (
     INFLATION_RULES,
     INPUT_CHANNEL_RULES,
@@ -22,7 +23,7 @@ from nnunet_transfer.adaptation.rules import (
     fit_transposed_kernel,
     fit_widths,
     inflate_overlapping,
-    normalised,
+    with_zero_channels,
 )
 
 Shape = tuple[int, ...]
@@ -54,20 +55,6 @@ class AdaptationRules:
         checked_rule("2D to 3D", self.inflation, INFLATION_RULES)
         checked_rule("kernel sizes", self.kernel, KERNEL_RULES)
         checked_rule("widths", self.widths, WIDTH_RULES)
-
-
-@dataclass(frozen=True)
-class ChannelNames:
-    """The names of the input channels of source and target; empty where unknown."""
-
-    source: tuple[str, ...] = ()
-    target: tuple[str, ...] = ()
-
-    def match(self, before: int, after: int) -> bool:
-        """Whether `before` source channels are to be matched with `after` target channels by name."""
-        source, target = ([normalised(name) for name in names] for names in (self.source, self.target))
-        complete = len(set(source)) == before and len(set(target)) == after
-        return complete and source != target and bool(set(source) & set(target))
 
 
 @dataclass(frozen=True)
@@ -114,6 +101,8 @@ class Step:
 #: kind -> function of the tensor, the target's own fresh tensor, and the step
 STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "input channels": lambda w, own, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
+    "image channels": lambda w, own, s: w[:, : s.argument],
+    "label channels": lambda w, own, s: with_zero_channels(w, s.argument),
     "channel names": lambda w, own, s: by_channel_name(w, s.argument.source, s.argument.target),
     "inflate": lambda w, own, s: INFLATION_RULES[s.rule](w, s.argument),
     "flatten": lambda w, own, s: w.sum(2),
@@ -139,7 +128,7 @@ def apply_steps(tensor: Tensor, own: Tensor, steps: Sequence[Step]) -> Tensor:
 
 
 def fit_steps(
-    source: Shape, target: Shape, *, rules: AdaptationRules, names: ChannelNames, role: Role
+    source: Shape, target: Shape, *, rules: AdaptationRules, names: InputChannels, role: Role
 ) -> tuple[Step, ...]:
     """Return the steps that turn a tensor of shape `source` into one of shape `target`.
 
@@ -155,7 +144,7 @@ def fit_steps(
     steps = []
     channels = source[:2]
     if role.reads_image:
-        steps += _channel_steps(source[1], target[1], rules, names)
+        steps += _channel_steps(source[1], target, rules, names)
         channels = (source[0], target[1])
     if role.transposed and role.overlapping:
         fit = _overlapping_steps(source[2:], target[2:])
@@ -178,12 +167,23 @@ def _width_steps(source: Shape, target: Shape, rules: AdaptationRules, role: Rol
     return [Step("widths", rules.widths, role, f"width {_sizes(before)}→{_sizes(after)}", kept)]
 
 
-def _channel_steps(before: int, after: int, rules: AdaptationRules, names: ChannelNames) -> list[Step]:
-    if names.match(before, after):
-        return [Step("channel names", "by name", names, f"input channels {before}→{after}")]
-    if before != after:
-        return [Step("input channels", rules.input_channels, after, f"input channels {before}→{after}")]
-    return []
+def _channel_steps(before: int, target: Shape, rules: AdaptationRules, names: InputChannels) -> list[Step]:
+    after = target[1]
+    images_before, images_after = names.images(before, after)
+    if images_before < 1 or images_after < 1:
+        raise MisfitError(f"{before} input channels in the source, {after} in the target, of which too many are labels")
+    kept = math.prod(target) // after * (after - len(names.at_zero(before, after)))
+    text = f"input channels {images_before}→{images_after}"
+    steps = []
+    if images_before != before:
+        steps.append(Step("image channels", "dropped", images_before, f"label channels {before - images_before}→0"))
+    if names.match(images_before, images_after):
+        steps.append(Step("channel names", "by name", names, text, kept))
+    elif images_before != images_after:
+        steps.append(Step("input channels", rules.input_channels, images_after, text))
+    if images_after != after:
+        steps.append(Step("label channels", "start at 0", after, f"label channels 0→{after - images_after}", kept))
+    return steps
 
 
 def _kernel_steps(source: Shape, target: Shape, rules: AdaptationRules) -> list[Step]:

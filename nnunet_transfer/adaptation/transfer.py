@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_transfer.adaptation.decisions import SCOPES, TRANSFERRED, Decision, Scope, coverage, decide
+from nnunet_transfer.adaptation.decisions import (
+    SCOPES,
+    TRANSFERRED,
+    Decision,
+    Scope,
+    channels_at_zero,
+    coverage,
+    decide,
+)
+from nnunet_transfer.adaptation.differences import differing_data, differing_networks
+from nnunet_transfer.adaptation.input_channels import InputChannels
 from nnunet_transfer.adaptation.parts import family_of
 from nnunet_transfer.adaptation.report import TransferReport
-from nnunet_transfer.adaptation.steps import AdaptationRules, ChannelNames, apply_steps
+from nnunet_transfer.adaptation.steps import AdaptationRules, apply_steps
+from nnunet_transfer.adaptation.target import Target
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard
 from nnunet_transfer.sources.keys import canonical
@@ -26,9 +36,8 @@ def transfer_weights(
     *,
     scope: Scope = "encoder+decoder",
     minimum_encoder: float = 0.9,
-    channel_names: Sequence[str] | None = None,
     rules: AdaptationRules | None = None,
-    target_dataset: str | None = None,
+    target: Target | None = None,
 ) -> TransferReport:
     """Load a source into a network, in place.
 
@@ -41,9 +50,8 @@ def transfer_weights(
     source : where the weights come from
     scope : what to load; segmentation heads are never loaded, as in nnU-Net
     minimum_encoder : smallest fraction of the encoder's parameters, stem included, that must be loaded
-    channel_names : the target's input channels, to match them with the source's by name
     rules : which adaptation is used where several are sensible
-    target_dataset : its name, to warn where the source has seen some of its subjects
+    target : what the network will read: image channels are matched with the source's by name, differences are noted
 
     Raises
     ------
@@ -52,6 +60,10 @@ def transfer_weights(
     """
     if scope not in SCOPES:
         raise SettingsError(f"unknown scope '{scope}'; there are: {', '.join(SCOPES)}")
+    target = target or Target()
+    names = InputChannels(
+        source.card.channel_names, target.channel_names, source.card.label_channels, target.label_channels
+    )
     weights = source.tensors()
     own = canonical({**dict(network.named_parameters()), **dict(network.named_buffers())})
     _check_families(source.card, weights, own)
@@ -60,7 +72,7 @@ def transfer_weights(
         {k: tuple(t.shape) for k, t in own.items()},
         scope=scope,
         rules=rules,
-        names=ChannelNames(source.card.channel_names, tuple(channel_names or ())),
+        names=names,
     )
     fractions = coverage(decisions)
     if fractions.get("encoder", 0.0) < minimum_encoder:
@@ -68,20 +80,23 @@ def transfer_weights(
     with torch.no_grad():
         for decision in decisions:
             if decision.status in TRANSFERRED and decision.source_key is not None:
-                target = own[decision.key]
+                mine = own[decision.key]
                 # half precision is widened and brought to the target's device before it is mixed with fresh values
-                tensor = weights[decision.source_key].to(target) if decision.steps else weights[decision.source_key]
-                target.copy_(apply_steps(tensor, target, decision.steps))
+                tensor = weights[decision.source_key].to(mine) if decision.steps else weights[decision.source_key]
+                mine.copy_(apply_steps(tensor, mine, decision.steps))
+    at_zero = channels_at_zero(decisions, names)
     return TransferReport(
         source=source.card,
         scope=scope,
         minimum_encoder=minimum_encoder,
         decisions=decisions,
         coverage=fractions,
-        notes=_differences(source.card, network),
+        channels_at_zero=at_zero,
+        notes=(*differing_networks(source.card, network), *differing_data(source.card, target)),
         warnings=(
-            *(leakage_warnings(source.card, target_dataset) if target_dataset else ()),
+            *(leakage_warnings(source.card, target.dataset) if target.dataset else ()),
             *learning_warnings(source.card),
+            *([f"input channels that the source has nothing for start at 0: {_listed(at_zero)}"] if at_zero else ()),
         ),
     )
 
@@ -102,7 +117,7 @@ def _too_little(card: SourceCard, decisions: Sequence[Decision], found: float, m
     example: dict[str, str] = {}
     for d in decisions:
         if d.part in ("stem", "encoder") and d.transferred < d.parameters:
-            reason = d.reason or "only some of the values, by the rule for widths"
+            reason = d.reason or f"only some of the values: {', '.join(map(str, d.steps))}"
             missed[reason] += d.parameters - d.transferred
             example.setdefault(reason, d.key)
     reasons = "; ".join(f"{example[reason]}: {reason}" for reason, _ in missed.most_common(2))
@@ -112,22 +127,6 @@ def _too_little(card: SourceCard, decisions: Sequence[Decision], found: float, m
     )
 
 
-def _differences(card: SourceCard, network: nn.Module) -> tuple[str, ...]:
-    """Return what differs between the networks although all tensors may fit."""
-    encoder: Any = getattr(network, "encoder", None)
-    kwargs = card.architecture["arch_kwargs"] or {}
-    notes = []
-    ours, theirs = getattr(encoder, "strides", None), kwargs.get("strides")
-    if ours is not None and theirs is not None:
-        for stage, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
-            other = [other] * len(mine) if isinstance(other, int) else other
-            dims = min(len(mine), len(other))
-            if list(mine)[-dims:] != list(other)[-dims:]:
-                notes.append(f"stride of stage {stage}: {list(other)} in the source, {list(mine)} here")
-    nonlin, other_nonlin = getattr(encoder, "nonlin", None), kwargs.get("nonlin")
-    if nonlin is not None and other_nonlin and nonlin.__name__ != str(other_nonlin).rsplit(".", 1)[-1]:
-        notes.append(f"nonlinearity: {str(other_nonlin).rsplit('.', 1)[-1]} in the source, {nonlin.__name__} here")
-    norm, other_norm = getattr(encoder, "norm_op", None), str(kwargs.get("norm_op") or "").rsplit(".", 1)[-1]
-    if norm is not None and other_norm and norm.__name__[:-2] != other_norm[:-2]:
-        notes.append(f"norm: {other_norm} in the source, {norm.__name__} here")
-    return tuple(notes)
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

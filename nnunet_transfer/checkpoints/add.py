@@ -21,7 +21,7 @@ from nnunet_transfer.plans.classes import foreign_names, wrong_class
 from nnunet_transfer.sources import Source, SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 from nnunet_transfer.sources.outputs import OUTPUTS
-from nnunet_transfer.sources.schema import NAME, NAME_RULE
+from nnunet_transfer.sources.schema import LABEL_CHANNELS, NAME, NAME_RULE
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,7 @@ def _add(
                 "file": path.name,
                 **({"address": public_address(provenance.address)} if provenance.address else {}),
                 "notes": list(converted.notes),
+                **({LABEL_CHANNELS: converted.label_channels} if converted.label_channels else {}),
                 **({OUTPUTS: [list(group) for group in converted.outputs]} if converted.outputs else {}),
                 **({"trusted": "unpickled without checks"} if reading.trust else {}),
             },
@@ -180,6 +181,7 @@ def _described(
         "parts": content.parts,
         "input_channels": content.input_channels,
         "channel_names": list(content.channel_names),
+        "label_channels": content.label_channels,
         "stages": kwargs["n_stages"],
         "features_per_stage": [features] * kwargs["n_stages"] if isinstance(features, int) else list(features),
         "parameters": sum(t.numel() for k, t in content.tensors.items() if not is_statistic(k)),
@@ -210,6 +212,7 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
         patch_size=card.patch_size,
         trained_on=card.trained_on,
         citation=card.citation,
+        label_channels=card.label_channels,
         notes=stated.words(card.extra.get("notes")),
         outputs=tuple(filter(None, map(stated.words, card.extra.get(OUTPUTS) or ()))),
     )

@@ -23,6 +23,7 @@ class Converted:
     tensors : canonical name -> tensor
     architecture : as in a source card
     notes : what differs from the original network, or is assumed
+    label_channels : how many of the input channels, the last ones, hold the labels of a cascade's previous stage
     outputs : groups of names of the segmentation heads' outputs, see `sources.outputs`; empty where unknown
     """
 
@@ -38,6 +39,7 @@ class Converted:
     licence: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()
+    label_channels: int = 0
     outputs: tuple[tuple[str, ...], ...] = ()
 
 

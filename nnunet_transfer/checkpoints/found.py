@@ -190,19 +190,26 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
             chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
             parent = PurePosixPath(chosen).parent
             target = folder / (parent.parent.name or "model") / parent.name / PurePosixPath(chosen).name
-            _extract(archive, members[chosen], target, MAX_CHECKPOINT)
+            extract(archive, members[chosen], target, MAX_CHECKPOINT)
             for name in ("plans.json", "dataset.json"):
                 for level in (parent, parent.parent):
                     member = members.get((level / name).as_posix().removeprefix("./"))
                     if member is not None:
-                        _extract(archive, member, target.parent / name, MAX_JSON)
+                        extract(archive, member, target.parent / name, MAX_JSON)
                         break
             return target
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
         raise CheckpointError(f"{archive_path} is damaged ({error}); get it again") from None
 
 
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
+def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
+    """Unpack one member of an archive to `target`, unless it is or would become larger than such a file may be.
+
+    Raises
+    ------
+    CheckpointError
+        If it is.
+    """
     # weights compress by a few per cent: a member that swells a hundredfold is a bomb
     if member.file_size > limit or member.file_size > 100 * max(member.compress_size, 1 << 16):
         raise CheckpointError(

@@ -70,8 +70,9 @@ def _convert_run(found: Found) -> Converted:
     plans, configuration = stated_configuration(found)
     dataset = stated.mapping(stated.mapping(found.top.get("init_args")).get("dataset_json")) or found.dataset or {}
     tensors = nnunet_tensors(found.tensors)
-    own = stated.architecture(configuration)
-    notes = [] if own else ["the architecture was read off the shapes: no plans lie beside the weights"]
+    own = stated.architecture(configuration) or stated.old_architecture(configuration)
+    why = "the plans with the weights don't state it" if plans else "no plans lie beside the weights"
+    notes = [] if own else [f"the architecture was read off the shapes: {why}"]
     architecture = (
         {
             "network_class_name": own["network_class_name"],
@@ -91,20 +92,27 @@ def _convert_run(found: Found) -> Converted:
         _check_plans(architecture["arch_kwargs"], architecture_from_shapes(tensors)["arch_kwargs"])
     inputs = input_channels_of(tensors)
     names = stated.channel_names(dataset)
+    schemes = stated.words(configuration.get("normalization_schemes"))
+    labels = inputs - (len(names) or len(schemes) or inputs) if configuration.get("previous_stage") else 0
+    if labels > 0:
+        notes.append(
+            f"the second stage of a cascade: the last {labels} of {inputs} input channels hold the first stage's labels; a "
+            f"transfer takes the channels of images alone"
+        )
     return Converted(
         tensors,
         architecture,
         inputs,
-        # a cascade's second stage also reads the first stage's labels
-        channel_names=names if len(names) == inputs else (),
+        channel_names=names if len(names) == inputs - max(labels, 0) else (),
         parts=parts_of(tensors),
-        normalization_schemes=stated.words(configuration.get("normalization_schemes")),
+        normalization_schemes=schemes,
         spacing=stated.numbers(configuration.get("spacing")),
         patch_size=tuple(map(int, stated.numbers(configuration.get("patch_size")))),
         trained_on=(str(plans["dataset_name"]),) if plans.get("dataset_name") else (),
         licence=str(dataset.get("licence") or dataset.get("license") or ""),
         citation=NNUNET_PAPER,
         notes=tuple(notes),
+        label_channels=max(labels, 0),
         outputs=stated.outputs(dataset),
     )
 

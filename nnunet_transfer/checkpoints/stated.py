@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nnunet_transfer import channels
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.sources.outputs import output_groups
 
+_MOST_STAGES = 16
+#: in plans of nnU-Net 2.0 to 2.3: settings with an entry per stage and axis, and what each class of network counts
+_OLD_PER_AXIS = ("conv_kernel_sizes", "pool_op_kernel_sizes")
+_OLD_COUNTS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
 #: of an architecture that is used as it is stated
 _NEEDED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides")
 
@@ -31,11 +37,11 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the channels of `dataset.json` in their order; nothing if their numbers are none."""
-    stated = mapping(dataset.get("channel_names") or dataset.get("modality"))
-    if not all(str(number).isdecimal() and len(str(number)) < 10 for number in stated):
+    """Return the names of the channels of `dataset.json` in nnU-Net's order; nothing if it states none."""
+    try:
+        return channels.channel_names(dataset)
+    except DataError:
         return ()
-    return tuple(str(name) for _, name in sorted(stated.items(), key=lambda item: int(item[0])))
 
 
 def outputs(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
@@ -44,6 +50,53 @@ def outputs(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(group) for group in output_groups(dataset))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return ()
+
+
+def old_architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the architecture of a configuration in plans of nnU-Net 2.0 to 2.3, as nnU-Net itself rebuilds it.
+
+    `None` if they are of another form. Rules: nnunetv2 2.8.1, `ConfigurationManager`.
+    """
+    network = str(configuration.get("UNet_class_name"))
+    counts, decoder = (_whole(configuration.get(f"n_conv_per_stage_{part}")) for part in ("encoder", "decoder"))
+    widths = _whole([configuration.get("UNet_base_num_features"), configuration.get("unet_max_num_features")])
+    axes = len(numbers(configuration.get("patch_size")))
+    per_axis = [_per_axis(configuration.get(key), len(counts), axes) for key in _OLD_PER_AXIS]
+    if network not in _OLD_COUNTS or axes not in (2, 3) or not all((counts, decoder, widths, *per_axis)):
+        return None
+    first, largest = widths
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{network}",
+        "arch_kwargs": {
+            "n_stages": len(counts),
+            "features_per_stage": [min(first << stage, largest) for stage in range(len(counts))],
+            "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
+            "kernel_sizes": per_axis[0],
+            "strides": per_axis[1],
+            _OLD_COUNTS[network]: list(counts),
+            "n_conv_per_stage_decoder": list(decoder),
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def _whole(value: Any) -> tuple[int, ...]:
+    """Return a sequence of whole numbers above 0 of the size that settings have, at most `_MOST_STAGES`; or nothing."""
+    found = numbers(value)
+    fits = len(found) <= _MOST_STAGES and all(v == int(v) and 0 < v < 1 << 20 for v in found)
+    return tuple(map(int, found)) if fits else ()
+
+
+def _per_axis(value: Any, stages: int, axes: int) -> list[list[int]]:
+    entries = [list(_whole(entry)) for entry in value] if isinstance(value, list | tuple) else []
+    return entries if len(entries) == stages and all(len(entry) == axes for entry in entries) else []
 
 
 def architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_transfer.conversion import journal, tables
 from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.dataset_warnings import dataset_warnings
-from nnunet_transfer.conversion.plan import Plan
+from nnunet_transfer.conversion.plan import Plan, check_id
 from nnunet_transfer.conversion.record import Record, state_of
 from nnunet_transfer.conversion.splits import make_splits
 from nnunet_transfer.conversion.tree import LeftOut
@@ -76,6 +76,7 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
     states = {case.name: state_of(case, identity) for case in plan.cases}
     state = _state_of_all(states, plan.found.problems)
     with id_held(plan.folder):
+        check_id(plan.folder)  # another conversion may have finished since the plan was made
         if (done := _up_to_date(plan, state)) is not None:
             return done
         with collected(plan.folder, _PARTS, overwrite=plan.options.overwrite):

@@ -112,7 +112,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     _check_options(options)
     chosen = request(description, root, options)
     folder = nnunet_raw() / dataset_folder_name(dataset_id, options.name or description.folder_name)
-    _check_id(folder, dataset_id)
+    check_id(folder)
     found = find_cases(description, chosen)
     rule = description.label_sets[chosen.label_set]
     if options.threshold is not None and not rule.binary:
@@ -162,8 +162,9 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
     return folder
 
 
-def _check_id(folder: Path, dataset_id: int) -> None:
-    raw = folder.parent
+def check_id(folder: Path) -> None:
+    """Raise a `DataError` if the id of a data set's folder belongs to another one."""
+    raw, dataset_id = folder.parent, int(folder.name[len("Dataset") :].split("_")[0])
     others = (
         [d.name for d in raw.iterdir() if (m := DATASET_FOLDER.fullmatch(d.name)) and int(m[1]) == dataset_id]
         if raw.is_dir()

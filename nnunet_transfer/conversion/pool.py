@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.conversion.job import put_file
 from nnunet_transfer.conversion.plan import dataset_folder_name
 from nnunet_transfer.conversion.pooled_folds import pooled_folds
@@ -69,7 +70,7 @@ def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subje
         one has regions for labels, or the folds don't fit.
     """
     folder = nnunet_raw() / dataset_folder_name(dataset_id, name)
-    _check_id_is_free(folder, dataset_id)
+    _check_id_is_free(folder)
     names = [dataset_name(dataset) for dataset in datasets]
     if len(names) < 2:
         raise SettingsError("give two or more data sets to pool with -d")
@@ -95,7 +96,8 @@ def _namesake(sets: Sequence[PooledSet]) -> str:
     return ""
 
 
-def _check_id_is_free(folder: Path, dataset_id: int) -> None:
+def _check_id_is_free(folder: Path) -> None:
+    dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
     others = [Path(path) for name in ("nnUNet_preprocessed", "nnUNet_results") if (path := os.environ.get(name))]
     for root in (folder.parent, *others):
         for found in root.iterdir() if root.is_dir() else ():
@@ -170,7 +172,7 @@ def _dataset_json(plan: Pool) -> dict[str, Any]:
     labels = {f"{s.name}_{label}": value for s in plan.sets for label, value in s.labels.items()}
     kept = {key: first[key] for key in ("overwrite_image_reader_writer",) if key in first}
     return {
-        "channel_names": first["channel_names"],
+        "channel_names": {str(i): name for i, name in enumerate(channel_names(first))},
         "labels": {"background": 0, **labels, **ignore},
         "numTraining": sum(len(pooled.cases) for pooled in plan.sets),
         "file_ending": plan.sets[0].file_ending,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
@@ -110,17 +111,20 @@ def _read_dataset_json(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError(f"{folder.name} is not in {folder.parent}: pooling needs the raw data")
     content = read_json(folder / "dataset.json")
-    if missing := [key for key in ("channel_names", "labels", "file_ending") if not content.get(key)]:
+    if missing := [key for key in ("labels", "file_ending") if not content.get(key)]:
         raise DataError(
             f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"
         )
+    try:
+        channel_names(content)
+    except DataError as error:
+        raise DataError(f"{folder.name}: {error}") from None
     return content
 
 
 def _refuse_differences(folders: Sequence[Path], contents: Sequence[dict[str, Any]]) -> None:
     def channels(content: dict[str, Any]) -> str:
-        ordered = sorted(content["channel_names"].items(), key=lambda item: int(item[0]))
-        return ", ".join(str(name).strip().lower() for _, name in ordered)
+        return ", ".join(name.strip().lower() for name in channel_names(content))
 
     for what, value in (
         ("the channels", channels),
@@ -157,7 +161,7 @@ def _set_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _find_cases(folder: Path, content: dict[str, Any]) -> dict[str, CaseFiles]:
-    channels, ending = len(content["channel_names"]), content["file_ending"]
+    channels, ending = len(channel_names(content)), content["file_ending"]
     if listed := content.get("dataset"):  # nnU-Net's way to name files that lie elsewhere
         cases = {
             case: CaseFiles(tuple(folder / path for path in files["images"]), folder / files["label"])

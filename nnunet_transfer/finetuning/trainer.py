@@ -13,9 +13,10 @@ import torch.distributed as dist
 from torch.optim import Optimizer
 
 from nnunet_transfer._nnunet import rewrapped, unwrapped
-from nnunet_transfer.adaptation import TransferReport, TransferSettings, transfer_weights
+from nnunet_transfer.adaptation import Target, TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.adaptation.parts import number_of_stages
-from nnunet_transfer.errors import PlansError, SettingsError, SourceError
+from nnunet_transfer.channels import channel_names
+from nnunet_transfer.errors import AdaptationError, PlansError, SettingsError, SourceError
 from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
 from nnunet_transfer.finetuning.heads import Rows
@@ -31,10 +32,10 @@ from nnunet_transfer.finetuning.parameters import (
 )
 from nnunet_transfer.finetuning.scheduler import RecipeScheduler
 from nnunet_transfer.naming import ARMS, TRANSFER
-from nnunet_transfer.recipes import RECIPES, WHOLE, Recipe
+from nnunet_transfer.recipes import ENCODER, RECIPES, STEM, WHOLE, Recipe
 from nnunet_transfer.sources import Source, load_source
 from nnunet_transfer.sources.keys import canonical
-from nnunet_transfer.sources.outputs import output_groups
+from nnunet_transfer.sources.outputs import label_names, output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors
 
@@ -110,14 +111,44 @@ class FineTuningTrainer(NamedTrainer):
             rules=settings.rules,
             minimum_encoder=settings.minimum_encoder,
             scope="encoder" if self.settings.encoder_only else "encoder+decoder",
-            channel_names=list(self.dataset_json["channel_names"].values()),
-            target_dataset=self.plans_manager.dataset_name,
+            target=self._target(),
         )
+        self._check_recipe_reaches(self._report)
         if self.local_rank == 0:
             self._report.write(Path(self.output_folder) / REPORT_FILE)
         self.print_to_log_file(self._report.table(), add_timestamp=False)
         if self.recipe.heads == "by name":
             self._known_rows = self._rows_by_name(network, source)
+
+    def _target(self) -> Target:
+        configuration = self.configuration_manager
+        return Target(
+            dataset=self.plans_manager.dataset_name,
+            channel_names=channel_names(self.dataset_json),
+            label_channels=label_names(self.dataset_json, self.label_manager.foreground_labels)
+            if self.is_cascaded
+            else (),
+            normalization_schemes=tuple(configuration.normalization_schemes),
+            spacing=tuple(float(v) for v in configuration.spacing),
+            patch_size=tuple(int(v) for v in configuration.patch_size),
+        )
+
+    def _check_recipe_reaches(self, report: TransferReport) -> None:
+        """Refuse channels that start at 0 and stay there; say which random weights a recipe never trains."""
+        trained = frozenset().union(*(phase.trained for phase in self.recipe.phases))
+        if report.channels_at_zero and STEM not in trained:
+            raise AdaptationError(
+                f"{', '.join(report.channels_at_zero[:5])}: of these input channels the source knows nothing, so their "
+                f"weights start at 0, and the recipe {self.recipe.name} never trains them: the network would never see "
+                f"them; take a recipe that does, such as lpft or sawtooth"
+            )
+        random = [d.key for d in report.decisions if d.status == "initialised" and d.part in {STEM, ENCODER} - trained]
+        if random:
+            text = (
+                f"the recipe {self.recipe.name} never trains {len(random)} tensors of the encoder that the source has no "
+                f"values for: they stay random ({', '.join(random[:2])}{', ...' if len(random) > 2 else ''})"
+            )
+            self._report = replace(report, warnings=(*report.warnings, text))
 
     def _rows_by_name(self, network: torch.nn.Module, source: Source) -> dict[int, Rows]:
         match = matching_outputs(source, output_groups(self.dataset_json)[0])

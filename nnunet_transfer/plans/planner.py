@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import PlansError
 from nnunet_transfer.plans.architectures import Architecture, check_patch_size, divisor
 from nnunet_transfer.plans.profiles import Memory
@@ -137,7 +138,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
 
     @property
     def _input_channels(self) -> int:
-        return len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
+        return len(channel_names(self.dataset_json))
 
     def _divisible_patch(self, patch: Sequence[int], median_shape: Sequence[float]) -> list[int]:
         """Pad the patch to a multiple of the strides, then shrink it, as nnU-Net does, until it fits the budget."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nnunet_transfer.channels import channel_names, is_name
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.sources.schema import NAME, NAME_RULE
 
@@ -40,15 +41,11 @@ _T1 = re.compile(r"(^|.*[^a-z0-9])(t1|t1w|mprage|mp2rage)([^a-z0-9].*|$)")
 _CONTRAST = re.compile(r"(^|[^a-z])(ce|c|gd|gado|post|contrast)([^a-z]|$)")
 
 
-def channels_of(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a data set's channels; nnU-Net still reads its old key `modality`."""
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
-    return tuple(str(name) for name in channels.values())
-
-
-def domain_of(channel_names: Sequence[str]) -> str:
-    """Return `natural`, `t1`, or the channels' names in lower case joined by underscores."""
-    names = [name.lower() for name in channel_names]
+def domain_of(names: Sequence[str]) -> str:
+    """Return `natural`, `t1`, or the channels' names in lower case joined by underscores; empty if none has a name."""
+    if not any(map(is_name, names)):
+        return ""
+    names = [name.lower() for name in names]
     if all(_T1.fullmatch(name) and not _CONTRAST.search(name) for name in names):
         return T1
     if all(name in _NATURAL_CHANNELS for name in names):
@@ -68,9 +65,16 @@ def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") ->
     Raises
     ------
     SettingsError
-        If `nnUNet_source_name` or `source_domain` can't be a folder's name.
+        If `nnUNet_source_name` or `source_domain` can't be a folder's name, or nothing says what the images are.
     """
-    domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(channels_of(dataset_json)))
+    names = channel_names(dataset_json)
+    domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(names))
+    if not domain and not os.environ.get(VARIABLE):
+        raise SettingsError(
+            f"the channels are named {', '.join(names)}, which says how to normalise them, not what they are; set "
+            f"{DOMAIN_KEY} in dataset.json to a domain such as {NATURAL} or {T1}"
+        )
+    domain = domain or "unknown"
     name = os.environ.get(VARIABLE) or "_".join([domain, task, *([method] if method else [])])
     if not NAME.fullmatch(name):
         raise SettingsError(

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer._nnunet import unwrapped
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import SourceError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.paths import sources_folder
-from nnunet_transfer.pretraining.source_name import VARIABLE, channels_of, source_name
+from nnunet_transfer.pretraining.source_name import VARIABLE, source_name
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.sources.learning import KEY, Learning, learning_of
 from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.sources.schema import LABEL_CHANNELS
 from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
@@ -71,6 +73,7 @@ class PretrainingTrainer(NamedTrainer):
         name, domain = source_name(self.source_task, self.dataset_json, self.source_method)
         configuration = self.configuration_manager
         training, _ = self.do_split()
+        names = channel_names(self.dataset_json)
         return SourceCard(
             name=name,
             task=self.source_task,
@@ -81,7 +84,7 @@ class PretrainingTrainer(NamedTrainer):
                 "arch_kwargs_req_import": configuration.network_arch_init_kwargs_req_import,
             },
             input_channels=self.num_input_channels,
-            channel_names=channels_of(self.dataset_json),
+            channel_names=names,
             parts=self.source_parts,
             normalization_schemes=tuple(configuration.normalization_schemes),
             spacing=tuple(float(s) for s in configuration.spacing),
@@ -97,6 +100,7 @@ class PretrainingTrainer(NamedTrainer):
                 "fold": self.fold,
                 "epochs": self.num_epochs,
                 "iterations_per_epoch": self.num_iterations_per_epoch,
+                **({LABEL_CHANNELS: self.num_input_channels - len(names)} if self.is_cascaded else {}),
                 **({DONORS: donors} if (donors := self._lesion_donors(training)) else {}),
                 **self.source_details(),
             },

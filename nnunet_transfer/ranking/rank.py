@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nnunet_transfer.adaptation import Target as AdaptationTarget
 from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.errors import AdaptationError, DataError, SettingsError
 from nnunet_transfer.files import write_text
@@ -160,7 +161,7 @@ def _rank_one(target: Target, source: Source | None, settings: RankSettings, dev
         raise DataError(f"the network of {target.plans.plans_name} has no output layers of nnU-Net's kind to fit")
     if source is not None:
         try:
-            transfer_weights(network, source, channel_names=target.channels, target_dataset=target.dataset)
+            transfer_weights(network, source, target=AdaptationTarget(target.dataset, tuple(target.channels)))
         except AdaptationError as error:
             return RankedSource(name, note=f"does not fit: {error}")
     collected = collect_cases(network, target, settings, device)

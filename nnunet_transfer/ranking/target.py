@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nnunet_transfer._nnunet import default_splits
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import Labelling
@@ -59,7 +60,7 @@ class Target:
     @property
     def channels(self) -> list[str]:
         """Names of the input channels, in order."""
-        return [str(name) for name in self.dataset_json["channel_names"].values()]
+        return list(channel_names(self.dataset_json))
 
     @property
     def classes(self) -> list[tuple[int, ...]]:
@@ -98,6 +99,10 @@ def open_target(
         known = ", ".join(manager.available_configurations)
         raise SettingsError(f"{plans} has no configuration {configuration}; there are: {known}")
     chosen = manager.get_configuration(configuration)
+    if chosen.previous_stage_name:
+        raise SettingsError(
+            f"{configuration} also reads the labels of {chosen.previous_stage_name}; rank on that or on another configuration"
+        )
     data = folder / chosen.data_identifier
     if not data.is_dir() or not any(data.iterdir()):
         raise DataError(f"{data} holds no cases; run nnUNetv2_preprocess -d {dataset} -plans_name {plans}")

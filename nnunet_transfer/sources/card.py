@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, SourceError
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems
+from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems, label_channels_of
 
 CARD_FILE = "source.json"
 #: bytes of a card; the longest part is the list of the training cases
@@ -29,7 +29,8 @@ class SourceCard:
     task : one of `TASKS`
     domain : the images, e.g. `natural` or `t1`
     architecture : `network_class_name`, `arch_kwargs`, `arch_kwargs_req_import`, as in nnU-Net's plans
-    input_channels, channel_names : what the first convolution reads
+    input_channels : what the first convolution reads
+    channel_names : of the image channels
     parts : `encoder` or `encoder+decoder`
     normalization_schemes : one per channel, nnU-Net's names
     spacing : mm, in the order of the tensor axes; pixels without a physical size have spacing 1
@@ -40,7 +41,8 @@ class SourceCard:
     format : the format that the weights came in
     sha256 : of `weights.safetensors`; filled in when the source is saved
     created_with : name and version of the program that wrote the card
-    extra : anything else worth keeping
+    extra : anything else worth keeping; `label_channels`, of a cascade's second stage, is the number of input channels
+        behind those of images: the first stage's labels
     """
 
     name: str
@@ -72,6 +74,11 @@ class SourceCard:
             object.__setattr__(self, name, tuple(value))
         for problem in card_problems(self):
             raise SourceError(f"source {self.name}: {problem}")
+
+    @property
+    def label_channels(self) -> int:
+        """Number of input channels that hold labels and no images."""
+        return label_channels_of(self.extra, self.input_channels)
 
     @property
     def dimensions(self) -> int:

@@ -27,6 +27,12 @@ def output_groups(dataset_json: Mapping[str, Any]) -> list[list[str]]:
     return [sorted(numbers, key=lambda name: numbers[name])]
 
 
+def label_names(dataset_json: Mapping[str, Any], labels: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of labels by value; `label 3` where no name is that of this label alone, as with regions."""
+    names = {value: str(name) for name, value in dataset_json["labels"].items() if isinstance(value, int)}
+    return tuple(names.get(value, f"label {value}") for value in labels)
+
+
 @dataclass(frozen=True)
 class Match:
     """Which outputs of a target are outputs of a source: index in the target -> index in the source."""

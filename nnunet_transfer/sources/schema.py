@@ -26,6 +26,9 @@ MAX_STRIDE = 64
 MAX_TEXT = 100_000
 MAX_ENTRIES = 1_000_000
 
+#: key of a card's `extra`
+LABEL_CHANNELS = "label_channels"
+
 _Check = Callable[[Any], bool]
 
 
@@ -68,6 +71,12 @@ _FIELDS: Mapping[str, tuple[_Check, str]] = {
 }
 
 
+def label_channels_of(extra: Mapping[str, Any], input_channels: int) -> int:
+    """Return how many of a source's input channels hold labels, by its card; 0 where it says nothing sensible."""
+    value: Any = extra.get(LABEL_CHANNELS)
+    return value if _is_count(value, input_channels - 1) else 0
+
+
 def card_problems(card: SourceCard) -> Iterator[str]:
     """Yield what is wrong with a card, in words; its name apart."""
     wrong = [name for name, (check, _) in _FIELDS.items() if not check(getattr(card, name))]
@@ -85,8 +94,9 @@ def _contradictions(card: SourceCard) -> Iterator[str]:
         yield f"parts '{card.parts}' is unknown; there are: {', '.join(PARTS)}"
     if not card.domain:
         yield "the domain is empty; say which images it was trained on, e.g. t1"
-    if card.channel_names and len(card.channel_names) != card.input_channels:
-        yield f"{len(card.channel_names)} channel names for {card.input_channels} input channels"
+    images = card.input_channels - label_channels_of(card.extra, card.input_channels)
+    if card.channel_names and len(card.channel_names) != images:
+        yield f"{len(card.channel_names)} channel names for {images} input channels"
     yield from architecture_problems(card.architecture)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
+from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
@@ -107,7 +108,7 @@ def _from_dataset(
     ending, labels = content.get("file_ending", ""), content.get("labels", {})
     if not _ENDING.search(ending):
         raise DataError(f"{folder.name} has files *{ending}; labels are read from .nii, .nii.gz or .mgz only")
-    number = _channel(folder, content.get("channel_names", {}), channel) if with_images else 0
+    number = _channel(folder, channel_names(content), channel) if with_images else 0
     files = sorted((folder / "labelsTr").glob(f"*{ending}"))
     if not files:
         raise DataError(f"{folder / 'labelsTr'} holds no *{ending}")
@@ -132,7 +133,7 @@ def _from_dataset(
     return LabelMaps(maps, named_numbering(own, tissues, structures), folder, made_from, terms)
 
 
-def _channel(folder: Path, channels: Mapping[str, str], wanted: str) -> int:
+def _channel(folder: Path, channels: Sequence[str], wanted: str) -> int:
     """Return the number of the T1 channel.
 
     Raises
@@ -140,7 +141,7 @@ def _channel(folder: Path, channels: Mapping[str, str], wanted: str) -> int:
     DataError
         If it isn't clear which one that is.
     """
-    names = {str(name).lower(): int(number) for number, name in channels.items()}
+    names = {name.lower(): number for number, name in enumerate(channels)}
     if len(names) == 1 and not wanted:
         return next(iter(names.values()))
     if (name := (wanted or "t1").lower()) in names:

@@ -1,0 +1,49 @@
+"""Which of a source's input channels feed which of a target's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunet_transfer.adaptation.rules import normalised
+from nnunet_transfer.channels import is_name
+
+
+@dataclass(frozen=True)
+class InputChannels:
+    """The input channels of source and target: those of images, by name, then those of a cascade's labels.
+
+    Attributes
+    ----------
+    source, target : names of the image channels; empty where unknown
+    source_labels : number of label channels behind the source's image channels
+    target_labels : names of the target's label channels
+    """
+
+    source: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    source_labels: int = 0
+    target_labels: tuple[str, ...] = ()
+
+    def images(self, before: int, after: int) -> tuple[int, int]:
+        """Return how many of `before` and `after` input channels are image channels."""
+        return before - self.source_labels, after - len(self.target_labels)
+
+    def match(self, before: int, after: int) -> bool:
+        """Whether `before` source image channels are to be matched with `after` target image channels by name."""
+        if (len(self.source), len(self.target)) != (before, after):
+            return False
+        source, target = _known(self.source), _known(self.target)
+        twice = len(set(source)) < len(source) or len(set(target)) < len(target)
+        same = [*map(normalised, self.source)] == [*map(normalised, self.target)]
+        return not twice and not same and bool(set(source) & set(target))
+
+    def at_zero(self, before: int, after: int) -> tuple[str, ...]:
+        """Return the names of the target's input channels that nothing of the source feeds: their weights start at 0."""
+        known = set(_known(self.source))
+        unfed = [name for name in self.target if normalised(name) not in known or not is_name(name)]
+        by_name = self.match(*self.images(before, after))
+        return (*(unfed if by_name else ()), *(f"{name} (label of the previous stage)" for name in self.target_labels))
+
+
+def _known(names: tuple[str, ...]) -> list[str]:
+    return [normalised(name) for name in names if is_name(name)]
