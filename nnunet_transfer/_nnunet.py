@@ -22,13 +22,14 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.export_prediction import export_prediction_from_logits, resample_and_save
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities import utils
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import nn
@@ -118,8 +119,8 @@ def default_splits(dataset: str | int, plans: str, configuration: str) -> list[d
 def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False) -> dict[str, Any]:
     """Predict and score the validation fold like `nnUNetTrainer.perform_actual_validation`, without workers.
 
-    Writes the same files: `validation/<case><ending>` and `validation/summary.json`.
-    Cascades are left to nnU-Net's own method, because the next stage's export needs its pools.
+    Writes the same files: `validation/<case><ending>`, `validation/summary.json` and, for the next stage of a cascade,
+    `predicted_next_stage`.
 
     Returns
     -------
@@ -150,10 +151,17 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
     folder = Path(trainer.output_folder) / "validation"
     folder.mkdir(parents=True, exist_ok=True)
     _, cases = trainer.do_split()
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, cases)
+    dataset = trainer.dataset_class(
+        trainer.preprocessed_dataset_folder,
+        cases,
+        folder_with_segs_from_previous_stage=trainer.folder_with_segs_from_previous_stage,
+    )
     for case in dataset.identifiers:
         trainer.print_to_log_file(f"predicting {case}")
-        data, _, _, properties = dataset.load_case(case)
+        data, _, previous, properties = dataset.load_case(case)
+        if trainer.is_cascaded:
+            labels = trainer.label_manager.foreground_labels
+            data = np.vstack((data[:], convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
         with warnings.catch_warnings():
             # blosc2 hands out read-only memory; the predictor only reads it
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
@@ -170,12 +178,40 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
             # the default is the number of worker processes, which may be 0 here
             num_threads_torch=torch.get_num_threads(),
         )
+        _save_for_next_stages(trainer, case, logits, properties)
     summary = _score_in_process(trainer, folder, sorted(cases))
     trainer.print_to_log_file("Validation complete")
     trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
     trainer.set_deep_supervision_enabled(True)
     compute_gaussian.cache_clear()
     return summary
+
+
+def _save_for_next_stages(trainer: nnUNetTrainer, case: str, logits: torch.Tensor, properties: dict[str, Any]) -> None:
+    """Save a case's prediction where a cascade's next stage looks for it, on that stage's grid."""
+    for name in trainer.configuration_manager.next_stage_names or ():
+        data = nnunet_preprocessed() / trainer.plans_manager.dataset_name
+        data /= trainer.plans_manager.get_configuration(name).data_identifier
+        dataset_class = infer_dataset_class(str(data)) if data.is_dir() else None
+        if dataset_class is None or case not in dataset_class.get_identifiers(str(data)):
+            trainer.print_to_log_file(
+                f"{case} is not preprocessed for {name}: its prediction is not saved for that stage"
+            )
+            continue
+        shape = dataset_class(str(data), [case]).load_case(case)[0].shape[1:]
+        folder = Path(trainer.output_folder_base) / "predicted_next_stage" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        resample_and_save(
+            logits,
+            shape,
+            str(folder / case),
+            trainer.plans_manager,
+            trainer.configuration_manager,
+            properties,
+            trainer.dataset_json,
+            torch.get_num_threads(),
+            dataset_class,
+        )
 
 
 def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) -> dict[str, Any]:

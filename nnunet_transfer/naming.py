@@ -1,7 +1,7 @@
 """The grammar of trainer names.
 
 A trainer's name says what was run, because nnU-Net names the result folder after it:
-`<base>[_<recipe>][_encoderOnly][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]`, in this order.
+`<base>[_<recipe>][_encoderOnly][_noMirroring][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]`, in this order.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ ARMS: Registry[str | None] = Registry(
 )
 #: takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
+SIMCLR = "nnUNetPretrainerSimCLR"
 #: pretrainer -> source task of what it makes; the first of a task is its default
 PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerClassification": "classification",
     "nnUNetPretrainerSegmentation": "segmentation",
     "nnUNetPretrainerSelfSupervised": "self_supervised",
     "nnUNetPretrainerModelsGenesis": "self_supervised",
-    "nnUNetPretrainerSimCLR": "self_supervised",
+    SIMCLR: "self_supervised",
 }
 #: the pretrainer that can train with a recipe in place of nnU-Net's schedule, and those that need no source
 SEGMENTATION_PRETRAINER = "nnUNetPretrainerSegmentation"
@@ -74,6 +75,7 @@ class TrainerName:
     cases : number of training cases
     epochs, iterations : number of epochs, and of training iterations per epoch
     seed : seed of initialisation, sampling and augmentation
+    no_mirroring : neither mirror patches in training nor average over mirrored images in inference
     """
 
     base: str
@@ -83,11 +85,13 @@ class TrainerName:
     epochs: int | None = None
     iterations: int | None = None
     seed: int | None = None
+    no_mirroring: bool = False
 
     def __str__(self) -> str:
         suffixes = [
             "" if self.recipe == DEFAULT_RECIPE else f"_{self.recipe}",
             "_encoderOnly" if self.encoder_only else "",
+            "_noMirroring" if self.no_mirroring else "",
             "" if self.cases is None else f"_{self.cases}cases",
             "" if self.epochs is None else f"_{self.epochs}epochs",
             "" if self.iterations is None else f"_{self.iterations}iterations",
@@ -113,8 +117,10 @@ _NUMBERED: dict[str, str] = {
     "{}iterations": "iterations",
     "seed{}": "seed",
 }
-_ORDER = ("recipe", "encoder_only", *_NUMBERED.values())
-GRAMMAR = "NAME[_<recipe>][_encoderOnly][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
+#: suffix without a number -> its field
+_WORDS: dict[str, str] = {"encoderOnly": "encoder_only", "noMirroring": "no_mirroring"}
+_ORDER = ("recipe", *_WORDS.values(), *_NUMBERED.values())
+GRAMMAR = "NAME[_<recipe>][_encoderOnly][_noMirroring][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
 #: similarity, from 0 to 1 and capitals aside, from which on a base name is taken for a misspelt one of ours: one wrong
 #: letter in the shortest leaves 0.95, and no two of ours come near it
 _MISSPELT = 0.94
@@ -167,6 +173,8 @@ def parse_trainer_name(name: str) -> TrainerName:
             f"{name}: _{parsed.recipe} is a recipe for fine-tuning; a pretrainer has its own schedule, except that "
             f"{SEGMENTATION_PRETRAINER} takes _{' or _'.join(PRETRAINING_RECIPES)}"
         )
+    if parsed.base == SIMCLR and parsed.no_mirroring:
+        raise SettingsError(f"{name}: SimCLR itself mirrors; take another pretrainer, or leave _noMirroring out")
     return parsed
 
 
@@ -174,8 +182,8 @@ def _read_suffix(name: str, suffix: str) -> tuple[str, str | bool | int]:
     """Return the field of `TrainerName` that a suffix sets, and its value."""
     if suffix in RECIPES:
         return "recipe", suffix
-    if suffix == "encoderOnly":
-        return "encoder_only", True
+    if suffix in _WORDS:
+        return _WORDS[suffix], True
     for form, field in _NUMBERED.items():
         if match := re.fullmatch(form.format("([0-9]+)"), suffix):
             if not _NUMBER.fullmatch(match[1]):
@@ -195,7 +203,7 @@ def _suggestion(suffix: str) -> str:
     number = numbers[0] if len(numbers) == 1 else ""  # 1.5 is not meant to be 15
     letters = re.sub("[0-9]", "", suffix).lower()
     known = {form.format("").lower(): form.format(number or "<N>") for form in _NUMBERED}
-    known |= {word.lower(): word for word in (*RECIPES, "encoderOnly")}
+    known |= {word.lower(): word for word in (*RECIPES, *_WORDS)}
     if suffix.lower().startswith("seed"):
         return f"a seed is a whole number: _seed{number or '<K>'}; "
     near = nearest(letters, known)

@@ -15,11 +15,13 @@ from typing import Protocol
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, DEFAULT_PRETRAINERS, TRANSFER
 from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
@@ -196,6 +198,50 @@ def test_pretrainers_without_masks_resume_validate_and_refuse_to_predict(task: s
     assert refused.returncode != 0
     assert "predicts no masks" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
+    dataset = write_blob_dataset(nnunet_folders / "raw", 501, cases=4, shape=(36, 36, 36), labels=2)
+    preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
+    # the first stage's name is enough to get both, and what the second inherits
+    path = write_transfer_plans(
+        dataset, profile="demo", configurations=["3d_lowres"], patch_size=(16, 16, 16), batch_size=2
+    )
+    preprocess_in_process(dataset, path.stem, ["3d_lowres", "3d_fullres"])
+    write_splits(preprocessed)
+    save_random_source("t1_segmentation", path, "3d_fullres")
+    trainer = "nnUNetTrainerT1Segmentation_noMirroring_1epochs_1iterations"
+    options = f"-tr {trainer} -p {path.stem} -device cpu"
+    results = nnunet_folders / "results" / dataset
+
+    def model(configuration: str) -> Path:
+        return results / f"{trainer}__{path.stem}__{configuration}"
+
+    early = get_trainer_class(trainer)(
+        {**read_json(path), "continue_training": False},
+        "3d_cascade_fullres",
+        0,
+        read_json(preprocessed / "dataset.json"),
+        torch.device("cpu"),
+    )
+    with pytest.raises(SystemExit, match=r"reads what 3d_lowres predicted .* lacks 4 of 4 cases"):
+        early.on_train_start()
+
+    with _one_process(nnunet_folders, "0") as train, _one_process(nnunet_folders, "1") as predict:
+        for fold in (0, 1):
+            train(f"nnUNetv2_train 501 3d_lowres {fold} {options}", nnunet_folders)
+        train(f"nnUNetv2_train 501 3d_cascade_fullres 0 {options}", nnunet_folders)
+        command = f"nnUNetv2_predict -i raw/{dataset}/imagesTr -d 501 -f 0 {options} -npp 0 -nps 0"
+        predict(f"{command} -c 3d_lowres -o low", nnunet_folders)
+        predict(f"{command} -c 3d_cascade_fullres -prev_stage_predictions low -o full", nnunet_folders)
+    report = read_json(model("3d_cascade_fullres") / "fold_0" / "transfer_report.json")
+    assert report["channels_at_zero"] == [f"class{k} (label of the previous stage)" for k in (1, 2)]
+    assert 0.3 < report["coverage"]["stem"] < 0.4
+    summary = read_json(model("3d_cascade_fullres") / "fold_0" / "validation" / "summary.json")
+    assert len(summary["metric_per_case"]) == 2
+    for case in (nnunet_folders / "raw" / dataset / "labelsTr").iterdir():
+        assert nib.load(nnunet_folders / "full" / case.name).shape == (36, 36, 36)
 
 
 def _save_source(base: str, plans: Path, configuration: str) -> None:

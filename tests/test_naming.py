@@ -34,6 +34,7 @@ ARM_NAMES = st.builds(
     epochs=COUNT,
     iterations=COUNT,
     seed=SEED,
+    no_mirroring=st.booleans(),
 )
 PRETRAINER_NAMES = st.builds(
     TrainerName, base=st.sampled_from([*PRETRAINERS]), cases=COUNT, epochs=COUNT, iterations=COUNT, seed=SEED
@@ -54,7 +55,11 @@ def test_names_can_be_told_apart_in_a_result_folder(name: TrainerName) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*RECIPES, "encoderOnly", "5cases", "5epochs", "5iterations", "seed5", "05epochs", ""]))
+    st.lists(
+        st.sampled_from(
+            [*RECIPES, "encoderOnly", "noMirroring", "5cases", "5epochs", "5iterations", "seed5", "05epochs", ""]
+        )
+    )
 )
 def test_whatever_is_accepted_means_what_it_says(suffixes: list[str]) -> None:
     name = "_".join(["nnUNetTrainerScratch", *suffixes])
@@ -72,8 +77,10 @@ def test_any_other_text_is_no_trainer(text: str) -> None:
 
 
 def test_all_suffixes_in_their_order() -> None:
-    parsed = parse_trainer_name("nnUNetTrainerT1Segmentation_sawtooth_encoderOnly_8cases_150epochs_20iterations_seed1")
-    assert parsed == TrainerName("nnUNetTrainerT1Segmentation", "sawtooth", True, 8, 150, 20, 1)
+    parsed = parse_trainer_name(
+        "nnUNetTrainerT1Segmentation_sawtooth_encoderOnly_noMirroring_8cases_150epochs_20iterations_seed1"
+    )
+    assert parsed == TrainerName("nnUNetTrainerT1Segmentation", "sawtooth", True, 8, 150, 20, 1, True)
 
 
 @pytest.mark.parametrize("base", bases())
@@ -132,6 +139,7 @@ def test_order_and_repetition_are_checked(name: str, problem: str) -> None:
         ("5iteration", "5iterations"),
         ("1seed", "seed1"),
         ("encoderonly", "encoderOnly"),
+        ("nomirror", "noMirroring"),
         ("sawtoth", "sawtooth"),
         ("frozenencoder", "frozenEncoder"),
     ],

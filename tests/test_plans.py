@@ -13,6 +13,7 @@ import pytest
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.adaptation import transfer_weights
@@ -203,6 +204,40 @@ def test_other_plans_of_the_same_name_are_kept(dataset: str) -> None:
         write_transfer_plans(dataset, profile="demo", batch_size=3)
     write_transfer_plans(dataset, profile="demo", batch_size=3, overwrite=True)
     assert read_json(path)["configurations"]["2d"]["batch_size"] == 3
+
+
+def test_another_configuration_is_added_to_the_plans(dataset: str) -> None:
+    path = write_transfer_plans(dataset, profile="demo", configurations=["2d"], patch_size=(32, 24))
+    first = read_json(path)
+    write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"])
+    both = read_json(path)
+    assert list(both["configurations"]) == ["2d", "3d_fullres"]
+    assert both["configurations"]["2d"] == first["configurations"]["2d"]
+    assert both["transfer"]["origin"] == first["transfer"]["origin"]
+    added = both["transfer"]["origin_of_added"]["3d_fullres"]
+    assert added["patch_size"] == "nnU-Net's rule for this network's memory"
+    alone = read_json(write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"], name="alone"))
+    alone["configurations"]["3d_fullres"]["data_identifier"] = "nnUNetPlans_3d_fullres"
+    assert both["configurations"]["3d_fullres"] == alone["configurations"]["3d_fullres"]
+    stamp = path.stat().st_mtime_ns
+    write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"])
+    assert path.stat().st_mtime_ns == stamp
+    with pytest.raises(PlansError, match="exists and differs in batch_size of 3d_fullres"):
+        write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"], batch_size=7)
+    with pytest.raises(PlansError, match=r"exists and differs in transfer\.rules"):
+        write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"], rules={"kernel": "mean"})
+
+
+@pytest.mark.parametrize("wanted", ["3d_lowres", "3d_cascade_fullres"])
+def test_a_cascade_is_planned_as_a_whole(nnunet_folders: Path, wanted: str) -> None:
+    name = planned_ready(nnunet_folders, 16, (48, 48, 48))
+    plans = read_json(write_transfer_plans(name, profile="demo", configurations=[wanted], patch_size=(16, 16, 16)))
+    assert list(plans["configurations"]) == ["3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+    # each stage is found from the other one, and what is inherited is there
+    manager = PlansManager(plans)
+    low, full = (manager.get_configuration(c) for c in ("3d_lowres", "3d_cascade_fullres"))
+    assert (low.next_stage_names, full.previous_stage_name) == (["3d_cascade_fullres"], "3d_lowres")
+    assert full.spacing == manager.get_configuration("3d_fullres").spacing < low.spacing
 
 
 @pytest.mark.parametrize(

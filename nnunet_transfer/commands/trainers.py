@@ -44,6 +44,7 @@ def _listing() -> list[str]:
 def _explain(name: TrainerName) -> list[str]:
     epochs = NNUNET_EPOCHS if name.epochs is None else name.epochs
     rows = [
+        *([("mirroring", "none, neither in training nor in prediction")] if name.no_mirroring else []),
         ("cases", "all training cases of the fold" if name.cases is None else f"{name.cases} training cases"),
         ("epochs", f"{epochs}{_default(name.epochs)}"),
         ("iterations", f"{name.iterations or NNUNET_ITERATIONS} per epoch{_default(name.iterations)}"),

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ _DATA_SETTINGS = (
 _PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
 #: configurations whose data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
 _SHARED = ("2d", "3d_fullres")
+#: what plans that are added to must agree on, besides all that holds for every configuration
+_SAME_TRANSFER = ("profile", "source", "sha256", "rules")
 #: classes of networks whose memory is on the scale of nnU-Net's residual encoders
 _RESIDUAL = ("ResidualEncoderUNet", "STUNet")
 #: nnU-Net's default
@@ -96,7 +98,8 @@ def write_transfer_plans(
     dataset : folder name or id
     profile, source : a profile's name, and a source's name or folder. With a source alone, its architecture is taken;
         with both, the profile's, and `nnUNetTrainerTransfer` starts from the source's weights made to fit
-    configurations : which of `2d`, `3d_fullres`, ... to write; default: all that nnU-Net plans
+    configurations : which of `2d`, `3d_fullres`, ... to write, with what they inherit from and their cascade's other
+        stages; default: all that nnU-Net plans. Plans of this name get what they don't have yet
     patch_size : voxels, for the configurations with as many axes
     batch_size : replaces nnU-Net's choice
     gpu_memory : GB that patch and batch size are fitted to; default: that of the profile, 8 GB for a source
@@ -276,14 +279,26 @@ def _chosen(
     else:
         if missing := [c for c in wanted if c not in planned]:
             raise PlansError(f"nnU-Net plans no {', '.join(missing)} for {dataset}; there are: {', '.join(planned)}")
-        # a cascade's configurations name each other
-        chosen = {c: planned[c] for c in planned if c in wanted}
+        linked = _linked(planned, wanted)
+        chosen = {c: planned[c] for c in planned if c in linked}
+        if more := [c for c in chosen if c not in wanted]:
+            log.info("%s also needs %s: planned, too", ", ".join(wanted), ", ".join(more))
     if patch_size and not any(len(c.get("patch_size", ())) == len(patch_size) for c in chosen.values()):
         raise PlansError(
             f"patch size {' '.join(map(str, patch_size))} has {len(patch_size)} axes, but no configuration of "
             f"{', '.join(chosen)} has; give one number per axis"
         )
     return chosen
+
+
+def _linked(planned: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
+    """Return the wanted configurations and those that they inherit from or that are the other stages of their cascade."""
+    found = list(wanted)
+    for name in found:  # it grows
+        for key in ("inherits_from", "previous_stage", "next_stage"):
+            links = planned[name].get(key) or ()
+            found += [link for link in ((links,) if isinstance(links, str) else links) if link not in found]
+    return found
 
 
 def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
@@ -321,11 +336,40 @@ def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
 
 def _write(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:
     if path.is_file() and not overwrite:
-        old = read_json(path)
-        if old == json.loads(json.dumps(plans)):
+        old, new = read_json(path), json.loads(json.dumps(plans))
+        if differing := next(_differences(old, new), ""):
+            raise PlansError(
+                f"{path} exists and differs in {differing}; a training may have used it: choose another name, or overwrite it"
+            )
+        plans = _with_added(old, new)
+        if plans == old:
             return path
-        raise PlansError(
-            f"{path} exists and differs; a training may have used it: choose another name, or overwrite it"
+        log.info(
+            "added to the plans: %s", ", ".join(c for c in new["configurations"] if c not in old["configurations"])
         )
     write_json(path, plans)
     return path
+
+
+def _differences(old: Any, new: dict[str, Any]) -> Iterator[str]:
+    """Yield what differs between plans, configurations that are in one alone apart."""
+    if not isinstance(old, dict) or not all(isinstance(old.get(key), dict) for key in ("configurations", "transfer")):
+        yield "what made it"
+        return
+    for key in dict.fromkeys((*new, *old)):
+        if key not in ("configurations", "transfer") and old.get(key) != new.get(key):
+            yield key
+    yield from (f"transfer.{key}" for key in _SAME_TRANSFER if old["transfer"].get(key) != new["transfer"].get(key))
+    for name, mine in new["configurations"].items():
+        other = old["configurations"].get(name, mine)
+        yield from (f"{key} of {name}" for key in dict.fromkeys((*mine, *other)) if mine.get(key) != other.get(key))
+
+
+def _with_added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return plans with the new ones' configurations beside the old ones', which stay as they are."""
+    added = {name: c for name, c in new["configurations"].items() if name not in old["configurations"]}
+    transfer = dict(old["transfer"])
+    if added and transfer.get("origin") != new["transfer"]["origin"]:
+        others = {name: new["transfer"]["origin"] for name in added}
+        transfer["origin_of_added"] = {**transfer.get("origin_of_added", {}), **others}
+    return {**old, "configurations": {**old["configurations"], **added}, "transfer": transfer}

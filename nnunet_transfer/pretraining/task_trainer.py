@@ -41,6 +41,7 @@ class TaskPretrainer(PretrainingTrainer):
     place. There are no masks: nnUNetv2_predict refuses, nnUNetv2_find_best_configuration has no choice.
     """
 
+    segments: ClassVar[bool] = False
     #: what is learnt
     task_type: ClassVar[type[PretrainingTask]]
     task: PretrainingTask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.provenance import Recorder, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
+from nnunet_transfer.training.sides import lateralised
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
@@ -47,6 +49,8 @@ class NamedTrainer(nnUNetTrainer):
     """
 
     settings: ClassVar[TrainerName]
+    #: whether labels are learnt, voxel by voxel
+    segments: ClassVar[bool] = True
     # nnU-Net sets None first and replaces or wraps it later
     network: Any
     plans_manager: Any  # pretrainers put their own plans in its place
@@ -85,10 +89,26 @@ class NamedTrainer(nnUNetTrainer):
                 self.initialize()
             self._augments_on_device = augments_on_device(self.device, self.print_to_log_file)
             self.check_before_training()
+            self._warn_of_sides()
             if self.current_epoch == 0:
                 self.prepare_fresh_network()
         self._recorder = self._new_recorder() if self.local_rank == 0 else None
         super().on_train_start()
+
+    def _warn_of_sides(self) -> None:
+        sided = lateralised(self.dataset_json.get("labels", {})) if self.segments else ()
+        if sided and not self.settings.no_mirroring:
+            self.print_to_log_file(
+                f"WARNING: {len(sided)} labels are told apart by their side ({', '.join(sided[:3])}), but training and "
+                f"prediction mirror images; add _noMirroring to the trainer's name"
+            )
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
+        """Return nnU-Net's settings; without mirroring, in inference too, where the name asks for that."""
+        *settings, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.settings.no_mirroring:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return (*settings, mirror_axes)
 
     def _new_recorder(self) -> Recorder:
         return Recorder(
@@ -142,6 +162,22 @@ class NamedTrainer(nnUNetTrainer):
             raise DataError(
                 f"{len(missing)} case(s) of fold {self.fold} are not in {self.preprocessed_dataset_folder}: "
                 f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or fix splits_final.json"
+            )
+
+        self._check_previous_stage([*training, *validation])
+
+    def _check_previous_stage(self, cases: Sequence[str]) -> None:
+        """Check that the first stage of a cascade has predicted these cases."""
+        if not self.is_cascaded:
+            return
+        folder = Path(self.folder_with_segs_from_previous_stage)
+        predicted = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
+        if missing := sorted(set(cases) - predicted):
+            first = self.configuration_manager.previous_stage_name
+            raise DataError(
+                f"{self.configuration_name} reads what {first} predicted for each case, but {folder} lacks "
+                f"{len(missing)} of {len(cases)} cases ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); "
+                f"first train and validate every fold of {first} with the same -tr and -p"
             )
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -251,7 +287,9 @@ class NamedTrainer(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does; with `nnUNet_def_n_proc=0` in this process, without export workers."""
-        if os.environ.get("nnUNet_def_n_proc") == "0" and not self.is_ddp and not self.is_cascaded:
+        with one_line_errors():
+            self._check_previous_stage(self.do_split()[1])
+        if os.environ.get("nnUNet_def_n_proc") == "0" and not self.is_ddp:
             validate_in_process(self, save_probabilities)
         else:
             super().perform_actual_validation(save_probabilities)
