@@ -97,6 +97,26 @@ def test_a_folder_searched_later_may_have_a_similar_trainer(
     assert recursive_find_trainer_class_by_name("nnUNetTrainerScratchy").__module__ == "own"
 
 
+def test_a_class_of_ones_own_with_a_prefix_of_ours_is_used_or_the_message_says_why_not(
+    tmp_path: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerScratch_topK(nnUNetTrainer): pass\n"
+        "class nnUNetTrainerScratch_5epochs(nnUNetTrainer): pass\n"
+    )
+    monkeypatch.setenv(VARIABLE, search_path(str(tmp_path / "mine")))
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerScratch_topK").__module__ == "own"
+    assert not caplog.records
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerScratch_5epochs").settings.epochs == 5
+    assert f"{tmp_path / 'mine' / 'own.py'} is not used" in caplog.text
+    with pytest.raises(SystemExit, match="unknown suffix _topJ"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerScratch_topJ")
+
+
 @pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
 def test_a_training_without_folders_ends_with_one_line_and_prediction_needs_none(
     variable: str, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ from nnunet_transfer.checkpoints import inspect_checkpoint, reading
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.unpickling import process
 from nnunet_transfer.unpickling.process import answer_of
+from tests.checkpoint_files import build, nnunet_run, plans_architecture
 
 FOLDER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 #: what a file may make this machine do
@@ -46,6 +47,13 @@ def _forget_peak() -> int:
     """Start the peak again, so that what other tests took in this process doesn't count; return the memory now."""
     Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmRSS")
+
+
+@pytest.fixture(scope="module")
+def run() -> dict[str, Any]:
+    """A small checkpoint of nnU-Net's."""
+    architecture = plans_architecture()
+    return nnunet_run(build(architecture), architecture)
 
 
 def one_result(path: Path) -> None:
@@ -203,6 +211,62 @@ SHAPES = st.lists(st.integers(0, 4), max_size=6)
 def test_networks_of_any_names_and_shapes(tmp_path: Path, shapes: dict[str, list[int]]) -> None:
     torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / "x.pth")
     one_result(tmp_path / "x.pth")
+
+
+SMALL = st.none() | st.booleans() | st.integers(-3, 40) | st.just(1 << 70) | st.floats() | st.text(max_size=3)
+ANY = st.recursive(
+    SMALL, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
+#: of nnU-Net's plans, old and new, and of dataset.json
+SETTINGS = (
+    *("architecture", "patch_size", "spacing", "normalization_schemes", "previous_stage", "inherits_from"),
+    *("preprocessor_name", "resampling_fn_data", "UNet_class_name", "UNet_base_num_features", "unet_max_num_features"),
+    *("n_conv_per_stage_encoder", "n_conv_per_stage_decoder", "pool_op_kernel_sizes", "conv_kernel_sizes"),
+)
+KWARGS = (
+    "n_stages",
+    "features_per_stage",
+    "conv_op",
+    "kernel_sizes",
+    "strides",
+    "n_blocks_per_stage",
+    "norm_op",
+    "nonlin",
+)
+
+
+def some_of(names: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from(names), values, max_size=6)
+
+
+def changed(old: Any, changes: Any) -> Any:
+    """Return a mapping with another's entries put in, at any depth."""
+    if not isinstance(old, dict) or not isinstance(changes, dict):
+        return changes
+    return {**old, **{key: changed(old.get(key), value) for key, value in changes.items()}}
+
+
+@settings(max_examples=300, suppress_health_check=FOLDER)
+@given(
+    settings=some_of(SETTINGS, ANY),
+    architecture=some_of(("network_class_name", "arch_kwargs", "_kw_requires_import"), ANY),
+    kwargs=some_of(KWARGS, ANY),
+    plans=some_of(("dataset_name", "image_reader_writer", "label_manager", "configurations"), ANY),
+    dataset=some_of(("channel_names", "modality", "labels", "licence", "label_sets"), ANY),
+    arguments=some_of(("plans", "configuration", "dataset_json"), ANY),
+)
+def test_plans_of_any_content(
+    tmp_path: Path, run: dict[str, Any], settings: Any, architecture: Any, kwargs: Any, **top: Any
+) -> None:
+    """Nearly right plans, so that every reader of them is reached."""
+    own = {**settings, **({"architecture": {**architecture, "arch_kwargs": kwargs}} if kwargs else {})}
+    for changes in (
+        {"plans": {"configurations": {"3d_fullres": own}}, "dataset_json": top["dataset"]},
+        {"plans": top["plans"]},
+        top["arguments"],
+    ):
+        torch.save({**run, "init_args": changed(run["init_args"], changes)}, tmp_path / "x.pth")
+        one_result(tmp_path / "x.pth")
 
 
 HEADER = st.dictionaries(

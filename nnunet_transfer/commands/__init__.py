@@ -18,5 +18,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("study", "run a whole study from one file, here or on a cluster"),
     "evaluate": ("evaluate", "score a folder of predictions against references"),
     "compare": ("compare", "compare all arms of a target over cross-validation"),
+    "export-stock": ("export_stock", "export a trained model for people who have only nnU-Net"),
     "completion": ("completion", "print what lets a shell complete commands and options"),
 }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+from functools import lru_cache
+from pathlib import Path
 
 from nnunet_transfer.paths import nnunet_preprocessed, nnunet_results
+
+log = logging.getLogger(__name__)
 
 #: nnU-Net's variable: folders with trainers, separated by `os.pathsep`, searched in this order
 VARIABLE = "nnUNet_extTrainer"
@@ -29,6 +35,27 @@ def is_searched_last(current: str | None = None) -> bool:
     value = os.environ.get(VARIABLE, "") if current is None else current
     folders = [folder for folder in value.split(os.pathsep) if folder.strip()]
     return bool(folders) and os.path.realpath(folders[-1]) == os.path.realpath(__path__[0])
+
+
+def later_definition(name: str) -> Path | None:
+    """Return the file in a folder that nnU-Net searches after this one which defines a class of this name, if any does.
+
+    The files are read as text: nothing is imported.
+    """
+    folders = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder.strip()]
+    here = [i for i, folder in enumerate(folders) if is_searched(str(folder))]
+    definition = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
+    for folder in folders[here[0] + 1 :] if here else ():
+        for file in sorted(folder.rglob("*.py")):
+            if definition.search(file.read_text(encoding="utf-8", errors="replace")):
+                return file
+    return None
+
+
+@lru_cache
+def warn_unused(name: str, file: Path) -> None:
+    """Say, once, that a user's class is not used because this package has a trainer of the same name."""
+    log.warning("the class %s in %s is not used: nnunet_transfer has a trainer of this name; rename yours", name, file)
 
 
 def check_training_folders() -> None:

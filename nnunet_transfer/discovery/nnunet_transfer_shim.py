@@ -8,7 +8,8 @@ returns the classes of the installed package instead: always the same ones.
 
 
 def __getattr__(name: str) -> type:
-    from nnunet_transfer.discovery import check_training_folders, is_searched_last
+    from nnunet_transfer.discovery import check_training_folders, is_searched_last, later_definition, warn_unused
+    from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.naming import is_nearly_ours, is_ours
 
     # a misspelt name of ours may be somebody else's, as long as there are folders to search after this one
@@ -18,6 +19,14 @@ def __getattr__(name: str) -> type:
     from nnunet_transfer.training.one_line import one_line_errors
 
     with one_line_errors():
-        found = get_trainer_class(name)
+        other = later_definition(name)
+        try:
+            found = get_trainer_class(name)
+        except SettingsError:
+            if other is not None:  # it follows no grammar of ours: it is the user's own
+                raise AttributeError(f"module {__name__} has no attribute {name}") from None
+            raise
+        if other is not None:
+            warn_unused(name, other)
         check_training_folders()
         return found

@@ -14,16 +14,11 @@ _NETWORKS = "dynamic_network_architectures.architectures.unet."
 _BLOCKS = "dynamic_network_architectures.building_blocks."
 _OWN = "nnunet_transfer.networks."
 
+#: classes of networks that come with nnU-Net
+STOCK_NETWORKS = frozenset(_NETWORKS + name for name in ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"))
 #: classes of networks
-NETWORKS = frozenset(
-    (
-        *(_NETWORKS + name for name in ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")),
-        _OWN + "stunet.STUNet",
-        _OWN + "genesis_unet.GenesisUNet",
-        _OWN + "monai_unet.MonaiUNet",
-        _OWN + "anatomix_unet.AnatomixUNet",
-    )
-)
+_OWN_NETWORKS = ("stunet.STUNet", "genesis_unet.GenesisUNet", "monai_unet.MonaiUNet", "anatomix_unet.AnatomixUNet")
+NETWORKS = STOCK_NETWORKS | {_OWN + name for name in _OWN_NETWORKS}
 #: module below torch.nn.modules -> its layers; torch.nn has all of them, too
 _TORCH_LAYERS = {
     "conv": ("Conv2d", "Conv3d"),
@@ -70,10 +65,10 @@ CONFIGURATION_NAMES: Mapping[str, frozenset[str]] = {
 }
 
 
-def wrong_class(architecture: Mapping[str, Any]) -> str:
+def wrong_class(architecture: Mapping[str, Any], *, networks: frozenset[str] = NETWORKS) -> str:
     """Return the first name in an architecture, with the keys of plans, that is not in the tables; empty if all are."""
     network = architecture["network_class_name"]
-    if not _is_in(network, NETWORKS):
+    if not _is_in(network, networks):
         return str(network)
     kwargs = architecture["arch_kwargs"]
     # a key that isn't text names nothing

@@ -1,0 +1,34 @@
+"""Export a trained model for people who have only nnU-Net: its own commands predict with it, with the same result.
+
+The network must be one of nnU-Net's. Of each checkpoint the weights and settings are kept, not the optimiser's state.
+
+  nnunet_transfer export-stock $nnUNet_results/Dataset100_X/nnUNetTrainerTransfer__nnUNetPlans_from_y__3d_fullres -o y.zip
+  nnUNetv2_install_pretrained_model_from_zip y.zip                     # where only nnU-Net is installed
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `export-stock`."""
+    parser.add_argument("model", metavar="MODEL", help="a model's folder in nnUNet_results, or nnU-Net's export of it")
+    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="an archive, NAME.zip, or a folder")
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="0, 1 ... or all (default: all there are)")
+    parser.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="which file of each fold")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export the model; print the path, and what its licence may depend on."""
+    from nnunet_transfer.sharing import export_stock
+
+    done = export_stock(
+        Path(args.model), Path(args.output), folds=args.folds, checkpoint=args.checkpoint, overwrite=args.overwrite
+    )
+    print(done.path)
+    for name, licence in done.sources:
+        print(f"fine-tuned from {name}, licence {licence}: look whether it lets you share this model")
+    return 0

@@ -1,0 +1,272 @@
+"""Trained models for people who have only nnU-Net.
+
+A model of this package differs from one of nnU-Net's in the trainer's name alone, by which nnU-Net looks for a class when it
+predicts, as long as the network is one of nnU-Net's. The exported one names `nnUNetTrainer`, which builds the same network.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError
+from nnunet_transfer.files import atomic_folder, atomic_path, read_json
+from nnunet_transfer.naming import PRETRAINERS, is_ours
+from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
+from nnunet_transfer.sources.schema import architecture_problems
+
+STOCK_TRAINER = "nnUNetTrainer"
+#: what a pretrainer on pooled data sets writes into its plans: its outputs are no segmentation that nnU-Net knows
+_LABEL_SETS = "label_sets"
+_SEGMENTING = "nnUNetPretrainerSegmentation"
+_FILES = ("plans.json", "dataset.json")
+#: kept beside a fold's checkpoint: where the weights came from, and under which licence
+_REPORT = "transfer_report.json"
+#: of an architecture
+_NEEDED = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+_FOLD = re.compile(r"fold_(all|[0-9]+)")
+
+
+@dataclass(frozen=True)
+class StockModel:
+    """An exported model.
+
+    Attributes
+    ----------
+    path : the folder or archive that was written
+    folds : those that it holds
+    sources : name and licence of what it was fine-tuned from, as its transfer reports say
+    """
+
+    path: Path
+    folds: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+
+
+def export_stock(
+    model: Path,
+    output: Path,
+    *,
+    folds: Sequence[str] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    overwrite: bool = False,
+) -> StockModel:
+    """Write a trained model so that nnU-Net alone predicts with it.
+
+    Parameters
+    ----------
+    model : `<trainer>__<plans>__<configuration>` folder, or a zip of `nnUNetv2_export_model_to_zip` that holds one
+    output : an archive for `nnUNetv2_install_pretrained_model_from_zip` if the name ends in `.zip`, else a folder that
+        gets `<data set>/nnUNetTrainer__<plans>__<configuration>`
+    folds : which folds; default: all that have the checkpoint
+    checkpoint : file name in the folds' folders
+    overwrite : replace what is there
+
+    Raises
+    ------
+    TransferError
+        If the model can't be read, was trained by another trainer, or its network or plans need more than nnU-Net.
+    """
+    with _opened(model) as folder:
+        plans, dataset_json = (_json(folder / name) for name in _FILES)
+        chosen = _folds(folder, folds, checkpoint)
+        contents = {fold: _stripped(folder / fold / checkpoint) for fold in chosen}
+        configuration = str(next(iter(contents.values()))["init_args"].get("configuration"))
+        _check(plans, dataset_json, configuration, contents)
+        name = f"{STOCK_TRAINER}__{plans['plans_name']}__{configuration}"
+        reports = [_json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()]
+        place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
+        if place.exists() and not overwrite:
+            raise DataError(f"{place} exists; choose another place, or overwrite it")
+        with tempfile.TemporaryDirectory(dir=_existing(place.parent)) as temporary:
+            written = Path(temporary) / plans["dataset_name"] / name
+            _write(folder, written, contents, checkpoint)
+            if output.suffix == ".zip":
+                _archive(Path(temporary), output)
+            else:
+                with atomic_folder(place, overwrite=overwrite) as final:
+                    shutil.copytree(written, final, dirs_exist_ok=True)
+    sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports)
+    return StockModel(place, tuple(fold.removeprefix("fold_") for fold in chosen), tuple(sources))
+
+
+@contextmanager
+def _opened(model: Path) -> Iterator[Path]:
+    """Give the model's folder, unpacked from an archive under names of our own choice if need be."""
+    if model.is_dir():
+        yield model
+        return
+    if not zipfile.is_zipfile(model):
+        raise CheckpointError(f"{model} is neither a model's folder nor an archive of one")
+    from nnunet_transfer.checkpoints.found import MAX_CHECKPOINT, MAX_JSON, extract
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(model) as archive:
+                members = {PurePosixPath(m.filename): m for m in archive.infolist() if not m.is_dir()}
+                models = {path.parent for path in members if path.name == "plans.json" and len(path.parts) <= 3}
+                if len(models) != 1:
+                    raise CheckpointError(f"{model} holds {len(models)} models; give an archive or the folder of one")
+                (top,) = models
+                for path, member in members.items():
+                    inside = path.relative_to(top).parts if path.is_relative_to(top) else ()
+                    fits = len(inside) == 2 and _FOLD.fullmatch(inside[0]) and inside[1].endswith((".pth", _REPORT))
+                    if fits or inside in {(name,) for name in _FILES}:
+                        limit = MAX_CHECKPOINT if inside[-1].endswith(".pth") else MAX_JSON
+                        extract(archive, member, Path(folder, *inside), limit)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+            raise CheckpointError(f"{model} is damaged ({error}); get it again") from None
+        yield Path(folder)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no mapping; restore it")
+    return content
+
+
+def _folds(folder: Path, wanted: Sequence[str] | None, checkpoint: str) -> list[str]:
+    there = sorted(p.name for p in folder.iterdir() if _FOLD.fullmatch(p.name) and (p / checkpoint).is_file())
+    chosen = there if wanted is None else [f"fold_{fold}" for fold in dict.fromkeys(wanted)]
+    if missing := [fold for fold in chosen if fold not in there]:
+        raise CheckpointError(
+            f"{folder} has no {checkpoint} in {', '.join(missing)}; there are: {', '.join(there) or 'none'}"
+        )
+    if not chosen:
+        raise CheckpointError(f"{folder} has no fold with {checkpoint}; give a model's folder, with fold_0 and so on")
+    return chosen
+
+
+def _stripped(file: Path) -> dict[str, Any]:
+    """Return what nnU-Net needs of a checkpoint to predict, with its own trainer's name."""
+    from nnunet_transfer.checkpoints.reading import read_weights_file
+
+    content = read_weights_file(file)
+    arguments = content.get("init_args") if isinstance(content, Mapping) else None
+    if not isinstance(arguments, Mapping) or not isinstance(content.get("network_weights"), Mapping):
+        raise CheckpointError(f"{file} is no checkpoint of nnU-Net v2")
+    trainer = str(content.get("trainer_name"))
+    if trainer != STOCK_TRAINER and not is_ours(trainer):
+        raise SettingsError(f"{file} was trained by {trainer}, which is none of this package's trainers: not exported")
+    base = trainer.split("_")[0]
+    if base in PRETRAINERS and base != _SEGMENTING:
+        raise SettingsError(
+            f"{file} was trained by {trainer}, whose network predicts no masks; share its source instead"
+        )
+    axes = content.get("inference_allowed_mirroring_axes")
+    return {
+        "network_weights": dict(content["network_weights"]),
+        "trainer_name": STOCK_TRAINER,
+        "init_args": {
+            key: arguments[key] for key in ("plans", "configuration", "fold", "dataset_json") if key in arguments
+        },
+        "inference_allowed_mirroring_axes": None if axes is None else tuple(int(axis) for axis in axes),
+    }
+
+
+def _check(
+    plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str, contents: Mapping[str, Any]
+) -> None:
+    """Check that nnU-Net alone builds the network of these plans, and that the weights are of it."""
+    if missing := [k for k in ("plans_name", "dataset_name", "configurations") if k not in plans]:
+        raise PlansError(f"plans.json lacks {', '.join(missing)}; restore it")
+    if any(not re.fullmatch(r"[\w.-]+", str(plans[key])) for key in ("plans_name", "dataset_name")):
+        raise PlansError("plans.json has names that can't name folders")
+    if _LABEL_SETS in plans:
+        raise SettingsError(
+            "this network has an output for each of several label sets, which nnU-Net doesn't; not exported"
+        )
+    if not isinstance(plans["configurations"], Mapping) or configuration not in plans["configurations"]:
+        raise PlansError(f"plans.json has no configuration {configuration}, which the checkpoint was trained with")
+    own = _resolved(plans["configurations"], configuration)
+    for setting, name in foreign_names({**plans, "configurations": {configuration: own}}):
+        raise SettingsError(f"the plans name {name} as {setting}, which stock nnU-Net doesn't have: not exported")
+    architecture = own.get("architecture")
+    if not isinstance(architecture, Mapping) or not all(key in architecture for key in _NEEDED):
+        raise PlansError(
+            f"{configuration} in plans.json has no architecture; plan and train again with nnU-Net 2.4 or later"
+        )
+    if wrong := wrong_class(architecture, networks=STOCK_NETWORKS):
+        raise SettingsError(
+            f"the network is made of {wrong}, which isn't part of nnU-Net: whoever predicts needs nnunet_transfer installed"
+        )
+    described = {**architecture, "arch_kwargs_req_import": architecture["_kw_requires_import"]}
+    if problem := next(architecture_problems(described), ""):
+        raise PlansError(f"plans.json: {problem}")
+    expected = _shapes(plans, dataset_json, configuration)
+    for fold, content in contents.items():
+        if str(content["init_args"].get("configuration")) != configuration:
+            raise CheckpointError(f"{fold} was trained with another configuration than {configuration}")
+        found = {key: tuple(getattr(value, "shape", ())) for key, value in content["network_weights"].items()}
+        if differing := sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)):
+            raise CheckpointError(
+                f"the weights of {fold} are not those of the network in plans.json ({len(differing)} tensors differ, such as "
+                f"{differing[0]}): not exported"
+            )
+
+
+def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+    seen: list[str] = []
+    result: dict[str, Any] = {}
+    while name in configurations and name not in seen and isinstance(configurations[name], Mapping):
+        seen.append(name)
+        result = {**configurations[name], **result}
+        name = str(configurations[name].get("inherits_from", ""))
+    return result
+
+
+def _shapes(
+    plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str
+) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of the network that nnU-Net builds for a prediction; it has no weights here."""
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    try:
+        manager = PlansManager(dict(plans))
+        settings = manager.get_configuration(configuration)
+        with torch.device("meta"):
+            network = nnUNetTrainer.build_network_architecture(
+                manager,
+                settings,
+                determine_num_input_channels(manager, settings, dict(dataset_json)),
+                manager.get_label_manager(dict(dataset_json)).num_segmentation_heads,
+                enable_deep_supervision=False,
+            )
+    except Exception as error:
+        # plans and dataset.json may hold anything; networks report settings that don't fit together by many types
+        raise PlansError(f"nnU-Net can't build the network of plans.json ({type(error).__name__}: {error})") from error
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def _existing(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint: str) -> None:
+    import torch
+
+    for fold, content in contents.items():
+        (written / fold).mkdir(parents=True)
+        torch.save(content, written / fold / checkpoint)
+        if (folder / fold / _REPORT).is_file():
+            shutil.copyfile(folder / fold / _REPORT, written / fold / _REPORT)
+    for name in _FILES:
+        shutil.copyfile(folder / name, written / name)
+
+
+def _archive(folder: Path, output: Path) -> None:
+    with atomic_path(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(path, path.relative_to(folder).as_posix())

@@ -1,0 +1,174 @@
+"""Models for people who have only nnU-Net: the same logits where this package can't be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunet_transfer.cli import main
+from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.trainers import get_trainer_class
+from tests.test_plans import planned_ready
+
+#: in an environment without this package
+STOCK = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "nnunet_transfer":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import numpy as np, torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+
+image = torch.from_numpy(np.load("image.npy"))
+for archive, model in zip(sys.argv[1::2], sys.argv[2::2]):
+    install_model_from_zip_file(archive)
+    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(model, None)
+    np.save(archive + ".npy", predictor.predict_logits_from_preprocessed_data(image).numpy())
+assert not any(name.startswith("nnunet_transfer") for name in sys.modules)
+"""
+LABELS: dict[str, dict[str, Any]] = {
+    "labels": {"labels": {"background": 0, "x": 1, "y": 2}},
+    "regions": {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]},
+    "ignore": {"labels": {"background": 0, "x": 1, "ignore": 2}},
+}
+
+
+def trained(folders: Path, number: int, name: str, trainer: str, **dataset: Any) -> Path:
+    """Write a model as a training leaves it, with two folds of random weights; return its folder."""
+    dataset_name = planned_ready(folders, number, (6, 32, 32), name=name)
+    raw = folders / "raw" / dataset_name / "dataset.json"
+    content = {**read_json(raw), **dataset}
+    write_json(raw, content)
+    plans = read_json(write_transfer_plans(dataset_name, profile="demo", configurations=["2d"], patch_size=(32, 32)))
+    data = folders / "preprocessed" / dataset_name / plans["configurations"]["2d"]["data_identifier"]
+    data.mkdir()
+    (data / "case00.b2nd").touch()
+    for fold in (0, 1):
+        own = get_trainer_class(trainer)(
+            {**plans, "continue_training": False}, "2d", fold, content, torch.device("cpu")
+        )
+        own.initialize()
+        # what a training's loaders set
+        own.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        own.save_checkpoint(os.path.join(own.output_folder, "checkpoint_final.pth"))
+        write_json(Path(own.output_folder) / "transfer_report.json", {"source": "s", "licence": "CC BY-NC"})
+    model = Path(own.output_folder_base)
+    write_json(model / "plans.json", plans)
+    write_json(model / "dataset.json", content)
+    return model
+
+
+def logits(model: Path, image: torch.Tensor) -> np.ndarray:
+    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), None)
+    return predictor.predict_logits_from_preprocessed_data(image).numpy()
+
+
+def test_stock_nnunet_predicts_the_same_without_this_package(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(1, 2, 40, 40)
+    np.save(nnunet_folders / "image.npy", image.numpy())
+    arguments, expected = [], {}
+    for number, (name, dataset) in enumerate(LABELS.items(), start=21):
+        trainer = "nnUNetTrainerScratch_lpft_noMirroring_2epochs" if name == "labels" else "nnUNetTrainerScratch_seed1"
+        model = trained(nnunet_folders, number, name, trainer, **dataset)
+        archive = nnunet_folders / f"{name}.zip"
+        assert main(["export-stock", str(model), "-o", str(archive)]) == 0
+        assert "fine-tuned from s, licence CC BY-NC" in capsys.readouterr().out
+        expected[archive] = logits(model, image)
+        stock = model.name.replace(trainer, "nnUNetTrainer")
+        arguments += [str(archive), str(nnunet_folders / "elsewhere" / model.parent.name / stock)]
+    (nnunet_folders / "elsewhere").mkdir()
+    environment = {**os.environ, "nnUNet_results": str(nnunet_folders / "elsewhere"), "nnUNet_def_n_proc": "1"}
+    for variable in ("nnUNet_extTrainer", "PYTHONPATH"):
+        environment.pop(variable, None)
+    command = [sys.executable, "-c", STOCK, *arguments]
+    run = subprocess.run(command, cwd=nnunet_folders, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for archive, own in expected.items():
+        assert np.array_equal(np.load(f"{archive}.npy"), own), archive.name
+        assert own.std() > 0
+
+
+@pytest.fixture
+def model(nnunet_folders: Path) -> Path:
+    return trained(nnunet_folders, 21, "X", "nnUNetTrainerScratch")
+
+
+def test_a_folder_or_an_export_of_nnunets_becomes_a_folder(model: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "model.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        for path in model.rglob("*"):
+            z.write(path, path.relative_to(model.parents[1]))
+    for given, folds in ((model, ["-f", "1"]), (archive, [])):
+        assert main(["export-stock", str(given), "-o", str(tmp_path / "out"), *folds, "--overwrite"]) == 0
+        stock = tmp_path / "out" / model.parent.name / "nnUNetTrainer__nnUNetPlans_demo__2d"
+        found = {p.relative_to(stock).as_posix() for p in stock.rglob("*.pth")}
+        assert found == {f"fold_{k}/checkpoint_final.pth" for k in (folds[1:] or (0, 1))}
+        assert (stock / "plans.json").read_bytes() == (model / "plans.json").read_bytes()
+
+
+def _checkpoint(model: Path, **changes: Any) -> None:
+    path = model / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(path, weights_only=False), **changes}, path)
+
+
+def _plans(model: Path, change: Any) -> None:
+    content = read_json(model / "plans.json")
+    change(content, content["configurations"]["2d"])
+    write_json(model / "plans.json", content)
+
+
+OWN_NETWORK = "nnunet_transfer.networks.stunet.STUNet"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: _checkpoint(m, trainer_name="nnUNetPretrainerSimCLR_5epochs"), "predicts no masks"),
+        (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerOfALab"), "none of this package's trainers"),
+        (lambda m: _checkpoint(m, network_weights={"a": torch.zeros(1)}), "not those of the network in plans.json"),
+        (lambda m: _checkpoint(m, init_args=None), "no checkpoint of nnU-Net"),
+        (
+            lambda m: _plans(m, lambda p, c: c["architecture"].update(network_class_name=OWN_NETWORK)),
+            "needs nnunet_transfer",
+        ),
+        (lambda m: _plans(m, lambda p, c: c.update(preprocessor_name="Mine")), "name Mine as preprocessor_name"),
+        (lambda m: _plans(m, lambda p, c: p.update(label_sets={})), "several label sets"),
+        (lambda m: _plans(m, lambda p, c: c["architecture"]["arch_kwargs"].pop("strides")), "can't build"),
+        (lambda m: _plans(m, lambda p, c: p.update(plans_name="../x")), "can't name folders"),
+        (lambda m: (m / "dataset.json").unlink(), "does not exist"),
+        (
+            lambda m: (m / "fold_0/checkpoint_final.pth").rename(m / "fold_0/a.pth"),
+            "has no checkpoint_final.pth in fold_0",
+        ),
+    ],
+)
+def test_what_nnunet_alone_could_not_use_is_refused_in_one_line(
+    spoil: Any, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(model)
+    assert main(["export-stock", str(model), "-o", str(tmp_path / "x.zip"), "-f", "0"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not list(tmp_path.glob("*x.zip*"))
