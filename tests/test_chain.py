@@ -34,9 +34,12 @@ PATCHES = {"2d": (32, 32), "3d_fullres": (32, 32, 24)}
 
 
 def _environment() -> dict[str, str]:
-    """One worker process where nnU-Net wants some, and the commands of this very Python first in PATH."""
+    """One worker process where nnU-Net wants some, and the commands of this very Python first in PATH.
+
+    nnU-Net takes as many threads as there are cores on a CPU; beside other tests they would wait for one another.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0"}
+    return {**os.environ, "PATH": path, "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0", "OMP_THREAD_LIMIT": "1"}
 
 
 def _run(command: str, folders: Path) -> str:
