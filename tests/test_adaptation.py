@@ -83,31 +83,12 @@ def test_channels_are_matched_by_name() -> None:
     origin = residual(input_channels=3)
     source = saved(origin, channel_names=("T1w", "T2w", "FLAIR"))
     target = residual(input_channels=2)
-    transfer_weights(
-        target,
-        source,
-        target=Target(
-            channel_names=(
-                "flair",
-                "DWI",
-            )
-        ),
-    )
+    transfer_weights(target, source, target=Target(channel_names=("flair", "DWI")))
     weight = target.encoder.stem.convs[0].conv.weight
     assert torch.equal(weight[:, 0], origin.encoder.stem.convs[0].conv.weight[:, 2])
     assert not weight[:, 1].any()
     target = residual(input_channels=3)
-    report = transfer_weights(
-        target,
-        source,
-        target=Target(
-            channel_names=(
-                "T2w",
-                "T1w",
-                "FLAIR",
-            )
-        ),
-    )
+    report = transfer_weights(target, source, target=Target(channel_names=("T2w", "T1w", "FLAIR")))
     x = torch.randn(1, 3, 16, 16)
     torch.testing.assert_close(target.encoder(x)[-1], origin.encoder(x[:, [1, 0, 2]])[-1])
     assert "by name" in report.table()

@@ -97,16 +97,6 @@ def test_ways_to_normalise_are_no_names(nnunet_folders: Path) -> None:
     # of no common name: the rule for channels decides, and not the word
     source = saved(residual(input_channels=2), channel_names=("noNorm", "T1"))
     target = residual(input_channels=3)
-    transfer_weights(
-        target,
-        source,
-        target=Target(
-            channel_names=(
-                "FLAIR",
-                "T2",
-                "nonorm",
-            )
-        ),
-    )
+    transfer_weights(target, source, target=Target(channel_names=("FLAIR", "T2", "nonorm")))
     weight = target.encoder.stem.convs[0].conv.weight
     assert torch.equal(weight[:, 0], weight[:, 2])

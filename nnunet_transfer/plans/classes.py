@@ -16,8 +16,8 @@ _OWN = "nnunet_transfer.networks."
 
 #: classes of networks that come with nnU-Net
 STOCK_NETWORKS = frozenset(_NETWORKS + name for name in ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"))
-#: classes of networks
 _OWN_NETWORKS = ("stunet.STUNet", "genesis_unet.GenesisUNet", "monai_unet.MonaiUNet", "anatomix_unet.AnatomixUNet")
+#: classes of networks
 NETWORKS = STOCK_NETWORKS | {_OWN + name for name in _OWN_NETWORKS}
 #: module below torch.nn.modules -> its layers; torch.nn has all of them, too
 _TORCH_LAYERS = {
