@@ -24,7 +24,8 @@ from tests.test_networks import built, close
 #: of the originals: MONAI 1.5.1's `UNet` and anatomix' `Unet`, with weights by `formula`
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "monai_and_anatomix.json").read_text())
 MONAI = "MONAI's U-Net, two convolutions a unit"
-SMALL = [name for name in RECORDED if name != "SynthStroke"]
+DYNUNET = "MONAI's DynUNet"
+SMALL = [name for name in RECORDED if name not in ("SynthStroke", DYNUNET)]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def weights(name: str) -> dict[str, torch.Tensor]:
     """Return the original's state dict, filled by the formula as it was when its features were recorded."""
     tensors = {key: torch.zeros(shape) for key, shape in RECORDED[name]["tensors"].items()}
-    fill({k: t for k, t in tensors.items() if not k.endswith("num_batches_tracked")})
+    # MONAI's DynUNet nests its layers once more: the same tensors
+    plain = {k: t for k, t in tensors.items() if not k.startswith(("skip_layers.", "heads."))}
+    fill({k: t for k, t in plain.items() if not k.endswith("num_batches_tracked")})
     return tensors
 
 
@@ -96,8 +99,8 @@ def test_all_features_are_those_of_the_original(name: str, tmp_path: Path) -> No
     for key, expected in record["features"].items():
         close(found[key], expected)
     assert segmentation.shape == tuple(record["output"]["shape"])
-    if name.startswith(("MONAI", "Synth")):
-        # the kept output layer hands on the original's output
+    if not name.startswith("anatomix"):
+        # the kept output layer gives the original's output
         own = source.tensors()
         for kind in ("weight", "bias"):
             network.decoder.seg_layers[-1].get_parameter(kind).data = own[
@@ -257,6 +260,24 @@ def test_widened_networks_see_the_source_s_channels_first(name: str, tmp_path: P
     own = source.tensors()[key]
     assert torch.equal(network.get_parameter(key).data[: len(own), : own.shape[1]], own)
     assert 0.1 < report.coverage["encoder"] < 1
+
+
+def test_dynunet_becomes_nnunet_s_own_network(tmp_path: Path) -> None:
+    found = inspect_checkpoint(written(DYNUNET, tmp_path))
+    assert (found["format"], found["network"], found["stages"]) == (DYNUNET, "PlainConvUNet", 3)
+    assert found["features_per_stage"] == [4, 6, 8]
+    assert any("stock nnU-Net" in use for use in found["uses"])
+    kwargs = added(DYNUNET, tmp_path).card.architecture["arch_kwargs"]
+    assert kwargs["strides"] == [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
+    assert not any("kernels differ" in note for note in found["notes"])
+    own = weights(DYNUNET)
+    for key, message in (
+        ("input_block.conv3.conv.weight", "residual blocks"),
+        ("upsamples.0.odd.weight", "no part of MONAI's"),
+    ):
+        torch.save({**own, key: torch.zeros(1)}, tmp_path / "x.pth")
+        with pytest.raises(CheckpointError, match=message):
+            inspect_checkpoint(tmp_path / "x.pth")
 
 
 def test_families_are_told_apart(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from nnunet_transfer.checkpoints.anatomix_unet import ANATOMIX
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.dynunet import DYNUNET
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.genesis_unet import GENESIS
 from nnunet_transfer.checkpoints.monai_unet import MONAI_UNET
@@ -43,7 +44,7 @@ FORMATS: Registry[Format] = Registry(
     {
         known.name: known
         for known in (
-            *(NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, MONAI_UNET, ANATOMIX, RESNET),
+            *(NNSSL, NNUNET_V2, STU_NET, NNUNET_V1, NNUNET_KEYS, GENESIS, MONAI_UNET, DYNUNET, ANATOMIX, RESNET),
             *REFUSED,
         )
     },
