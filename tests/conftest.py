@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from nnunet_transfer.discovery import __path__ as discovery_path
+from nnunet_transfer.training.progress_plot import ThrottledPlots
+from tests.nnunet_data import Prepared, make_folders, no_plot
 
 # one thread per test process: the networks are tiny and the thread pools cost more than they give
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,22 +21,27 @@ settings.register_profile("no_deadline", parent=settings(), deadline=None)
 settings.load_profile("no_deadline")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_progress_plots() -> Iterator[None]:
+    """Leave nnU-Net's figure of a training's progress out: it takes four times as long as the trainings of most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ThrottledPlots, "plot_now", no_plot)
+        yield
+
+
 @pytest.fixture
 def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty nnU-Net folders under `tmp_path`, exported with no worker processes; returns their parent."""
-    for variable, folder in (
-        ("nnUNet_raw", "raw"),
-        ("nnUNet_preprocessed", "preprocessed"),
-        ("nnUNet_results", "results"),
-    ):
-        (tmp_path / folder).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.delenv("nnUNet_sources", raising=False)
-    monkeypatch.setenv("nnUNet_extTrainer", discovery_path[0])
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    monkeypatch.setenv("nnUNet_def_n_proc", "0")
-    monkeypatch.setenv("nnUNet_compile", "f")
+    make_folders(tmp_path, monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """For each configuration, the folders with a preprocessed data set; to be copied, see `pretraining_runs.a_run`."""
+    from tests.pretraining_runs import prepare  # imports nnU-Net
+
+    return prepare(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

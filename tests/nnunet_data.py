@@ -6,8 +6,30 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
+from nnunet_transfer.discovery import __path__ as discovery_path
 from nnunet_transfer.files import write_json
+
+#: configuration -> folders, data set, plans
+Prepared = dict[str, tuple[Path, str, str]]
+
+
+def make_folders(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make empty nnU-Net folders and export them, with no worker processes."""
+    for folder in ("raw", "preprocessed", "results"):
+        (parent / folder).mkdir()
+        monkeypatch.setenv(f"nnUNet_{folder}", str(parent / folder))
+    monkeypatch.delenv("nnUNet_sources", raising=False)
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_path[0])
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setenv("nnUNet_def_n_proc", "0")
+    monkeypatch.setenv("nnUNet_compile", "f")
+
+
+def no_plot(_: object, output_folder: str) -> None:
+    """Leave an empty file where nnU-Net would draw a training's progress: models are exported with it."""
+    Path(output_folder, "progress.png").touch()
 
 
 def write_blob_dataset(

@@ -16,13 +16,11 @@ from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_i
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
-from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.nnunet_data import Prepared, make_folders, write_blob_dataset, write_splits
 
 CPU = torch.device("cpu")
 CONFIGURATIONS = {"2d": ((32, 32, 3), (32, 32)), "3d_fullres": ((32, 32, 16), (16, 32, 32))}
 CASES = 8
-#: configuration -> folders, data set, plans
-Prepared = dict[str, tuple[Path, str, str]]
 
 
 def is_striped(i: int) -> bool:
@@ -55,13 +53,7 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     for number, (configuration, (shape, patch)) in enumerate(CONFIGURATIONS.items()):
         root = tmp_path_factory.mktemp(configuration)
         with pytest.MonkeyPatch.context() as patcher:
-            for variable, folder in (
-                ("nnUNet_raw", "raw"),
-                ("nnUNet_preprocessed", "preprocessed"),
-                ("nnUNet_results", "results"),
-            ):
-                (root / folder).mkdir()
-                patcher.setenv(variable, str(root / folder))
+            make_folders(root, patcher)
             dataset = write_blob_dataset(root / "raw", 510 + number, cases=CASES, shape=shape)
             _write_patterns(root / "raw" / dataset)
             preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
@@ -112,12 +104,10 @@ class Run:
         write_json(path, read_json(path) | entries)
 
 
-def a_run(prepared: Prepared, configuration: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def a_run(prepared: Prepared, configuration: str, folders: Path) -> Run:
     """Copy a prepared data set to nnU-Net's folders."""
     root, dataset, plans = prepared[configuration]
     shutil.copytree(root, folders, dirs_exist_ok=True)
-    # nnU-Net's progress plot takes longer than these trainings
-    monkeypatch.setattr("nnunet_transfer.training.progress_plot.ThrottledPlots.plot_now", lambda *_: None)
     return Run(folders, dataset, plans, configuration)
 
 

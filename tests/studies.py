@@ -18,9 +18,10 @@ from nnunet_transfer.study.steps import report_folder, run_job
 
 SUBJECTS = 6
 SHAPE = (40, 40, 6)
-#: nnU-Net writes a checkpoint every 50 epochs: a training of so many is resumed in its middle
+#: nnU-Net writes its latest checkpoint every 50 epochs: a training of so many is resumed in its middle
 RESUMED = {"epochs": 53, "iterations": 1}
-SHORT = {"epochs": 1, "iterations": 5}
+#: the first epoch ends with a checkpoint, from which a training that was killed goes on
+SHORT = {"epochs": 2, "iterations": 3}
 
 
 def write_atlas_tree(root: Path) -> Path:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +20,10 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, DEFAULT_PRETRAINERS, TRANSFER
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
+from tests.at_an_event.sitecustomize import environment as at_an_event
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
+from tests.warm import run_warm
 
 SCRATCH = next(arm for arm, source in ARMS.items() if source is None)
 SEGMENTATION_PRETRAINER = DEFAULT_PRETRAINERS["segmentation"]
@@ -42,119 +42,71 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0", "OMP_THREAD_LIMIT": "1"}
 
 
-def _run(command: str, folders: Path) -> str:
-    """Run one shell command after `eval "$(nnunet_transfer env)"`; return its output."""
-    script = f'set -e; eval "$(nnunet_transfer env)"; {command}'
+class _Shell(Protocol):
+    """Runs a command line in the nnU-Net folders' parent; returns its output, and fails if it ends badly.
+
+    `killed_at`: pattern of paths; the command is killed as soon as it has written such a file.
+    """
+
+    def __call__(self, command: str, folders: Path, killed_at: str | None = None) -> str: ...
+
+
+def _run(command: str, folders: Path, killed_at: str | None = None) -> str:
+    """Run one shell command after `eval "$(nnunet_transfer env)"`."""
     run = subprocess.run(
-        ["bash", "-c", script],
+        ["bash", "-c", f'set -e; eval "$(nnunet_transfer env)"; exec {command}'],
         capture_output=True,
         text=True,
         cwd=folders,
-        env=_environment(),
+        env=_environment() | (at_an_event(killed_at, signal.SIGKILL) if killed_at else {}),
     )
-    assert run.returncode == 0, f"{command}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
+    expected = -signal.SIGKILL if killed_at else 0
+    assert run.returncode == expected, f"{command}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
     return run.stdout
 
 
-def _train_and_kill_after_first_checkpoint(command: str, folders: Path, fold: Path) -> None:
-    with subprocess.Popen(
-        ["bash", "-c", f'eval "$(nnunet_transfer env)"; exec {command}'],
-        cwd=folders,
-        env=_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 240
-        while not (fold / "checkpoint_best.pth").exists():
-            assert process.poll() is None, "the training ended before its first checkpoint"
-            assert time.monotonic() < deadline, "no checkpoint after four minutes"
-            time.sleep(0.05)
-        process.kill()
-    assert not (fold / "checkpoint_final.pth").exists(), "the training was over before it could be interrupted"
-
-
-class _Shell(Protocol):
-    """Runs a command line in the nnU-Net folders' parent and returns its output."""
-
-    def __call__(self, command: str, folders: Path) -> str: ...
-
-
-#: runs the functions behind commands one after another: importing nnU-Net takes longer than most of them
-_ENTRY_POINTS = """
-import contextlib, importlib.metadata, io, json, shlex, sys, traceback
-commands = {e.name: e for e in importlib.metadata.entry_points(group="console_scripts")}
-for line in sys.stdin:
-    sys.argv = shlex.split(json.loads(line))
-    output = io.StringIO()
-    code = 0
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        try:
-            code = commands[sys.argv[0]].load()() or 0
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-    print(json.dumps([code, output.getvalue()]), flush=True)
-"""
-
-
-@contextlib.contextmanager
-def _one_process(folders: Path, workers: str) -> Iterator[_Shell]:
-    """Give a way to run stock commands in one process of their own."""
-    environment = _environment() | {"nnUNet_def_n_proc": workers}
-    with subprocess.Popen(
-        [sys.executable, "-c", _ENTRY_POINTS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=folders,
-        env=environment,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def run(command: str, folders: Path) -> str:
-            process.stdin.write(json.dumps(command) + "\n")
-            process.stdin.flush()
-            code, output = json.loads(process.stdout.readline())
-            assert code == 0, f"{command}\n{output[-3000:]}"
-            return output
-
-        yield run
-        process.stdin.close()
-
-
-SEGMENTING = (*ARMS, TRANSFER, SEGMENTATION_PRETRAINER)
-CONFIGURATIONS = ("2d", "3d_fullres")
-#: each command in a process of its own
-FULL = (("2d", "nnUNetTrainerT1Segmentation"), ("3d_fullres", "nnUNetTrainerTransfer"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("configuration", "base"), FULL)
-def test_train_resume_validate_predict_select_export_install(
-    configuration: str, base: str, nnunet_folders: Path
-) -> None:
-    _live(configuration, base, nnunet_folders, _run)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("configuration", "base"),
-    [(c, base) for c in CONFIGURATIONS for base in SEGMENTING if (c, base) not in FULL],
-)
-def test_the_same_for_every_trainer_that_segments_in_one_process(
-    configuration: str, base: str, nnunet_folders: Path
-) -> None:
+def _run_warm(command: str, folders: Path, killed_at: str | None = None) -> str:
+    """Run one command in a process that has nnU-Net imported."""
     # prediction needs a number of workers above 0, validation starts them then
-    with _one_process(nnunet_folders, "0") as train, _one_process(nnunet_folders, "1") as other:
+    workers = {"nnUNet_def_n_proc": "0"} if command.startswith("nnUNetv2_train") else {}
+    ended = run_warm(shlex.split(command), folders, _environment() | workers, killed_at=killed_at)
+    assert ended.status == (-signal.SIGKILL if killed_at else 0), f"{command}\n{ended.output[-3000:]}"
+    return ended.output
 
-        def run(command: str, folders: Path) -> str:
-            return (train if command.startswith("nnUNetv2_train") else other)(command, folders)
 
-        _live(configuration, base, nnunet_folders, run)
+#: each command in a process that starts from nothing, as in a shell
+FULL = ("3d_fullres", "nnUNetTrainerTransfer")
+#: every trainer that segments, and for each configuration those that can differ: at random, from a source of one
+#: channel, from one of three in 2D, with the source that the plans name, and the pretrainer
+WARM = [
+    ("2d", "nnUNetTrainerScratch"),
+    ("2d", "nnUNetTrainerNaturalClassification"),
+    ("2d", "nnUNetTrainerNaturalSegmentation"),
+    ("2d", "nnUNetTrainerT1Segmentation"),
+    ("2d", TRANSFER),
+    ("2d", SEGMENTATION_PRETRAINER),
+    ("3d_fullres", "nnUNetTrainerScratch"),
+    ("3d_fullres", "nnUNetTrainerNaturalSelfSupervised"),
+    ("3d_fullres", "nnUNetTrainerT1Classification"),
+    ("3d_fullres", "nnUNetTrainerT1SelfSupervised"),
+    ("3d_fullres", SEGMENTATION_PRETRAINER),
+]
+
+
+def test_every_trainer_that_segments_is_among_them() -> None:
+    assert {base for _, base in WARM} == {*ARMS, TRANSFER, SEGMENTATION_PRETRAINER}
+
+
+@pytest.mark.slow
+def test_train_resume_validate_predict_select_export_install(nnunet_folders: Path) -> None:
+    _live(*FULL, nnunet_folders, _run)
+    assert {path.parent.name for path in nnunet_folders.glob("results_away/*/*/*/progress.png")} == {"fold_0", "fold_1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("configuration", "base"), WARM)
+def test_the_same_for_every_trainer_that_segments(configuration: str, base: str, nnunet_folders: Path) -> None:
+    _live(configuration, base, nnunet_folders, _run_warm)
 
 
 @pytest.mark.slow
@@ -167,40 +119,33 @@ def test_pretrainers_without_masks_resume_validate_and_refuse_to_predict(task: s
     plans = write_transfer_plans(dataset, profile="demo", patch_size=PATCHES["2d"], batch_size=2).stem
     preprocess_in_process(dataset, plans, ["2d"])
     write_splits(preprocessed)
-    trainer = f"{DEFAULT_PRETRAINERS[task]}_12epochs_2iterations"
+    trainer = f"{DEFAULT_PRETRAINERS[task]}_3epochs_2iterations"
     train = f"nnUNetv2_train 501 2d 0 -tr {trainer} -p {plans} -device cpu"
     model = nnunet_folders / "results" / dataset / f"{trainer}__{plans}__2d"
-    _train_and_kill_after_first_checkpoint(train, nnunet_folders, model / "fold_0")
+    _run_warm(train, nnunet_folders, killed_at="*/checkpoint_best.pth")
     sources = nnunet_folders / "results" / "sources"
     assert not sources.exists(), "nothing is a source before the training is over"
 
-    continued = _run(train + " --c", nnunet_folders)
+    continued = _run_warm(train + " --c", nnunet_folders)
     assert "Epoch 0\n" not in continued
-    assert "Epoch 11" in continued
+    assert "Epoch 2\n" in continued
     (source,) = sources.iterdir()
     assert source.name.endswith(task)
     summary = model / "fold_0" / "validation" / "summary.json"
     first = {key: value for key, value in read_json(summary).items() if isinstance(value, float)}
     assert first
     summary.unlink()
-    _run(train + " --val", nnunet_folders)
+    _run_warm(train + " --val", nnunet_folders)
     again = read_json(summary)
     assert {key: again[key] for key in first} == pytest.approx(first, abs=1e-5)
-    refused = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f'eval "$(nnunet_transfer env)"; exec nnUNetv2_predict -i raw/{dataset}/imagesTr -o out -d 501 -c 2d -f 0 '
-            f"-tr {trainer} -p {plans} -device cpu -npp 1 -nps 1",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=nnunet_folders,
-        env=_environment(),
+    predict = (
+        f"nnUNetv2_predict -i raw/{dataset}/imagesTr -o out -d 501 -c 2d -f 0 -tr {trainer} -p {plans} -device cpu "
+        "-npp 1 -nps 1"
     )
-    assert refused.returncode != 0
-    assert "predicts no masks" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    refused = run_warm(shlex.split(predict), nnunet_folders, _environment())
+    assert refused.status != 0
+    assert "predicts no masks" in refused.output
+    assert "Traceback" not in refused.output
 
 
 @pytest.mark.slow
@@ -231,13 +176,12 @@ def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
     with pytest.raises(SystemExit, match=r"reads what 3d_lowres predicted .* lacks 4 of 4 cases"):
         early.on_train_start()
 
-    with _one_process(nnunet_folders, "0") as train, _one_process(nnunet_folders, "1") as predict:
-        for fold in (0, 1):
-            train(f"nnUNetv2_train 501 3d_lowres {fold} {options}", nnunet_folders)
-        train(f"nnUNetv2_train 501 3d_cascade_fullres 0 {options}", nnunet_folders)
-        command = f"nnUNetv2_predict -i raw/{dataset}/imagesTr -d 501 -f 0 {options} -npp 0 -nps 0"
-        predict(f"{command} -c 3d_lowres -o low", nnunet_folders)
-        predict(f"{command} -c 3d_cascade_fullres -prev_stage_predictions low -o full", nnunet_folders)
+    for fold in (0, 1):
+        _run_warm(f"nnUNetv2_train 501 3d_lowres {fold} {options}", nnunet_folders)
+    _run_warm(f"nnUNetv2_train 501 3d_cascade_fullres 0 {options}", nnunet_folders)
+    command = f"nnUNetv2_predict -i raw/{dataset}/imagesTr -d 501 -f 0 {options} -npp 0 -nps 0"
+    _run_warm(f"{command} -c 3d_lowres -o low", nnunet_folders)
+    _run_warm(f"{command} -c 3d_cascade_fullres -prev_stage_predictions low -o full", nnunet_folders)
     report = read_json(model("3d_cascade_fullres") / "fold_0" / "transfer_report.json")
     assert report["channels_at_zero"] == [f"class{k} (label of the previous stage)" for k in (1, 2)]
     assert 0.3 < report["coverage"]["stem"] < 0.4
@@ -272,10 +216,10 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
     preprocess_in_process(dataset, plans, [configuration])
     write_splits(preprocessed)
 
-    trainer = f"{base}_12epochs_2iterations"
+    trainer = f"{base}_3epochs_2iterations"
     train = f"nnUNetv2_train 501 {configuration} {{fold}} -tr {trainer} -p {plans} -device cpu --npz"
     model = nnunet_folders / "results" / dataset / f"{trainer}__{plans}__{configuration}"
-    _train_and_kill_after_first_checkpoint(train.format(fold=0), nnunet_folders, model / "fold_0")
+    run(train.format(fold=0), nnunet_folders, killed_at="*/checkpoint_best.pth")
 
     # the source is gone from here on: --c, --val and inference must not need it
     sources = nnunet_folders / "results" / "sources"
@@ -285,7 +229,7 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
         sources.rename(nnunet_folders / "sources_away")
     continued = run(train.format(fold=0) + " --c", nnunet_folders)
     assert "Epoch 0\n" not in continued
-    assert "Epoch 11" in continued
+    assert "Epoch 2\n" in continued
     summary = model / "fold_0" / "validation" / "summary.json"
     first = read_json(summary)
     summary.unlink()

@@ -19,7 +19,6 @@ from tests.pretraining_runs import (
     a_run,
     is_spotted,
     is_striped,
-    prepare,
     refusal,
     refuse_loading,
 )
@@ -30,16 +29,9 @@ AGES = [str(30 + i + 40 * is_striped(i)) for i in range(CASES)]
 TABLES = {"classes": LABELS, "value": AGES}
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory)
-
-
 @pytest.fixture
-def run(
-    request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> Run:
-    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders, monkeypatch)
+def run(request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path) -> Run:
+    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders)
 
 
 def _summary(run: Run, name: str) -> dict[str, Any]:

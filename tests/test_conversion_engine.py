@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -28,6 +29,7 @@ from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.conversion.splits import deal, make_splits
 from nnunet_transfer.errors import DataError, SettingsError
 from tests import conversion_trees as trees
+from tests.at_an_event.sitecustomize import environment as at_an_event
 from tests.conversion_trees import box, image, write_tree
 from tests.test_conversion_traps import case_r2
 
@@ -150,37 +152,33 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_folders: Path) -> None:
-    cases = 40
+    cases = 8
     files: trees.Files = {}
     for i in range(cases):
-        files |= case_r2(i, image(i, (64, 64, 64)), np.pad(box(), [(0, 64 - n) for n in trees.SHAPE]))
+        files |= case_r2(i, image(i), box())
     root = write_tree(files, nnunet_folders / "source")
-    command = [
-        sys.executable,
-        "-m",
-        "nnunet_transfer.cli",
-        "convert",
-        "atlas_r2",
-        str(root),
-        "-d",
-        "4",
-        "--processes",
-        "2",
-        "--reorient",  # slow enough to be caught at it
-    ]
-    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = [*(sys.executable, "-m", "nnunet_transfer.cli", "convert", "atlas_r2", str(root))]
+    command += ["-d", "4", "--processes", "2"]
+    # the sixth case stops in its middle, and so the conversion can't be over too soon
+    stopped = at_an_event("*/imagesTr/*r005_ses-1_0000.nii.gz", signal.SIGSTOP)
+    started = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | stopped
+    )
     journal = nnunet_folders / "raw/.making-Dataset004_ATLASR2/conversion_records.jsonl"
-    while started.poll() is None and not (journal.is_file() and journal.read_text().count("\n") > 3):
+    while not (journal.is_file() and journal.read_text().count("\n") > 3):
+        assert started.poll() is None
         time.sleep(0.01)
     os.killpg(started.pid, end)  # as Ctrl-C and the kernel do: the workers, too
-    _, error = started.communicate(timeout=60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGCONT)
+    _, error = started.communicate()
     if end == signal.SIGINT:
         assert started.returncode == 130
         assert "Traceback" not in error
         assert error.splitlines()[-1] == "nnunet_transfer convert: interrupted"
     done = journal.read_text().count("\n")
     assert 3 < done < cases
-    outcome = run(root, processes=2, reorient="RAS")
+    outcome = run(root, processes=2)
     assert outcome.converted == cases - done
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_ATLASR2"]
     assert {len(list((outcome.folder / part).iterdir())) for part in ("imagesTr", "labelsTr")} == {cases}

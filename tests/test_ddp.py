@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process, unwrapped
 from nnunet_transfer.files import read_json
@@ -16,6 +14,7 @@ from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
 from tests.sources import save_random_source
+from tests.warm import start_two
 
 EPOCHS = 2
 PLAIN = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
@@ -89,8 +88,7 @@ def test_two_processes_start_from_the_source_and_stay_equal(
     write_splits(preprocessed)
     source = save_random_source("t1_segmentation", preprocessed / f"{plans}.json", "2d", labels=2)
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(_rank, args=(str(nnunet_folders), dataset, plans, name), nprocs=2, join=True)
+    start_two(_rank, str(nnunet_folders), dataset, plans, name)
 
     first, second = (torch.load(nnunet_folders / f"rank{r}.pt", weights_only=True) for r in (0, 1))
     for key, value in source.items():

@@ -16,7 +16,7 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import read_json
 from nnunet_transfer.training.device_augmentation import FORCE, VARIABLE
-from tests.pretraining_runs import Prepared, Run, a_run, prepare, refusal, refuse_loading
+from tests.pretraining_runs import Prepared, Run, a_run, refusal, refuse_loading
 from tests.sources import save_random_source
 
 SUFFIX = "_2epochs_2iterations_seed3"
@@ -28,13 +28,8 @@ TRAINERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory)
-
-
 def _run(prepared: Prepared, configuration: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    run = a_run(prepared, configuration, folders, monkeypatch)
+    run = a_run(prepared, configuration, folders)
     save_random_source("t1_segmentation", run.preprocessed / f"{run.plans}.json", configuration, labels=2)
     monkeypatch.setenv(VARIABLE, FORCE)
     return run
@@ -154,8 +149,7 @@ def test_worker_processes_end_with_the_training(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(trainer, "on_train_start", lambda: None)
     trainer.run_training()
     for worker in workers:
-        worker.join(timeout=20)
-        assert not worker.is_alive()
+        worker.join()  # if it didn't end, neither would this test
 
 
 def test_on_a_cpu_it_is_off_unless_forced_and_one_line_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

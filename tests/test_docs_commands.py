@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.lab_package import EXTENDING, FILES
 from tests.nnunet_data import write_blob_dataset
 from tests.shell_commands import PAGES, ROOT, check_command, commands_of, shell_blocks
 from tests.studies import write_atlas_tree, write_small_study
+from tests.warm import run_warm
 
 BLOCKS = [(page.relative_to(ROOT).as_posix(), block) for page in PAGES for block in shell_blocks(page)]
 
@@ -265,9 +265,8 @@ ELSEWHERE = {
 }
 
 
-def _stock(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run one of nnU-Net's commands in this process."""
-    (entry,) = [e for e in entry_points(group="console_scripts") if e.name == command[0]]
+def _stock(command: list[str], folder: Path) -> None:
+    """Run one of nnU-Net's commands."""
     if command[0] in ("nnUNetv2_train", "nnUNetv2_predict"):
         command = [*command, "-device", "cpu"]
     if command[0] == "nnUNetv2_predict":
@@ -276,11 +275,10 @@ def _stock(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         command = [*command, "-f", "0", "1"]
     if command[0] in ("nnUNetv2_preprocess", "nnUNetv2_extract_fingerprint"):
         command = [*command, "-np", "1"]
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", command)
-        if command[0] == "nnUNetv2_predict":  # its worker processes need a number above 0
-            patch.setenv("nnUNet_def_n_proc", "1")
-        entry.load()()
+    # prediction needs a number of workers above 0, validation starts them then
+    workers = "0" if command[0] == "nnUNetv2_train" else "1"
+    ended = run_warm(command, folder, os.environ | {"nnUNet_def_n_proc": workers})
+    assert ended.status == 0, f"{' '.join(command)}\n{ended.output[-3000:]}"
 
 
 @pytest.mark.slow
@@ -312,7 +310,7 @@ def test_the_walk_through_from_data_to_report(
                     here += ["--folds", "2"]
                 assert main(here[1:]) == 0, f"{line}: {capsys.readouterr().err}"
             else:
-                _stock(here, monkeypatch)
+                _stock(here, nnunet_folders)
     assert (nnunet_folders / "comparison" / "report.html").is_file()
     rows = (nnunet_folders / "comparison" / "summary.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + 2, rows

@@ -22,7 +22,7 @@ from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
-from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.nnunet_data import make_folders, write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
 CPU = torch.device("cpu")
@@ -34,13 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A preprocessed 2D data set with its folders, name and plans; copied for each test."""
     root = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
-        for variable, folder in (
-            ("nnUNet_raw", "raw"),
-            ("nnUNet_preprocessed", "preprocessed"),
-            ("nnUNet_results", "results"),
-        ):
-            (root / folder).mkdir()
-            patch.setenv(variable, str(root / folder))
+        make_folders(root, patch)
         dataset = write_blob_dataset(root / "raw", 502, cases=4, shape=(32, 32, 3))
         preprocessed = extract_fingerprint_in_process(dataset)
         plans = write_transfer_plans(

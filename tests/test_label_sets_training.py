@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
@@ -20,8 +19,9 @@ from nnunet_transfer.files import read_json, write_json, write_text
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
-from tests.nnunet_data import write_blob_dataset
+from tests.nnunet_data import make_folders, write_blob_dataset
 from tests.pretraining_runs import CONFIGURATIONS, CPU, Prepared, Run, a_run, refusal, refuse_loading
+from tests.warm import start_two
 
 PRETRAINER = "nnUNetPretrainerSegmentation"
 #: set -> what it calls its structure, which of the two in every image that is, and its number of cases
@@ -50,9 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     for configuration, (shape, patch) in CONFIGURATIONS.items():
         root = tmp_path_factory.mktemp(configuration)
         with pytest.MonkeyPatch.context() as patcher:
-            for folder in ("raw", "preprocessed", "results"):
-                (root / folder).mkdir()
-                patcher.setenv(f"nnUNet_{folder}", str(root / folder))
+            make_folders(root, patcher)
             _write_sets(root / "raw", shape)
             assert main(["pool", "-d", "511", "512", "--id", "520", "--name", "Pooled"]) == 0
             dataset = "Dataset520_Pooled"
@@ -67,10 +65,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture
-def run(
-    request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> Run:
-    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders, monkeypatch)
+def run(request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path) -> Run:
+    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders)
 
 
 def _predicted(run: Run, name: str) -> dict[str, set[int]]:
@@ -253,7 +249,7 @@ def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
 def test_two_processes_whose_batches_hold_different_sets_train_one_network(run: Run) -> None:
     # a second epoch would fail if a parameter had got no gradient in the first
     name = f"{PRETRAINER}_2epochs_3iterations_seed1"
-    mp.spawn(_rank, args=(str(run.folders), run.dataset, run.plans, name), nprocs=2, join=True)
+    start_two(_rank, str(run.folders), run.dataset, run.plans, name)
     first, second = (torch.load(run.folders / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert load_source("t1_segmentation").card.extra["label_set_cases"] == {"Bright": 2, "Brighter": 3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -25,6 +25,7 @@ from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.trainers import get_trainer_class
+from tests.nnunet_data import make_folders
 from tests.pretraining_runs import (
     CASES,
     CONFIGURATIONS,
@@ -32,26 +33,50 @@ from tests.pretraining_runs import (
     Prepared,
     Run,
     a_run,
-    prepare,
     refusal,
     refuse_loading,
 )
+from tests.warm import start_two
 
 ALL = sorted(PRETRAINERS)
 WITHOUT_MASKS = [base for base in ALL if base != "nnUNetPretrainerSegmentation"]
 
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory)
+#: those that draw otherwise in 3D than in 2D: nnU-Net's augmentation, and distortions of an image
+DRAWING_IN_3D = ["nnUNetPretrainerSegmentation", "nnUNetPretrainerModelsGenesis"]
 
 
 @pytest.fixture
-def run(
-    request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> Run:
+def run(request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path) -> Run:
     """A run in 2D, or in the configuration that the test is parametrised with."""
-    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders, monkeypatch)
+    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders)
+
+
+#: the shortest training that there is
+SHORTEST = "_1epochs_1iterations"
+Finished = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def finished(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return the folders with a finished training of a pretrainer in a configuration; it is trained once."""
+    kept: dict[tuple[str, str], Path] = {}
+
+    def folders(base: str, configuration: str) -> Path:
+        if (base, configuration) not in kept:
+            kept[base, configuration] = root = tmp_path_factory.mktemp(base)
+            with pytest.MonkeyPatch.context() as patch:
+                make_folders(root, patch)
+                a_run(prepared, configuration, root).train(base + SHORTEST)
+        return kept[base, configuration]
+
+    return folders
+
+
+@pytest.fixture
+def finished_run(base: str, finished: Finished, run: Run) -> Run:
+    """A run in which the pretrainer `base` of the test has ended its shortest training."""
+    shutil.copytree(finished(base, run.configuration) / "results", run.folders / "results", dirs_exist_ok=True)
+    return run
 
 
 @pytest.fixture
@@ -69,21 +94,22 @@ in_2d_and_slowly_3d = pytest.mark.parametrize(
 
 @in_2d_and_3d
 @pytest.mark.parametrize("base", ALL)
-def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str, run: Run) -> None:
-    trainer = run.train(f"{base}_1epochs_2iterations")
+def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str, finished_run: Run) -> None:
+    run = finished_run
+    trainer = run.build(base + SHORTEST)
     (card,) = list_sources()
     assert (card.task, card.domain) == (PRETRAINERS[base], "t1")
     assert (card.input_channels, card.channel_names) == (1, ("T1",))
-    assert card.patch_size == tuple(trainer.configuration_manager.patch_size)
+    assert card.patch_size == CONFIGURATIONS[run.configuration][1]
     assert card.trained_on == (run.dataset,)
-    assert card.trained_on_cases == tuple(sorted(trainer.do_split()[0]))
+    assert list(card.trained_on_cases) == read_json(run.preprocessed / "splits_final.json")[0]["train"]
     assert card.extra["fold"] == 0
 
     torch.manual_seed(5)
     network = nnUNetTrainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 4, True)
     report = transfer_weights(network, load_source(card.name), scope=card.parts)
     assert report.coverage["encoder"] == pytest.approx(1.0)
-    trained = torch.load(run.output(f"{base}_1epochs_2iterations") / "checkpoint_final.pth", weights_only=False)
+    trained = torch.load(run.output(base + SHORTEST) / "checkpoint_final.pth", weights_only=False)
     parts = ("encoder.",) if card.parts == "encoder" else ("encoder.", "decoder.stages.", "decoder.transpconvs.")
     loaded = network.state_dict()
     keys = [key for key in loaded if key.startswith(parts)]
@@ -95,12 +121,18 @@ def test_a_finished_pretraining_leaves_a_source_that_loads_completely(base: str,
     assert not [key for key in tensors if "head" in key]
 
 
-@in_2d_and_slowly_3d
-@pytest.mark.parametrize("base", ALL)
+@pytest.mark.parametrize(
+    ("run", "base"),
+    [
+        *(("2d", base) for base in ALL),
+        *(pytest.param("3d_fullres", base, marks=pytest.mark.slow) for base in DRAWING_IN_3D),
+    ],
+    indirect=["run"],
+)
 def test_an_interrupted_pretraining_ends_like_a_straight_one(
     base: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = f"{base}_3epochs_2iterations_seed4"
+    name = f"{base}_2epochs_2iterations_seed4"
     straight = unwrapped(run.train(name).network).state_dict()
     summary = read_json(run.output(name) / "validation" / "summary.json")
     shutil.rmtree(run.folders / "results")
@@ -112,7 +144,7 @@ def test_an_interrupted_pretraining_ends_like_a_straight_one(
     def interrupt(self: Any) -> None:
         self.save_every = 1
         end(self)
-        if self.current_epoch == 2 and not self.output_folder_resumed:
+        if not self.output_folder_resumed:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cls, "on_epoch_end", interrupt, raising=False)
@@ -128,9 +160,8 @@ def test_an_interrupted_pretraining_ends_like_a_straight_one(
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_validation_alone_needs_neither_source_nor_training(base: str, run: Run) -> None:
-    name = f"{base}_1epochs_2iterations"
-    run.train(name)
+def test_validation_alone_needs_neither_source_nor_training(base: str, finished_run: Run) -> None:
+    run, name = finished_run, base + SHORTEST
     path = run.output(name) / "validation" / "summary.json"
     summary = path.read_text()
     path.unlink()
@@ -237,9 +268,8 @@ def test_self_supervision_augments_in_space_only(run: Run) -> None:
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_prediction_is_refused_because_there_are_no_masks(base: str, run: Run) -> None:
-    name = f"{base}_1epochs_1iterations"
-    run.train(name)
+def test_prediction_is_refused_because_there_are_no_masks(base: str, finished_run: Run) -> None:
+    run, name = finished_run, base + SHORTEST
     with pytest.raises(SystemExit) as caught:
         nnUNetPredictor(device=CPU).initialize_from_trained_model_folder(
             str(run.output(name).parent), use_folds=(0,), checkpoint_name="checkpoint_final.pth"
@@ -305,15 +335,19 @@ def test_a_full_disk_loses_nothing_but_the_source_and_continuing_writes_it(
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_a_full_disk_in_validation_leaves_no_half_summary(base: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_validation_leaves_no_half_summary(
+    base: str, finished_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    name = f"{base}_1epochs_1iterations"
-    with monkeypatch.context() as patch:
-        patch.setattr("nnunet_transfer.pretraining.task_trainer.write_json", full)
-        with pytest.raises(SystemExit) as caught:
-            run.train(name)
+    run, name = finished_run, base + SHORTEST
+    (run.output(name) / "validation" / "summary.json").unlink()
+    trainer = run.build(name)
+    maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
+    monkeypatch.setattr("nnunet_transfer.pretraining.task_trainer.write_json", full)
+    with pytest.raises(SystemExit) as caught:
+        trainer.perform_actual_validation()
     assert "validate again with --val" in refusal(caught)
     assert not (run.output(name) / "validation" / "summary.json").exists()
 
@@ -359,9 +393,9 @@ def test_bad_input_ends_in_one_line_before_data_are_loaded(fault: Any, message: 
     assert message in refusal(caught)
 
 
-def test_other_classes_than_the_checkpoints_are_refused(run: Run) -> None:
-    name = "nnUNetPretrainerClassification_1epochs_1iterations"
-    run.train(name)
+@pytest.mark.parametrize("base", ["nnUNetPretrainerClassification"])
+def test_other_classes_than_the_checkpoints_are_refused(base: str, finished_run: Run) -> None:
+    run, name = finished_run, base + SHORTEST
     path = run.folders / "raw" / run.dataset / "classes.csv"
     path.write_text(path.read_text().replace("plain", "even"))
     trainer = run.build(name, continue_training=True)
@@ -371,9 +405,8 @@ def test_other_classes_than_the_checkpoints_are_refused(run: Run) -> None:
 
 
 @pytest.mark.parametrize("base", WITHOUT_MASKS)
-def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, run: Run) -> None:
-    name = f"{base}_1epochs_1iterations"
-    run.train(name)
+def test_an_empty_validation_fold_is_refused_by_validation_alone(base: str, finished_run: Run) -> None:
+    run, name = finished_run, base + SHORTEST
     write_json(run.preprocessed / "splits_final.json", [{"train": ["case00", "case02"], "val": []}])
     trainer = run.build(name)
     maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
@@ -404,7 +437,7 @@ def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
 def test_two_processes_train_one_network_and_share_the_validation(base: str, run: Run) -> None:
     # a second epoch would fail if a parameter had got no gradient in the first
     name = f"{base}_2epochs_2iterations_seed1"
-    mp.spawn(_rank, args=(str(run.folders), run.dataset, run.plans, name), nprocs=2, join=True)
+    start_two(_rank, str(run.folders), run.dataset, run.plans, name)
     first, second = (torch.load(run.folders / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
     summary = read_json(run.output(name) / "validation" / "summary.json")

@@ -14,21 +14,16 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of, write_json
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.training import provenance
-from tests.pretraining_runs import CPU, Prepared, Run, a_run, prepare
+from tests.pretraining_runs import CPU, Prepared, Run, a_run
 from tests.sources import save_random_source
 
 ARM = "nnUNetTrainerT1Segmentation_frozenEncoder_3cases_2epochs_3iterations_seed4"
 PRETRAINER = "nnUNetPretrainerSelfSupervised_2epochs_2iterations_seed1"
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory)
-
-
 @pytest.fixture
-def run(prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    run = a_run(prepared, "2d", nnunet_folders, monkeypatch)
+def run(prepared: Prepared, nnunet_folders: Path) -> Run:
+    run = a_run(prepared, "2d", nnunet_folders)
     save_random_source("t1_segmentation", run.preprocessed / f"{run.plans}.json", "2d", labels=2)
     return run
 

@@ -18,24 +18,17 @@ from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction
 from nnunet_transfer.pretraining.tiles import centre_crop
 from nnunet_transfer.sources import list_sources, load_source
 from tests.nnunet_data import write_blob_dataset, write_splits
-from tests.pretraining_runs import CPU, Prepared, Run, a_run, prepare, refusal, refuse_loading
+from tests.pretraining_runs import CPU, Prepared, Run, a_run, refusal, refuse_loading
 
 MASKED, GENESIS, SIMCLR = (f"nnUNetPretrainer{method}" for method in ("SelfSupervised", "ModelsGenesis", "SimCLR"))
 NEW = [GENESIS, SIMCLR]
 SOURCE = {MASKED: "self_supervised", GENESIS: "self_supervised_genesis", SIMCLR: "self_supervised_simclr"}
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(tmp_path_factory)
-
-
 @pytest.fixture
-def run(
-    request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> Run:
+def run(request: pytest.FixtureRequest, prepared: Prepared, nnunet_folders: Path) -> Run:
     """A run in 2D, or in the configuration that the test is parametrised with."""
-    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders, monkeypatch)
+    return a_run(prepared, getattr(request, "param", "2d"), nnunet_folders)
 
 
 in_2d_and_slowly_3d = pytest.mark.parametrize(
@@ -173,8 +166,7 @@ def test_an_arm_starts_from_the_source_that_its_plans_name(base: str, run: Run) 
     assert read_json(arm.output(name) / "transfer_report.json")["source"] == source
 
 
-def test_natural_images_are_learnt_in_three_channels(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnunet_transfer.training.progress_plot.ThrottledPlots.plot_now", lambda *_: None)
+def test_natural_images_are_learnt_in_three_channels(nnunet_folders: Path) -> None:
     dataset = write_blob_dataset(nnunet_folders / "raw", 530, cases=4, shape=(32, 32, 1), channels=("R", "G", "B"))
     preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
     plans = write_transfer_plans(dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=4).stem

@@ -36,6 +36,7 @@ from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
 from nnunet_transfer.synthetic.space import _resample, _template, align_to_mni
 from nnunet_transfer.synthetic.synthesis import synthesize
 from nnunet_transfer.synthetic.tissues import TISSUES, Kind, freesurfer_numbering, tissue_by_name
+from tests.at_an_event.sitecustomize import environment as at_an_event
 
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -18], [0, 0, 2, -18], [0, 0, 0, 1]])
 SHAPE = (20, 18, 18)
@@ -146,16 +147,18 @@ def test_same_seed_same_bytes_after_an_interrupt_and_for_other_numbers_of_cases(
 
 @pytest.mark.slow
 def test_several_processes_and_a_kill_change_no_byte(root: Path) -> None:
-    wanted = _settings(root, count=8)
+    wanted = _settings(root, count=6)
     alone = _bytes_of(synthesize(plan_synthesis(wanted)))
     (root / "raw/Dataset031_Synthetic").rename(root / "alone")
-    command = [sys.executable, "-m", "nnunet_transfer.cli", "synthesize", str(root / "maps"), "-d", "31", "--n", "8"]
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "synthesize", str(root / "maps"), "-d", "31", "--n", "6"]
     command += ["--lesions", *wanted.lesions, "--mask-space", "image", "--processes", "2"]
-    process = subprocess.Popen(command, start_new_session=True)
+    # each process stops with its first case of the second round
+    stopped = at_an_event("*/records/*_v001.json", signal.SIGSTOP)
+    process = subprocess.Popen(command, start_new_session=True, env=os.environ | stopped)
     records = root / "raw/.making-Dataset031_Synthetic/records"
-    while not (records.is_dir() and len(list(records.glob("*.json"))) > 1) and process.poll() is None:
+    while not (records.is_dir() and len(list(records.glob("*.json"))) > 1):
+        assert process.poll() is None
         time.sleep(0.01)
-    assert process.poll() is None, "ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     subprocess.run(command, check=True)
