@@ -30,6 +30,7 @@ from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.comparison.training_logs import read_epochs
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.naming import TrainerName
+from tests import accessibility
 from tests.comparison_data import QUALITY, model_folder, write_results
 
 SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
@@ -244,6 +245,15 @@ def test_the_page_tells_those_who_do_not_see_it(page: Page) -> None:
     assert page.all("html")[0]["lang"] == "en"
 
 
+@pytest.mark.slow
+def test_axe_finds_nothing_serious_on_light_and_dark_pages(comparison: Comparison, tmp_path: Path) -> None:
+    accessibility.browser()
+    script = accessibility.axe_script(tmp_path / "npm")
+    for dark in (False, True):
+        found = accessibility.findings(comparison.report, script, tmp_path, dark=dark)
+        assert [finding for finding in found if finding[0] in accessibility.SERIOUS] == []
+
+
 def test_every_case_is_in_the_table_worst_difference_first(comparison: Comparison, cases: pd.DataFrame) -> None:
     text = comparison.report.read_text(encoding="utf-8")
     table = text[text.index('<table class="cases">') :]
@@ -432,7 +442,7 @@ COLUMNS = {"title": Column("Arm"), "x": Column("Value", 3, low="low", high="high
 def test_tables_escape_text_and_say_n_where_it_differs() -> None:
     page, source = html_table(FRAME, COLUMNS, "<b>"), latex_table(FRAME, COLUMNS, "50 %")
     assert "a_b &amp; &lt;c&gt;" in page
-    assert "<caption>&lt;b&gt;</caption>" in page
+    assert "<caption><span>&lt;b&gt;</span></caption>" in page
     assert r"a\_b \& $<$c$>$" in source
     assert r"50 \%" in source
     for text in (page, source):

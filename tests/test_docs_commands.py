@@ -19,6 +19,7 @@ from nnunet_transfer.errors import TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources import load_source
 from nnunet_transfer.study import read_study
+from nnunet_transfer.study.short import write_short_study
 from tests.checkpoint_files import build, nnunet_run, plans_architecture, randomise
 from tests.comparison_data import save_mask
 from tests.conversion_trees import atlas_r2, box, image, save, write_tree
@@ -169,6 +170,47 @@ def test_the_commands_of_a_study_run(page: str, nnunet_folders: Path, monkeypatc
         file.write_text(small, encoding="utf-8")
         run += 1
     assert run >= 2
+
+
+#: of the tutorials' commands, those that no test here runs -> why
+NOT_IN_TUTORIALS = {
+    "doctor": "looks at the machine: what it finds differs",
+    "compare": "needs trained arms; the walk-through's test trains some",
+    "study run study.yaml": "tests/test_study_run.py and tests/slurm run studies",
+    "study run clinic.yaml": "the same",
+    "study step": "downloads",
+    "env": "the folders' fixture has done it",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "ran"), [("thesis", 2), ("clinic", 2), ("statistician", 0), ("administrator", 3)], ids=lambda v: str(v)
+)
+def test_the_commands_of_a_tutorial_run(
+    page: str, ran: int, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(nnunet_folders)
+    text = (ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8")
+    atlas = str(write_atlas_tree(nnunet_folders))
+    if page == "administrator":
+        write_short_study(nnunet_folders / "study.yaml", [f"atlas_r2={atlas}"], [])
+    if page == "clinic":
+        (described,) = re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)
+        (study,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+        raw = nnunet_folders / "nnUNet_raw"
+        raw = raw / write_blob_dataset(raw, 200, shape=(16, 16, 16))
+        (raw / "dataset.json").write_text(described, encoding="utf-8")
+        (nnunet_folders / "clinic.yaml").write_text(study, encoding="utf-8")
+        for folder in ("labelsTs", "predictions"):
+            save_mask(box(), nnunet_folders / folder / "case.nii.gz")
+    run = 0
+    for arguments in _lines(f"docs/tutorials/{page}.md", nnunet_folders):
+        line = " ".join(arguments)
+        if any(line.startswith(start) for start in NOT_IN_TUTORIALS) and "--slurm-profile" not in line:
+            continue
+        assert main([word.replace("/data/ATLAS_2", atlas) for word in arguments]) == 0, capsys.readouterr().err
+        run += 1
+    assert run == ran
 
 
 def test_the_profile_and_resources_shown_are_right(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

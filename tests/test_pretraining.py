@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,27 @@ from nnunet_transfer.pretraining.self_supervised.losses import MaskedMSELoss, Re
 from nnunet_transfer.pretraining.self_supervised.masking import block_size, hide, random_block_mask
 from nnunet_transfer.pretraining.source_name import source_name
 from nnunet_transfer.pretraining.tiles import centre_crop, tiles
+
+
+def test_other_loggers_get_a_score_under_its_own_name(tmp_path: Path) -> None:
+    from nnunetv2.training.logging.nnunet_logger import MetaLogger
+
+    from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
+
+    logged: list[tuple[str, float]] = []
+    logger = MetaLogger(str(tmp_path), False)
+    logger.loggers.append(SimpleNamespace(log=lambda key, value, step: logged.append((key, value))))
+    trainer = SimpleNamespace(
+        logger=logger,
+        current_epoch=0,
+        task=SimpleNamespace(epoch_score=lambda outputs: ("balanced accuracy", 0.75, [0.5, 1.0])),
+        gathered=list,
+        print_to_log_file=lambda *_: None,
+    )
+    TaskPretrainer.on_validation_epoch_end(trainer, [{"loss": np.array(2.0)}])  # type: ignore[arg-type]
+    assert ("balanced accuracy", 0.75) in logged
+    assert ("val_losses", 2.0) in logged
+
 
 PATCHES = st.lists(st.integers(8, 70), min_size=2, max_size=3)
 

@@ -65,6 +65,19 @@ def ranks(result: TargetResult) -> str:
     )
 
 
+def podium(result: TargetResult) -> str:
+    """Describe how often each arm comes first for a subject."""
+    wide = result.per_subject.pivot(index="subject", columns="arm", values=PRIMARY).dropna()
+    first = wide.rank(axis=1, method="min", ascending=False).eq(1)
+    # arms that are level share the first place
+    shares = first.div(first.sum(axis=1), axis=0).mean()
+    names = {arm.name: arm.title for arm in result.arms}
+    ordered = shares[list(names)].sort_values(ascending=False, kind="stable")
+    return f"Share of {len(wide)} subjects for which an arm has the highest Dice: " + _listed(
+        f"{names[str(arm)]} {100 * share:.0f} %" for arm, share in ordered.items()
+    )
+
+
 def sizes(result: TargetResult, protocol: str) -> str:
     """Describe the detection by lesion size."""
     rows = result.sizes[result.sizes["protocol"] == protocol]

@@ -115,7 +115,13 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
         _case_row(result, number, arm_scores(case), scores[result.baseline, case], lesions.get(case, []), folder)
         for number, case in enumerate(dict.fromkeys(result.per_case["case"]))
     ]
-    return sorted(rows, key=lambda row: (np.isnan(row.worst), row.worst, row.case))
+    return sorted(rows, key=_sorting)
+
+
+def _sorting(row: CaseRow) -> tuple[float | str, ...]:
+    """Return what rows are sorted by: the worst difference, then the lowest Dice; what isn't known comes last."""
+    lowest = min((arm.dice for arm in row.arms if np.isfinite(arm.dice)), default=np.inf)
+    return (float(np.inf) if np.isnan(row.worst) else row.worst, lowest, row.case)
 
 
 def _case_row(

@@ -78,8 +78,8 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
         axis.set_yticks(range(len(tasks)), tasks if place % columns == 0 else [""] * len(tasks))
         axis.set_title("\n".join(textwrap.wrap(title, 30)), fontsize=10)
         for (i, j), value in np.ndenumerate(values):
-            text = "not run" if np.isnan(value) else _signed(value)
-            axis.text(j, i, text, ha="center", va="center", color=_ink(value, limit))
+            text = "not run" if np.isnan(value) else signed(value)
+            axis.text(j, i, text, ha="center", va="center", color=ink(value, limit))
     figure.colorbar(image, ax=axes.ravel().tolist(), label="mean Dice difference", shrink=0.9)
     return figure
 
@@ -97,7 +97,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.baseline_title} (95 % interval)")
-    _bare(axis)
+    bare(axis)
     return figure
 
 
@@ -115,7 +115,7 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.set_yticks(range(len(arms)), [arm.title for arm in arms])
     axis.set_xlabel(f"{metric_name(result, metric)} per subject; bar: median")
     axis.set_xlim(-0.02, 1.02)
-    _bare(axis)
+    bare(axis)
     return figure
 
 
@@ -125,61 +125,11 @@ def hollow(colour: str) -> dict[str, Any]:
     return {"color": colour, "markerfacecolor": face, "markeredgewidth": 0.7, "markersize": 4}
 
 
-def _bare(axis: Any) -> None:
+def bare(axis: Any) -> None:
+    """Leave away what a figure doesn't need."""
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.3)
-
-
-def significance(result: TargetResult) -> Figure:
-    """Draw the mean paired difference between all arms, row minus column; a star marks p < 0.05 after Holm."""
-    names = [arm.name for arm in result.arms]
-    k = len(names)
-    values, marked = np.full((k, k), np.nan), np.zeros((k, k), bool)
-    for _, row in result.pairs.iterrows():
-        i, j = names.index(row["arm"]), names.index(row["compared_with"])
-        values[i, j], values[j, i] = row["difference"], -row["difference"]
-        marked[i, j] = marked[j, i] = row["p_holm"] < ALPHA
-    finite = np.abs(values[np.isfinite(values)])
-    limit = max(0.01, float(finite.max())) if len(finite) else 0.01
-    figure, axis = plt.subplots(figsize=(0.78 * k + 2.0, 0.5 * k + 1.7), layout="constrained")
-    image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-    titles = [arm.title for arm in result.arms]
-    axis.set_xticks(range(k), titles, rotation=40, ha="right")
-    axis.set_yticks(range(k), titles)
-    for (i, j), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            text = f"{_signed(value)}{'*' if marked[i, j] else ''}"
-            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=_ink(value, limit))
-    figure.colorbar(image, ax=axis, label=f"{metric_name(result, PRIMARY)}, row minus column")
-    return figure
-
-
-def ranks(result: TargetResult) -> Figure:
-    """Draw how often each arm takes each rank under the bootstrap (area of the circles), and its observed rank."""
-    rows = result.ranks.sort_values("rank", kind="stable")
-    k = len(rows)
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * k + 1.2), layout="constrained")
-    for y, (_, row) in enumerate(rows.iloc[::-1].iterrows()):
-        colour = colour_of(result, row["arm"])
-        axis.plot([row["rank_low"], row["rank_high"]], [y, y], color=colour, linewidth=1.5)
-        shares = np.array([row[f"share_{place}"] for place in range(1, k + 1)])
-        axis.scatter(
-            np.arange(1, k + 1),
-            np.full(k, y),
-            s=320 * shares,
-            color=matplotlib.colors.to_rgba(colour, 0.4),
-            edgecolors=colour,
-            linewidths=0.6,
-        )
-        axis.plot(row["rank"], y, "|", color=colour, markersize=18, markeredgewidth=2)
-    axis.set_yticks(range(k), list(rows["title"].iloc[::-1]))
-    axis.set_ylim(-0.6, k - 0.4)
-    axis.set_xticks(range(1, k + 1))
-    axis.set_xlim(0.5, k + 0.5)
-    axis.set_xlabel(f"rank by mean {metric_name(result, PRIMARY)};\ncircle: share of bootstrap samples")
-    _bare(axis)
-    return figure
 
 
 def curves(result: TargetResult) -> Figure:
@@ -210,12 +160,14 @@ def line_style(task: str, domain: str) -> dict[str, Any]:
     return {"color": DOMAIN_COLOURS.get(domain, OTHER), "marker": marker, "linestyle": line, "markersize": 5}
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
     # adding 0.0 turns the -0.0 that rounding may leave into 0.0
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def _ink(value: float, limit: float) -> str:
+def ink(value: float, limit: float) -> str:
+    """Return a colour that is read on a cell of that value."""
     return "white" if abs(value) > 0.6 * limit else "black"
 
 

@@ -18,9 +18,11 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
     volumes = volumes[(volumes["label"] == label) & volumes["arm"].isin([arm.name for arm in result.arms])]
     mean = (volumes["volume_pred_ml"] + volumes["volume_ref_ml"]) / 2
     volumes = volumes.assign(mean=mean, difference=volumes["volume_pred_ml"] - volumes["volume_ref_ml"])
-    rows = -(-len(result.arms) // COLUMNS)
+    columns = min(COLUMNS, len(result.arms))
+    rows = -(-len(result.arms) // columns)
+    size = (2.1 * columns + 0.8 if columns > 1 else WIDTH, 2.3 * rows + 0.3)
     figure, axes = plt.subplots(
-        rows, COLUMNS, figsize=(9.2, 2.3 * rows + 0.3), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     agreement = result.volumes[result.volumes["label"] == label].set_index("arm")
     for axis, arm in zip(axes.flat, result.arms, strict=False):

@@ -86,7 +86,7 @@ def html_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str 
     for _, row in frame.iterrows():
         first, *others = [escape(cell(row, key, column)) for key, column in columns.items()]
         rows.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in others)}</tr>')
-    name = f"<caption>{escape(caption)}</caption>" if caption else ""
+    name = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     label = f' role="region" aria-label="{escape(caption)}"' if caption else ""
     return Markup(
         f'<div class="scroll" tabindex="0"{label}><table>{name}<thead><tr>{heads}</tr></thead>'

@@ -12,6 +12,7 @@ import pandas as pd
 from nnunet_transfer import paths
 from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_family, analyse
 from nnunet_transfer.comparison.collect import score_runs
+from nnunet_transfer.comparison.consensus import consensus
 from nnunet_transfer.comparison.report import ReportText, write_report
 from nnunet_transfer.comparison.results import (
     choose_baselines,
@@ -30,6 +31,8 @@ from nnunet_transfer.subjects import find_origin, raw_dataset
 
 #: scores of single cases, kept beside the report so that a second comparison is fast
 CACHE = "scores"
+#: table over all targets, if there are several
+CONSENSUS = "consensus.csv"
 
 
 @dataclass(frozen=True)
@@ -149,4 +152,9 @@ def _write_tables(results: Sequence[TargetResult], out: Path) -> None:
         else:
             # nothing to say, and nothing left over from an earlier comparison
             (out / f"{name}.csv").unlink(missing_ok=True)
+    agreed = consensus(results)
+    if len(agreed):
+        write_text(out / CONSENSUS, csv_text(agreed))
+    else:
+        (out / CONSENSUS).unlink(missing_ok=True)
     write_text(out / "summary.txt", text_table(results))

@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.style
+import pandas as pd
 from markupsafe import Markup
 
-from nnunet_transfer.comparison import alt_texts, figures, figures_lesions, figures_training, run_card
+from nnunet_transfer.comparison import (
+    alt_texts,
+    figures,
+    figures_lesions,
+    figures_ranking,
+    figures_training,
+    run_card,
+)
 from nnunet_transfer.comparison.analysis import TargetResult, compared_metrics
 from nnunet_transfer.comparison.case_section import CaseSection, case_section
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
-from nnunet_transfer.comparison.markup import figure, html_table, latex_table
+from nnunet_transfer.comparison.consensus import consensus
+from nnunet_transfer.comparison.markup import Column, figure, html_table, latex_table
 from nnunet_transfer.comparison.pages import render, script, style
 from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.report_tables import tables as result_tables
@@ -25,6 +34,8 @@ from nnunet_transfer.files import write_text
 #: labels of a data set whose volumes are drawn; volumes.csv has all
 DRAWN_LABELS = 4
 DEFAULT_NAME = "Comparison"
+#: more arms make a podium wider than other figures
+WIDE_PODIUM = 7
 ONE_RUN = (
     "With one seed and few folds nothing can be said about arms that are trained again: the intervals above describe the "
     "networks at hand. Train several seeds (_seed1, _seed2, ...) for that."
@@ -84,6 +95,13 @@ class Chapter:
         """Anchor in the page."""
         return self.result.target.dataset
 
+    def with_code(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a table whose arms are named with the codes that the figures have."""
+        if not self.coded or not {"arm", "title"} <= set(frame.columns):
+            return frame
+        titles = [f"{self.codes.get(arm, '')} {title}" for arm, title in zip(frame["arm"], frame["title"], strict=True)]
+        return frame.assign(title=[title.strip() for title in titles])
+
     def figure(self, drawn: figures.Figure, file: str, caption: str, alt: str, *, wide: bool = False) -> Markup:
         """Save a figure and return it for the page."""
         image = figures.save(drawn, self.folder / "figures", f"{self.id}_{file}")
@@ -121,7 +139,7 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
         "report.html",
         card=_card(results, codes, coded, folder, text),
         targets=targets,
-        overview=_overview(results, folder),
+        overview=_overview(results, folder) + _consensus(results),
         note=text.note,
         left_out=text.left_out,
         methods=prose,
@@ -161,9 +179,23 @@ def _overview(results: Sequence[TargetResult], folder: Path) -> Markup:
     if drawn is None:
         return Markup("")
     counts = ", ".join(f"{r.target.title} n = {r.n_cases}" for r in results)
+    panels = sum(result.grid["panel"].nunique() for result in results if len(result.grid))
     caption = f"Mean paired difference in Dice to the baseline, by source task and source domain ({counts})."
     image = figures.save(drawn, folder / "figures", "grid")
-    return figure(image, caption, alt_texts.grid(results), wide=len(results) > 1)
+    return figure(image, caption, alt_texts.grid(results), wide=panels > 1)
+
+
+def _consensus(results: Sequence[TargetResult]) -> Markup:
+    table = consensus(results)
+    if not len(table):
+        return Markup("")
+    titles = [result.target.title for result in results]
+    columns = {"title": Column("Arm"), "place": Column("Place", 1), "mean_rank": Column("mean rank", 2)}
+    columns |= {title: Column(f"rank: {title}", 1) for title in titles}
+    caption = (
+        "Consensus over targets: arms that all targets have, by the mean of their ranks; every target counts the same."
+    )
+    return html_table(table, columns, caption)
 
 
 def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, share: float) -> Iterator[Section]:
@@ -174,7 +206,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
 
     def section(key: str, title: str, *names: str) -> Section:
         found = [left.pop(name) for name in names if name in left]
-        shown = [html_table(table.frame, table.columns, table.caption) for table in found]
+        shown = [html_table(chapter.with_code(table.frame), table.columns, table.caption) for table in found]
         return Section(f"{chapter.id}-{key}", title, tables=shown)
 
     scores = section("scores", "Scores", "summary")
@@ -206,16 +238,26 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
         pairs = section("pairs", "All arms against each other", "ranks")
         if len(result.pairs) > 1:
             caption = (
-                f"Mean paired Dice difference, row minus column; * p < {figures.ALPHA} (Holm over all pairs), {n}."
+                f"Significance map: mean paired Dice difference, row minus column, best arm first; * and frame: "
+                f"p < {figures.ALPHA} (Holm over all pairs), {n}."
             )
             alt = alt_texts.significance(result, figures.ALPHA)
-            pairs.figures.append(chapter.figure(figures.significance(drawn), "significance", caption, alt, wide=True))
+            drawing = figures_ranking.significance(drawn)
+            pairs.figures.append(chapter.figure(drawing, "significance", caption, alt, wide=True))
         if len(result.ranks):
             tau = result.ranks["tau"].iloc[0]
             caption = (
                 f"Ranks in bootstrap samples of subjects, {n}; mean Kendall's tau to the observed order {tau:.2f}."
             )
-            pairs.figures.append(chapter.figure(figures.ranks(drawn), "ranks", caption, alt_texts.ranks(result)))
+            drawing = figures_ranking.ranks(drawn)
+            pairs.figures.append(chapter.figure(drawing, "ranks", caption, alt_texts.ranks(result)))
+        if (drawing := figures_ranking.podium(drawn)) is not None:
+            caption = (
+                f"Podium: every subject's Dice by the place that an arm takes for it, a line per subject, and how often "
+                f"each arm takes each place, {n}."
+            )
+            wide = len(result.arms) > WIDE_PODIUM
+            pairs.figures.append(chapter.figure(drawing, "podium", caption, alt_texts.podium(result), wide=wide))
         yield pairs
     if len(result.detection):
         yield _detection(chapter, section("detection", "Lesion detection", "detection", "lesion_free"))

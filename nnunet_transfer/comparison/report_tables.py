@@ -51,7 +51,7 @@ FOLDS = {
     "n_subjects": Column("subjects"),
     PRIMARY: Column("mean Dice", 3),
     "difference": Column("difference to the baseline", 3, sign=True),
-    "note": Column(""),
+    "note": Column("remark"),
 }
 LESION_FREE = {
     "title": Column("Arm"),
@@ -147,7 +147,8 @@ def tables(result: TargetResult) -> Iterator[Table]:
         if primary["procedure_low"].notna().any():
             yield Table("procedure", primary, PROCEDURE, caption)
     folds = result.folds.assign(note=result.folds["outlier"].map({True: "stands out", False: ""}))
-    yield Table("folds", folds, FOLDS, f"Mean Dice by fold: {where}.")
+    shown = {key: column for key, column in FOLDS.items() if key != "difference" or folds[key].notna().any()}
+    yield Table("folds", folds, shown, f"Mean Dice by fold: {where}.")
     if len(result.lesion_free):
         counts = {f"{p.name}_fp_per_case": Column(f"{p.title} false lesions per case", 1) for p in result.protocols}
         caption = f"False positives where the reference is empty: {where}."

@@ -181,6 +181,8 @@ class TaskPretrainer(PretrainingTrainer):
         name, score, parts = self.task.epoch_score(outputs)
         self.logger.log("mean_fg_dice", score, self.current_epoch)
         self.logger.log("dice_per_class_or_region", parts, self.current_epoch)
+        for other in self.logger.loggers:  # such as Weights & Biases; nnU-Net's own file knows fixed names only
+            other.log(name, score, self.current_epoch)
         self.logger.log("val_losses", float(np.mean([output["loss"] for output in outputs])), self.current_epoch)
         self.print_to_log_file(f"{name} (nnU-Net's log calls it pseudo Dice): {score:.4f}")
 
