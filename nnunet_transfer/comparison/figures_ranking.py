@@ -36,7 +36,7 @@ def podium(result: TargetResult) -> Figure | None:
     if wide.empty or k < 2:
         return None
     values = wide.to_numpy(float)
-    first, last = (wide.rank(axis=1, method=method, ascending=False).to_numpy(int) for method in ("min", "max"))  # type: ignore[arg-type]
+    first, last = (wide.rank(axis=1, method=method, ascending=False).to_numpy(int) for method in ("min", "max"))
     size = (max(WIDTH, _PER_PLACE * k + 1.2), 5.0)
     figure, (above, below) = plt.subplots(2, 1, figsize=size, height_ratios=(2.2, 1), sharex=True, layout="constrained")
     # within a place every arm has a lane of its own

@@ -251,13 +251,13 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
             )
             drawing = figures_ranking.ranks(drawn)
             pairs.figures.append(chapter.figure(drawing, "ranks", caption, alt_texts.ranks(result)))
-        if (drawing := figures_ranking.podium(drawn)) is not None:
+        if (podium := figures_ranking.podium(drawn)) is not None:
             caption = (
                 f"Podium: every subject's Dice by the place that an arm takes for it, a line per subject, and how often "
                 f"each arm takes each place, {n}."
             )
             wide = len(result.arms) > WIDE_PODIUM
-            pairs.figures.append(chapter.figure(drawing, "podium", caption, alt_texts.podium(result), wide=wide))
+            pairs.figures.append(chapter.figure(podium, "podium", caption, alt_texts.podium(result), wide=wide))
         yield pairs
     if len(result.detection):
         yield _detection(chapter, section("detection", "Lesion detection", "detection", "lesion_free"))
