@@ -20,10 +20,11 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from nnunet_transfer.comparison.loaded import doubtful_arms
 from nnunet_transfer.discovery import VARIABLE, is_searched
 from nnunet_transfer.errors import TransferError, one_line
 from nnunet_transfer.naming import ARMS, bases
-from nnunet_transfer.paths import sources_folder
+from nnunet_transfer.paths import nnunet_results, sources_folder
 from nnunet_transfer.sources import TASKS, load_source
 
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
@@ -374,6 +375,17 @@ def _contradiction(name: str, task: str, domain: str) -> str:
     return f"its name says {expected} images, its card says {domain}" if domain != expected else ""
 
 
+def check_trained() -> Iterator[Finding]:
+    """Whether what the trained arms loaded agrees with their names."""
+    try:
+        found = list(doubtful_arms(nnunet_results()))
+    except (TransferError, OSError):
+        return  # the folder has a check of its own
+    for dataset, text in found:
+        fix = "compare goes by what was loaded; train the arm again from the source that its name says"
+        yield Finding(f"trained {dataset}", State.WARN, text, fix)
+
+
 #: in the order in which faults follow from one another
 CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_python,
@@ -384,6 +396,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_folders,
     check_search_path,
     check_sources,
+    check_trained,
 )
 
 

@@ -149,7 +149,7 @@ def test_lesions_fall_into_the_stratum_of_their_volume() -> None:
     lesions = lesions.assign(subject=["s0", "s1", "s1", *lesions["case"][3:]])
     arm = Arm("a", "A", TrainerName(SCRATCH))
     table = size_sensitivity(
-        lesions, [arm], CompareSettings(draws=100), {"s0": 1, "s1": 2, **{f"c{i}": 1 for i in range(9)}}
+        lesions, [arm], CompareSettings(draws=100), {"s0": 1, "s1": 2, **{f"c{i}": 1 for i in range(9)}}, {0: 0.25}
     ).set_index("stratum")
     assert list(table.index) == ["< 0.01", "0.01 to 0.1", "0.1 to 1", "1 to 10", "≥ 10"]
     assert list(table["n_lesions"]) == [1, 2, 2, 2, 2]

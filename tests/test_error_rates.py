@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nnunet_transfer.comparison.bootstrap import Clusters, make_clusters, mean_intervals
 from nnunet_transfer.comparison.procedure import two_level_interval
@@ -29,6 +30,40 @@ def test_wilcoxon_rejects_at_the_stated_rate() -> None:
     rng, runs = np.random.default_rng(8), 600
     p = np.array([wilcoxon_p(rng.laplace(0, 0.05, 30)) for _ in range(runs)])
     assert abs((p < ALPHA).mean() - ALPHA) < 3 * np.sqrt(ALPHA * (1 - ALPHA) / runs)
+
+
+@dataclass(frozen=True)
+class SparseRates:
+    """Rates at which equal arms are called different where most subjects score the same in both."""
+
+    exact: float
+    asymptotic: float
+    interval: float
+    verdict: float
+
+
+def sparse_differences(n: int, differing: int, runs: int, draws: int = 300) -> SparseRates:
+    """Compare two equal arms `runs` times: of n subjects, `differing` differ, by chance in either direction."""
+    rng, errors = np.random.default_rng(9), np.zeros(4)
+    clusters, _ = subjects_in_folds(n)
+    for _ in range(runs):
+        d = np.zeros(n)
+        d[rng.choice(n, differing, replace=False)] = rng.normal(0, 0.05, differing)
+        found = mean_intervals(d[:, None], clusters, draws=draws, seed=1)
+        p, away = wilcoxon_p(d), not found.low[0] <= 0 <= found.high[0]
+        pratt = stats.wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue
+        errors += (p < ALPHA, pratt < ALPHA, away, p < ALPHA and away)
+    return SparseRates(*(errors / runs))
+
+
+@pytest.mark.parametrize(("n", "differing"), [(14, 5), (40, 6), (100, 8)])
+def test_few_subjects_that_differ_call_no_equal_arms_different(n: int, differing: int) -> None:
+    runs = 250
+    rates = sparse_differences(n, differing, runs)
+    assert rates.exact <= at_most(ALPHA, runs)
+    assert rates.verdict <= at_most(ALPHA, runs)
+    # neither the normal approximation nor the interval alone can be trusted here
+    assert max(rates.asymptotic, rates.interval) > ALPHA
 
 
 def test_holm_keeps_the_error_rate_of_a_family_that_shares_its_baseline() -> None:

@@ -115,7 +115,7 @@ ALLOWED = {
     "trainers": BASICS | {"training", "finetuning", "pretraining"},
     "discovery": BASICS | {"training", "trainers"},
     "planners": BASICS | {"plans", "sources", "training"},
-    "doctor": BASICS | {"discovery", "sources"},
+    "doctor": BASICS | {"discovery", "sources", "comparison"},
 }
 #: parts that stand above all of these; only they may import one another, in this order
 TOP = ("study", "api", "commands", "cli")

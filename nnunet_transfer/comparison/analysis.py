@@ -22,7 +22,7 @@ from nnunet_transfer.comparison.metrics import (
     score_columns,
     secondary_metrics,
 )
-from nnunet_transfer.comparison.paired import add_procedure, add_verdicts, every_pair, paired_table
+from nnunet_transfer.comparison.paired import add_verdicts, every_pair, paired_table
 from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.recipe_choice import recipe_table
 from nnunet_transfer.comparison.results import Arm, Run, Target
@@ -112,6 +112,11 @@ class TargetResult:
         return int(self.per_case["subject"].nunique())
 
     @property
+    def n_counted(self) -> int:
+        """Number of subjects with a score: without those whose references are all empty, where these are left out."""
+        return int(self.per_subject.groupby("arm")[PRIMARY].count().max())
+
+    @property
     def baseline_title(self) -> str:
         """How sentences and headings call what the arms are compared with."""
         if len(set(self.baselines.values())) > 1:
@@ -175,9 +180,11 @@ def analyse(
     compared = with_subject_folds(cases[cases["arm"].isin(names)])
     outliers = find_outliers(scores, arms, pairs)
     main = compared_metrics(protocols)
-    tests = paired_table(scores, pairs, [*main, *secondary_metrics(protocols, columns)], settings, protocols)
-    tests = add_procedure(tests, scores, main, {o.arm for o in outliers if o.seed is not None}, settings)
-    scans = scores.per_case.groupby("subject")["case"].nunique()
+    unsteady = {o.arm for o in find_outliers(everything, every_arm, ()) if o.seed is not None}
+    metrics = [*main, *secondary_metrics(protocols, columns)]
+    tests = paired_table(scores, pairs, metrics, settings, protocols, unsteady=unsteady, again=main)
+    counted = scores.per_case.groupby("subject")["case"].nunique()
+    scans = dict(zip(map(str, counted.index), counted.tolist(), strict=True))
     own_lesions = lesions[lesions["arm"].isin(names)]
     return TargetResult(
         target=target,
@@ -192,15 +199,15 @@ def analyse(
         per_subject=scores.per_subject,
         summary=pd.DataFrame([_summarise(arm, scores, compared, columns, settings) for arm in arms]),
         tests=tests,
-        pairs=every_pair(scores, arms, PRIMARY, settings),
-        ranks=_ranks(scores, arms, settings),
+        pairs=every_pair(scores, arms, PRIMARY, settings, unsteady),
+        ranks=_ranks(scores, arms, settings, by_fold=any(o.seed is None for o in outliers)),
         folds=fold_table(scores, arms, against, outliers),
         grid=grid_table(arms, tests),
-        detection=pooled_detection(compared, arms, protocols, settings),
-        lesion_free=lesion_free(compared, arms, protocols, settings),
-        sizes=size_sensitivity(own_lesions, arms, settings, dict(zip(map(str, scans.index), scans, strict=True))),
+        detection=pooled_detection(compared, arms, protocols, settings, scores.ratios),
+        lesion_free=lesion_free(compared, arms, protocols, settings, scores.ratios),
+        sizes=size_sensitivity(own_lesions, arms, settings, scans, scores.ratios),
         volumes=volume_agreement(compared, arms, scores, settings),
-        curves=learning_curves(everything, every_arm, first, PRIMARY, settings),
+        curves=learning_curves(everything, every_arm, first, PRIMARY, settings, unsteady),
         recipes=recipe_table(scores, arms, first, PRIMARY, settings),
         baselines=against,
         outliers=outliers,
@@ -210,7 +217,7 @@ def analyse(
 
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:
     found = []
-    subjects = cases["subject"].nunique()
+    subjects = cases.loc[cases[PRIMARY].notna(), "subject"].nunique()
     if len(arms) < 2:
         pass  # nothing is tested
     elif subjects < LEAST_PAIRS:
@@ -259,12 +266,15 @@ def _summarise(
     }
 
 
-def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings) -> pd.DataFrame:
+def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings, *, by_fold: bool) -> pd.DataFrame:
+    """Rank the arms; the bootstrap draws folds instead of subjects within folds where a fold stands out."""
     if len(arms) < 2:
         return pd.DataFrame()
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
     index = wide.index.to_frame()
-    clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
+    folds = index["fold"].to_numpy(int)
+    drawn = [str(fold) for fold in folds] if by_fold else list(index["subject"])
+    clusters = make_clusters(drawn, np.zeros_like(folds) if by_fold else folds)
     values = wide[[arm.name for arm in arms]].to_numpy(float)
     found = rank_stability(values, clusters, draws=settings.draws, seed=settings.seed)
     if found is None:
@@ -282,6 +292,7 @@ def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings) -> pd
             "rank_high": found.high,
             **shares,
             "tau": found.tau,
+            "drawn": "folds" if by_fold else "subjects",
         }
     )
 

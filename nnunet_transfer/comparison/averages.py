@@ -26,6 +26,11 @@ class Scores:
     train_sizes: Mapping[int, int]
     test_sizes: Mapping[int, int]
 
+    @property
+    def ratios(self) -> dict[int, float]:
+        """Fold -> compared cases divided by training cases; without folds that train on none."""
+        return {fold: n / self.train_sizes[fold] for fold, n in self.test_sizes.items() if self.train_sizes[fold]}
+
     def of(self, arms: Sequence[str]) -> Scores:
         """Return the scores of some arms."""
         frames = [

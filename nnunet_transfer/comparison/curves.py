@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
 from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.spread import cover_folds
 
 
 def family(arm: Arm) -> str:
@@ -28,7 +29,12 @@ def family_title(arm: Arm) -> str:
 
 
 def learning_curves(
-    scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: CompareSettings
+    scores: Scores,
+    arms: Sequence[Arm],
+    baseline: Arm,
+    metric: str,
+    settings: CompareSettings,
+    unsteady: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return one row per arm and number of training cases; no rows if every arm has one number only.
 
@@ -49,15 +55,16 @@ def learning_curves(
         for arm in members
         if family(arm) != family(baseline) and arm.trainer.cases in baselines
     ]
-    paired = paired_table(scores, pairs, [metric], settings)
+    paired = paired_table(scores, pairs, [metric], settings, unsteady=unsteady)
     differences = paired.set_index("arm") if len(paired) else paired
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=metric)
     cases = scores.per_case.loc[scores.per_case[metric].notna()].groupby("arm")["case"].nunique()
     index = wide.index.to_frame()
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
-    means = mean_intervals(
-        wide[[arm.name for arm in members]].to_numpy(float), clusters, draws=settings.draws, seed=settings.seed
-    )
+    values = wide[[arm.name for arm in members]].to_numpy(float)
+    means = mean_intervals(values, clusters, draws=settings.draws, seed=settings.seed)
+    counted = clusters.sums(np.isfinite(values).astype(float))
+    means, _ = cover_folds(means, clusters.sums(values), counted, clusters, scores.ratios, share=True)
     rows = []
     for i, arm in enumerate(members):
         known = differences.loc[arm.name] if arm.name in differences.index else None

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from nnunet_transfer.comparison.averages import Scores
 from nnunet_transfer.comparison.metrics import PRIMARY
 from nnunet_transfer.comparison.results import Arm
-from nnunet_transfer.comparison.statistics import FloatArray, nadeau_bengio
+from nnunet_transfer.comparison.spread import LEAST_FOLD, outlying_groups
+from nnunet_transfer.comparison.statistics import FloatArray
 
-#: a group of subjects stands out if chance gives such a mean in one of a thousand comparisons
-OUTLIER_LEVEL = 0.001
-#: and if it lies this far from the others: in a score from 0 to 1, for folds and for seeds of one fold
-LEAST_FOLD, LEAST_SEED = 0.05, 0.1
-NETWORKS, FOLDS = "these networks", "folds vary"
+#: smallest distance of a seed's mean Dice in a fold from that of the other seeds that matters
+LEAST_SEED = 0.1
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Outlier:
     Attributes
     ----------
     seed : None where all seeds of the fold do
-    mean, others : mean score over the fold's subjects, and of the arm's other folds (for a seed: other seeds)
+    mean, others : mean score over the fold's subjects, and of the arm's folds (for a seed: seeds) that don't stand out
     """
 
     arm: str
@@ -39,109 +36,76 @@ class Outlier:
     others: float
 
 
-def outlying_groups(values: FloatArray, groups: NDArray[np.int64], least: float = 0.0) -> list[int]:
-    """Return the groups whose mean is no chance of the subjects that are in it.
+def odd_ones(means: Mapping[int, float], outlying: Sequence[int]) -> list[int]:
+    """Return which groups to look at, when some stand out from the others.
 
-    A group's mean is held against the median of all groups' means, with the spread within groups.
-
-    Parameters
-    ----------
-    values : one per subject, shape (n,); NaN are left out
-    groups : e.g. the fold of each, shape (n,)
-    least : smallest distance that matters
-    """
-    finite = np.isfinite(values)
-    values, groups = values[finite], groups[finite]
-    names, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    freedom = len(values) - len(names)
-    if len(names) < 2 or freedom < 2:
-        return []
-    means = np.bincount(index, values) / counts
-    spread = np.sqrt(((values - means[index]) ** 2).sum() / freedom)
-    distance = np.abs(means - np.median(means))
-    error = spread * np.sqrt(1 / counts + 1 / (len(values) - counts))
-    limit = stats.t.isf(OUTLIER_LEVEL / 2 / len(names), freedom) * error
-    found = (distance > limit) & (distance > max(least, 1e-9))
-    if len(names) == 2 and found.any():
-        # of two, both are as far from their median: the larger difference is the one to look at
-        found = np.abs(means) == np.abs(means).max()
-    return [int(name) for name in names[found]]
-
-
-def fold_interval(
-    differences: FloatArray, folds: NDArray[np.int64], train_sizes: Mapping[int, int], test_sizes: Mapping[int, int]
-) -> tuple[float, float]:
-    """Return the interval of a mean difference that the spread between folds widens, see `nadeau_bengio`.
+    These are the outlying ones, unless the others scored less than half of them: then most of the trainings failed. Where all
+    stand out, as of two, it is those with the lower scores.
 
     Parameters
     ----------
-    differences, folds : of the subjects, shape (n,)
+    means : group -> mean score, of all groups
+    outlying : the groups whose means lie far from the median of all
     """
-    finite = np.isfinite(differences)
-    names = np.unique(folds[finite])
-    means = np.array([differences[finite & (folds == k)].mean() for k in names])
-    test = nadeau_bengio(
-        means, test_train_ratio=size_ratio(names, train_sizes, test_sizes), centre=float(differences[finite].mean())
-    )
-    return test.low, test.high
-
-
-def size_ratio(
-    folds: Sequence[int] | NDArray[np.int64], train_sizes: Mapping[int, int], test_sizes: Mapping[int, int]
-) -> float:
-    """Return the mean over folds of validation cases divided by training cases."""
-    return float(np.mean([test_sizes[int(k)] / train_sizes[int(k)] for k in folds]))
+    others = [name for name in means if name not in outlying]
+    if not others:
+        middle = (min(means.values()) + max(means.values())) / 2
+        return [name for name, mean in means.items() if mean < middle]
+    failed = np.mean([means[name] for name in others]) < np.mean([means[name] for name in outlying]) / 2
+    return others if failed else list(outlying)
 
 
 def find_outliers(scores: Scores, arms: Sequence[Arm], pairs: Sequence[tuple[Arm, Arm]]) -> tuple[Outlier, ...]:
     """Find the folds and seeds that stand out in Dice, by an arm's own scores and by its differences to its baseline."""
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
     folds = wide.index.get_level_values("fold").to_numpy(int)
-
-    def describe(arm: str, fold: int) -> Outlier:
-        values = wide[arm].to_numpy(float)
-        own = folds == fold
-        return Outlier(arm, fold, None, float(np.nanmean(values[own])), float(np.nanmean(values[~own])))
-
-    def distance(arm: str, fold: int) -> float:
-        found = describe(arm, fold)
-        return abs(found.mean - found.others)
-
-    found: dict[tuple[str, int, int | None], Outlier] = {}
+    # folds without any score say nothing
+    means: dict[str, dict[int, float]] = {arm.name: _fold_means(wide[arm.name].dropna()) for arm in arms}
+    odd: dict[str, set[int]] = {arm.name: set() for arm in arms}
     for arm in arms:
-        own = wide[arm.name].to_numpy(float)
-        for fold in outlying_groups(own, folds, LEAST_FOLD):
-            found[arm.name, fold, None] = describe(arm.name, fold)
-        found |= {(o.arm, o.fold, o.seed): o for o in _outlying_seeds(scores, arm.name)}
+        if outlying := outlying_groups(wide[arm.name].to_numpy(float), folds, LEAST_FOLD):
+            odd[arm.name] |= set(odd_ones(means[arm.name], outlying))
     for arm, baseline in pairs:
         difference = (wide[arm.name] - wide[baseline.name]).to_numpy(float)
-        for fold in outlying_groups(difference, folds, LEAST_FOLD):
+        known = odd[arm.name] | odd[baseline.name]
+        if outlying := outlying_groups(difference, folds, LEAST_FOLD):
             # the one of the two that left its usual score
-            culprit = max((arm.name, baseline.name), key=lambda name: distance(name, fold))
-            found.setdefault((culprit, fold, None), describe(culprit, fold))
-    return tuple(found.values())
+            culprit = max((arm.name, baseline.name), key=lambda name: np.ptp(list(means[name].values())))
+            odd[culprit] |= set(odd_ones(means[culprit], outlying)) - known
+    found = []
+    for arm in arms:
+        rest = wide.loc[~np.isin(folds, list(odd[arm.name])), arm.name].mean()
+        found += [Outlier(arm.name, fold, None, means[arm.name][fold], rest) for fold in sorted(odd[arm.name])]
+        found += _outlying_seeds(scores, arm.name)
+    return tuple(found)
+
+
+def _fold_means(values: pd.Series) -> dict[int, float]:
+    by_fold = values.groupby(level="fold").mean()
+    return dict(zip(by_fold.index.to_numpy(int).tolist(), by_fold.tolist(), strict=True))
 
 
 def _outlying_seeds(scores: Scores, arm: str) -> list[Outlier]:
+    """Find the seeds of single folds that stand out from the arm's other seeds on the same subjects."""
     own = scores.per_run[scores.per_run["arm"] == arm]
-    wide = own.assign(seed=seed_numbers(own)).pivot(index=["subject", "fold"], columns="seed", values=PRIMARY)
+    wide = own.assign(seed=seed_numbers(own)).pivot(index=["subject", "fold"], columns="seed", values=PRIMARY).dropna()
     seeds, folds = wide.columns.to_numpy(int), wide.index.get_level_values("fold").to_numpy(int)
     values = wide.to_numpy(float)
-    if len(seeds) < 2:
+    if len(seeds) < 2 or not len(values):
         return []
-    usual = np.nanmedian(values, axis=1, keepdims=True) if len(values) else values
     # one group per fold and seed
     names = np.unique(folds)
     groups = np.searchsorted(names, folds)[:, None] * len(seeds) + np.arange(len(seeds))
+    away = values - np.median(values, axis=1, keepdims=True)
+    outlying = outlying_groups(away.ravel(), groups.ravel(), LEAST_SEED)
     found = []
-    for group in outlying_groups((values - usual).ravel(), groups.ravel(), LEAST_SEED):
-        fold, column = int(names[group // len(seeds)]), group % len(seeds)
-        rows = values[folds == fold]
-        mean, others = float(np.nanmean(rows[:, column])), float(np.nanmean(np.delete(rows, column, axis=1)))
-        seed = int(seeds[column])
-        found.append(Outlier(arm, fold, seed, mean, others))
-    # of two seeds both are as far from their median: the lower one is the one to look at
-    return [o for o in found if o.mean < o.others] if len(seeds) == 2 else found
+    for place, fold in enumerate(names.tolist()):
+        means = dict(enumerate(values[folds == fold].mean(axis=0).tolist()))
+        columns = [group % len(seeds) for group in outlying if group // len(seeds) == place]
+        for column in odd_ones(means, columns) if columns else ():
+            rest = [mean for other, mean in means.items() if other not in odd_ones(means, columns)]
+            found.append(Outlier(arm, fold, int(seeds[column]), means[column], float(np.mean(rest))))
+    return found
 
 
 #: stands for a run without a seed in its name

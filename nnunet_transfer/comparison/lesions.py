@@ -20,6 +20,7 @@ from nnunet_transfer.comparison.bootstrap import (
 )
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.spread import cover_folds
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
 #: limits between strata of lesion size, in ml: powers of ten, so that targets can be compared
@@ -28,23 +29,28 @@ STRATA = ("< 0.01", "0.01 to 0.1", "0.1 to 1", "1 to 10", "≥ 10")
 KEYS = ["subject", "fold"]
 
 
-def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, settings: CompareSettings) -> Intervals:
+def share_intervals(
+    part: FloatArray, whole: FloatArray, clusters: Clusters, settings: CompareSettings, ratios: Mapping[int, float]
+) -> Intervals:
     """Estimate shares sum(part) / sum(whole) with intervals over subjects.
 
     Where all or none is detected every bootstrap sample is alike. There the interval is Clopper and Pearson's for as many
-    trials as subjects that contribute, which is the cautious end: lesions of one subject are alike.
+    trials as subjects that contribute, which is the cautious end: lesions of one subject are alike. A fold that stands out
+    widens the interval, see `cover_folds`.
 
     Parameters
     ----------
     part, whole : counts per row, shape (n_rows, k)
     clusters : subjects of the rows
+    ratios : fold -> compared cases divided by training cases
 
     References
     ----------
     Clopper & Pearson, Biometrika 1934, 26:404.
     """
-    sums = clusters.sums(whole)
-    found = cluster_bootstrap(clusters.sums(part), sums, clusters.strata, draws=settings.draws, seed=settings.seed)
+    parts, sums = clusters.sums(part), clusters.sums(whole)
+    found = cluster_bootstrap(parts, sums, clusters.strata, draws=settings.draws, seed=settings.seed)
+    found, _ = cover_folds(found, parts, sums, clusters, ratios, share=True)
     subjects = np.maximum((sums > 0).sum(axis=0), 1)
     margin = ((1 - DEFAULT_LEVEL) / 2) ** (1 / subjects)
     low = np.where(found.estimate == 1, margin, np.where(found.estimate == 0, 0.0, found.low))
@@ -55,7 +61,11 @@ def share_intervals(part: FloatArray, whole: FloatArray, clusters: Clusters, set
 
 
 def pooled_detection(
-    cases: pd.DataFrame, arms: Sequence[Arm], protocols: Sequence[LesionProtocol], settings: CompareSettings
+    cases: pd.DataFrame,
+    arms: Sequence[Arm],
+    protocols: Sequence[LesionProtocol],
+    settings: CompareSettings,
+    ratios: Mapping[int, float],
 ) -> pd.DataFrame:
     """Pool the counts of all subjects: one row per arm and protocol.
 
@@ -76,7 +86,7 @@ def pooled_detection(
 
     whole = np.stack([column(a, p, n) for a, p in rows for n in ("n_ref", "n_pred")], axis=1)
     missed = np.stack([column(a, p, n) for a, p in rows for n in ("fn", "fp")], axis=1)
-    found = share_intervals(whole - missed, whole, clusters, settings)
+    found = share_intervals(whole - missed, whole, clusters, settings, ratios)
     return pd.DataFrame(
         {
             "arm": arm.name,
@@ -99,7 +109,11 @@ def pooled_detection(
 
 
 def lesion_free(
-    cases: pd.DataFrame, arms: Sequence[Arm], protocols: Sequence[LesionProtocol], settings: CompareSettings
+    cases: pd.DataFrame,
+    arms: Sequence[Arm],
+    protocols: Sequence[LesionProtocol],
+    settings: CompareSettings,
+    ratios: Mapping[int, float],
 ) -> pd.DataFrame:
     """Describe false positives where a label's reference is empty: one row per label and arm, none without such cases.
 
@@ -118,7 +132,10 @@ def lesion_free(
             own = of_label.loc[arm.name]
             index = own.index.to_frame()
             clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
-            found = mean_intervals(own.to_numpy(float), clusters, draws=settings.draws, seed=settings.seed)
+            values = own.to_numpy(float)
+            found = mean_intervals(values, clusters, draws=settings.draws, seed=settings.seed)
+            parts, counted = clusters.sums(values), clusters.sums(np.ones(values.shape))
+            found, _ = cover_folds(found, parts, counted, clusters, ratios, share=False)
             of_arm = empty[(empty["label"] == label) & (empty["arm"] == arm.name)]
             rows.append(
                 {
@@ -138,7 +155,11 @@ def lesion_free(
 
 
 def size_sensitivity(
-    lesions: pd.DataFrame, arms: Sequence[Arm], settings: CompareSettings, scans: Mapping[str, int]
+    lesions: pd.DataFrame,
+    arms: Sequence[Arm],
+    settings: CompareSettings,
+    scans: Mapping[str, int],
+    ratios: Mapping[int, float],
 ) -> pd.DataFrame:
     """Return the share of reference lesions that are detected by size: one row per protocol, arm and stratum.
 
@@ -148,6 +169,7 @@ def size_sensitivity(
     Parameters
     ----------
     scans : subject -> number of its scans
+    ratios : fold -> compared cases divided by training cases
     """
     columns = ["protocol", "stratum", "arm", "title", "n_lesions", "n_subjects", "sensitivity", "low", "high"]
     if not len(lesions):
@@ -166,7 +188,7 @@ def size_sensitivity(
     clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
     whole = wide["weight"]
     detected = wide["detected"][whole.columns].to_numpy(float)
-    found = share_intervals(detected, whole.to_numpy(float), clusters, settings)
+    found = share_intervals(detected, whole.to_numpy(float), clusters, settings, ratios)
     titles = {arm.name: arm.title for arm in arms}
     subjects: Any = (whole > 0).groupby(level="subject").any().sum()
     rows = [

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_transfer.errors import ComparisonError, DataError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.naming import ARMS
+from nnunet_transfer.naming import ARMS, TRANSFER
 
 REPORT_FILE = "transfer_report.json"
+FOLD = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,58 @@ def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
     return next(iter(found.values()), None)
 
 
-def contradiction(trainer: str, loaded: Loaded | None) -> str | None:
-    """Say how a trainer's name contradicts what its networks loaded; None if it doesn't.
+def contradiction(trainer: str, loaded: Loaded | None, planned: str | None = None) -> str | None:
+    """Say how a trainer's name, or its plans, contradict what its networks loaded; None if they don't.
 
     Parameters
     ----------
     trainer : with or without suffixes
+    planned : the source that its plans name, if they do; it decides for `nnUNetTrainerTransfer` only
     """
     base = trainer.split("_")[0].split("@")[0]
-    if loaded is None or base not in ARMS:
+    if loaded is None:
         return None
-    expected = ARMS[base]
-    if expected is None:
+    if base in ARMS and ARMS[base] is None:
         return f"{trainer} trains from scratch by its name, but its networks loaded {loaded}"
-    domain, _, task = expected.partition("_")
+    if base == TRANSFER and planned is not None and planned != loaded.name:
+        return f"the plans of {trainer} name the source {planned}, but its networks loaded {loaded}"
+    expected = ARMS.get(base) or loaded.name
+    if expected not in ARMS.values():
+        return None
+    task, domain = stated(expected)
     if (loaded.task, loaded.domain) == (task, domain):
         return None
-    return f"{trainer} says task {task}, domain {domain} by its name, but its networks loaded {loaded}"
+    name = f"{trainer} says" if base in ARMS else f"the source {expected} of {trainer} says"
+    return f"{name} task {task}, domain {domain} by its name, but its networks loaded {loaded}"
+
+
+def stated(source: str) -> tuple[str, str]:
+    """Return task and domain that the name of a source states; empty for names other than those of the arms' sources."""
+    domain, _, task = source.partition("_")
+    return (task, domain) if source in ARMS.values() else ("", "")
+
+
+def doubtful_arms(results: Path) -> Iterator[tuple[str, str]]:
+    """Yield data set and fault of each trained arm whose name, plans or folds contradict what its networks loaded.
+
+    Parameters
+    ----------
+    results : `nnUNet_results`
+    """
+    for folder in sorted(results.glob("Dataset*/*__*__*")):
+        trainer = folder.name.split("__")[0]
+        folds = {int(m[1]): f for f in sorted(folder.glob("fold_*")) if (m := FOLD.fullmatch(f.name))}
+        try:
+            text = contradiction(trainer, loaded_by(trainer, folds), planned_source(folder))
+        except ComparisonError as error:
+            text = str(error)
+        if text:
+            yield folder.parent.name, text
+
+
+def planned_source(folder: Path) -> str | None:
+    """Return the source that the plans of a trained arm name; None if they name none."""
+    try:
+        return str(read_json(folder / "plans.json")["transfer"]["source"])
+    except (DataError, KeyError, TypeError):
+        return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup, escape
 
-#: characters that mean something to LaTeX -> how they are printed
+#: characters that mean something to LaTeX, or that its default fonts lack -> how they are printed
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -21,7 +22,33 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "`": r"{}\char96{}",
     "–": "--",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "…": r"\ldots{}",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "→": r"$\to$",
+    "·": r"$\cdot$",
+    "µ": r"$\mu$",
+    "°": r"$^\circ$",
+    "³": r"$^3$",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
+    "ı": r"\i{}",
     "±": r"$\pm$",
     "≥": r"$\geq$",
     "<": r"$<$",
@@ -29,6 +56,42 @@ LATEX = {
     "²": r"$^2$",
     "×": r"$\times$",
 }
+LATEX |= {
+    unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): rf"$\{name}$"
+    for name in (
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "theta",
+        "mu",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+        "phi",
+        "chi",
+        "omega",
+    )
+}
+#: combining accents -> LaTeX's command
+ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+#: prints a character where the engine knows Unicode, else its number: pdfLaTeX stops at characters that it doesn't know
+OTHER_CHARACTER = r"\providecommand{\othercharacter}[2]{\ifdefined\Umathchar#1\else[U+#2]\fi}"
 MISSING = "–"
 #: smaller p-values are printed as "< 0.001"
 SMALLEST_P = 0.001
@@ -100,7 +163,7 @@ def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str
         " & ".join(latex(cell(row, key, column)) for key, column in columns.items()) for _, row in frame.iterrows()
     ]
     heads = " & ".join(latex(column.heading) for column in columns.values())
-    return "\n".join(
+    text = "\n".join(
         [
             r"\begin{table}",
             r"\centering",
@@ -116,11 +179,37 @@ def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str
             "",
         ]
     )
+    return f"{OTHER_CHARACTER}\n{text}" if r"\othercharacter" in text else text
 
 
 def latex(text: str) -> str:
-    """Return text with LaTeX's special characters escaped."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """Return text that LaTeX prints as it is, whatever characters it has; see `OTHER_CHARACTER` for what that may need.
+
+    Line breaks and other white space become spaces, control characters are left out.
+    """
+    plain = unicodedata.normalize("NFC", " ".join(text.split()))
+    plain = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    # LaTeX makes one character of two hyphens, quotes or commas
+    parts = [("{}" if c in "-',`" and plain[i - 1 : i] == c else "") + _latex_character(c) for i, c in enumerate(plain)]
+    # and takes [ or * after the end of a row for an option
+    if parts and parts[0] in ("[", "*"):
+        parts[0] = f"{{{parts[0]}}}"
+    return "".join(parts)
+
+
+def _latex_character(character: str) -> str:
+    if character in LATEX:
+        return LATEX[character]
+    if character.isascii():
+        return character
+    letter, *accents = list(unicodedata.normalize("NFD", character))
+    if letter.isascii() and len(accents) == 1 and accents[0] in ACCENTS:
+        letter = rf"\{letter}{{}}" if letter in "ij" else letter
+        return rf"\{ACCENTS[accents[0]]}{{{letter}}}"
+    compatible = unicodedata.normalize("NFKC", character)
+    if compatible.isascii():
+        return latex(compatible)
+    return rf"\othercharacter{{{character}}}{{{ord(character):04X}}}"
 
 
 def figure(image: str, caption: str, alt: str, *, wide: bool = False) -> Markup:

@@ -8,21 +8,31 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.averages import Scores
-from nnunet_transfer.comparison.bootstrap import FloatArray, make_clusters, mean_intervals
-from nnunet_transfer.comparison.folds import FOLDS, LEAST_FOLD, NETWORKS, fold_interval, outlying_groups
+from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
 from nnunet_transfer.comparison.metrics import metric_of
-from nnunet_transfer.comparison.procedure import procedure_interval
+from nnunet_transfer.comparison.procedure import ProcedureInterval, procedure_interval
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.spread import (
+    FOLDS,
+    LEAST_FOLD,
+    NETWORKS,
+    clipped,
+    fold_interval,
+    hull,
+    outlying_groups,
+)
 from nnunet_transfer.comparison.statistics import holm, informative_pairs, rank_biserial, wilcoxon_p
 from nnunet_transfer.comparison.verdicts import judge
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
+PROCEDURE_COLUMNS = ("procedure_low", "procedure_high", "procedure_p", "procedure")
 #: columns of every table of differences; there even where no pair is
 COLUMNS = (
     *("arm", "title", "compared_with", "compared_with_title", "metric", "n_cases", "n_subjects", "n_informative"),
     *("mean", "mean_baseline", "difference", "low", "high", "interval"),
     *("headline_low", "headline_high", "headline", "rank_biserial", "p"),
+    *PROCEDURE_COLUMNS,
 )
 
 
@@ -32,12 +42,21 @@ def paired_table(
     metrics: Sequence[str],
     settings: CompareSettings,
     protocols: Sequence[LesionProtocol] = (),
+    *,
+    unsteady: Collection[str] = (),
+    again: Collection[str] = (),
 ) -> pd.DataFrame:
     """Compare pairs of arms subject by subject: one row per metric and pair, positive where the first arm is higher.
 
     Everything in a row is about the same subjects: those with a score in both arms. `difference` is `mean` minus
     `mean_baseline`. `low` and `high` are an interval over subjects within folds; `headline_low` and `headline_high` the one
-    to quote, which is wider where a fold stands out that resampling within folds can't see.
+    to quote, which is wider where a fold or a seed stands out that resampling within folds can't see. `procedure_low` and
+    `procedure_high` are for arms that are trained again, see `procedure_interval`.
+
+    Parameters
+    ----------
+    unsteady : arms with a seed that stands out
+    again : the metrics that have an interval for arms that are trained again
     """
     rows = [(metric, first, second) for metric in metrics for first, second in pairs]
     if not rows:
@@ -46,95 +65,58 @@ def paired_table(
     cases = {m: scores.per_case.pivot(index="case", columns="arm", values=m) for m in metrics}
     differences = np.stack([(wide[m][a.name] - wide[m][b.name]).to_numpy(float) for m, a, b in rows], axis=1)
     index = wide[metrics[0]].index.to_frame()
-    folds = index["fold"].to_numpy(int)
-    clusters = make_clusters(list(index["subject"]), folds)
+    clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
     intervals = mean_intervals(differences, clusters, draws=settings.draws, seed=settings.seed)
     table = []
     for i, (metric, first, second) in enumerate(rows):
         d = differences[:, i]
         paired = np.isfinite(d)
         both = wide[metric][[first.name, second.name]].to_numpy(float)[paired]
-        means = both.mean(axis=0) if len(both) else np.full(2, np.nan)
         networks = (float(intervals.low[i]), float(intervals.high[i]))
-        low, high, kind = _headline(d, folds, scores, networks, metric_of(metric, protocols).share)
-        table.append(
-            (
-                first.name,
-                first.title,
-                second.name,
-                second.title,
-                metric,
-                int((cases[metric][first.name].notna() & cases[metric][second.name].notna()).sum()),
-                int(paired.sum()),
-                informative_pairs(d),
-                *means,
-                intervals.estimate[i],
-                intervals.low[i],
-                intervals.high[i],
-                intervals.method[i],
-                low,
-                high,
-                kind,
-                rank_biserial(d),
-                wilcoxon_p(d),
-            )
+        # a share's difference lies between -1 and 1
+        limit = 1.0 if metric_of(metric, protocols).share else np.inf
+        steady = not {first.name, second.name} & set(unsteady)
+        apart = bool(outlying_groups(d, index["fold"].to_numpy(int), LEAST_FOLD if np.isfinite(limit) else 0.0))
+        procedure = ProcedureInterval()
+        if metric in again or apart or not steady:
+            procedure = procedure_interval(scores, first.name, second.name, metric, settings)
+        trained_again = clipped((procedure.low, procedure.high), -limit, limit)
+        headline = networks
+        if apart:
+            headline = hull(headline, fold_interval(d, index["fold"].to_numpy(int), scores.ratios))
+        if apart or not steady:
+            headline = hull(headline, trained_again)
+        headline = clipped(headline, -limit, limit)
+        values = (
+            first.name,
+            first.title,
+            second.name,
+            second.title,
+            metric,
+            int((cases[metric][first.name].notna() & cases[metric][second.name].notna()).sum()),
+            int(paired.sum()),
+            informative_pairs(d),
+            *(both.mean(axis=0) if len(both) else np.full(2, np.nan)),
+            intervals.estimate[i],
+            *networks,
+            intervals.method[i],
+            *headline,
+            FOLDS if apart or not steady else NETWORKS,
+            rank_biserial(d),
+            wilcoxon_p(d),
+            *((*trained_again, procedure.p, procedure.method) if metric in again else (np.nan, np.nan, np.nan, "")),
         )
+        table.append(values)
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _headline(
-    differences: FloatArray,
-    folds: np.ndarray,
-    scores: Scores,
-    networks: tuple[float, float],
-    share: bool,
-) -> tuple[float, float, str]:
-    """Return the interval to quote, and what it covers: the networks at hand, or also the spread between folds."""
-    if not outlying_groups(differences, folds, LEAST_FOLD if share else 0.0):
-        return (*networks, NETWORKS)
-    low, high = hull(networks, fold_interval(differences, folds, scores.train_sizes, scores.test_sizes))
-    if share:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return low, high, FOLDS
-
-
-def hull(*intervals: tuple[float, float]) -> tuple[float, float]:
-    """Return the smallest interval that covers all that are known."""
-    known = [i for i in intervals if np.isfinite(i).all()]
-    return (min(i[0] for i in known), max(i[1] for i in known)) if known else (float("nan"), float("nan"))
-
-
-def add_procedure(
-    table: pd.DataFrame, scores: Scores, metrics: Collection[str], unsteady: Collection[str], settings: CompareSettings
+def every_pair(
+    scores: Scores, arms: Sequence[Arm], metric: str, settings: CompareSettings, unsteady: Collection[str]
 ) -> pd.DataFrame:
-    """Add to a table of paired differences the interval for arms that are trained again, see `procedure_interval`.
-
-    Parameters
-    ----------
-    metrics : the metrics that it is computed for; the others have none
-    unsteady : arms with a seed that stands out, whose headline interval has to cover that
-    """
-    table = table.copy()
-    for column in ("procedure_low", "procedure_high", "procedure_p"):
-        table[column] = np.nan
-    table["procedure"] = ""
-    for i, row in table.iterrows():
-        if row["metric"] not in metrics:
-            continue
-        found = procedure_interval(scores, row["arm"], row["compared_with"], row["metric"], settings)
-        table.loc[i, ["procedure_low", "procedure_high", "procedure_p"]] = [found.low, found.high, found.p]
-        table.loc[i, "procedure"] = found.method
-        if row["headline"] == FOLDS or {row["arm"], row["compared_with"]} & set(unsteady):
-            low, high = hull((row["headline_low"], row["headline_high"]), (found.low, found.high))
-            table.loc[i, ["headline_low", "headline_high"]] = [low, high]
-            table.loc[i, "headline"] = FOLDS
-    return table
-
-
-def every_pair(scores: Scores, arms: Sequence[Arm], metric: str, settings: CompareSettings) -> pd.DataFrame:
     """Compare all arms with each other on one metric; `p_holm` is adjusted for all pairs of this target."""
     pairs = [(first, second) for i, first in enumerate(arms) for second in arms[i + 1 :]]
-    table = paired_table(scores, pairs, [metric], settings)
+    table = paired_table(scores, pairs, [metric], settings, unsteady=unsteady)
+    table = table.drop(columns=list(PROCEDURE_COLUMNS))
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 

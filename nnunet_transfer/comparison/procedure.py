@@ -14,7 +14,6 @@ from nnunet_transfer.comparison.bootstrap import (
     cluster_weights,
     make_clusters,
 )
-from nnunet_transfer.comparison.folds import size_ratio
 from nnunet_transfer.comparison.settings import DEFAULT_DRAWS, CompareSettings
 from nnunet_transfer.comparison.statistics import nadeau_bengio
 
@@ -121,6 +120,6 @@ def procedure_interval(
     by_fold = difference.groupby(level="fold").mean()
     if len(by_fold) < LEAST_FOLDS:
         return ProcedureInterval(method=f"none: one seed, fewer than {LEAST_FOLDS} folds")
-    ratio = size_ratio([int(fold) for fold in by_fold.index], scores.train_sizes, scores.test_sizes)
+    ratio = float(np.mean([scores.ratios[int(fold)] for fold in by_fold.index]))
     test = nadeau_bengio(by_fold.to_numpy(float), test_train_ratio=ratio, centre=float(difference.mean()))
     return ProcedureInterval(test.low, test.high, test.p, f"Nadeau-Bengio, {test.folds} folds")

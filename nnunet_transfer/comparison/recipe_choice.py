@@ -104,7 +104,10 @@ def recipe_table(
         }
         for choice in choices.values()
     )
-    wanted = ["compared_with", "n_cases", "n_subjects", "difference", "low", "high", "p"]
+    wanted = [
+        *("compared_with", "n_cases", "n_subjects", "n_informative", "difference", "low", "high"),
+        *("headline_low", "headline_high", "headline", "p"),
+    ]
     tests = tests[["arm", *wanted]] if len(tests) else pd.DataFrame({"arm": []}).assign(**dict.fromkeys(wanted, np.nan))
     return table.merge(tests, on="arm", how="left")
 

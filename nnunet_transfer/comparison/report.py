@@ -28,7 +28,7 @@ from nnunet_transfer.comparison.pages import render, script, style
 from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.report_tables import tables as result_tables
 from nnunet_transfer.comparison.training_logs import training_curves
-from nnunet_transfer.comparison.wording import WARNINGS, methods, sentence
+from nnunet_transfer.comparison.wording import caveats, methods, sentence
 from nnunet_transfer.files import write_text
 
 #: labels of a data set whose volumes are drawn; volumes.csv has all
@@ -123,14 +123,13 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
             path = folder / "tables" / f"{result.target.dataset}_{table.name}.tex"
             write_text(path, latex_table(table.frame, table.columns, table.caption))
         sections = list(_sections(chapter, found, text.all_cases, share=1 / len(results)))
-        caveats = [n for n in result.notices if n.startswith(CAVEATS)]
         targets.append(
             {
                 "id": chapter.id,
                 "title": result.target.title,
-                "caveats": caveats,
+                "caveats": caveats(result),
                 "sentence": sentence(result),
-                "notices": [n for n in result.notices if n not in caveats],
+                "notices": [n for n in result.notices if n not in caveats(result)],
                 "sections": sections,
             }
         )
@@ -150,10 +149,6 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
-
-
-#: beginnings of notices that belong before the verdict
-CAVEATS = ("Only ", "The arms have different", "summary.json", *WARNINGS)
 
 
 def _card(
@@ -245,9 +240,9 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
             drawing = figures_ranking.significance(drawn)
             pairs.figures.append(chapter.figure(drawing, "significance", caption, alt, wide=True))
         if len(result.ranks):
-            tau = result.ranks["tau"].iloc[0]
+            tau, drawn_by = result.ranks[["tau", "drawn"]].iloc[0]
             caption = (
-                f"Ranks in bootstrap samples of subjects, {n}; mean Kendall's tau to the observed order {tau:.2f}."
+                f"Ranks in bootstrap samples of {drawn_by}, {n}; mean Kendall's tau to the observed order {tau:.2f}."
             )
             drawing = figures_ranking.ranks(drawn)
             pairs.figures.append(chapter.figure(drawing, "ranks", caption, alt_texts.ranks(result)))

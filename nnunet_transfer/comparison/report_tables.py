@@ -66,7 +66,7 @@ RECIPES = {
     "title": Column("Arm"),
     "recipes": Column("Recipe"),
     "dice": Column("Dice", 3),
-    "difference": Column("Difference (95 % interval)", 3, low="low", high="high", sign=True),
+    "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
     "p": Column("p", 3, p_value=True),
 }
 PROCEDURE = {

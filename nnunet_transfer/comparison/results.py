@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_transfer import paths
-from nnunet_transfer.comparison.loaded import REPORT_FILE, Loaded, contradiction, loaded_by, read_loaded
+from nnunet_transfer.comparison.loaded import (
+    FOLD,
+    REPORT_FILE,
+    Loaded,
+    contradiction,
+    loaded_by,
+    planned_source,
+    read_loaded,
+    stated,
+)
 from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
@@ -18,7 +26,6 @@ from nnunet_transfer.evaluation.masks import is_image, strip_ending
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
 
-FOLD = re.compile(r"fold_(\d+)")
 TASKS = {"classification": "classification", "segmentation": "segmentation", "self_supervised": "self-supervised"}
 DOMAINS = {"natural": "natural images", "t1": "T1 brain MRI"}
 
@@ -190,24 +197,19 @@ def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
     name = str(trainer)
     source = ARMS.get(trainer.base)
     if trainer.base == TRANSFER:
-        source = _planned_source(folder) or "unknown source"
+        source = planned_source(folder) or "unknown source"
         name = f"{name}@{source}"
     if loaded is not None:
         task, domain = TASKS.get(loaded.task, loaded.task), DOMAINS.get(loaded.domain, loaded.domain)
-        arm = Arm(
-            name,
-            _source_title(loaded.task, loaded.domain) or loaded.name,
-            trainer,
-            loaded.name,
-            task,
-            domain,
-            loaded.sha256,
-        )
+        # a name that contradicts what was loaded is no title
+        truthful = stated(loaded.name) in (("", ""), (loaded.task, loaded.domain))
+        title = _source_title(loaded.task, loaded.domain) or (loaded.name if truthful else f"{domain} {task}")
+        arm = Arm(name, title, trainer, loaded.name, task, domain, loaded.sha256)
     elif source is None and trainer.base in ARMS:
         arm = Arm(name, "Scratch", trainer)
     else:
-        domain, _, task = (source or "").partition("_")
-        if task not in TASKS or domain not in DOMAINS:
+        task, domain = stated(source or "")
+        if not task:
             task, domain = _from_card(source)
         title = _source_title(task, domain) if source in ARMS.values() else ""
         known = (TASKS.get(task, task), DOMAINS.get(domain, domain))
@@ -243,13 +245,6 @@ def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 def _marked(arm: Arm, mark: str) -> Arm:
     return replace(arm, name=f"{arm.name}@{mark}", title=f"{arm.title} [{mark}]")
-
-
-def _planned_source(folder: Path) -> str | None:
-    try:
-        return str(read_json(folder / "plans.json")["transfer"]["source"])
-    except (DataError, KeyError, TypeError):
-        return None
 
 
 def _from_card(source: str | None) -> tuple[str, str]:
@@ -296,7 +291,7 @@ def source_notices(runs: Sequence[Run]) -> list[str]:
     silent: list[str] = []
     for run in runs:
         folds = {k: validation.parent for k, validation in run.folds.items()}
-        if text := contradiction(run.trainer, loaded_by(run.trainer, folds)):
+        if text := contradiction(run.trainer, loaded_by(run.trainer, folds), planned_source(run.folder)):
             found.append(f"Doubtful: {text}. The report goes by what was loaded.")
         expected = run.arm.trainer.base == TRANSFER or ARMS.get(run.arm.trainer.base) is not None
         if expected and (missing := [str(k) for k, folder in folds.items() if read_loaded(folder) is None]):

@@ -55,7 +55,7 @@ class CompareSettings:
     tables_only: bool = False
 
     def __post_init__(self) -> None:
-        check_limits(rope=self.rope, tolerance_mm=self.tolerance_mm, draws=self.draws)
+        check_limits(rope=self.rope, tolerance_mm=self.tolerance_mm, draws=self.draws, seed=self.seed)
         check_empty_rule(self.empty)
         every = self.protocols.values() if isinstance(self.protocols, Mapping) else [self.protocols]
         for names in every:

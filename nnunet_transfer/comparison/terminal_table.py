@@ -1,4 +1,4 @@
-"""The one table that a comparison ends with in the terminal."""
+"""What a comparison ends with in the terminal: one table, and the verdict in words."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.wording import caveats, sentence
 
 #: characters of a column's name in one line of the head
 _HEAD_WIDTH = 14
+_TEXT_WIDTH = 100
 _NOTHING = "-"
 
 
 def text_table(results: Sequence[TargetResult]) -> str:
-    """Return means of all arms and differences to the baseline, each column under the name of what it holds.
+    """Return means of all arms and differences to the baseline, each column under the name of what it holds, and the verdict.
 
     A lesion protocol has a column of its own: F1 of the same masks is another number by another protocol's rules.
     """
@@ -30,7 +32,13 @@ def text_table(results: Sequence[TargetResult]) -> str:
         )
         for r in results
     ]
-    return _laid_out(head, groups)
+    return _laid_out(head, groups) + "".join(_verdict(result) for result in results)
+
+
+def _verdict(result: TargetResult) -> str:
+    """Return what the report says first: the caveats, and the outcome in words."""
+    text = " ".join([f"{result.target.title}:", *caveats(result), sentence(result)])
+    return "\n" + textwrap.fill(text, _TEXT_WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _row(result: TargetResult, row: pd.Series, protocols: Sequence[str]) -> list[str]:

@@ -9,18 +9,21 @@ import pandas as pd
 
 from nnunet_transfer.comparison.averages import Scores, subject_sums
 from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
-from nnunet_transfer.comparison.folds import FOLDS, NETWORKS, fold_interval, outlying_groups
-from nnunet_transfer.comparison.paired import hull
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.spread import cover_folds
 
 #: half-width of the limits of agreement in standard deviations: 95 % of a normal distribution
 LIMITS = 1.96
 
 
 def subject_volumes(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return reference and predicted volume in ml per arm, label and subject, averaged over seeds and scans."""
-    return subject_sums(cases, ["arm", "label"], ["volume_ref_ml", "volume_pred_ml"]).reset_index()
+    """Return volumes in ml per arm, label and subject, averaged over seeds and scans.
+
+    Columns: `volume_ref_ml`, `volume_pred_ml`, and `absolute_ml`, the mean absolute difference of single predictions.
+    """
+    cases = cases.assign(absolute_ml=(cases["volume_pred_ml"] - cases["volume_ref_ml"]).abs())
+    return subject_sums(cases, ["arm", "label"], ["volume_ref_ml", "volume_pred_ml", "absolute_ml"]).reset_index()
 
 
 def volume_agreement(
@@ -29,8 +32,8 @@ def volume_agreement(
     """Describe predicted minus reference volume: one row per label and arm.
 
     `bias_ml` is the mean over subjects with an interval, `limit_low_ml` and `limit_high_ml` are Bland and Altman's 95 % limits
-    of agreement, `absolute_ml` is the mean absolute difference. A fold whose bias stands out widens the interval of
-    the bias, and moves the limits outwards by as much as the bias may lie off.
+    of agreement, `absolute_ml` is the mean absolute difference of single predictions. A fold whose bias stands out widens the
+    interval of the bias, and moves the limits outwards by as much as the bias may lie off.
 
     Parameters
     ----------
@@ -47,17 +50,13 @@ def volume_agreement(
         for arm in arms:
             own = of_label[of_label["arm"] == arm.name]
             difference = (own["volume_pred_ml"] - own["volume_ref_ml"]).to_numpy(float)
-            folds = own["fold"].to_numpy(int)
-            clusters = make_clusters(list(own["subject"]), folds)
-            found = mean_intervals(difference[:, None], clusters, draws=settings.draws, seed=settings.seed)
-            bias, low, high = (float(part[0]) for part in (found.estimate, found.low, found.high))
-            lower = upper = LIMITS * difference.std(ddof=1) if len(difference) > 1 else float("nan")
-            kind = NETWORKS
-            if outlying_groups(difference, folds):
-                kind = FOLDS
-                wide = hull((low, high), fold_interval(difference, folds, scores.train_sizes, scores.test_sizes))
-                lower, upper = lower + low - wide[0], upper + wide[1] - high
-                low, high = wide
+            clusters = make_clusters(list(own["subject"]), own["fold"].to_numpy(int))
+            values = difference[:, None]
+            found = mean_intervals(values, clusters, draws=settings.draws, seed=settings.seed)
+            sums, counted = clusters.sums(values), clusters.sums(np.ones(values.shape))
+            covered, kinds = cover_folds(found, sums, counted, clusters, scores.ratios, share=False)
+            bias, low, high = (float(part[0]) for part in (covered.estimate, covered.low, covered.high))
+            spread = LIMITS * difference.std(ddof=1) if len(difference) > 1 else float("nan")
             rows.append(
                 {
                     "label": label,
@@ -69,10 +68,10 @@ def volume_agreement(
                     "bias_ml": bias,
                     "bias_low_ml": low,
                     "bias_high_ml": high,
-                    "headline": kind,
-                    "limit_low_ml": bias - lower,
-                    "limit_high_ml": bias + upper,
-                    "absolute_ml": float(np.abs(difference).mean()),
+                    "headline": kinds[0],
+                    "limit_low_ml": bias - spread - (found.low[0] - low),
+                    "limit_high_ml": bias + spread + (high - found.high[0]),
+                    "absolute_ml": own["absolute_ml"].mean(),
                 }
             )
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
-from nnunet_transfer.comparison.folds import Outlier
+from nnunet_transfer.comparison.folds import NO_SEED, Outlier
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
@@ -41,8 +41,8 @@ FEW = {
 }
 #: how sentences on subjects begin, see `nnunet_transfer.subjects.find_origin`
 SUBJECT_STATEMENTS = ("Subjects were read", "Nothing in the case names")
-#: notices with one of these beginnings make the verdict doubtful
-WARNINGS = ("Doubtful: ",)
+#: beginnings of notices that belong before the verdict
+CAVEATS = ("Only ", "The arms have different", "summary.json", "Doubtful: ")
 #: packages that the numbers come from
 PACKAGES = ("nnunetv2", "numpy", "scipy", "pandas", "connected-components-3d")
 
@@ -68,15 +68,20 @@ REFERENCES: dict[str, str] = {
 }
 
 
+def caveats(result: TargetResult) -> list[str]:
+    """Return the notices that a reader has to know before the verdict."""
+    return [notice for notice in result.notices if notice.startswith(CAVEATS)]
+
+
 def sentence(result: TargetResult) -> str:
     """Say the target's outcome in plain words: caveats first, then one verdict for each arm."""
-    parts = [*_caveats(result), _highest(result), *_verdicts(result)]
+    parts = [*_caveats(result), _highest(result), *_verdicts(result), _false_positives(result)]
     return " ".join(part for part in parts if part)
 
 
 def _caveats(result: TargetResult) -> Iterator[str]:
-    if len(result.arms) > 1 and result.n_subjects < FEW_SUBJECTS:
-        yield f"With {result.n_subjects} subjects, what follows are hints, not findings."
+    if len(result.arms) > 1 and result.n_counted < FEW_SUBJECTS:
+        yield f"With {result.n_counted} subjects, what follows are hints, not findings."
     titles = {arm.name: arm.title for arm in result.arms}
     places: dict[tuple[int, int | None], list[Outlier]] = {}
     for outlier in result.outliers:
@@ -84,8 +89,8 @@ def _caveats(result: TargetResult) -> Iterator[str]:
     for (fold, seed), found in sorted(
         places.items(), key=lambda item: (item[0][0], item[0][1] is not None, str(item[0]))
     ):
-        where = f"Fold {fold}" if seed is None else f"Seed {seed} in fold {fold}"
-        if len(found) == len(result.arms) > 1:
+        where = f"Fold {fold}" if seed is None else f"{_seed_name(seed)} in fold {fold}"
+        if seed is None and len(found) == len(result.arms) > 1:
             yield f"{where} stands out in every arm: its subjects differ from those of the other folds."
             continue
         other = "other folds" if seed is None else "other seeds"
@@ -93,8 +98,14 @@ def _caveats(result: TargetResult) -> Iterator[str]:
         yield f"{where} stands out, check its training: {listed}."
 
 
+def _seed_name(seed: int) -> str:
+    return "The run without a seed" if seed == NO_SEED else f"Seed {seed}"
+
+
 def _highest(result: TargetResult) -> str:
     counts = f"{result.n_subjects} subjects"
+    if result.n_counted != result.n_subjects:
+        counts = f"{result.n_counted} of {result.n_subjects} subjects, the others have no lesion"
     if result.n_cases != result.n_subjects:
         counts += f", {result.n_cases} scans"
     means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
@@ -115,7 +126,7 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
     reference, rope = result.baseline_title, f"±{result.settings.rope:g}"
     failed = result.summary[result.summary[PRIMARY] == 0]
     judged = rows[~rows["arm"].isin(failed["arm"])]
-    few = result.n_subjects < FEW_SUBJECTS
+    few = result.n_counted < FEW_SUBJECTS
     for scopes in [(PROCEDURE, NETWORKS_ONLY)] if few else [(PROCEDURE,), (NETWORKS_ONLY,)]:
         for outcome in (BETTER, WORSE, EQUAL):
             chosen = judged[(judged["verdict"] == outcome) & judged["scope"].isin(scopes)]
@@ -123,14 +134,33 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
                 template = FEW[outcome] if few else MANY[outcome, scopes[0]]
                 yield f"{template.format(reference=reference, rope=rope)}: {_listed(chosen)}."
     undecided = judged[judged["verdict"] == OPEN]
-    excludes = (undecided["headline_low"] > 0) | (undecided["headline_high"] < 0)
-    mixed = excludes | (undecided["p_holm"] < ALPHA)
+    # as printed: a reader compares these numbers with 0 and 0.05
+    low, high, p = (undecided[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
+    excludes = (low > 0) | (high < 0)
+    untested = excludes & p.isna()
+    mixed = (excludes & ~untested) | (p < ALPHA)
     if mixed.any():
         yield f"Unclear against {reference}, because interval and test don't agree: {_listed(undecided[mixed])}."
-    if (~mixed).any():
-        yield f"No difference to {reference} is shown, and none is ruled out: {_listed(undecided[~mixed])}."
+    if untested.any():
+        yield f"Too few subjects differ from {reference} for a test: {_listed(undecided[untested])}."
+    none = ~(mixed | untested)
+    if none.any():
+        yield f"No difference to {reference} is shown, and none is ruled out: {_listed(undecided[none])}."
     if len(failed):
         yield f"Segmented nothing right in any case: {', '.join(failed['title'])}."
+
+
+def _false_positives(result: TargetResult) -> str:
+    """Say in how many lesion-free cases each arm segmented something, where arms differ in that."""
+    table = result.lesion_free
+    if not len(table) or table.groupby("label")["n_with_fp"].nunique().max() < 2:
+        return ""
+    parts = []
+    for label, rows in table.groupby("label", sort=False):
+        what = f" ({label})" if table["label"].nunique() > 1 else ""
+        counts = ", ".join(f"{row['title']} in {row['n_with_fp']}" for _, row in rows.iterrows())
+        parts.append(f"In {rows['n_cases'].iloc[0]} lesion-free cases{what}, false positives had: {counts}.")
+    return " ".join(parts)
 
 
 def _listed(rows: pd.DataFrame) -> str:
@@ -195,19 +225,13 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
             f"that of the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A fold "
             "whose mean difference lies further from the median of all folds than one in a thousand draws of its subjects "
             "would is named; there the interval quoted also covers the spread between folds.",
-            f"Ranks are those of the mean Dice, with intervals from the same bootstrap {cite('ranks')}.",
+            f"Ranks are those of the mean Dice, with intervals from the same bootstrap {cite('ranks')}, which draws whole folds "
+            "where one stands out.",
         ]
     text += [
         f"Agreement of volumes is given as bias and 95 % limits of agreement {cite('bland')}. Pooled lesion detection and "
         "detection by lesion size have intervals over subjects, by Clopper and Pearson where all or nothing was detected.",
-        " ".join(
-            dict.fromkeys(
-                n
-                for r in results
-                for n in r.notices
-                if n.startswith(("Subjects were read", "Nothing in the case names"))
-            )
-        ),
+        " ".join(dict.fromkeys(n for r in results for n in r.notices if n.startswith(SUBJECT_STATEMENTS))),
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
     return " ".join(part for part in text if part), [REFERENCES[key] for key in cited]

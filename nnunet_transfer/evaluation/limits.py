@@ -11,7 +11,9 @@ from nnunet_transfer.errors import SettingsError
 LEAST_DRAWS = 100
 
 
-def check_limits(*, rope: object = None, tolerance_mm: object = None, draws: object = None) -> None:
+def check_limits(
+    *, rope: object = None, tolerance_mm: object = None, draws: object = None, seed: object = None
+) -> None:
     """Check settings of scores and statistics; None is not checked.
 
     Parameters
@@ -19,6 +21,7 @@ def check_limits(*, rope: object = None, tolerance_mm: object = None, draws: obj
     rope : half-width of the region of practical equivalence, above 0 and below 1
     tolerance_mm : tolerance of the normalised surface distance in mm, above 0
     draws : bootstrap samples, a whole number of at least 100
+    seed : of random numbers, a whole number of at least 0
 
     Raises
     ------
@@ -31,6 +34,8 @@ def check_limits(*, rope: object = None, tolerance_mm: object = None, draws: obj
         raise SettingsError(f"tolerance_mm is {tolerance_mm}; give a distance above 0 in mm")
     if draws is not None and not (isinstance(draws, numbers.Integral) and _number(draws) >= LEAST_DRAWS):
         raise SettingsError(f"draws is {draws}; give a whole number of bootstrap samples, at least {LEAST_DRAWS}")
+    if seed is not None and not (isinstance(seed, numbers.Integral) and _number(seed) >= 0):
+        raise SettingsError(f"seed is {seed}; give a whole number of at least 0")
 
 
 def _number(value: object) -> float:

@@ -26,4 +26,8 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def _neutral(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    # pandas doesn't quote it, and readers take it for the end of a row
+    text = value.replace("\r", " ")
+    return f"'{text}" if value.startswith(FORMULA) else text

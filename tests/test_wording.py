@@ -1,0 +1,196 @@
+"""What the report says in words never contradicts what its tables print: the writer is fed with hundreds of random tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_transfer.comparison.analysis import TargetResult
+from nnunet_transfer.comparison.folds import Outlier
+from nnunet_transfer.comparison.paired import add_verdicts
+from nnunet_transfer.comparison.results import Arm, Target
+from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.terminal_table import text_table
+from nnunet_transfer.comparison.wording import sentence
+from nnunet_transfer.evaluation.labels import LabelSet
+from nnunet_transfer.naming import TrainerName
+
+N_TABLES = 200
+NAMES = ("Control", "Arm A", "Arm B", "Arm C", "Arm D")
+#: how a sentence with verdicts begins -> what every arm in it must show
+HIGHER = r"(Better than|These networks scored higher than|Dice was higher than)"
+LOWER = r"(Worse than|These networks scored lower than|Dice was lower than)"
+EQUAL = r"(Practically equal|These networks are practically equal|Dice was within)"
+OPEN = r"No difference to"
+UNCLEAR = r"Unclear against"
+UNTESTED = r"Too few subjects differ"
+FAILED = r"Segmented nothing right"
+KINDS = (HIGHER, LOWER, EQUAL, OPEN, UNCLEAR, UNTESTED, FAILED)
+
+
+def near(rng: np.random.Generator) -> float:
+    """A difference of any size, often one that rounding brings to a limit."""
+    return float(
+        rng.choice([rng.normal(0, 0.1), rng.normal(0, 0.01), rng.choice([-1, 1]) * rng.uniform(0, 0.0012), 0.0])
+    )
+
+
+@cache
+def random_result(seed: int) -> TargetResult:
+    """Return a result whose tables hold random numbers that agree with each other only as far as they must."""
+    rng = np.random.default_rng(seed)
+    arms = tuple(Arm(name, name, TrainerName("nnUNetTrainerScratch")) for name in NAMES[: rng.integers(1, 6)])
+    n_subjects = int(rng.choice([1, 3, 6, 19, 20, 100]))
+    n_cases = n_subjects + int(rng.choice([0, 7]))
+    scored = n_subjects if rng.random() < 0.7 else int(rng.integers(1, n_subjects + 1))
+    baseline = float(rng.choice([0.0, rng.uniform(0.1, 0.9)]))
+    rows, means = [], {arms[0].name: baseline}
+    for arm in arms[1:]:
+        means[arm.name] = float(np.clip(baseline + near(rng), 0, 1)) if rng.random() < 0.9 else 0.0
+        difference = means[arm.name] - baseline
+        low, high = difference - abs(near(rng)), difference + abs(near(rng))
+        again = (low - abs(near(rng)), high + abs(near(rng))) if rng.random() < 0.6 else (np.nan, np.nan)
+        p = float(rng.choice([np.nan, rng.random(), rng.uniform(0.049, 0.051), 0.0001, 0.02]))
+        if scored < 2:
+            low = high = p = np.nan
+        head = {"arm": arm.name, "title": arm.title, "compared_with": arms[0].name, "metric": "dice"}
+        head |= {"difference": difference, "headline_low": low, "headline_high": high, "p": p, "p_holm": p}
+        # the test is about ranks: it may point elsewhere than the mean
+        head |= {"rank_biserial": float(rng.choice([difference, near(rng)])), "n_subjects": scored}
+        rows.append(head | {"procedure_low": again[0], "procedure_high": again[1]})
+    settings = CompareSettings(rope=float(rng.choice([0.01, 0.05])))
+    tests = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["metric"])
+    tests = add_verdicts(tests, "dice", settings) if rows else tests
+    summary = pd.DataFrame({"arm": list(means), "title": list(means), "dice": list(means.values())})
+    subjects = [
+        (arm.name, f"s{i}", means[arm.name] if i < scored else np.nan) for arm in arms for i in range(n_subjects)
+    ]
+    cases = pd.DataFrame(
+        {"case": [f"c{i}" for i in range(n_cases)], "subject": [f"s{i % n_subjects}" for i in range(n_cases)]}
+    )
+    outliers = tuple(
+        Outlier(arms[int(rng.integers(len(arms)))].name, fold, None if fold else 1, 0.1, 0.7)
+        for fold in range(int(rng.choice([0, 0, 1, 3])))
+    )
+    none = pd.DataFrame()
+    return TargetResult(
+        target=Target("Dataset901_Made", LabelSet(()), {}, {}, {}),
+        arms=arms,
+        runs=(),
+        baseline=arms[0].name,
+        protocols=(),
+        settings=settings,
+        cases=none,
+        lesions=none,
+        per_case=cases,
+        per_subject=pd.DataFrame(subjects, columns=["arm", "subject", "dice"]),
+        summary=summary.assign(miou_over_cases=0.5),
+        tests=tests,
+        **dict.fromkeys(("pairs", "ranks", "detection", "sizes", "volumes", "curves", "recipes"), none),
+        notices=(),
+        baselines={arm.name: arms[0].name for arm in arms},
+        outliers=outliers,
+    )
+
+
+def sentences(text: str) -> list[str]:
+    return re.findall(r".+?(?:[.](?= [A-Z])|[.]$)", text)
+
+
+def printed(value: float) -> float:
+    return round(value, 3) + 0.0
+
+
+def verdicts_of(text: str, name: str) -> list[tuple[str, str]]:
+    """Return the kind of each sentence that judges an arm, and the sentence."""
+    found = [(kind, s) for s in sentences(text) for kind in KINDS if re.match(kind, s.strip())]
+    return [(kind, s.strip()) for kind, s in found if f"{name} (" in s or re.search(rf"[:,] {name}[,.]", s)]
+
+
+def test_no_sentence_contradicts_a_cell() -> None:
+    found = set()
+    for seed in range(N_TABLES):
+        found |= check_verdicts(random_result(seed))
+    # every kind of sentence was written
+    assert found == set(KINDS)
+
+
+def check_verdicts(result: TargetResult) -> set[str]:
+    """Check each arm's verdict against its row; return the kinds of sentences."""
+    kinds, whole = set(), sentence(result)
+    rope = result.settings.rope
+    for _, row in result.tests.iterrows():
+        ((kind, text),) = verdicts_of(whole, row["title"])
+        kinds.add(kind)
+        low, high = printed(row["headline_low"]), printed(row["headline_high"])
+        significant = printed(row["p_holm"]) < 0.05
+        if kind == HIGHER:
+            assert significant
+            assert 0 < low <= printed(row["difference"])
+        elif kind == LOWER:
+            assert significant
+            assert printed(row["difference"]) <= high < 0
+        elif kind == EQUAL:
+            assert -rope <= row["headline_low"] <= row["headline_high"] <= rope
+            assert f"±{rope:g}" in text
+        elif kind == OPEN:
+            assert not significant
+            assert not low > 0
+            assert not high < 0
+        elif kind == UNCLEAR:
+            assert significant or low > 0 or high < 0
+            assert np.isfinite(row["p_holm"])
+        elif kind == UNTESTED:
+            assert np.isnan(row["p_holm"])
+        else:
+            assert result.summary.set_index("title").loc[row["title"], "dice"] == 0
+        if "also if trained again" in text:
+            again = (printed(row["procedure_low"]), printed(row["procedure_high"]))
+            assert {HIGHER: again[0] > 0, LOWER: again[1] < 0, EQUAL: max(map(abs, again)) <= rope}[kind]
+        numbers = re.search(rf"{row['title']} \(([^)]*)\)", text)
+        if numbers and kind != FAILED:
+            shown = [float(x) for x in re.findall(r"[+-]?\d+\.\d+", numbers[1])]
+            cells = [printed(row["difference"]), *([low, high] if np.isfinite(low) else [])]
+            cells += [max(printed(row["p_holm"]), 0.001)] if np.isfinite(row["p_holm"]) else []
+            assert shown == pytest.approx(cells)
+    return kinds
+
+
+def test_with_few_subjects_the_caveat_comes_first_and_the_words_are_weaker() -> None:
+    for seed in range(N_TABLES):
+        check_caveats(random_result(seed))
+
+
+def check_caveats(result: TargetResult) -> None:
+    """Check the order and the strength of what is said."""
+    text = sentence(result)
+    if result.n_counted < 20 and len(result.arms) > 1:
+        assert text.startswith(f"With {result.n_counted} subjects, what follows are hints, not findings.")
+        assert not re.search(r"Better|Worse|[Pp]ractically|scored (higher|lower)|trained again", text)
+    else:
+        assert "hints" not in text
+    parts = sentences(text)
+    highest = next(
+        i for i, part in enumerate(parts) if "mean Dice," in part or "only arm" in part or "same mean" in part
+    )
+    # what makes the verdict doubtful stands before it
+    assert all(i < highest for i, part in enumerate(parts) if "stands out" in part)
+    means = result.summary.set_index("title")["dice"].round(3)
+    named = [name for name in NAMES if re.search(rf"\b{name}\b", parts[highest])]
+    if "same mean" not in parts[highest]:
+        assert named == list(means.index[means == means.max()])
+    assert f"{means.max():.3f}" in parts[highest]
+    assert "nan" not in text
+
+
+def test_the_terminal_says_what_the_report_says() -> None:
+    result = random_result(3)
+    shown = " ".join(text_table([replace(result, notices=("Doubtful: made up.", "Not a caveat."))]).split())
+    assert sentence(result) in shown
+    assert shown.index("Doubtful: made up.") < shown.index(sentence(result))
+    assert "Not a caveat." not in shown
