@@ -25,8 +25,13 @@ from nnunet_transfer.naming import TrainerName
 PATCH, BATCH_SIZE = (64, 64), 8
 FOLDS = range(4)
 CASES = (3, 1, 8)
-STROKE, ANATOMY, MS = 321, 323, 324
-TARGETS = {STROKE: "semi-synthetic stroke", ANATOMY: "anatomy", MS: "semi-synthetic MS"}
+STROKE, ANATOMY, MS, REAL_MS = 321, 323, 324, 322
+TARGETS = {
+    STROKE: "semi-synthetic stroke",
+    ANATOMY: "anatomy",
+    MS: "semi-synthetic MS",
+    REAL_MS: "real MS, T1 and FLAIR",
+}
 PER_EPOCH = 25
 SCRATCH_LENGTH, TRANSFERRED_LENGTH = 800, 300
 #: iterations after which the validation cases are predicted, by the length of the training
@@ -187,6 +192,7 @@ def queue(out: Path) -> Iterator[Step]:
         # of anatomy's recipes from scratch, fitted ends at more than twice the Dice of the others
         for dataset, arms in ((STROKE, scratch), (MS, scratch), (ANATOMY, scratch[:1])):
             yield from curves(out, arms, dataset, cases)
+    yield from curves(out, (*transferred, *scratch), REAL_MS, CASES[0])
     for arms, targets in (
         ((BY_NAME_ARM, LESION_ARM), (ANATOMY,)),
         ((SCRATCH_ADAMW,), lesions),
@@ -197,7 +203,7 @@ def queue(out: Path) -> Iterator[Step]:
                 yield from curves(out, arms, dataset, cases)
     yield from pretraining(out, NATURAL_SOURCE)
     for cases in CASES:
-        for dataset in TARGETS:
+        for dataset in (STROKE, ANATOMY, MS):
             yield from curves(out, (NATURAL_ARM,), dataset, cases)
 
 

@@ -3,7 +3,8 @@
     python table.py OUT [--figure FILE]
 
 A setting counts once it has all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that
-were run in this setting: chosen on the validation cases themselves, so in favour of scratch.
+were run in this setting: chosen on the validation cases themselves, so in favour of scratch. Of some trainings from scratch
+only the Dice before the first step and at the end is known, from an earlier run of the same trainings: `earlier_run.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from run import ANATOMY, ARMS, CASES, FOLDS, SCRATCH_LENGTH, TARGETS, Arm, curve_file
+from run import ANATOMY, ARMS, CASES, FOLDS, REAL_MS, SCRATCH_LENGTH, TARGETS, Arm, curve_file
 
 from nnunet_transfer.files import read_json
 
@@ -35,6 +36,7 @@ COLUMNS = (
     "ratio, folds 0 to 3",
     "median",
 )
+COLUMNS_OF_PANELS = 3
 #: final Dice may be so much below the best scratch
 TOLERANCE = 0.01
 COLOURS = {
@@ -43,9 +45,11 @@ COLOURS = {
     "scratch-fitted": "#333333",
     "natural-fitted": "#2A9D4E",
     "t1seg-fitted": "#0072B2",
-    "lesion-fitted": "#E8A07A",
-    "lesion-long-fitted": "#C0392B",
+    "t1seg-byname": "#56B4E9",
+    "lesion-fitted": "#C0392B",
 }
+#: target, cases, arm and fold -> Dice before the first step and after the last
+EARLIER = read_json(Path(__file__).parent / "earlier_run.json")
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,18 @@ def read_setting(out: Path, target: int, cases: int) -> Setting:
     """Read the curves of all arms that have all folds."""
     found = {}
     for arm in ARMS:
-        files = [curve_file(out, target, arm.key, cases, fold) for fold in FOLDS]
-        if all(file.exists() for file in files):
-            found[arm.key] = [{int(i): dice for i, dice in read_json(file)["curve"].items()} for file in files]
+        curves = [read_curve(curve_file(out, target, arm.key, cases, fold)) for fold in FOLDS]
+        if all(curves):
+            found[arm.key] = [curve for curve in curves if curve]
     return Setting(target, cases, found)
+
+
+def read_curve(file: Path) -> Curve | None:
+    """Read a curve, or its two ends from the earlier run."""
+    if file.exists():
+        return {int(i): dice for i, dice in read_json(file)["curve"].items()}
+    ends = EARLIER.get(file.stem)
+    return ends and {0: ends[0], SCRATCH_LENGTH: ends[1]}
 
 
 def print_tables(settings: Sequence[Setting]) -> None:
@@ -145,7 +157,11 @@ def print_goals(settings: Sequence[Setting]) -> None:
     for arm in ARMS:
         if arm.key.startswith(SCRATCH):
             continue
-        for name, chosen in (("anatomy", (ANATOMY,)), ("lesions", [t for t in TARGETS if t != ANATOMY])):
+        for name, chosen in (
+            ("anatomy", [ANATOMY]),
+            ("semi-synthetic lesions", [t for t in TARGETS if t not in (ANATOMY, REAL_MS)]),
+            ("real lesions", [REAL_MS]),
+        ):
             used = [s for s in settings if s.target in chosen and arm.key in s.curves]
             if not used:
                 continue
@@ -167,13 +183,18 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = sorted({s.cases for s in settings}, key=CASES.index)
-    figure, axes = plt.subplots(len(rows), len(TARGETS), figsize=(10, 0.6 + 3 * len(rows)), sharex=True, squeeze=False)
-    for setting in settings:
-        panel = axes[rows.index(setting.cases)][list(TARGETS).index(setting.target)]
+    rows = -(-len(settings) // COLUMNS_OF_PANELS)
+    height = 0.7 + 2.9 * rows
+    figure, axes = plt.subplots(rows, COLUMNS_OF_PANELS, figsize=(10, height), squeeze=False)
+    for panel in axes.flat[len(settings) :]:
+        panel.set_visible(False)
+    for panel, setting in zip(axes.flat, settings, strict=False):
         for arm in in_order(setting):
             curves = setting.curves[arm.key]
-            points, colour = sorted(curves[0]), COLOURS[arm.key]
+            points, colour = sorted(set.intersection(*map(set, curves))), COLOURS[arm.key]
+            if len(points) == 2:  # of the earlier run only the ends are known
+                panel.plot(points[-1:], [statistics.median(map(final, curves))], "D", color=colour, label=arm.title)
+                continue
             for curve in curves:
                 panel.plot(points, [curve[i] for i in points], color=colour, linewidth=0.5, alpha=0.4)
             median = [statistics.median(curve[i] for curve in curves) for i in points]
@@ -187,13 +208,11 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
         panel.minorticks_off()
         panel.set_ylim(bottom=0)
         panel.spines[["top", "right"]].set_visible(False)
-    for row in axes:
-        row[0].set_ylabel("Dice")
-    for panel in axes[-1]:
+        panel.set_ylabel("Dice")
         panel.set_xlabel("training iterations")
     handles = {label: h for panel in axes.flat for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=3, loc="lower center", fontsize="small")
-    figure.tight_layout(rect=(0, 0.45 / (0.6 + 3 * len(rows)), 1, 1))
+    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=4, loc="lower center", fontsize="small")
+    figure.tight_layout(rect=(0, 0.55 / height, 1, 1))
     figure.savefig(file, dpi=90)
 
 

@@ -31,8 +31,8 @@ SOURCES = {
     "t1_segmentation": (312, "nnUNetPretrainerSegmentation"),
     "t1_self_supervised": (313, "nnUNetPretrainerSelfSupervised"),
 }
-#: target -> folds that are run; folds 2 and 3 of the semi-synthetic MS target have the subjects of the T1 sources
-FOLDS = {321: 4, 322: 4, 323: 4, 324: 2}
+#: target -> folds that are run
+FOLDS = {321: 4, 322: 4, 323: 4, 324: 4}
 PROTOCOLS = {321: ("atlas_r2",), 322: ("msseg2016",), 323: (), 324: ("msseg2016",)}
 BATCH_SIZE = 8
 #: T1 slices are about 103 x 80 pixels
