@@ -36,10 +36,11 @@ PATCHES = {"2d": (32, 32), "3d_fullres": (32, 32, 24)}
 def _environment() -> dict[str, str]:
     """One worker process where nnU-Net wants some, and the commands of this very Python first in PATH.
 
-    nnU-Net takes as many threads as there are cores on a CPU; beside other tests they would wait for one another.
+    On a CPU, nnU-Net takes as many threads as there are cores; beside other tests they would wait for one another, and
+    so must not spin meanwhile. Fewer threads (OMP_THREAD_LIMIT) than torch counts on let oneDNN wait for ever.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0", "OMP_THREAD_LIMIT": "1"}
+    return {**os.environ, "PATH": path, "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0", "OMP_WAIT_POLICY": "passive"}
 
 
 class _Shell(Protocol):

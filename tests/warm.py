@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from torch.multiprocessing.spawn import start_processes
 
@@ -80,7 +81,7 @@ def _warm_context() -> BaseContext:
     """Return the context whose processes are forks of the fork server, which is started first if need be."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported
-        patch.setenv("OMP_THREAD_LIMIT", "1")  # and on a CPU takes as many threads as there are cores
+        patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
     return multiprocessing.get_context("forkserver")
 
@@ -94,6 +95,7 @@ def _child(command: list[str], folder: Path, environment: dict[str, str], output
     os.environ.update(environment)
     _fork_workers()
     _draw_few_voxels()
+    torch.set_num_threads = lambda *_: None  # nnU-Net would take as many as there are cores
     ThrottledPlots.plot_now = no_plot  # type: ignore[method-assign] # as in conftest.py
     if killed_at:
         at_replaced(killed_at, signal.SIGKILL)
