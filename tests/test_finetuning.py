@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_transfer._nnunet import (
     extract_fingerprint_in_process,
@@ -22,6 +24,7 @@ from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
+from nnunet_transfer.training.sides import lateralised
 from tests.nnunet_data import make_folders, write_blob_dataset, write_splits
 from tests.sources import save_random_source
 
@@ -204,6 +207,38 @@ def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Pat
     report = read_json(Path(trainer.output_folder) / "transfer_report.json")
     assert report["channels_at_zero"] == ["DWI"]
     assert "start at 0: DWI" in Path(trainer.log_file).read_text()
+
+
+def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    path = folders / "preprocessed" / dataset / "dataset.json"
+    write_json(path, read_json(path) | {"labels": {"background": 0, "Left-Amygdala": 1}})
+    for suffix, mirrored in (("", True), ("_noMirroring", False)):
+        trainer = _build(dataset, plans, f"nnUNetTrainerScratch{suffix}_1epochs_1iterations", folders)
+        trainer.on_train_start()
+        transforms = trainer.dataloader_train.data_loader.transforms.transforms
+        assert any(isinstance(transform, MirrorTransform) for transform in transforms) is mirrored
+        checkpoint = Path(trainer.output_folder) / "checkpoint_final.pth"
+        trainer.save_checkpoint(str(checkpoint))
+        predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(trainer.output_folder_base, None)
+        assert bool(predictor.allowed_mirroring_axes) is mirrored
+        told = "WARNING: 1 labels are told apart by their side (Left-Amygdala)" in Path(trainer.log_file).read_text()
+        assert told is mirrored
+
+
+@pytest.mark.parametrize(
+    ("labels", "sided"),
+    [
+        (("background", "lesion", "upright", "bright"), ()),
+        (("Left-Hippocampus", "Brain-Stem"), ("Left-Hippocampus",)),
+        (("ctx-rh-cuneus", "RightCaudate"), ("ctx-rh-cuneus", "RightCaudate")),
+        (("amygdala_L", "amygdala_R", "lesion_l"), ("amygdala_L", "amygdala_R")),
+        (("class L",), ()),
+    ],
+)
+def test_labels_with_a_side_are_seen_by_their_names(labels: tuple[str, ...], sided: tuple[str, ...]) -> None:
+    assert lateralised(labels) == sided
 
 
 def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:
