@@ -246,7 +246,7 @@ def changed(old: Any, changes: Any) -> Any:
     return {**old, **{key: changed(old.get(key), value) for key, value in changes.items()}}
 
 
-@settings(max_examples=300, suppress_health_check=FOLDER)
+@settings(max_examples=100, suppress_health_check=FOLDER)
 @given(
     settings=some_of(SETTINGS, ANY),
     architecture=some_of(("network_class_name", "arch_kwargs", "_kw_requires_import"), ANY),
