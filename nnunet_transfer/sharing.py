@@ -85,14 +85,14 @@ def export_stock(
         place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
         if place.exists() and not overwrite:
             raise DataError(f"{place} exists; choose another place, or overwrite it")
-        with tempfile.TemporaryDirectory(dir=_existing(place.parent)) as temporary:
-            written = Path(temporary) / plans["dataset_name"] / name
-            _write(folder, written, contents, checkpoint)
-            if output.suffix == ".zip":
+        if output.suffix == ".zip":
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
+                _write(folder, Path(temporary) / plans["dataset_name"] / name, contents, checkpoint)
                 _archive(Path(temporary), output)
-            else:
-                with atomic_folder(place, overwrite=overwrite) as final:
-                    shutil.copytree(written, final, dirs_exist_ok=True)
+        else:
+            with atomic_folder(place, overwrite=overwrite) as written:
+                _write(folder, written, contents, checkpoint)
     sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports)
     return StockModel(place, tuple(fold.removeprefix("fold_") for fold in chosen), tuple(sources))
 
@@ -247,11 +247,6 @@ def _shapes(
         # plans and dataset.json may hold anything; networks report settings that don't fit together by many types
         raise PlansError(f"nnU-Net can't build the network of plans.json ({type(error).__name__}: {error})") from error
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-
-
-def _existing(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint: str) -> None:
