@@ -17,6 +17,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunet_transfer import _nnunet
 from nnunet_transfer.files import read_json
 from nnunet_transfer.study import Study, read_study, study_jobs
+from nnunet_transfer.study.forked import run_forked
 from nnunet_transfer.study.steps import run_job
 from tests.nnunet_data import write_blob_dataset
 
@@ -104,3 +105,31 @@ def test_several_cores_and_a_gpu_take_nnunets_own_ways_to_the_same_result(tmp_pa
     expected, found = weights(one), weights(several)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+#: a data set's description that notes how the step that reads it would start processes
+_CURIOUS = """
+import multiprocessing
+from pathlib import Path
+Path(__file__).with_suffix(".txt").write_text(multiprocessing.get_start_method())
+"""
+
+
+def test_a_forked_step_starts_processes_as_nnunets_commands_do(tmp_path: Path) -> None:
+    (tmp_path / "curious.py").write_text(_CURIOUS)
+    content = {
+        "name": "study",
+        "profile": "demo",
+        "device": "cpu",
+        "datasets": {"curious": {"id": 31, "converter": "curious.py", "path": "."}},
+        "targets": {"curious": {"dataset": "curious"}},
+    }
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    server = multiprocessing.get_context("forkserver")
+    step = server.Process(target=run_forked, args=(str(file), "convert-curious", str(tmp_path / "log"), 1))
+    step.start()
+    step.join()
+    assert (tmp_path / "curious.txt").read_text() == multiprocessing.get_start_method()
+    # the file describes no data set
+    assert step.exitcode == 2

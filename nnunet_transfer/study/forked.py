@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ def run_forked(file: str, job: str, log: str, threads: int) -> None:
     """
     os.setpgrp()
     end_at_signals()
+    # the fork server's way to start processes is inherited: each of nnU-Net's workers would load all of it anew, which
+    # those of `nnUNetv2_train` don't
+    multiprocessing.set_start_method(None, force=True)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as stream:
         for output in (sys.stdout, sys.stderr):

@@ -1,5 +1,8 @@
 """What most steps of a study need, for the fork server to import. Nothing here may start threads or touch a GPU."""
 
+import dynamic_network_architectures.architectures.unet  # noqa: F401
+import nnunetv2.run.run_training  # noqa: F401
+
 import nnunet_transfer._nnunet
 import nnunet_transfer.comparison.pipeline
 import nnunet_transfer.conversion.engine
