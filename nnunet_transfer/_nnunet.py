@@ -247,7 +247,7 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
 
 
 @contextlib.contextmanager
-def _without_listing_processes() -> Iterator[None]:
+def files_listed_in_threads() -> Iterator[None]:
     """Let threads list a data set's files, for which nnU-Net starts twelve processes."""
     before = utils.Pool
     utils.Pool = ThreadPool
@@ -270,7 +270,7 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     Path
         The data set's folder in `nnUNet_preprocessed`.
     """
-    with _without_listing_processes():
+    with files_listed_in_threads():
         extractor = DatasetFingerprintExtractor(dataset_name(dataset))
     cases = list(extractor.dataset.values())
     reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, cases[0]["images"][0])
@@ -314,7 +314,7 @@ def preprocess_in_process(dataset: str | int, plans: str, configurations: Sequen
     folder = nnunet_preprocessed() / name
     manager = PlansManager(str(folder / f"{plans}.json"))
     content = load_json(str(folder / "dataset.json"))
-    with _without_listing_processes():
+    with files_listed_in_threads():
         cases = get_filenames_of_train_images_and_targets(str(nnunet_raw() / name), content)
     for configuration_name in configurations:
         configuration = manager.get_configuration(configuration_name)

@@ -104,7 +104,7 @@ ALLOWED = {
     # runs in a process without any other part
     "unpickling": set(),
     "sources": BASICS,
-    "plans": BASICS | {"sources"},
+    "plans": BASICS | {"sources", "_nnunet"},
     "adaptation": BASICS | {"sources"},
     "checkpoints": BASICS | {"sources", "plans", "unpickling"},
     "sharing": BASICS | {"sources", "plans", "checkpoints"},

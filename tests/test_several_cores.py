@@ -86,7 +86,12 @@ def weights(study: Study) -> dict[str, torch.Tensor]:
 def test_several_cores_and_a_gpu_take_nnunets_own_ways_to_the_same_result(tmp_path: Path, called: list[str]) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "several").mkdir()
-    one = run_study(tmp_path / "one", device="cpu")
+    # with one core nothing starts a process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            multiprocessing.process.BaseProcess, "start", lambda process: pytest.fail(f"{process} was started")
+        )
+        one = run_study(tmp_path / "one", device="cpu")
     assert called == []
     resources = {kind: {"cpus": 2} for kind in ("plan", "preprocess")}
     several = run_study(tmp_path / "several", device="cuda", resources=resources)

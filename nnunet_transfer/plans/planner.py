@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from nnunet_transfer._nnunet import files_listed_in_threads
 from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import PlansError
 from nnunet_transfer.plans.architectures import Architecture, check_patch_size, divisor
@@ -51,12 +52,13 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         gpu_memory: float | None = None,
         target_spacing: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(
-            dataset,
-            preprocessor_name=preprocessor,
-            plans_name=plans_name,
-            overwrite_target_spacing=[float(v) for v in target_spacing] if target_spacing else None,
-        )
+        with files_listed_in_threads():
+            super().__init__(
+                dataset,
+                preprocessor_name=preprocessor,
+                plans_name=plans_name,
+                overwrite_target_spacing=[float(v) for v in target_spacing] if target_spacing else None,
+            )
         self.UNet_reference_val_3d = memory.reference_3d
         self.UNet_reference_val_2d = memory.reference_2d
         self.UNet_reference_val_corresp_GB = memory.gigabytes
