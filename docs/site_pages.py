@@ -31,5 +31,5 @@ def on_page_markdown(markdown: str, config: MkDocsConfig, **_: Any) -> str:
     """Point links to files at the top level to their pages, or to the repository."""
     for source, page in PAGES.items():
         markdown = re.sub(rf"\]\((?:\.\./)*{re.escape(source)}", f"]({page}", markdown)
-    elsewhere = r"\]\((?:\.\./)*((?:CITATION|LICENSE|examples|tests|trainers)[^)]*)\)"
+    elsewhere = r"\]\((?:\.\./)*((?:CITATION|LICENSE|examples|tests|trainers|nnunet_transfer/)[^)]*)\)"
     return re.sub(elsewhere, rf"]({config.repo_url}/blob/main/\1)", markdown)
