@@ -64,6 +64,8 @@ LONGEST = (
     "test_device_training.py",
     "test_self_supervised_family.py",
     "test_finetuning.py",
+    "test_fuzz.py",
+    "test_synthesize.py",
 )
 
 

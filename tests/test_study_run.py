@@ -537,8 +537,8 @@ def test_a_killed_study_goes_on_ends_like_one_in_one_process_and_then_has_nothin
     assert most_at_a_time(file) == 2
     assert tables(file) == tables(finished)
     logs = [path.read_text() for path in best.parent.glob("training_log_*.txt")]
-    assert sum("Epoch 0\n" in text for text in logs) == 1
-    assert sum("Epoch 1\n" in text for text in logs) == 1
+    assert sum("Epoch 0 \n" in text for text in logs) == 1
+    assert sum("Epoch 1 \n" in text for text in logs) == 1
     before = {path: path.stat().st_mtime_ns for path in (folder / "small/steps").rglob("*.done")}
     again = snakemake(file)
     assert again.returncode == 0
