@@ -135,6 +135,26 @@ def most_at_a_time(file: Path) -> int:
 
 
 @pytest.mark.slow
+def test_a_smoke_run_ends_with_a_report_of_its_own(tmp_path: Path) -> None:
+    file = write_small_study(tmp_path, sources={}, arms=["scratch"], training={"epochs": 1000}, seeds=[0, 1])
+    run = snakemake(file, "--smoke")
+    assert run.returncode == 0, run.stderr
+    smoke = read_study(tmp_path / "study.smoke.yaml")
+    assert f"Report: {smoke.folder / 'report' / 'report.html'}" in run.stdout
+    assert "A smoke run" in (smoke.folder / "report" / "report.html").read_text(encoding="utf-8")
+    jobs = study_jobs(smoke)
+    assert sum(job.kind == "finetune" for job in jobs.values()) == 2
+    # a line per step, and where the rest of what Snakemake says went
+    told = run.stderr.splitlines()
+    assert str(smoke.folder / "logs" / "snakemake.log") in told[0]
+    assert sorted(line.split()[1] for line in told[1:]) == sorted(jobs)
+    assert told[-1].startswith(f"{len(jobs)}/{len(jobs)} report done in ")
+    # nothing of it is where the long run writes
+    assert done(file) == set()
+    assert [path.name for path in read_study(file).folder.iterdir()] == ["smoke"]
+
+
+@pytest.mark.slow
 def test_a_changed_arm_reruns_only_itself_and_the_comparison(finished: Path, tmp_path: Path) -> None:
     file = moved(finished, tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
