@@ -150,9 +150,10 @@ def fold_table(
         seeds, run_folds = seed_numbers(runs), runs["fold"].to_numpy(int)
         for fold in np.unique(folds).tolist():
             inside = folds == fold
-            difference = float("nan")
-            if baseline != arm.name:
-                difference = float(np.nanmean(own[inside] - wide[baseline].to_numpy(float)[inside]))
+            both = (own - wide[baseline].to_numpy(float))[inside]
+            # a fold may have no lesion that counts
+            known = baseline != arm.name and np.isfinite(both).any()
+            difference = float(np.nanmean(both)) if known else float("nan")
             add(arm, fold, None, own[inside], difference)
             of_fold = np.unique(seeds[run_folds == fold]).tolist()
             for seed in of_fold if len(of_fold) > 1 else ():
