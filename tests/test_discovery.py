@@ -43,7 +43,8 @@ def test_lookup_gives_picklable_classes_under_each_start_method(tmp_path: Path, 
     script.write_text(LOOK_UP)
     run = subprocess.run([sys.executable, str(script), *NAMES], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == [f"{m} found {len(NAMES)}" for m in multiprocessing.get_all_start_methods()]
+    told = run.stdout.splitlines()  # nnU-Net tells of its search, too
+    assert all(f"{method} found {len(NAMES)}" in told for method in multiprocessing.get_all_start_methods())
 
 
 @pytest.mark.parametrize("name", NAMES)
