@@ -66,6 +66,7 @@ def run_study(
     """
     if importlib.util.find_spec("snakemake") is None:
         raise StudyError(NO_SNAKEMAKE)
+    where = _profile(profile, slots) if profile else _local(study, slots)  # refused also where nothing is left to do
     study.folder.mkdir(parents=True, exist_ok=True)
     with _alone(study) as lock, as_file(files(__package__).joinpath("Snakefile")) as snakefile:
         _forget_lost_results(study, jobs)
@@ -86,7 +87,7 @@ def run_study(
             # a killed run leaves Snakemake's own lock behind; ours goes with the process
             "--nolock",
             *("--scheduler", "greedy"),
-            *(_profile(profile, slots) if profile else _local(study, slots)),
+            *where,
             *(["--dry-run", "--quiet", "rules"] if dry else []),
             *options,
         ]
