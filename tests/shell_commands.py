@@ -25,6 +25,7 @@ NOT_RUN: dict[tuple[str, ...], str] = {
     ("tar", "-xzf"): "the archive is handed out on request",
     ("python", "make_semisynthetic_stroke.py"): "comes with data that are not in the repository",
     ("python", "make_semisynthetic_ms.py"): "comes with data that are not in the repository",
+    ("hf", "upload"): "needs an account of the reader",
     ("cd",): "goes to a place on the reader's machine",
 }
 
