@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,6 +151,15 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == [outcome.folder.name]
 
 
+def has_stopped_child(pid: int) -> bool:
+    """Whether a process below this one has been stopped by a signal."""
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_STOPPED:
+                return True
+    return False
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_folders: Path) -> None:
     cases = 8
@@ -165,7 +175,8 @@ def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_fol
         command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | stopped
     )
     journal = nnunet_folders / "raw/.making-Dataset004_ATLASR2/conversion_records.jsonl"
-    while not (journal.is_file() and journal.read_text().count("\n") > 3):
+    # a worker that has yet to stop would do so after the signals, with nobody to wake it
+    while not (journal.is_file() and journal.read_text().count("\n") > 3 and has_stopped_child(started.pid)):
         assert started.poll() is None
         time.sleep(0.01)
     os.killpg(started.pid, end)  # as Ctrl-C and the kernel do: the workers, too

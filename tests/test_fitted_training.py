@@ -105,7 +105,8 @@ def test_heads_are_fitted_in_a_cascades_second_stage(build: Any) -> None:
 def test_a_compiled_network_gets_the_same_heads(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = build("classes")
     plain.on_train_start()
-    again = type(plain)(plain.plans_manager.plans, "3d_fullres", 0, plain.dataset_json, torch.device("cpu"))
+    plans = plain.plans_manager.plans | {"continue_training": False}
+    again = type(plain)(plans, "3d_fullres", 0, plain.dataset_json, torch.device("cpu"))
     again.initialize()
     # nnU-Net compiles on CUDA only; tracing is what wraps the network, not the backend
     again.network = torch.compile(again.network, backend="eager")

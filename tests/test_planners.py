@@ -109,7 +109,7 @@ def test_nnunets_own_look_up_finds_them_and_its_options_count(
     assert plan_experiments([11], "nnUNetPlannerTransfer_from_mine") == "nnUNetPlans_from_mine"
     assert read_json(folder / "nnUNetPlans_from_mine.json")["transfer"]["source"] == "mine"
     with pytest.raises(SystemExit, match="exists and differs"):
-        plan_experiments([11], "nnUNetPlannerTransfer_demo", gpu_memory_target_in_gb=1.0)
+        plan_experiments([11], "nnUNetPlannerTransfer_demo", overwrite_target_spacing=(2.0, 1.5, 1.5))
     with pytest.raises(SystemExit, match="did you mean resnet18"):
         plan_experiments([11], "nnUNetPlannerTransfer_resnet81")
     monkeypatch.delitem(sys.modules, f"{planning.__name__}.{SHIM.stem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -240,12 +241,22 @@ def _fitting(known: Format, found: Found) -> Converted:
     Each format's reader says what it can; there are more contradictions than it can foresee, and the file's author chooses.
     """
     try:
-        return known.convert(found)
+        converted = known.convert(found)
+        _check_stages(converted.architecture["arch_kwargs"])
+        return converted
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(
             f"{found.path.name} looks like {known.name}, but its names, shapes and plans contradict each other "
             f"({type(error).__name__}: {one_line(error, 200)})"
         ) from error
+
+
+def _check_stages(kwargs: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a network's stages and widths are no numbers: plans of a file say whatever their author likes."""
+    stages, features = kwargs.get("n_stages"), kwargs.get("features_per_stage")
+    widths = features if isinstance(features, (list, tuple)) else [features]
+    if not widths or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (stages, *widths)):
+        raise ValueError(f"n_stages {one_line(stages, 40)}, features_per_stage {one_line(features, 80)}")
 
 
 def _check_names(found: Found) -> list[str]:
