@@ -96,7 +96,7 @@ def test_unasked_widths_are_refused_and_asked_ones_need_a_lower_minimum() -> Non
     source = saved(residual(features=(4, 6, 8)))
     with pytest.raises(AdaptationError, match="width 8×8 in the source, 16×16 in the target"):
         transfer_weights(residual(features=(8, 12, 16)), source)
-    with pytest.raises(AdaptationError, match="only some of the values: width 8×8→16×16 .leading"):
+    with pytest.raises(AdaptationError, match=r"only some of the values: width 8×8→16×16 \(leading\)"):
         transfer_weights(residual(features=(8, 12, 16)), source, rules=LEADING)
 
 
