@@ -1,7 +1,7 @@
 """Commands in processes of their own that need not import nnU-Net.
 
 Importing nnU-Net takes some six seconds, most commands on small data less than one. Python's fork server imports it
-once per test process; a command is then a fork of it, and so are the workers that nnU-Net would start anew.
+once per test process; a command is then a fork of it, and so are the workers that nnU-Net would otherwise spawn.
 """
 
 from __future__ import annotations

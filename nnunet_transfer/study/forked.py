@@ -29,7 +29,7 @@ def run_forked(file: str, job: str, log: str, threads: int) -> None:
     """
     os.setpgrp()
     end_at_signals()
-    # the fork server's way to start processes is inherited: each of nnU-Net's workers would load all of it anew, which
+    # forks inherit the fork server's start method: each of nnU-Net's workers would load nnU-Net again, which
     # those of `nnUNetv2_train` don't
     multiprocessing.set_start_method(None, force=True)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
