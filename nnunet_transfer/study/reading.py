@@ -235,6 +235,7 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         epochs=entry.get("epochs"),
         iterations=entry.get("iterations"),
         seed=entry.get("seed"),
+        no_mirroring=not entry.get("mirroring", True),
     )
 
 
@@ -289,6 +290,7 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
                             schedule.get("epochs"),
                             schedule.get("iterations"),
                             seed,
+                            not schedule.get("mirroring", True),
                         ),
                     )
                     if arm in seen:
