@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import StudyError
+from nnunet_transfer.naming import SIMCLR
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.validation import schema
 from nnunet_transfer.study.workflow import Workflow
@@ -126,6 +127,12 @@ def set_(*place: Any, to: Any) -> Change:
         ),
         (set_("sources", "t1_segmentation", "trainer", to="nnUNetTrainer"), "trainer", "nnUNetPretrainer"),
         (set_("sources", "t1_segmentation", "recipe", to="lpft"), "recipe", "takes adamw or fitted"),
+        (
+            set_("sources", "t1_segmentation", to={"pretrain": "t1", "trainer": SIMCLR, "mirroring": False}),
+            "mirroring: false",
+            "SimCLR itself mirrors",
+        ),
+        (set_("training", to={"mirroring": 0}), "mirroring: 0", "must be true or false"),
         (set_("sources", "t1_segmentation", "task", to="classify"), "task", "none of classification"),
         (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "none of scratch, t1_segmentation"),
         (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),
@@ -220,6 +227,17 @@ def test_a_line_break_enters_no_name(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(StudyError, match="letters, digits and '_' only"):
         read_study(write_study(tmp_path, change))
+
+
+def test_mirroring_is_left_out_where_sides_matter(tmp_path: Path) -> None:
+    file = write_study(tmp_path, set_("training", "mirroring", to=False))
+    study = read_study(file)
+    assert all(arm.trainer.no_mirroring for arm in study.arms)
+    assert "_noMirroring" not in str(study.sources["t1_segmentation"].trainer)
+    write_study(tmp_path, set_("sources", "t1_segmentation", "mirroring", to=False))
+    study = read_study(file)
+    assert "_noMirroring" in str(study.sources["t1_segmentation"].trainer)
+    assert not any(arm.trainer.no_mirroring for arm in study.arms)
 
 
 def test_job_names_are_quoted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from nnunet_transfer.naming import (
     PRETRAINERS,
     PRETRAINING_RECIPES,
     SEGMENTATION_PRETRAINER,
+    SIMCLR,
     TRANSFER,
     TrainerName,
     parse_trainer_name,
@@ -228,6 +229,9 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
     if "recipe" in entry and (base != SEGMENTATION_PRETRAINER or entry["recipe"] not in PRETRAINING_RECIPES):
         possible = f"{SEGMENTATION_PRETRAINER} takes {' or '.join(PRETRAINING_RECIPES)}, others none"
         raise document.error([*place, "recipe"], f"{base} has no recipe {entry['recipe']}; {possible}")
+    mirroring = entry.get("mirroring", True)
+    if base == SIMCLR and not mirroring:
+        raise document.error([*place, "mirroring"], f"{SIMCLR} itself mirrors; take another trainer, or leave this out")
     return TrainerName(
         base,
         entry.get("recipe", DEFAULT_RECIPE),
@@ -235,7 +239,7 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         epochs=entry.get("epochs"),
         iterations=entry.get("iterations"),
         seed=entry.get("seed"),
-        no_mirroring=not entry.get("mirroring", True),
+        no_mirroring=not mirroring,
     )
 
 
