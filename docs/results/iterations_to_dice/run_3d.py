@@ -54,7 +54,7 @@ def queue(out: Path) -> Iterator[Step]:
 
     yield preparation(out, SOURCE_DATASET)
     epochs, iterations = PRETRAINING
-    trainer = str(TrainerName("nnUNetPretrainerSegmentation", epochs=epochs, iterations=iterations, seed=0))
+    trainer = str(TrainerName("nnUNetPretrainerSegmentation", "fitted", epochs=epochs, iterations=iterations, seed=0))
     arguments = {
         "dataset": SOURCE_DATASET,
         "trainer": trainer,
