@@ -57,6 +57,7 @@ def real_data() -> Path:
 LONGEST = (
     "test_chain.py",
     "test_study_run.py",
+    "test_study_whole.py",
     "test_pretrainers.py",
     "test_docs_commands.py",
     "test_demo.py",

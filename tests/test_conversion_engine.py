@@ -31,8 +31,8 @@ from nnunet_transfer.conversion.splits import deal, make_splits
 from nnunet_transfer.errors import DataError, SettingsError
 from tests import conversion_trees as trees
 from tests.at_an_event.sitecustomize import environment as at_an_event
+from tests.conversion_commands import case_r2
 from tests.conversion_trees import box, image, write_tree
-from tests.test_conversion_traps import case_r2
 
 CASES = 4
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tests import conversion_trees as trees
+from tests.conversion_commands import GOOD, OUT, case_r2, convert, label, refusal, rows
 from tests.conversion_trees import AFFINE, SHAPE, Files, box, image, save, write_tree
-from tests.test_conversion_traps import GOOD, OUT, case_r2, convert, label, refusal, rows
 
 R2_MASK = "_label-L_desc-T1lesion_mask.nii.gz"
 GOOD_SECOND = case_r2(2, image(2), box(1, 4, 3))

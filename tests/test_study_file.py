@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,31 +20,7 @@ from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.validation import schema
 from nnunet_transfer.study.workflow import Workflow
 from tests.studies import write_atlas_tree
-
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "profile": "demo",
-    "configuration": "2d",
-    "device": "cpu",
-    "plans": {"batch_size": 4, "patch_size": [32, 32]},
-    "datasets": {"t1": {"id": 702, "synthetic": "t1"}, "stroke": {"id": 711, "synthetic": "stroke"}},
-    "sources": {"t1_segmentation": {"pretrain": "t1", "epochs": 1, "iterations": 5, "seed": 0}},
-    "targets": {"stroke": {"dataset": "stroke", "folds": [0, 1], "protocols": ["atlas_r2"]}},
-    "training": {"epochs": 1, "iterations": 5},
-    "seeds": [0],
-}
-
-Change = Callable[[dict[str, Any]], Any]
-
-
-def write_study(folder: Path, change: Change | None = None) -> Path:
-    """Write the small study, changed, one key per line."""
-    content = json.loads(json.dumps(SMALL))
-    if change:
-        change(content)
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return path
+from tests.study_files import SMALL, Change, set_, write_study
 
 
 def test_template_is_a_study_and_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,18 +51,6 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules or 'nnunetv2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-def set_(*place: Any, to: Any) -> Change:
-    """Return a change that sets one value."""
-
-    def change(content: dict[str, Any]) -> None:
-        part: Any = content
-        for key in place[:-1]:
-            part = part.setdefault(key, {}) if isinstance(part, dict) else part[key]
-        part[place[-1]] = to
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -339,135 +297,6 @@ def test_another_arm_changes_no_other_training(tmp_path: Path) -> None:
     assert {name for name in before if before[name] != after[name]} == {"compare-stroke", "report"}
 
 
-def check(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Run `study check`; return its status and what it printed."""
-    status = main(["study", "check", str(file)])
-    return status, capsys.readouterr().out
-
-
-def test_check_says_what_would_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, text = check(write_study(tmp_path), capsys)
-    assert status == 0
-    assert "finetune         4      4" in text
-    assert "ready" in text
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    status, text = check(write_study(tmp_path, set_("device", to="cuda")), capsys)
-    assert status == 0
-    assert "no GPU is visible here" in text
-    # two folds of two arms, five iterations; 9 h for 250 000 in 3D, half of it in 2D
-    assert "time: about 0 GPU hours" in text
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (set_("datasets", "t1", to={"id": 702}), "no Dataset702_"),
-        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "nowhere"}), "there is no folder"),
-        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r9", "path": "."}), "atlas_r"),
-        (
-            set_(
-                "datasets", "t1", to={"id": 702, "converter": "mslesseg", "path": ".", "options": {"channels": ["T7"]}}
-            ),
-            "'T7' is none of",
-        ),
-        (set_("sources", "t1_segmentation", "pretrain", to="stroke"), "trained on the target stroke"),
-        (
-            set_("sources", "t1_segmentation", to={"checkpoint": "no.pth", "task": "segmentation", "domain": "t1"}),
-            "there is no .*no.pth",
-        ),
-        (set_("sources", "mine", to={"fetch": "no_such"}), "'no_such' is none of"),
-        (set_("targets", "stroke", "folds", to=[0, 2]), "folds 0 to 1, not 2"),
-        (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1, or all"),
-        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "."}), "t1.path: "),
-        (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is no Python file"),
-    ],
-)
-def test_check_finds_it_before_the_first_job(
-    tmp_path: Path, change: Change, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = write_study(tmp_path, change)
-    status, text = check(file, capsys)
-    assert status == 1
-    errors = "\n".join(line for line in text.splitlines() if line.startswith("error:"))
-    assert re.search(message, errors)
-    assert main(["study", "run", str(file)]) == 2
-    assert not (tmp_path / "small" / "steps").exists()
-
-
-def test_leakage_is_allowed_if_said_and_named_if_suspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def allowed(content: dict[str, Any]) -> None:
-        content["sources"]["t1_segmentation"]["pretrain"] = "stroke"
-        content["allow_leakage"] = True
-
-    status, text = check(write_study(tmp_path, allowed), capsys)
-    assert status == 0
-    assert "note: study.yaml" in text
-    assert "is trained on the target" in text
-
-    def suspected(content: dict[str, Any]) -> None:
-        (tmp_path / "weights.pth").touch()
-        content["sources"]["t1_segmentation"] = {
-            "checkpoint": "weights.pth",
-            "task": "segmentation",
-            "domain": "t1",
-            "trained_on": ["OpenMind"],
-        }
-        content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r3", "path": "."}
-
-    _, text = check(write_study(tmp_path, suspected), capsys)
-    (said,) = (line for line in text.splitlines() if "may share subjects" in line)
-    assert said.startswith("note:")
-
-
-def test_leakage_is_seen_by_where_the_data_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_atlas_tree(tmp_path)
-    (tmp_path / "link").symlink_to(data)
-
-    def same(content: dict[str, Any], source: str, converter: str = "t1_folder") -> None:
-        content["datasets"]["t1"] = {"id": 702, "converter": converter, "path": source}
-        content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r2", "path": "ATLAS_2", "options": {"folds": 2}}
-        content["sources"]["t1_segmentation"]["task"] = "segmentation"
-
-    for source in ("ATLAS_2", "link", "ATLAS_2/Training/R001", "."):
-        status, text = check(write_study(tmp_path, lambda content, source=source: same(content, source)), capsys)
-        assert status == 1
-        assert f"is trained on data in {data}" in text, source
-    # a copy elsewhere of the same published data set; other data of the same layout may be other data
-    shutil.copytree(data, tmp_path / "copy")
-    _, text = check(write_study(tmp_path, lambda content: same(content, "copy", "atlas_r2")), capsys)
-    assert "was trained on atlas_r2, which is the target stroke" in text
-
-    def other_site(content: dict[str, Any]) -> None:
-        same(content, "copy")
-        content["datasets"]["stroke"] = {"id": 711, "converter": "t1_folder", "path": "ATLAS_2"}
-
-    _, text = check(write_study(tmp_path, other_site), capsys)
-    (said,) = (line for line in text.splitlines() if "share no subjects" in line)
-    assert said.startswith("note:")
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").touch()
-    file = write_study(tmp_path, set_("folder", to="file"))
-    status, text = check(file, capsys)
-    assert status == 1
-    assert "can't be written" in text
-    assert main(["study", "status", str(file)]) == 0
-    assert main(["study", "run", str(file)]) == 2
-
-
-def test_a_patch_for_3d_leaves_2d_sources_theirs(tmp_path: Path) -> None:
-    def change(content: dict[str, Any]) -> None:
-        content.update(configuration="3d_fullres", plans={"patch_size": [32, 32, 16]})
-        content["sources"]["t1_segmentation"]["configuration"] = "2d"
-
-    study = read_study(write_study(tmp_path, change))
-    assert study.datasets["stroke"].plans == {"patch_size": [32, 32, 16]}
-    assert study.datasets["t1"].plans == {}
-
-
 def test_a_study_moved_with_its_data_is_the_same(tmp_path: Path) -> None:
     digests = []
     for place in ("here", "there"):
@@ -488,23 +317,3 @@ def test_a_study_moved_with_its_data_is_the_same(tmp_path: Path) -> None:
     assert {name for name in after if after[name] == digests[1][name]} == {
         name for name in after if "T1Segmentation" not in name and name.startswith(("finetune", "convert-s", "p"))
     } - {"plan-t1", "preprocess-t1", "pretrain-t1_segmentation"}
-
-
-def test_without_snakemake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As on Python 3.10, for which there is none."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "snakemake" else find(name))
-    status, text = check(write_study(tmp_path), capsys)
-    assert status == 1
-    assert "error: Snakemake is missing; it needs Python 3.11" in text
-    assert main(["study", "run", str(tmp_path / "study.yaml")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_too_little_disk_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    status, text = check(write_study(tmp_path), capsys)
-    assert status == 1
-    assert "not enough disk" in text

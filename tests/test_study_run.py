@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -33,8 +32,7 @@ from nnunet_transfer.study.steps import run_job
 from nnunet_transfer.study.trainings import ORIGIN_FILE
 from tests.at_an_event.sitecustomize import environment as at_an_event
 from tests.studies import done, kill_tree, run_here, tables, write_small_study
-
-RUN = (sys.executable, "-m", "nnunet_transfer.cli", "study", "run")
+from tests.study_commands import RUN, changed, is_alive, most_at_a_time, moved, snakemake, start_and_wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -49,58 +47,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_small_study(tmp_path_factory.mktemp("finished"))
     run_here(file)
     return file
-
-
-def snakemake(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run `study run` as a user does."""
-    command = [*RUN, str(file), "--jobs", "2", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still runs; one that nobody has waited for does not."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-#: signals that end a run, and may be ignored from its start on: nohup does so, and scripts for background jobs
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def start_and_wait_for(
-    file: Path, kind: str, *options: str, ignored: Sequence[signal.Signals] = ()
-) -> tuple[subprocess.Popen[bytes], state.Sign]:
-    """Start `study run`; return it with the sign of a step of a kind that has started."""
-
-    def dispositions() -> None:
-        for number in ENDING:
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
-    study = read_study(file)
-    jobs = [job for job in study_jobs(study).values() if job.kind == kind]
-    command = [*RUN, str(file), "--jobs", "1", *options]
-    with open(file.with_name("run.log"), "ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=dispositions)
-    while True:
-        assert process.poll() is None, file.with_name("run.log").read_text()
-        if sign := next(filter(None, (state.read_sign(study.folder, job) for job in jobs)), None):
-            return process, sign
-        time.sleep(0.02)
-
-
-def changed(file: Path, change: Callable[[dict], None]) -> None:
-    """Change a study's file."""
-    content = yaml.safe_load(file.read_text())
-    change(content)
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def moved(finished: Path, folder: Path) -> Path:
-    """Copy a study with its results; its marks and models hold no absolute path that matters."""
-    shutil.copytree(finished.parent / "small", folder / "small", symlinks=True)
-    shutil.copyfile(finished, folder / "study.yaml")
-    return folder / "study.yaml"
 
 
 def test_a_finished_study_says_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,34 +70,6 @@ def test_every_training_started_from_its_source(finished: Path) -> None:
     reports = {path.parent.parent.name.split("__")[0] for path in results.glob("*/fold_*/transfer_report.json")}
     assert reports == {"nnUNetTrainerT1Segmentation_2epochs_3iterations_seed0"}
     assert len(list(results.glob("*/fold_*/checkpoint_final.pth"))) == 4
-
-
-def most_at_a_time(file: Path) -> int:
-    """Return how many steps of a finished study worked at a time."""
-    study = read_study(file)
-    marks = [state.read_mark(study.folder, job, state.DONE) for job in study_jobs(study).values()]
-    spans = [(mark["started"], mark["started"] + mark["seconds"] - mark["spent"]) for mark in marks if mark]
-    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
-
-
-@pytest.mark.slow
-def test_a_smoke_run_ends_with_a_report_of_its_own(tmp_path: Path) -> None:
-    file = write_small_study(tmp_path, sources={}, arms=["scratch"], training={"epochs": 1000}, seeds=[0, 1])
-    run = snakemake(file, "--smoke")
-    assert run.returncode == 0, run.stderr
-    smoke = read_study(tmp_path / "study.smoke.yaml")
-    assert f"Report: {smoke.folder / 'report' / 'report.html'}" in run.stdout
-    assert "A smoke run" in (smoke.folder / "report" / "report.html").read_text(encoding="utf-8")
-    jobs = study_jobs(smoke)
-    assert sum(job.kind == "finetune" for job in jobs.values()) == 2
-    # a line per step, and where the rest of what Snakemake says went
-    told = run.stderr.splitlines()
-    assert str(smoke.folder / "logs" / "snakemake.log") in told[0]
-    assert sorted(line.split()[1] for line in told[1:]) == sorted(jobs)
-    assert told[-1].startswith(f"{len(jobs)}/{len(jobs)} report done in ")
-    # nothing of it is where the long run writes
-    assert done(file) == set()
-    assert [path.name for path in read_study(file).folder.iterdir()] == ["smoke"]
 
 
 @pytest.mark.slow
@@ -221,18 +139,6 @@ def test_a_training_killed_while_its_folder_was_made_is_this_studys_own(
     dataset = study.datasets[target.dataset].number
     training = _Training(study, job, dataset, study.configuration, job.settings["fold"], study.plans_name())
     assert training.folder() == fold
-
-
-def test_a_failed_step_is_named_with_its_log(tmp_path: Path) -> None:
-    file = write_small_study(tmp_path)
-    (next((tmp_path / "ATLAS_2").rglob("*_T1w.nii.gz"))).write_bytes(b"no image")
-    run = snakemake(file)
-    assert run.returncode == 2
-    last = run.stderr.strip().splitlines()[-1]
-    assert "step convert-stroke failed" in last
-    assert "convert-stroke" in last.split("see ")[1]
-    # what doesn't depend on it went on
-    assert "pretrain-t1_segmentation" in done(file)
 
 
 def test_interim_report(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -500,33 +406,6 @@ def test_profiles(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["study", "run", str(finished), "--slurm-profile", str(tmp_path / "slurm")]) == 0
     assert yaml.safe_load((tmp_path / "slurm/config.yaml").read_text())["executor"] == "slurm"
     assert main(["study", "run", str(finished), "--jobs", "0"]) == 2
-
-
-@pytest.mark.slow
-def test_ten_thousand_jobs_resolve_in_a_minute_and_a_gigabyte(tmp_path: Path) -> None:
-    sources = {f"s{i}": {"pretrain": "t1", "task": "segmentation", "seed": i} for i in range(6)}
-    file = write_small_study(
-        tmp_path,
-        sources=sources,
-        recipes=["full", "warmup", "frozenEncoder", "lpft", "sawtooth", "layerwise"],
-        seeds=list(range(30)),
-        cases=["all", 1, 2, 3],
-    )
-    assert len(study_jobs(read_study(file))) > 10_000
-    code = (
-        "import resource, subprocess, sys\n"
-        f"run = subprocess.run([sys.executable, '-m', 'nnunet_transfer.cli', 'study', 'run', {str(file)!r}, '--dry-run'])\n"
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
-        "print('used', used.ru_maxrss, used.ru_utime + used.ru_stime)\n"
-        "sys.exit(run.returncode)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "10080" in run.stdout + run.stderr
-    kilobytes, seconds = run.stdout.split("used")[1].split()
-    assert int(kilobytes) < 1_000_000
-    # of the processor's time, which other load doesn't lengthen
-    assert float(seconds) < 60
 
 
 @pytest.mark.slow

@@ -1,0 +1,165 @@
+"""Grids that differ, oblique and displaced ones: what is repaired, refused or resampled by the command `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nnunet_transfer.cli import main
+from tests import conversion_trees as trees
+from tests.conversion_commands import GOOD, GOOD_SECOND, OUT, case_r2, convert, label, refusal, rows
+from tests.conversion_trees import AFFINE, RAS, SHAPE, box, image, write_tree
+
+
+def shifted(distance: float) -> NDArray[np.float64]:
+    """Return the usual affine, moved along x."""
+    affine = AFFINE.copy()
+    affine[0, 3] += distance
+    return affine
+
+
+def test_a_displaced_label_is_an_error_with_a_hint(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refusal(nnunet_folders, capsys, "hammers", trees.hammers())
+    assert "voxels displaced by 34 mm" in error
+    assert "--geometry copy-from-image" in error
+
+
+def test_copied_geometry_is_that_of_the_image_and_recorded(nnunet_folders: Path) -> None:
+    assert convert(nnunet_folders, "hammers", trees.hammers(), "--geometry", "copy-from-image") == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/labelsTr/a01.nii.gz")
+    np.testing.assert_allclose(written.affine, AFFINE)
+    assert "geometry copied from image, was voxels displaced by 34 mm" in rows(nnunet_folders)["a01"]["actions"]
+
+
+@pytest.mark.parametrize(("distance", "accepted"), [(1e-8, True), (0.009, True), (0.011, False), (1.0, False)])
+def test_the_tolerance_is_a_hundredth_of_a_millimetre(distance: float, accepted: bool, nnunet_folders: Path) -> None:
+    files = case_r2(1, image(1), (box(), shifted(distance))) | GOOD_SECOND
+    assert (convert(nnunet_folders, "atlas_r2", files) == 0) == accepted
+    if accepted:
+        written = nib.load(nnunet_folders / f"raw/{OUT}/labelsTr/sub-r001_ses-1.nii.gz")
+        assert written.affine.tolist() == AFFINE.tolist()
+
+
+def test_a_label_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) -> None:
+    # every second voxel along x: the label's grid has half the voxels, twice as far apart
+    coarse = AFFINE @ np.diag([2.0, 1, 1, 1])
+    files = case_r2(1, image(1), (box(1, 2, 4)[::2], coarse)) | GOOD_SECOND
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "copy-from-image") == 2
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "resample-label") == 0
+    written = label(nnunet_folders, "sub-r001_ses-1")
+    assert written.shape == SHAPE
+    assert set(np.unique(written)) == {0, 1}
+    assert written[2:5, 2:6, 2:6].all()
+    assert "resampled (nearest neighbour), was 6x13x8 voxels" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+
+
+def test_an_image_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) -> None:
+    ramp = np.broadcast_to(np.arange(12.0)[:, None, None], SHAPE).astype(np.float32)
+    moved = AFFINE.copy()
+    moved[0, 3] -= 2  # the axis points to the left: two voxels further on
+    files = case_r2(1, ramp, (box(), moved)) | GOOD_SECOND
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "resample-image") == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz")
+    np.testing.assert_allclose(written.affine, moved)
+    np.testing.assert_allclose(written.dataobj[:10, 5, 5], np.arange(2.0, 12), atol=1e-5)
+    np.testing.assert_array_equal(label(nnunet_folders, "sub-r001_ses-1"), box())
+
+
+@pytest.mark.parametrize(("shear", "accepted"), [(1e-7, True), (1e-3, True), (5e-2, False)])
+def test_axes_that_are_nearly_at_right_angles_are_repaired(
+    shear: float, accepted: bool, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import SimpleITK as sitk
+
+    affine = AFFINE.copy()
+    affine[1, 0] = shear
+    files = case_r2(1, (image(1), affine), (box(), affine)) | GOOD_SECOND
+    if not accepted:
+        assert "aren't at right angles" in refusal(nnunet_folders, capsys, "atlas_r2", files)
+        return
+    assert convert(nnunet_folders, "atlas_r2", files) == 0
+    read = sitk.ReadImage(str(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz"))
+    directions = np.array(read.GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(3), atol=1e-6)
+    assert ("made orthonormal" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]) == (shear > 1e-5)
+
+
+def test_a_quaternion_that_is_slightly_too_long_is_read(nnunet_folders: Path) -> None:
+    root = write_tree(trees.miccai2012(), nnunet_folders / "source")
+    path = root / "MICCAI-2012-Multi-Atlas-Challenge-Data/training-images/1000_3.nii.gz"
+    stored = nib.load(path)
+    stored.header["sform_code"] = 0
+    stored.header["qform_code"] = 1
+    # such a length makes nibabel refuse the header
+    stored.header["quatern_b"], stored.header["quatern_c"], stored.header["quatern_d"] = 0, 0, 1 + 5e-7
+    header = stored.header.copy()
+    header["vox_offset"] = 352
+    data = np.asarray(stored.dataobj)
+    with open(path.with_suffix(""), "wb") as file:
+        file.write(header.binaryblock + bytes(4) + data.tobytes(order="F"))
+    with pytest.raises(ValueError, match="w2 should be positive"):
+        nib.load(path.with_suffix(""))
+    path.unlink()
+    labels = path.parents[1] / "training-labels/1000_3_glm.nii.gz"
+    trees.save(np.asarray(nib.load(labels).dataobj), labels, np.diag([-1.0, -1, 2, 1]) + shift_of(header))
+    assert main(["convert", "miccai2012", str(root), "-d", "4", "--name", "Test", "--processes", "1"]) == 0
+    written = nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/1000_3_0000.nii.gz")
+    np.testing.assert_array_equal(written.dataobj, data)
+
+
+def shift_of(header: Any) -> NDArray[np.float64]:
+    """Return the header's offset as the last column of a matrix."""
+    matrix = np.zeros((4, 4))
+    matrix[:3, 3] = header["qoffset_x"], header["qoffset_y"], header["qoffset_z"]
+    return matrix
+
+
+@pytest.mark.parametrize("offset", [0, 100, -1, np.nan, 1e30])
+def test_voxels_that_start_nowhere_are_refused(
+    offset: float, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gzip
+
+    root = write_tree(GOOD, nnunet_folders / "source")
+    path = next(root.rglob("sub-r001*T1w.nii.gz"))
+    plain = bytearray(gzip.decompress(path.read_bytes()))
+    plain[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(gzip.compress(plain))
+    assert "damaged header" in refusal(nnunet_folders, capsys, "atlas_r2", {})
+
+
+def test_readers_that_prefer_either_transform_agree(nnunet_folders: Path) -> None:
+    import SimpleITK as sitk
+
+    root = write_tree(GOOD, nnunet_folders / "source")
+    path = next(root.rglob("sub-r001*T1w.nii.gz"))
+    stored = nib.load(path)
+    stored.set_qform(shifted(25), code=1)
+    nib.save(stored, path)
+    assert main(["convert", "atlas_r2", str(root), "-d", "4", "--name", "Test", "--processes", "1"]) == 0
+    written = nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz"
+    np.testing.assert_allclose(sitk.ReadImage(str(written)).GetOrigin(), (-40, -30, -20))
+    np.testing.assert_allclose(nib.load(written).affine, AFFINE)
+
+
+def test_mixed_orientations_are_reported_and_turned_if_asked(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(nnunet_folders, "atlas_r3", trees.atlas_r3()) == 0
+    assert "mixed orientations (LPS 2, RAS 1)" in capsys.readouterr().out
+    assert convert(nnunet_folders, "atlas_r3", trees.atlas_r3(), "--reorient", "--overwrite") == 0
+    assert "mixed orientations" not in capsys.readouterr().out
+    table = rows(nnunet_folders)
+    assert {row["written_orientation"] for row in table.values()} == {"RAS"}
+    assert {row["orientation"] for row in table.values()} == {"LPS", "RAS"}
+    np.testing.assert_array_equal(label(nnunet_folders, "sub-r000s001_ses-1"), box()[::-1, ::-1])
+
+
+def test_orientation_of_the_fixture_is_what_the_tests_assume() -> None:
+    assert "".join(nib.aff2axcodes(AFFINE)) == "LPS"
+    assert "".join(nib.aff2axcodes(RAS)) == "RAS"
