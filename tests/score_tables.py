@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_transfer.comparison.results import Arm, Run, Target
+from nnunet_transfer.comparison.results import Arm, Run
+from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.evaluation.detection import detect
 from nnunet_transfer.evaluation.labels import Label, LabelSet
 from nnunet_transfer.evaluation.lesions import lesion_overlap

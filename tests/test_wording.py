@@ -13,8 +13,9 @@ import pytest
 from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.folds import Outlier
 from nnunet_transfer.comparison.paired import add_verdicts
-from nnunet_transfer.comparison.results import Arm, Target
+from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.comparison.wording import sentence
 from nnunet_transfer.evaluation.labels import LabelSet
@@ -179,13 +180,37 @@ def check_caveats(result: TargetResult) -> None:
         i for i, part in enumerate(parts) if "mean Dice," in part or "only arm" in part or "same mean" in part
     )
     # what makes the verdict doubtful stands before it
-    assert all(i < highest for i, part in enumerate(parts) if "stands out" in part)
+    assert all(i < highest for i, part in enumerate(parts) if re.search(r"stands? out", part))
     means = result.summary.set_index("title")["dice"].round(3)
     named = [name for name in NAMES if re.search(rf"\b{name}\b", parts[highest])]
     if "same mean" not in parts[highest]:
         assert named == list(means.index[means == means.max()])
     assert f"{means.max():.3f}" in parts[highest]
     assert "nan" not in text
+
+
+def with_outliers(*places: tuple[str, int, int | None, float]) -> str:
+    """Return what is said of five arms of which some folds, or seeds in folds, stand out."""
+    result = next(found for seed in range(N_TABLES) if len((found := random_result(seed)).arms) == 3)
+    odd = tuple(Outlier(arm, fold, seed, mean, 0.8) for arm, fold, seed, mean in places)
+    return sentence(replace(result, outliers=odd))
+
+
+def test_all_folds_that_stand_out_are_named_in_one_sentence() -> None:
+    one = with_outliers(("Arm A", 2, None, 0.1))
+    assert "Fold 2 stands out, check its training: Arm A (mean Dice 0.100, other folds 0.800)." in one
+    three = with_outliers(*(("Arm A", fold, None, fold / 100) for fold in (3, 0, 2)))
+    assert "Folds 0, 2 and 3 stand out, check their training: Arm A (mean Dice 0.000, 0.020 and 0.030, other" in three
+    assert len(re.findall(r"stands? out", three)) == 1
+    mixed = with_outliers(("Arm A", 0, None, 0.1), ("Arm A", 1, None, 0.2), ("Control", 3, None, 0.3))
+    assert "fold 3 of Control (mean Dice 0.300" in mixed
+    assert "folds 0 and 1 of Arm A (mean Dice 0.100 and 0.200, other folds 0.800)" in mixed
+    assert len(re.findall(r"stands? out", mixed)) == 1
+    every = with_outliers(*((arm, fold, None, 0.1) for arm in NAMES[:3] for fold in (1, 4)))
+    assert "Folds 1 and 4 stand out in every arm: their subjects differ from those of the other folds." in every
+    seeds = with_outliers(("Arm A", 0, 1, 0.1), ("Arm B", 2, 0, 0.2))
+    assert "2 trainings stand out, check them: seed 1 in fold 0 of Arm A (mean Dice 0.100, other seeds 0.800)" in seeds
+    assert len(re.findall(r"stands? out", seeds)) == 1
 
 
 def test_the_terminal_says_what_the_report_says() -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from nnunet_transfer.comparison.averages import Scores, average_scores, with_subject_folds
 from nnunet_transfer.comparison.bootstrap import make_clusters
 from nnunet_transfer.comparison.curves import learning_curves
+from nnunet_transfer.comparison.duplicates import same_scores
 from nnunet_transfer.comparison.folds import Outlier, find_outliers, fold_table
 from nnunet_transfer.comparison.grid import grid_table
 from nnunet_transfer.comparison.lesions import lesion_free, pooled_detection, size_sensitivity
@@ -25,9 +26,10 @@ from nnunet_transfer.comparison.metrics import (
 from nnunet_transfer.comparison.paired import add_verdicts, every_pair, paired_table
 from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.recipe_choice import recipe_table
-from nnunet_transfer.comparison.results import Arm, Run, Target
+from nnunet_transfer.comparison.results import Arm, Run
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
+from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
 from nnunet_transfer.evaluation.mean_iou import mean_iou
@@ -216,7 +218,7 @@ def analyse(
 
 
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:
-    found = []
+    found = same_scores(cases, runs)
     subjects = cases.loc[cases[PRIMARY].notna(), "subject"].nunique()
     if len(arms) < 2:
         pass  # nothing is tested

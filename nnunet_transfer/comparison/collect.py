@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_transfer.comparison.results import Run, Target
+from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems, run_tasks
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, SCORES_VERSION, CaseScores, Row, ScoringSettings

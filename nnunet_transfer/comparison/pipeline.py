@@ -13,16 +13,16 @@ from nnunet_transfer import paths
 from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_family, analyse
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.consensus import consensus
+from nnunet_transfer.comparison.duplicates import same_weights
 from nnunet_transfer.comparison.report import ReportText, write_report
 from nnunet_transfer.comparison.results import (
     choose_baselines,
     find_runs,
-    pair_predictions,
-    read_target,
     short_titles,
     source_notices,
 )
 from nnunet_transfer.comparison.settings import CompareSettings
+from nnunet_transfer.comparison.targets import pair_predictions, read_target
 from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.tables import csv_text
@@ -109,7 +109,7 @@ def _compare_target(
     # before anything is scored, which may take an hour
     baselines = choose_baselines(runs, settings.baseline, name)
     problems: dict[str, str] = {}
-    notices = source_notices(runs)
+    notices = [*source_notices(runs), *same_weights(runs)]
     target = read_target(name, runs, problems, notices)
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
     origin = find_origin(folds, raw_dataset(name))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.results import Run, Target
+from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of
 from nnunet_transfer.naming import is_ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.duplicates import joined
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
@@ -82,24 +84,61 @@ def sentence(result: TargetResult) -> str:
 def _caveats(result: TargetResult) -> Iterator[str]:
     if len(result.arms) > 1 and result.n_counted < FEW_SUBJECTS:
         yield f"With {result.n_counted} subjects, what follows are hints, not findings."
+    whole = [outlier for outlier in result.outliers if outlier.seed is None]
+    counts = Counter(outlier.fold for outlier in whole)
+    common = sorted(fold for fold, count in counts.items() if count == len(result.arms) > 1)
+    if common:
+        verb, whose = ("stand", "their") if len(common) > 1 else ("stands", "its")
+        yield f"{_folds(common)} {verb} out in every arm: {whose} subjects differ from those of the other folds."
+    yield from _odd_folds(result, [outlier for outlier in whole if outlier.fold not in common])
+    yield from _odd_seeds(result, [outlier for outlier in result.outliers if outlier.seed is not None])
+
+
+def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:
+    """Name all folds that stand out in some arms, in one sentence."""
+    by_arm: dict[str, list[Outlier]] = {}
+    for outlier in sorted(outliers, key=lambda o: o.fold):
+        by_arm.setdefault(outlier.arm, []).append(outlier)
+    if not by_arm:
+        return
     titles = {arm.name: arm.title for arm in result.arms}
-    places: dict[tuple[int, int | None], list[Outlier]] = {}
-    for outlier in result.outliers:
-        places.setdefault((outlier.fold, outlier.seed), []).append(outlier)
-    for (fold, seed), found in sorted(
-        places.items(), key=lambda item: (item[0][0], item[0][1] is not None, str(item[0]))
-    ):
-        where = f"Fold {fold}" if seed is None else f"{_seed_name(seed)} in fold {fold}"
-        if seed is None and len(found) == len(result.arms) > 1:
-            yield f"{where} stands out in every arm: its subjects differ from those of the other folds."
-            continue
-        other = "other folds" if seed is None else "other seeds"
-        listed = ", ".join(f"{titles[o.arm]} (mean Dice {o.mean:.3f}, {other} {o.others:.3f})" for o in found)
-        yield f"{where} stands out, check its training: {listed}."
+    found = {arm: [o.fold for o in odd] for arm, odd in by_arm.items()}
+    means = {
+        arm: f"mean Dice {joined([f'{o.mean:.3f}' for o in odd])}, other folds {odd[0].others:.3f}"
+        for arm, odd in by_arm.items()
+    }
+    if len({tuple(folds) for folds in found.values()}) == 1:
+        folds = next(iter(found.values()))
+        listed = ", ".join(f"{titles[arm]} ({means[arm]})" for arm in by_arm)
+        several = len(folds) > 1
+        yield (
+            f"{_folds(folds)} {'stand' if several else 'stands'} out, check {'their' if several else 'its'} training: {listed}."
+        )
+        return
+    listed = ", ".join(f"{_folds(found[arm]).lower()} of {titles[arm]} ({means[arm]})" for arm in by_arm)
+    yield f"Some folds stand out, check their training: {listed}."
+
+
+def _odd_seeds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:
+    """Name all seeds that stand out in single folds, in one sentence."""
+    titles = {arm.name: arm.title for arm in result.arms}
+    named = [
+        f"{_seed_name(o.seed)} in fold {o.fold} of {titles[o.arm]} (mean Dice {o.mean:.3f}, other seeds {o.others:.3f})"
+        for o in sorted(outliers, key=lambda o: (o.arm, o.fold, o.seed or 0))
+        if o.seed is not None
+    ]
+    if len(named) == 1:
+        yield f"One training stands out, check it: {named[0]}."
+    elif named:
+        yield f"{len(named)} trainings stand out, check them: {', '.join(named)}."
+
+
+def _folds(folds: Sequence[int]) -> str:
+    return f"Fold{'s' if len(folds) > 1 else ''} {joined(folds)}"
 
 
 def _seed_name(seed: int) -> str:
-    return "The run without a seed" if seed == NO_SEED else f"Seed {seed}"
+    return "the run without a seed" if seed == NO_SEED else f"seed {seed}"
 
 
 def _highest(result: TargetResult) -> str:
