@@ -449,6 +449,28 @@ def test_tables_escape_text_and_say_n_where_it_differs() -> None:
         assert "+0.000 (-0.500 to +0.500) (n = 3)" in text
 
 
+def test_columns_of_words_are_aligned_to_the_left_and_numbers_to_the_right() -> None:
+    frame = pd.DataFrame({"title": ["a"], "fold": ["0"], "method": ["sign flips"], "p": [0.0001]})
+    columns = {
+        "title": Column("Arm"),
+        "fold": Column("Fold"),
+        "method": Column("Method"),
+        "p": Column("p", 3, p_value=True),
+    }
+    page = html_table(frame, columns)
+    assert '<td class="words">sign flips</td>' in page
+    assert "<td>0</td>" in page
+    assert "<td>&lt;&nbsp;0.001</td>" in page
+    assert r"\begin{tabular}{lrlr}" in latex_table(frame, columns, "")
+
+
+def test_arms_of_one_task_and_domain_are_told_apart_by_their_markers() -> None:
+    arms = [SimpleNamespace(name=n, task="segmentation", domain=d) for n, d in (("a", ""), ("b", ""), ("c", "CT"))]
+    drawn = figures.styles(SimpleNamespace(arms=arms))  # type: ignore[arg-type]
+    assert drawn["a"] != drawn["b"]
+    assert drawn["a"]["color"] == drawn["b"]["color"] != drawn["c"]["color"]
+
+
 def test_latex_escapes_every_special_character() -> None:
     text = latex("\\&%$#_{}~^<>")
     assert not re.search(r"(?<![\\$])[&%#_~^](?!\{)", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ BASELINE, T1, NATURAL, OTHER = "#000000", "#0072B2", "#C47A00", "#B8578D"
 DOMAIN_COLOURS = {"T1 brain MRI": T1, "natural images": NATURAL, "": BASELINE}
 #: source task -> marker and line
 TASK_STYLES = {"classification": ("o", "-"), "segmentation": ("s", "--"), "self-supervised": ("^", ":")}
+#: arms that share task and domain, such as those of two recipes, differ in how their markers are filled
+FILLS = ("full", "none", "left", "top", "right", "bottom")
 DIVERGING = "PuOr"
 ALPHA = 0.05
 DPI = 130
@@ -137,11 +140,14 @@ def curves(result: TargetResult) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
     families = list(result.curves.groupby("family", sort=False))
     sizes = sorted(result.curves["training_cases"].unique())
+    kinds: Counter[tuple[str, str]] = Counter()
     for i, (_, rows) in enumerate(families):
         # neighbouring lines are shifted by 1 % so that their intervals stay apart
         x = rows["training_cases"] * (1 + 0.01 * (i - (len(families) - 1) / 2))
         error = [rows[PRIMARY] - rows["low"], rows["high"] - rows[PRIMARY]]
-        style = line_style(rows["task"].iloc[0], rows["domain"].iloc[0])
+        kind = (rows["task"].iloc[0], rows["domain"].iloc[0])
+        style = line_style(*kind, kinds[kind])
+        kinds[kind] += 1
         axis.errorbar(x, rows[PRIMARY], error, label=rows["title"].iloc[0], capsize=2, **style)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{n:g}" for n in sizes])
@@ -154,10 +160,33 @@ def curves(result: TargetResult) -> Figure:
     return figure
 
 
-def line_style(task: str, domain: str) -> dict[str, Any]:
-    """Return how a line of this arm is drawn: the colour is its source domain's, the marker its source task's."""
+def line_style(task: str, domain: str, same: int = 0) -> dict[str, Any]:
+    """Return how a line of this arm is drawn: the colour is its source domain's, the marker its source task's.
+
+    Parameters
+    ----------
+    same : number of earlier arms with this task and domain
+    """
     marker, line = TASK_STYLES.get(task, ("D", "-"))
-    return {"color": DOMAIN_COLOURS.get(domain, OTHER), "marker": marker, "linestyle": line, "markersize": 5}
+    return {
+        "color": DOMAIN_COLOURS.get(domain, OTHER),
+        "marker": marker,
+        "linestyle": line,
+        "markersize": 5,
+        "fillstyle": FILLS[same % len(FILLS)],
+        "markerfacecoloralt": "white",
+    }
+
+
+def styles(result: TargetResult) -> dict[str, dict[str, Any]]:
+    """Return how each arm's lines and markers are drawn."""
+    kinds: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for arm in result.arms:
+        kind = (arm.task, arm.domain)
+        found[arm.name] = line_style(*kind, kinds[kind])
+        kinds[kind] += 1
+    return found
 
 
 def signed(value: float) -> str:

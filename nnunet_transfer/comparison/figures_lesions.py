@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hollow, line_style, plt
+from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hollow, plt, styles
 from nnunet_transfer.comparison.lesions import STRATA
 from nnunet_transfer.comparison.volumes import subject_volumes
 
@@ -47,13 +47,14 @@ def size_sensitivity(result: TargetResult, protocol: str) -> Figure:
     table = result.sizes[result.sizes["protocol"] == protocol]
     strata = [s for s in STRATA if s in set(table["stratum"])]
     figure, axis = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    drawn = styles(result)
     for i, arm in enumerate(result.arms):
         rows = table[table["arm"] == arm.name].set_index("stratum").reindex(strata)
         x = np.arange(len(strata)) + 0.09 * (i - (len(result.arms) - 1) / 2)
         error = np.nan_to_num([rows["sensitivity"] - rows["low"], rows["high"] - rows["sensitivity"]])
         # rounding may put an estimate beyond the end of its interval
         error = np.maximum(error, 0)
-        style = line_style(arm.task, arm.domain) | {"linestyle": "none"}
+        style = drawn[arm.name] | {"linestyle": "none"}
         axis.errorbar(x, rows["sensitivity"], error, label=arm.title, elinewidth=1, **style)
     counts = table.groupby("stratum")["n_lesions"].max()
     axis.set_xticks(range(len(strata)), [f"{s}\nn = {counts[s]}" for s in strata])

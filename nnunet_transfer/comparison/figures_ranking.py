@@ -10,7 +10,6 @@ from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_na
 from nnunet_transfer.comparison.figures import (
     ALPHA,
     DIVERGING,
-    TASK_STYLES,
     WIDTH,
     Figure,
     bare,
@@ -18,6 +17,7 @@ from nnunet_transfer.comparison.figures import (
     ink,
     plt,
     signed,
+    styles,
 )
 
 #: inches that a place of a podium takes
@@ -47,12 +47,11 @@ def podium(result: TargetResult) -> Figure | None:
     for row in range(len(values)):
         above.plot(x[row, order[row]], values[row, order[row]], color="grey", linewidth=0.4, alpha=0.4)
     titles = {arm.name: arm.title for arm in result.arms}
-    tasks = {arm.name: arm.task for arm in result.arms}
+    drawn = styles(result)
     for i, name in enumerate(arms):
-        colour, marker = colour_of(result, name), TASK_STYLES.get(tasks[name], ("D", ""))[0]
-        above.plot(
-            x[:, i], values[:, i], marker, color=colour, markersize=3, markerfacecolor="none", label=titles[name]
-        )
+        colour = colour_of(result, name)
+        style = drawn[name] | {"linestyle": "none", "markersize": 3.5, "markeredgewidth": 0.7}
+        above.plot(x[:, i], values[:, i], label=titles[name], **style)
         shares = [_share(first[:, i], last[:, i], p) for p in range(1, k + 1)]
         below.bar(np.arange(1, k + 1) + lanes[i], shares, 0.8 / k, color=colour, edgecolor="white", linewidth=0.3)
         for p, share in enumerate(shares, start=1):

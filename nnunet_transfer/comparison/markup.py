@@ -144,16 +144,31 @@ def number(value: float, column: Column) -> str:
 
 def html_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str = "") -> Markup:
     """Return a table; it scrolls sideways where the page is too narrow. The first column names the rows."""
-    heads = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in columns.values())
+    kinds = [' class="words"' if is_words(frame, key) else "" for key in columns]
+    heads = "".join(
+        f'<th scope="col"{kind}>{escape(column.heading)}</th>'
+        for kind, column in zip(kinds, columns.values(), strict=True)
+    )
     rows = []
     for _, row in frame.iterrows():
-        first, *others = [escape(cell(row, key, column)) for key, column in columns.items()]
-        rows.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in others)}</tr>')
+        # "< 0.001" stays in one line
+        first, *others = [
+            escape(cell(row, key, column)).replace("&lt; ", Markup("&lt;&nbsp;")) for key, column in columns.items()
+        ]
+        cells = "".join(f"<td{kind}>{text}</td>" for kind, text in zip(kinds[1:], others, strict=True))
+        rows.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
     name = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     label = f' role="region" aria-label="{escape(caption)}"' if caption else ""
     return Markup(
         f'<div class="scroll" tabindex="0"{label}><table>{name}<thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def is_words(frame: pd.DataFrame, key: str) -> bool:
+    """Whether a column holds words, which are aligned to the left, and not numbers."""
+    return not pd.api.types.is_numeric_dtype(frame[key]) and any(
+        isinstance(value, str) and any(map(str.isalpha, value)) for value in frame[key]
     )
 
 
@@ -163,12 +178,13 @@ def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str
         " & ".join(latex(cell(row, key, column)) for key, column in columns.items()) for _, row in frame.iterrows()
     ]
     heads = " & ".join(latex(column.heading) for column in columns.values())
+    alignment = "l" + "".join("l" if is_words(frame, key) else "r" for key in list(columns)[1:])
     text = "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex(caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
             rf"{heads} \\",
             r"\midrule",

@@ -303,5 +303,5 @@ def _volumes(chapter: Chapter, section: Section) -> Section:
         )
         drawn = figures_lesions.bland_altman(chapter.drawn, label.name)
         alt = alt_texts.volumes(result, label.name)
-        section.figures.append(chapter.figure(drawn, f"volumes_{i + 1}", caption, alt, wide=True))
+        section.figures.append(chapter.figure(drawn, f"volumes_{i + 1}", caption, alt, wide=len(result.arms) > 1))
     return section
