@@ -94,7 +94,7 @@ def test_the_terminal_gets_one_table_whose_columns_say_what_they_hold(monkeypatc
     def part(title: str, protocol: str) -> Any:
         summary = [
             {"arm": arm, "title": f"arm {arm}", "dice": dice, "miou_over_cases": 0.4, f"{protocol}_f1": f1}
-            for arm, dice, f1 in (("A", 0.5, float("nan")), ("B", 0.75, 0.625))
+            for arm, dice, f1 in (("A", 0.5, float("nan")), ("B", 0.75, 0.625), ("C", 0.25, 0.0))
         ]
         tests = [
             {"metric": "dice", "arm": "B", "difference": 0.25, "headline_low": -0.125, "headline_high": 0.5},
@@ -105,7 +105,7 @@ def test_the_terminal_gets_one_table_whose_columns_say_what_they_hold(monkeypatc
             protocols=(protocols[protocol],),
             summary=pd.DataFrame(summary),
             tests=pd.DataFrame(tests),
-            baseline_title="arm A",
+            baselines={"A": "A", "B": "A", "C": "C", "D": "C"},
             n_cases=9,
             n_subjects=8,
         )
@@ -120,5 +120,7 @@ def test_the_terminal_gets_one_table_whose_columns_say_what_they_hold(monkeypatc
     assert " ".join(rows[0]) == "Stroke: 9 cases of 8 subjects"
     assert rows[1] == ["arm", "A", "0.500", "0.400", "-", "-", "baseline"]
     assert rows[2] == ["arm", "B", "0.750", "0.400", "0.625", "-", "+0.250", "-0.125", "to", "+0.500"]
-    assert rows[5] == ["arm", "B", "0.750", "0.400", "-", "0.625", "+0.250", "-0.125", "to", "+0.500"]
+    # a baseline of another recipe is one, too
+    assert rows[3] == ["arm", "C", "0.250", "0.400", "0.000", "-", "baseline"]
+    assert rows[6] == ["arm", "B", "0.750", "0.400", "-", "0.625", "+0.250", "-0.125", "to", "+0.500"]
     assert max(map(len, lines)) < 100

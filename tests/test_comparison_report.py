@@ -11,11 +11,9 @@ from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import unquote
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import seaborn
 from scipy import stats
 
 from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare, figures
@@ -26,12 +24,10 @@ from nnunet_transfer.comparison.markup import Column, html_table, latex, latex_t
 from nnunet_transfer.comparison.pages import render
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.run_card import references_checksum
-from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.comparison.training_logs import read_epochs
-from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.naming import TrainerName
 from tests import accessibility
-from tests.comparison_data import QUALITY, model_folder, write_results
+from tests.comparison_data import model_folder, write_results
 
 SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
 #: two seeds on all cases, and one point more of a learning curve
@@ -365,19 +361,6 @@ def test_long_names_become_the_same_codes_in_every_target(comparison: Comparison
     assert set(coded.curves["arm"]) == set(result.curves["arm"])
 
 
-def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:
-    compare([801], out=tmp_path / "first", settings=CompareSettings(draws=200))
-    with matplotlib.rc_context():
-        seaborn.set_theme(font_scale=2.5)  # as nnU-Net's logger does after each epoch
-        compare([801], out=tmp_path / "second", settings=CompareSettings(draws=200))
-    first, second = (
-        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").glob("*.png")}
-        for name in ("first", "second")
-    )
-    assert len(first) > 5
-    assert first == second
-
-
 def test_methods_cite_what_they_list(comparison: Comparison) -> None:
     page = comparison.report.read_text(encoding="utf-8")
     methods = page[page.index('<section id="methods"') : page.index("</main>")]
@@ -390,49 +373,6 @@ def test_methods_cite_what_they_list(comparison: Comparison) -> None:
         number = re.search(rf"{words} \[(\d+)\]", methods)
         assert number is not None
         assert listed[int(number[1]) - 1].startswith(author)
-
-
-@pytest.fixture
-def three_arms(nnunet_folders: Path) -> Path:
-    write_results(nnunet_folders, QUALITY)
-    return nnunet_folders
-
-
-def test_every_pair_of_arms_is_tested_in_a_family_of_its_own(three_arms: Path, tmp_path: Path) -> None:
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200)).results[0]
-    wide = result.per_case.pivot(index="case", columns="arm", values="dice")
-    assert set(zip(result.pairs["arm"], result.pairs["compared_with"], strict=True)) == set(
-        itertools.combinations([arm.name for arm in result.arms], 2)
-    )
-    p = []
-    for _, row in result.pairs.iterrows():
-        difference = wide[row["arm"]] - wide[row["compared_with"]]
-        p.append(stats.wilcoxon(difference, zero_method="pratt").pvalue)
-        assert row["difference"] == pytest.approx(difference.mean())
-    assert list(result.pairs["p"]) == pytest.approx(p)
-    assert list(result.pairs["p_holm"]) == pytest.approx(list(holm(np.array(p))))
-
-
-def test_ranks_follow_the_means(three_arms: Path, tmp_path: Path) -> None:
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200)).results[0]
-    table = result.ranks.merge(result.summary[["arm", "dice"]], on="arm")
-    assert list(table["rank"]) == list(stats.rankdata(-table["dice"]))
-    assert list(table[["share_1", "share_2", "share_3"]].sum(axis=1)) == pytest.approx([1, 1, 1])
-    # 0.9 of each reference kept against 0.5 and 0.6: first in every sample
-    assert table.set_index("arm").loc[T1, "share_1"] == 1
-
-
-def test_the_region_of_equivalence_is_the_users(three_arms: Path, tmp_path: Path) -> None:
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(rope=0.9, draws=200)).results[0]
-    assert set(result.tests.query("metric == 'dice'")["verdict"]) == {"equal"}
-
-
-def test_a_baseline_that_fits_several_arms_has_to_be_chosen(nnunet_folders: Path, tmp_path: Path) -> None:
-    write_results(nnunet_folders, {f"{SCRATCH}_sawtooth": 0.5, f"{SCRATCH}_5epochs": 0.5, T1: 0.9})
-    with pytest.raises(ComparisonError, match="fits several arms"):
-        compare([801], out=tmp_path / "out")
-    chosen = compare([801], out=tmp_path / "out", settings=CompareSettings(baseline=f"{SCRATCH}_sawtooth", draws=100))
-    assert chosen.results[0].baseline == f"{SCRATCH}_sawtooth"
 
 
 FRAME = pd.DataFrame({"title": ["a_b & <c>"], "x": [-0.00001], "low": [-0.5], "high": [0.5], "n": [3], "n_cases": [4]})

@@ -112,6 +112,27 @@ def test_exact_p_values_agree_with_all_permutations(d: np.ndarray) -> None:
     assert wilcoxon_p(d) == pytest.approx(expected.pvalue)
 
 
+@st.composite
+def sparse_and_tied(draw: st.DrawFn) -> np.ndarray:
+    """Up to 60 differences, of which up to nine are not 0, with ties among them."""
+    values = draw(arrays(float, st.integers(4, 9), elements=st.sampled_from([-0.3, -0.2, -0.1, 0.1, 0.2, 0.2, 0.25])))
+    zeros = np.zeros(draw(st.integers(2, 51)))
+    return np.random.default_rng(draw(st.integers(0, 99))).permutation(np.concatenate([values, zeros]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(sparse_and_tied())
+def test_exact_p_values_of_sparse_differences_agree_with_all_permutations(d: np.ndarray) -> None:
+    # flipping a zero changes nothing, so that flips of the others are all there are; the zeros keep their ranks
+    ranks = stats.rankdata(np.abs(complete(d)))[complete(d) != 0]
+
+    def signed_ranks(x: np.ndarray, axis: int) -> np.ndarray:
+        return (np.sign(x) * ranks).sum(axis=axis)
+
+    expected = stats.permutation_test((d[d != 0],), signed_ranks, permutation_type="samples", n_resamples=np.inf)
+    assert wilcoxon_p(d) == pytest.approx(expected.pvalue)
+
+
 @pytest.mark.parametrize(
     ("informative", "n", "p"), [(5, 14, 2 / 32), (4, 14, 2 / 16), (5, 40, 2 / 32), (6, 100, 2 / 64)]
 )

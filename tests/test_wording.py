@@ -206,6 +206,12 @@ def test_all_folds_that_stand_out_are_named_in_one_sentence() -> None:
     assert "fold 3 of Control (mean Dice 0.300" in mixed
     assert "folds 0 and 1 of Arm A (mean Dice 0.100 and 0.200, other folds 0.800)" in mixed
     assert len(re.findall(r"stands? out", mixed)) == 1
+    higher = with_outliers(("Arm A", 2, None, 0.9))
+    assert "Fold 2 stands out, check its training and cases: Arm A" in higher
+    # the seed says it
+    once = with_outliers(("Arm A", 2, None, 0.4), ("Arm A", 2, 1, 0.0))
+    assert len(re.findall(r"stands? out", once)) == 1
+    assert "seed 1 in fold 2 of Arm A (mean Dice 0.000" in once
     every = with_outliers(*((arm, fold, None, 0.1) for arm in NAMES[:3] for fold in (1, 4)))
     assert "Folds 1 and 4 stand out in every arm: their subjects differ from those of the other folds." in every
     seeds = with_outliers(("Arm A", 0, 1, 0.1), ("Arm B", 2, 0, 0.2))

@@ -232,7 +232,10 @@ def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], set
             f"Doubtful: {len(straddling)} subjects have cases in several folds, so networks were validated on subjects they were "
             f"trained on, and scores are too good: {', '.join(straddling[:5])}{' ...' if len(straddling) > 5 else ''}."
         )
-    if empty := cases.loc[cases["reference_empty"], "case"].nunique():
+    if cases["reference_empty"].all():
+        rule = EMPTY_RULES[settings.empty]
+        found.append(f"Doubtful: no reference has a lesion, so that scores tell of false positives only. {rule}")
+    elif empty := cases.loc[cases["reference_empty"], "case"].nunique():
         found.append(
             f"{empty} of {cases['case'].nunique()} cases have an empty reference. {EMPTY_RULES[settings.empty]}"
         )

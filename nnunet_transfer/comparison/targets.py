@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_transfer import paths
+from nnunet_transfer.comparison.duplicates import joined
 from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.errors import ComparisonError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
@@ -119,7 +120,8 @@ def _read_splits(
                 f"{', ...' if len(leaked) > 5 else ''}): such scores can't be compared; correct the folds and train again"
             )
     if len(trained) < len(splits):
-        notices.append(f"Only {len(trained)} of {len(splits)} folds were trained: {', '.join(map(str, trained))}.")
+        which, verb = ("folds", "were") if len(trained) > 1 else ("fold", "was")
+        notices.append(f"Only {which} {joined(trained)} of {len(splits)} {verb} trained.")
     folds = {k: tuple(splits[k]["val"]) for k in trained}
     return folds, {k: len(splits[k]["train"]) for k in trained}
 

@@ -47,7 +47,9 @@ def _row(result: TargetResult, row: pd.Series, protocols: Sequence[str]) -> list
     tests = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
     found = tests[tests["arm"] == row["arm"]] if len(tests) else tests
     if not len(found):
-        return [*cells, "baseline" if row["title"] == result.baseline_title else _NOTHING, ""]
+        # with several recipes each has a baseline; a single arm is none
+        serves = row["arm"] in result.baselines.values() and len(result.summary) > 1
+        return [*cells, "baseline" if serves else _NOTHING, ""]
     test = found.iloc[0]
     low, high = (_number(test[key], sign=True) for key in ("headline_low", "headline_high"))
     return [*cells, _number(test["difference"], sign=True), f"{low} to {high}"]

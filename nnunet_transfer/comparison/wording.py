@@ -84,14 +84,18 @@ def sentence(result: TargetResult) -> str:
 def _caveats(result: TargetResult) -> Iterator[str]:
     if len(result.arms) > 1 and result.n_counted < FEW_SUBJECTS:
         yield f"With {result.n_counted} subjects, what follows are hints, not findings."
+    seeds = [outlier for outlier in result.outliers if outlier.seed is not None]
     whole = [outlier for outlier in result.outliers if outlier.seed is None]
     counts = Counter(outlier.fold for outlier in whole)
     common = sorted(fold for fold, count in counts.items() if count == len(result.arms) > 1)
     if common:
         verb, whose = ("stand", "their") if len(common) > 1 else ("stands", "its")
         yield f"{_folds(common)} {verb} out in every arm: {whose} subjects differ from those of the other folds."
-    yield from _odd_folds(result, [outlier for outlier in whole if outlier.fold not in common])
-    yield from _odd_seeds(result, [outlier for outlier in result.outliers if outlier.seed is not None])
+    # a fold of which a seed stands out is named by the seed
+    by_seed = {(outlier.arm, outlier.fold) for outlier in seeds}
+    left = [o for o in whole if o.fold not in common and (o.arm, o.fold) not in by_seed]
+    yield from _odd_folds(result, left)
+    yield from _odd_seeds(result, seeds)
 
 
 def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:
@@ -107,16 +111,16 @@ def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[st
         arm: f"mean Dice {joined([f'{o.mean:.3f}' for o in odd])}, other folds {odd[0].others:.3f}"
         for arm, odd in by_arm.items()
     }
+    # no training is too good: where a fold scores higher, its cases are the first suspects
+    what = "training" if all(o.mean < o.others for o in outliers) else "training and cases"
     if len({tuple(folds) for folds in found.values()}) == 1:
         folds = next(iter(found.values()))
         listed = ", ".join(f"{titles[arm]} ({means[arm]})" for arm in by_arm)
-        several = len(folds) > 1
-        yield (
-            f"{_folds(folds)} {'stand' if several else 'stands'} out, check {'their' if several else 'its'} training: {listed}."
-        )
+        verb, whose = ("stand", "their") if len(folds) > 1 else ("stands", "its")
+        yield f"{_folds(folds)} {verb} out, check {whose} {what}: {listed}."
         return
     listed = ", ".join(f"{_folds(found[arm]).lower()} of {titles[arm]} ({means[arm]})" for arm in by_arm)
-    yield f"Some folds stand out, check their training: {listed}."
+    yield f"Some folds stand out, check their {what}: {listed}."
 
 
 def _odd_seeds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:

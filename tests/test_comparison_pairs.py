@@ -1,0 +1,81 @@
+"""All arms against each other, and against the baseline that the user chose."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import seaborn
+from scipy import stats
+
+from nnunet_transfer.comparison import CompareSettings, compare
+from nnunet_transfer.comparison.statistics import holm
+from nnunet_transfer.errors import ComparisonError
+from tests.comparison_data import QUALITY, write_results
+
+SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
+
+
+@pytest.fixture
+def three_arms(nnunet_folders: Path) -> Path:
+    write_results(nnunet_folders, QUALITY)
+    return nnunet_folders
+
+
+def test_every_pair_of_arms_is_tested_in_a_family_of_its_own(three_arms: Path, tmp_path: Path) -> None:
+    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200, tables_only=True)).results[0]
+    wide = result.per_case.pivot(index="case", columns="arm", values="dice")
+    assert set(zip(result.pairs["arm"], result.pairs["compared_with"], strict=True)) == set(
+        itertools.combinations([arm.name for arm in result.arms], 2)
+    )
+    p = []
+    for _, row in result.pairs.iterrows():
+        difference = wide[row["arm"]] - wide[row["compared_with"]]
+        p.append(stats.wilcoxon(difference, zero_method="pratt").pvalue)
+        assert row["difference"] == pytest.approx(difference.mean())
+    assert list(result.pairs["p"]) == pytest.approx(p)
+    assert list(result.pairs["p_holm"]) == pytest.approx(list(holm(np.array(p))))
+
+
+def test_ranks_follow_the_means(three_arms: Path, tmp_path: Path) -> None:
+    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200, tables_only=True)).results[0]
+    table = result.ranks.merge(result.summary[["arm", "dice"]], on="arm")
+    assert list(table["rank"]) == list(stats.rankdata(-table["dice"]))
+    assert list(table[["share_1", "share_2", "share_3"]].sum(axis=1)) == pytest.approx([1, 1, 1])
+    # 0.9 of each reference kept against 0.5 and 0.6: first in every sample
+    assert table.set_index("arm").loc[T1, "share_1"] == 1
+
+
+def test_the_region_of_equivalence_is_the_users(three_arms: Path, tmp_path: Path) -> None:
+    result = compare(
+        [801], out=tmp_path / "out", settings=CompareSettings(rope=0.9, draws=200, tables_only=True)
+    ).results[0]
+    assert set(result.tests.query("metric == 'dice'")["verdict"]) == {"equal"}
+
+
+def test_a_baseline_that_fits_several_arms_has_to_be_chosen(nnunet_folders: Path, tmp_path: Path) -> None:
+    write_results(nnunet_folders, {f"{SCRATCH}_sawtooth": 0.5, f"{SCRATCH}_5epochs": 0.5, T1: 0.9})
+    with pytest.raises(ComparisonError, match="fits several arms"):
+        compare([801], out=tmp_path / "out")
+    chosen = compare(
+        [801],
+        out=tmp_path / "out",
+        settings=CompareSettings(baseline=f"{SCRATCH}_sawtooth", draws=100, tables_only=True),
+    )
+    assert chosen.results[0].baseline == f"{SCRATCH}_sawtooth"
+
+
+def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:
+    compare([801], out=tmp_path / "first", settings=CompareSettings(draws=200))
+    with matplotlib.rc_context():
+        seaborn.set_theme(font_scale=2.5)  # as nnU-Net's logger does after each epoch
+        compare([801], out=tmp_path / "second", settings=CompareSettings(draws=200))
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").glob("*.png")}
+        for name in ("first", "second")
+    )
+    assert len(first) > 5
+    assert first == second
