@@ -7,14 +7,13 @@ interpolation, and the last convolution gives the features that a segmentation's
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_transfer.networks.unet import Decoder, Encoder, Layers, Sizes, UNet, per_stage, per_stage_and_axis
+from nnunet_transfer.networks.unet import Counted, Decoder, Encoder, Layers, Sizes, UNet
 
 _POOLING: Mapping[str, Mapping[int, Any]] = {
     "maximum": {2: nn.MaxPool2d, 3: nn.MaxPool3d},
@@ -61,7 +60,7 @@ class Unit(nn.Module):
         return result
 
 
-class Stage(nn.Module):
+class Stage(Counted):
     """Pooling where there is a stride, then units, then a bare convolution if it `projects` to another width."""
 
     def __init__(
@@ -86,10 +85,6 @@ class Stage(nn.Module):
         if self.project is not None:
             x = self.project(reflected(x, self.project.kernel_size))
         return x
-
-    def compute_conv_feature_map_size(self, size: Sizes) -> int:
-        """Return the number of values in the convolutions' outputs, of `size`."""
-        return self.map_values * math.prod(size)
 
 
 class AnatomixUNet(UNet):
@@ -122,9 +117,7 @@ class AnatomixUNet(UNet):
         deep_supervision: bool = False,
     ) -> None:
         layers = Layers(conv_op, conv_bias, norm_op, norm_op_kwargs, nonlin, nonlin_kwargs)
-        features = per_stage(features_per_stage, n_stages)
-        kernels = per_stage_and_axis(kernel_sizes, n_stages, layers.dimensions)
-        steps = per_stage_and_axis(strides, n_stages, layers.dimensions)
+        features, kernels, steps = layers.stage_settings(n_stages, features_per_stage, kernel_sizes, strides)
         pool, mode = _POOLING[pooling][layers.dimensions], _MODES[upsampling][layers.dimensions]
         encoder = Encoder(
             [

@@ -8,14 +8,13 @@ of channels. Names below a stage are those of the authors' code, github.com/MrGi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_transfer.networks.unet import Decoder, Encoder, Layers, Sizes, UNet, per_stage, per_stage_and_axis
+from nnunet_transfer.networks.unet import Counted, Decoder, Encoder, Layers, Sizes, UNet
 
 _POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -36,7 +35,7 @@ class Unit(nn.Module):
         return result
 
 
-class Stage(nn.Module):
+class Stage(Counted):
     """Maximum pooling where there is a stride, then two units of the given widths."""
 
     def __init__(
@@ -52,10 +51,6 @@ class Stage(nn.Module):
         """Map features to features."""
         result: torch.Tensor = self.ops(self.pool(x))
         return result
-
-    def compute_conv_feature_map_size(self, size: Sizes) -> int:
-        """Return the number of values in the convolutions' outputs, of `size`."""
-        return self.map_values * math.prod(size)
 
 
 class GenesisUNet(UNet):
@@ -85,9 +80,7 @@ class GenesisUNet(UNet):
         deep_supervision: bool = False,
     ) -> None:
         layers = Layers(conv_op, conv_bias, norm_op, norm_op_kwargs, nonlin, nonlin_kwargs)
-        features = per_stage(features_per_stage, n_stages)
-        kernels = per_stage_and_axis(kernel_sizes, n_stages, layers.dimensions)
-        steps = per_stage_and_axis(strides, n_stages, layers.dimensions)
+        features, kernels, steps = layers.stage_settings(n_stages, features_per_stage, kernel_sizes, strides)
         transposed: Any = _TRANSPOSED[layers.dimensions]
         encoder = Encoder(
             [

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnunet_transfer.networks.unet import Decoder, Encoder, Layers, Sizes, UNet, per_stage, per_stage_and_axis
+from nnunet_transfer.networks.unet import Counted, Decoder, Encoder, Layers, Sizes, UNet, per_stage
 
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
@@ -34,17 +34,7 @@ class NormAct(nn.Module):
         return result
 
 
-class _Counted(nn.Module):
-    """A part of which is known how many channels its convolutions give, all at the size of its output."""
-
-    map_values = 0
-
-    def compute_conv_feature_map_size(self, size: Sizes) -> int:
-        """Return the number of values in the convolutions' outputs, of `size`."""
-        return self.map_values * math.prod(size)
-
-
-class Nothing(_Counted):
+class Nothing(Counted):
     """The first stage, which is the image, and the decoder's where there are no residual units."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,7 +42,7 @@ class Nothing(_Counted):
         return x
 
 
-class Unit(_Counted):
+class Unit(Counted):
     """A convolution, with norm and nonlinearity unless `bare`."""
 
     def __init__(
@@ -69,7 +59,7 @@ class Unit(_Counted):
         return result
 
 
-class ResidualUnit(_Counted):
+class ResidualUnit(Counted):
     """Units whose sum with a shortcut is the result; the shortcut is a convolution where size or width change."""
 
     def __init__(
@@ -111,7 +101,7 @@ def _unit(
     return Unit(layers, inputs, outputs, kernel, stride)
 
 
-class Deepest(_Counted):
+class Deepest(Counted):
     """The last stage: a unit that changes the size, one that keeps it, and both their outputs."""
 
     def __init__(self, down: Unit | ResidualUnit, bottom: Unit | ResidualUnit) -> None:
@@ -195,9 +185,7 @@ class MonaiUNet(UNet):
         deep_supervision: bool = False,
     ) -> None:
         layers = Layers(conv_op, conv_bias, norm_op, norm_op_kwargs, nonlin, nonlin_kwargs)
-        features = per_stage(features_per_stage, n_stages)
-        kernels = per_stage_and_axis(kernel_sizes, n_stages, layers.dimensions)
-        steps = per_stage_and_axis(strides, n_stages, layers.dimensions)
+        features, kernels, steps = layers.stage_settings(n_stages, features_per_stage, kernel_sizes, strides)
         counts = per_stage(n_conv_per_stage, n_stages)
         widths = [input_channels, *features[1:]]
         downs = [_unit(layers, widths[s - 1], widths[s], kernels[s], counts[s], steps[s]) for s in range(1, n_stages)]

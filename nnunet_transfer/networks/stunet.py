@@ -6,14 +6,13 @@ below a stage are those of the authors' code, github.com/uni-medical/STU-Net.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_transfer.networks.unet import Decoder, Encoder, Layers, Sizes, UNet, per_stage, per_stage_and_axis
+from nnunet_transfer.networks.unet import Counted, Decoder, Encoder, Layers, Sizes, UNet, per_stage
 
 
 class Block(nn.Module):
@@ -39,7 +38,7 @@ class Block(nn.Module):
         return result
 
 
-class Stage(nn.Sequential):
+class Stage(Counted, nn.Sequential):
     """Blocks of one resolution; the first one changes it."""
 
     def __init__(
@@ -50,10 +49,6 @@ class Stage(nn.Sequential):
             *(Block(layers, outputs, outputs, kernel) for _ in range(blocks - 1)),
         )
         self.map_values = outputs * (2 * blocks + 1)
-
-    def compute_conv_feature_map_size(self, size: Sizes) -> int:
-        """Return the number of values in the convolutions' outputs, of `size`."""
-        return self.map_values * math.prod(size)
 
 
 class Enlarge(nn.Module):
@@ -100,9 +95,7 @@ class STUNet(UNet):
         deep_supervision: bool = False,
     ) -> None:
         layers = Layers(conv_op, conv_bias, norm_op, norm_op_kwargs, nonlin, nonlin_kwargs)
-        features = per_stage(features_per_stage, n_stages)
-        kernels = per_stage_and_axis(kernel_sizes, n_stages, layers.dimensions)
-        steps = per_stage_and_axis(strides, n_stages, layers.dimensions)
+        features, kernels, steps = layers.stage_settings(n_stages, features_per_stage, kernel_sizes, strides)
         blocks = per_stage(n_blocks_per_stage, n_stages)
         encoder = Encoder(
             [

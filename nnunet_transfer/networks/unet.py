@@ -58,13 +58,38 @@ class Layers:
         """Make a nonlinearity."""
         return self.nonlin(**(self.nonlin_kwargs or {}))
 
+    def stage_settings(
+        self,
+        stages: int,
+        features: int | Sequence[int],
+        kernels: int | Sequence[int | Sizes],
+        strides: int | Sequence[int | Sizes],
+    ) -> tuple[list[int], list[list[int]], list[list[int]]]:
+        """Return the features per stage, and the kernel sizes and strides per stage and axis."""
+        dimensions = self.dimensions
+        return (
+            per_stage(features, stages),
+            per_stage_and_axis(kernels, stages, dimensions),
+            per_stage_and_axis(strides, stages, dimensions),
+        )
+
+
+class Counted(nn.Module):
+    """A part of a network of which is known how many channels its convolutions give, all at the size of its output."""
+
+    map_values = 0
+
+    def compute_conv_feature_map_size(self, size: Sizes) -> int:
+        """Return the number of values in the convolutions' outputs, of `size`."""
+        return self.map_values * math.prod(size)
+
 
 class Encoder(nn.Module):
     """Stages one after the other; the outputs of all are returned, the deepest last.
 
     Parameters
     ----------
-    stages : each with `compute_conv_feature_map_size(size of its output)`
+    stages : `Counted`, or with a `compute_conv_feature_map_size` of their own
     channels : output channels per stage
     strides, kernel_sizes : per stage and axis
     """
@@ -102,7 +127,7 @@ class Decoder(nn.Module):
     Parameters
     ----------
     transpconvs : what enlarges, from the deepest stage up
-    stages : each with `compute_conv_feature_map_size(size of its output)`
+    stages : as the encoder's
     channels : output channels per stage
     deep_supervision : whether all stages give a segmentation, or the last alone
     """
