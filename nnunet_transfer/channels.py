@@ -48,3 +48,14 @@ def is_name(channel_name: str) -> bool:
     (True, False, False)
     """
     return channel_name.strip().casefold() not in NORMALISATIONS and bool(channel_name.strip())
+
+
+def comparable(channel_name: str) -> str:
+    """Return a channel's name for comparison: case, blanks, `-` and `_` don't count.
+
+    Examples
+    --------
+    >>> comparable("T2-w ") == comparable("t2_W")
+    True
+    """
+    return "".join(c for c in channel_name.casefold() if c.isalnum())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
-from nnunet_transfer.adaptation import transfer_weights
+from nnunet_transfer.adaptation import Target, transfer_weights
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import DataError, PlansError
 from nnunet_transfer.files import read_json, write_json
@@ -178,6 +180,27 @@ def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> No
     assert configuration["data_identifier"] == "nnUNetPlans_from_ct_3d_fullres"
     origin = plans["transfer"]["origin"]
     assert origin["spacing"] == origin["normalization"] == origin["patch_size"] == "source ct"
+
+
+def test_what_differs_from_the_source_is_said_as_in_the_transfer_report(
+    dataset: str, nnunet_folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned = read_json(write_transfer_plans(dataset, profile="demo"))["configurations"]["3d_fullres"]
+    ct = {"channel_names": ("CT",), "normalization_schemes": ("CTNormalization",), "spacing": (3.0, 1.0, 1.0)}
+    other = copy.deepcopy(planned)
+    other["architecture"]["arch_kwargs"]["nonlin"] = "torch.nn.ReLU"
+    save_plans_as_source("ct", other, patch_size=tuple(planned["patch_size"]), **ct)
+    caplog.clear()
+    assert main(["plan", "-d", dataset, "--source", "ct", "--profile", "demo"]) == 0
+    said = [re.fullmatch("note(?: on (.*?))?: (.*)", record.getMessage()) for record in caplog.records]
+    plans = read_json(nnunet_folders / "preprocessed" / dataset / "nnUNetPlans_demo_from_ct.json")
+    dataset_json = read_json(nnunet_folders / "raw" / dataset / "dataset.json")
+    for name, last in (("3d_fullres", "spacing"), ("2d", "patch size")):
+        configuration = plans["configurations"][name]
+        target = Target.of_plans(dataset, configuration, dataset_json)
+        report = transfer_weights(network_of(configuration), load_source("ct"), target=target)
+        assert [match[2] for match in said if match and match[1] in (None, name)] == [*report.notes]
+        assert [text.split(":")[0] for text in report.notes] == ["nonlinearity", "channels", "normalisation", last]
 
 
 def test_given_sizes_are_used_and_marked(dataset: str) -> None:

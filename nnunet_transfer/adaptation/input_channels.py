@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnunet_transfer.adaptation.rules import normalised
-from nnunet_transfer.channels import is_name
+from nnunet_transfer.channels import comparable, is_name
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,16 @@ class InputChannels:
             return False
         source, target = _known(self.source), _known(self.target)
         twice = len(set(source)) < len(source) or len(set(target)) < len(target)
-        same = [*map(normalised, self.source)] == [*map(normalised, self.target)]
+        same = [*map(comparable, self.source)] == [*map(comparable, self.target)]
         return not twice and not same and bool(set(source) & set(target))
 
     def at_zero(self, before: int, after: int) -> tuple[str, ...]:
         """Return the names of the target's input channels that nothing of the source feeds: their weights start at 0."""
         known = set(_known(self.source))
-        unfed = [name for name in self.target if normalised(name) not in known or not is_name(name)]
+        unfed = [name for name in self.target if comparable(name) not in known or not is_name(name)]
         by_name = self.match(*self.images(before, after))
         return (*(unfed if by_name else ()), *(f"{name} (label of the previous stage)" for name in self.target_labels))
 
 
 def _known(names: tuple[str, ...]) -> list[str]:
-    return [normalised(name) for name in names if is_name(name)]
+    return [comparable(name) for name in names if is_name(name)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from nnunet_transfer.channels import is_name
+from nnunet_transfer.channels import comparable, is_name
 from nnunet_transfer.errors import SettingsError
 
 
@@ -173,21 +173,16 @@ def fit_widths(weight: Tensor, own: Tensor, rule: str, shares: Sequence[int], tr
 def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str]) -> Tensor:
     """Give each target channel the weights of the source channel of the same name, 0 where there is none."""
     result = weight.new_zeros((weight.shape[0], len(target), *weight.shape[2:]))
-    position = {normalised(name): i for i, name in enumerate(source) if is_name(name)}
+    position = {comparable(name): i for i, name in enumerate(source) if is_name(name)}
     for i, name in enumerate(target):
-        if is_name(name) and normalised(name) in position:
-            result[:, i] = weight[:, position[normalised(name)]]
+        if is_name(name) and comparable(name) in position:
+            result[:, i] = weight[:, position[comparable(name)]]
     return result
 
 
 def with_zero_channels(weight: Tensor, n: int) -> Tensor:
     """Append input channels with weights 0 until there are `n`."""
     return torch.cat([weight, weight.new_zeros((weight.shape[0], n - weight.shape[1], *weight.shape[2:]))], dim=1)
-
-
-def normalised(channel_name: str) -> str:
-    """Return a channel's name for comparison: case, blanks, `-` and `_` don't count."""
-    return "".join(c for c in channel_name.casefold() if c.isalnum())
 
 
 def checked_rule(kind: str, name: str, table: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,17 +18,17 @@ from nnunet_transfer.adaptation.decisions import (
     coverage,
     decide,
 )
-from nnunet_transfer.adaptation.differences import differing_data, differing_networks
 from nnunet_transfer.adaptation.input_channels import InputChannels
 from nnunet_transfer.adaptation.parts import family_of
 from nnunet_transfer.adaptation.report import TransferReport
 from nnunet_transfer.adaptation.steps import AdaptationRules, apply_steps
-from nnunet_transfer.adaptation.target import Target
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from nnunet_transfer.sources import Source, SourceCard
+from nnunet_transfer.sources.differences import differences
 from nnunet_transfer.sources.keys import canonical
 from nnunet_transfer.sources.leakage import leakage_warnings
 from nnunet_transfer.sources.learning import learning_warnings
+from nnunet_transfer.sources.target import Target
 
 
 def transfer_weights(
@@ -92,7 +93,7 @@ def transfer_weights(
         decisions=decisions,
         coverage=fractions,
         channels_at_zero=at_zero,
-        notes=(*differing_networks(source.card, network), *differing_data(source.card, target)),
+        notes=differences(source.card, _settings(network), target),
         warnings=(
             *(leakage_warnings(source.card, target.dataset) if target.dataset else ()),
             *learning_warnings(source.card),
@@ -110,6 +111,13 @@ def _check_families(card: SourceCard, weights: dict[str, torch.Tensor], own: dic
             f"source {card.name} has {f'a {theirs}' if theirs else 'no encoder of nnU-Net'}, the network a {ours}; "
             f"plan the target with `nnunet_transfer plan --source {card.name}`"
         )
+
+
+def _settings(network: nn.Module) -> dict[str, Any]:
+    """Return what an encoder of nnU-Net's says of its layers, with the names that plans have for it."""
+    encoder = getattr(network, "encoder", None)
+    found = {key: getattr(encoder, key, None) for key in ("strides", "nonlin", "norm_op")}
+    return {key: value.__name__ if isinstance(value, type) else value for key, value in found.items()}
 
 
 def _too_little(card: SourceCard, decisions: Sequence[Decision], found: float, minimum: float) -> str:

@@ -15,7 +15,6 @@ from torch.optim import Optimizer
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import Target, TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.adaptation.parts import number_of_stages
-from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import AdaptationError, PlansError, SettingsError, SourceError
 from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
@@ -121,16 +120,9 @@ class FineTuningTrainer(NamedTrainer):
             self._known_rows = self._rows_by_name(network, source)
 
     def _target(self) -> Target:
-        configuration = self.configuration_manager
-        return Target(
-            dataset=self.plans_manager.dataset_name,
-            channel_names=channel_names(self.dataset_json),
-            label_channels=label_names(self.dataset_json, self.label_manager.foreground_labels)
-            if self.is_cascaded
-            else (),
-            normalization_schemes=tuple(configuration.normalization_schemes),
-            spacing=tuple(float(v) for v in configuration.spacing),
-            patch_size=tuple(int(v) for v in configuration.patch_size),
+        labels = label_names(self.dataset_json, self.label_manager.foreground_labels) if self.is_cascaded else ()
+        return Target.of_plans(
+            self.plans_manager.dataset_name, self.configuration_manager.configuration, self.dataset_json, labels
         )
 
     def _check_recipe_reaches(self, report: TransferReport) -> None:

@@ -20,6 +20,8 @@ from nnunet_transfer.plans.architectures import Architecture, from_card, with_di
 from nnunet_transfer.plans.classes import NORMALIZATION_SCHEMES, wrong_class
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
 from nnunet_transfer.sources import SourceCard, load_source
+from nnunet_transfer.sources.differences import differences
+from nnunet_transfer.sources.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +163,10 @@ def write_transfer_plans(
             **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
         },
     }
-    return _write(plans, folder / f"{name}.json", overwrite)
+    path = _write(plans, folder / f"{name}.json", overwrite)
+    if design.card:
+        _say_what_differs(design.card, plans)
+    return path
 
 
 @dataclass(frozen=True)
@@ -332,6 +337,20 @@ def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
             configuration["data_identifier"] = other.get("data_identifier") if same else None
         if not same:
             configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
+
+
+def _say_what_differs(card: SourceCard, plans: Mapping[str, Any]) -> None:
+    """Log what differs between the source and the configurations, as the transfer report of a training will say."""
+    dataset_json = read_json(nnunet_raw() / plans["dataset_name"] / "dataset.json")
+    # others inherit all of it
+    own = {name: c for name, c in plans["configurations"].items() if "architecture" in c}
+    found: dict[str, list[str]] = {}
+    for name, configuration in own.items():
+        target = Target.of_plans(plans["dataset_name"], configuration, dataset_json)
+        for text in differences(card, configuration["architecture"]["arch_kwargs"], target):
+            found.setdefault(text, []).append(name)
+    for text, names in found.items():
+        log.warning("note%s: %s", "" if len(names) == len(own) else f" on {', '.join(names)}", text)
 
 
 def _write(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:

@@ -1,55 +1,60 @@
-"""What differs between source and target although every tensor may fit: notes for the transfer report."""
+"""What differs between source and target although every tensor may fit: notes for plans and transfer reports. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
-from nnunet_transfer.adaptation.rules import normalised
-from nnunet_transfer.adaptation.target import Target
-from nnunet_transfer.sources import SourceCard
+from nnunet_transfer.channels import comparable
+from nnunet_transfer.sources.card import SourceCard
+from nnunet_transfer.sources.target import Target
 
 #: spacings that differ by less, as a factor, are the same to a network
 SAME_SPACING = 1.05
 
 
-def differing_networks(card: SourceCard, network: nn.Module) -> tuple[str, ...]:
-    """Return what differs between the networks although all tensors may fit."""
-    encoder: Any = getattr(network, "encoder", None)
-    kwargs = card.architecture["arch_kwargs"] or {}
-    notes = []
-    ours, theirs = getattr(encoder, "strides", None), kwargs.get("strides")
-    if ours is not None and theirs is not None:
-        for stage, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
-            other = [other] * len(mine) if isinstance(other, int) else other
-            dims = min(len(mine), len(other))
-            if list(mine)[-dims:] != list(other)[-dims:]:
-                notes.append(f"stride of stage {stage}: {list(other)} in the source, {list(mine)} here")
-    nonlin, other_nonlin = getattr(encoder, "nonlin", None), kwargs.get("nonlin")
-    if nonlin is not None and other_nonlin and nonlin.__name__ != str(other_nonlin).rsplit(".", 1)[-1]:
-        notes.append(f"nonlinearity: {str(other_nonlin).rsplit('.', 1)[-1]} in the source, {nonlin.__name__} here")
-    norm, other_norm = getattr(encoder, "norm_op", None), str(kwargs.get("norm_op") or "").rsplit(".", 1)[-1]
-    if norm is not None and other_norm and norm.__name__[:-2] != other_norm[:-2]:
-        notes.append(f"norm: {other_norm} in the source, {norm.__name__} here")
-    return tuple(notes)
+def differences(card: SourceCard, arch_kwargs: Mapping[str, Any], target: Target) -> tuple[str, ...]:
+    """Return what differs between a source and what is to be trained, a sentence each; what is unknown doesn't.
+
+    Parameters
+    ----------
+    arch_kwargs : of the network to be trained: its `strides`, `nonlin` and `norm_op`, classes by their names
+    target : the images that it will read
+    """
+    return (*_of_networks(card.architecture["arch_kwargs"] or {}, arch_kwargs), *_of_data(card, target))
 
 
-def differing_data(card: SourceCard, target: Target) -> tuple[str, ...]:
-    """Return what differs between the images that the source was trained on and the target's; what is unknown doesn't."""
-    notes = []
+def _of_networks(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
+    strides = [kwargs.get("strides") for kwargs in (theirs, mine)]
+    if all(isinstance(found, Sequence) for found in strides):
+        for stage, pair in enumerate(zip(*strides, strict=False)):
+            axes = min((len(stride) for stride in pair if not isinstance(stride, int)), default=1)
+            other, own = ([stride] * axes if isinstance(stride, int) else list(stride) for stride in pair)
+            if other[-axes:] != own[-axes:]:
+                yield f"stride of stage {stage}: {other} in the source, {own} here"
+    nonlins, norms = ([_class(kwargs.get(key)) for kwargs in (theirs, mine)] for key in ("nonlin", "norm_op"))
+    if all(nonlins) and nonlins[0] != nonlins[1]:
+        yield f"nonlinearity: {nonlins[0]} in the source, {nonlins[1]} here"
+    # 2D and 3D are the same kind
+    if all(norms) and norms[0][:-2] != norms[1][:-2]:
+        yield f"norm: {norms[0]} in the source, {norms[1]} here"
+
+
+def _of_data(card: SourceCard, target: Target) -> Iterator[str]:
     theirs, mine = card.channel_names, target.channel_names
-    if theirs and mine and [*map(normalised, theirs)] != [*map(normalised, mine)]:
-        notes.append(f"channels: {', '.join(theirs)} in the source, {', '.join(mine)} here")
+    if theirs and mine and [*map(comparable, theirs)] != [*map(comparable, mine)]:
+        yield f"channels: {', '.join(theirs)} in the source, {', '.join(mine)} here"
     theirs, mine = card.normalization_schemes, target.normalization_schemes
     if theirs and mine and set(theirs) != set(mine):
-        notes.append(f"normalisation: {_once(theirs)} in the source, {_once(mine)} here")
+        yield f"normalisation: {_once(theirs)} in the source, {_once(mine)} here"
     if card.spacing and target.spacing and not _similar(card.spacing, target.spacing):
-        notes.append(f"spacing: {_sizes(card.spacing)} mm in the source, {_sizes(target.spacing)} mm here")
+        yield f"spacing: {_sizes(card.spacing)} mm in the source, {_sizes(target.spacing)} mm here"
     if card.patch_size and target.patch_size and tuple(card.patch_size) != tuple(target.patch_size):
-        notes.append(f"patch size: {_sizes(card.patch_size)} in the source, {_sizes(target.patch_size)} here")
-    return tuple(notes)
+        yield f"patch size: {_sizes(card.patch_size)} in the source, {_sizes(target.patch_size)} here"
+
+
+def _class(name: Any) -> str:
+    return str(name or "").rsplit(".", 1)[-1]
 
 
 def _similar(theirs: Sequence[float], mine: Sequence[float]) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from nnunet_transfer.channels import channel_names
 
 
 @dataclass(frozen=True)
@@ -26,3 +30,21 @@ class Target:
     normalization_schemes: tuple[str, ...] = ()
     spacing: tuple[float, ...] = ()
     patch_size: tuple[int, ...] = ()
+
+    @classmethod
+    def of_plans(
+        cls,
+        dataset: str,
+        configuration: Mapping[str, Any],
+        dataset_json: Mapping[str, Any],
+        label_channels: tuple[str, ...] = (),
+    ) -> Target:
+        """Return what a configuration of nnU-Net's plans, with all that it inherits, says of a data set's images."""
+        return cls(
+            dataset=dataset,
+            channel_names=channel_names(dataset_json),
+            label_channels=label_channels,
+            normalization_schemes=tuple(configuration["normalization_schemes"]),
+            spacing=tuple(float(v) for v in configuration["spacing"]),
+            patch_size=tuple(int(v) for v in configuration["patch_size"]),
+        )
