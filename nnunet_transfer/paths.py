@@ -42,6 +42,13 @@ def sources_folder() -> Path:
     return Path(value) if value else nnunet_results() / "sources"
 
 
+def folders_of_id(root: Path, dataset_id: int) -> list[Path]:
+    """Return the data sets' folders in `root` that have this id, sorted."""
+    if not root.is_dir():
+        return []
+    return sorted(d for d in root.iterdir() if (m := DATASET_FOLDER.fullmatch(d.name)) and int(m[1]) == dataset_id)
+
+
 def dataset_name(dataset: str | int) -> str:
     """Return the folder name `DatasetXXX_Name` of a data set given by that name or by its id.
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.errors import DataError
+
 #: entities of BIDS that come after the subject: from the first of them on, a name says nothing more about who it is
 _ENTITIES = (
     "ses|sample|task|tracksys|acq|ce|trc|stain|rec|dir|run|mod|echo|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|"
@@ -139,5 +141,10 @@ def ordered_by_subject(cases: Iterable[str], raw_dataset: Path | None, seed: int
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as stream:
-        return {row["case"]: row for row in csv.DictReader(stream) if row.get("case")}
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return {row["case"]: row for row in csv.DictReader(stream) if row.get("case")}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} is no table with the columns case and subject ({error}); restore or remove it"
+        ) from None

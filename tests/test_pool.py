@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import pool as pool_module
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.work import id_held
 from tests.nnunet_data import write_blob_dataset
 
 COMMAND = ["pool", "-d", "11", "12", "--id", "20", "--name", "Pooled"]
@@ -234,6 +239,48 @@ def test_what_was_interrupted_with_other_labels_is_not_taken_up(raw: Path, monke
         assert main(COMMAND) == 130
     assert main(["pool", "-d", "12", "11", "--id", "20", "--name", "Pooled"]) == 0
     assert set(np.unique(_voxels(raw / "Dataset020_Pooled/labelsTr/Lobes_case00.nii.gz"))) == {0, 1}
+
+
+def test_of_two_poolings_into_one_id_one_wins(raw: Path) -> None:
+    first, second = (pool_module.plan_pool(["11", "12"], 20, name) for name in ("A", "B"))
+    with id_held(first.folder), pytest.raises(DataError, match="another process is making Dataset020"):
+        pool_module.pool(second)
+    assert pool_module.pool(first).is_dir()
+    with pytest.raises(DataError, match=r"id 20 belongs to .*Dataset020_A"):
+        pool_module.pool(second)
+    assert [path.name for path in raw.glob("*020*")] == ["Dataset020_A"]
+
+
+LISTED = {"images": ["imagesTr/case00_0000.nii.gz"], "label": "labelsTr/case00.nii.gz"}
+ANY = st.sampled_from([None, True, -1, 1 << 80, 1.5, "", "x", "../x", "\0", [], ["x"], [1], {}, {"a": 1}, [[1]]])
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(["labels", "file_ending", "dataset", "made_from", "channel_names"]), value=ANY, deep=ANY)
+@example(key="", value=[{"train": 1, "val": [[]]}], deep=None)
+@example(key="labels", value=None, deep={"background": 0, "x": 1, "ignore": "x"})
+@example(key="labels", value=None, deep={"background": 0, "x": 1, "ignore": 1 << 80})
+@example(key="dataset", value=None, deep={"../x": LISTED})
+@example(key="dataset", value=None, deep={"x": {**LISTED, "label": 3}})
+def test_files_of_any_content_are_pooled_or_refused_in_one_line(
+    raw: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any, deep: Any
+) -> None:
+    dataset = raw / "Dataset012_Lobes"
+    content = read_json(raw / "Dataset011_Hammers" / "dataset.json")
+    write_json(dataset / "dataset.json", {**content, key: deep if value is None else value} if key else value)
+    write_json(dataset / "splits_final.json", _folds(3) if key else value)
+    capsys.readouterr()
+    if status := main(COMMAND):
+        assert status == 2
+        assert capsys.readouterr().err.count("nnunet_transfer pool: ") == 1
+    shutil.rmtree(raw / "Dataset020_Pooled", ignore_errors=True)
+
+
+@pytest.mark.parametrize("table", [b"\xff", b"case,subject\n" + b"a" * 200_000])
+def test_a_manifest_that_is_no_table_is_one_line(raw: Path, table: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "Dataset012_Lobes" / "conversion_manifest.csv").write_bytes(table)
+    assert main(COMMAND) == 2
+    assert "is no table with the columns case and subject" in capsys.readouterr().err
 
 
 def _other_channels(raw: Path) -> None:

@@ -397,6 +397,15 @@ def test_what_makes_no_sense_is_refused_in_one_line(root: Path, changes: dict[st
     assert "\n" not in str(caught.value)
 
 
+def test_an_id_that_another_process_took_meanwhile_is_not_taken_again(root: Path) -> None:
+    plan = plan_synthesis(_real(root, count=1))
+    other = root / "raw/Dataset033_Other"
+    other.mkdir()
+    with pytest.raises(DataError, match=r"id 33 belongs to .*Dataset033_Other"):
+        synthesis.synthesize(plan)
+    assert [path.name for path in (root / "raw").glob("*033*")] == ["Dataset033_Other"]
+
+
 def test_a_case_that_fails_leaves_the_others_for_the_next_run(root: Path) -> None:
     bad = root / "maps/seg_b.nii.gz"
     good = bad.read_bytes()

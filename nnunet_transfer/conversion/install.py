@@ -46,7 +46,9 @@ def check_form(splits: Any, path: Path) -> None:
     fine = (
         isinstance(splits, list)
         and splits
-        and all(isinstance(fold, dict) and {"train", "val"} <= fold.keys() for fold in splits)
+        and all(
+            isinstance(fold, dict) and all(_is_texts(fold.get(role)) for role in ("train", "val")) for fold in splits
+        )
     )
     if not fine:
         raise DataError(f"{path} is no list of folds with train and val; convert the data set again")
@@ -56,6 +58,10 @@ def check_form(splits: Any, path: Path) -> None:
     counts = Counter(case for fold in splits for case in fold["val"])
     if twice := [case for case, count in counts.items() if count > 1]:
         raise DataError(f"{path}: {min(twice)} is for validation in several folds; convert the data set again")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _preprocessed_cases(folder: Path) -> set[str]:

@@ -15,7 +15,7 @@ from nnunet_transfer.conversion.geometry import POLICIES
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.splits import GROUPINGS
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
+from nnunet_transfer.paths import folders_of_id, nnunet_raw
 from nnunet_transfer.work import work_path
 
 _ORIENTATION = re.compile(r"(?=.*[LR])(?=.*[PA])(?=.*[IS])[LRPAIS]{3}")
@@ -165,10 +165,6 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
 def check_id(folder: Path) -> None:
     """Raise a `DataError` if the id of a data set's folder belongs to another one."""
     raw, dataset_id = folder.parent, int(folder.name[len("Dataset") :].split("_")[0])
-    others = (
-        [d.name for d in raw.iterdir() if (m := DATASET_FOLDER.fullmatch(d.name)) and int(m[1]) == dataset_id]
-        if raw.is_dir()
-        else []
-    )
+    others = [found.name for found in folders_of_id(raw, dataset_id)]
     if others and others != [folder.name]:
-        raise DataError(f"id {dataset_id} belongs to {', '.join(sorted(others))} in {raw}; choose another with -d")
+        raise DataError(f"id {dataset_id} belongs to {', '.join(others)} in {raw}; choose another with -d")

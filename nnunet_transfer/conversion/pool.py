@@ -25,7 +25,7 @@ from nnunet_transfer.conversion.pooled_set import PooledSet, read_sets
 from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import write_json
-from nnunet_transfer.paths import DATASET_FOLDER, dataset_name, nnunet_raw
+from nnunet_transfer.paths import dataset_name, folders_of_id, nnunet_raw
 from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.work import collected, id_held
 
@@ -100,9 +100,8 @@ def _check_id_is_free(folder: Path) -> None:
     dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
     others = [Path(path) for name in ("nnUNet_preprocessed", "nnUNet_results") if (path := os.environ.get(name))]
     for root in (folder.parent, *others):
-        for found in root.iterdir() if root.is_dir() else ():
-            if (match := DATASET_FOLDER.fullmatch(found.name)) and int(match[1]) == dataset_id:
-                raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
+        for found in folders_of_id(root, dataset_id):
+            raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
 
 
 def pool(plan: Pool, *, link: bool = False) -> Path:
@@ -124,17 +123,23 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
     """
     content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
     state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    with id_held(plan.folder), collected(plan.folder, ("imagesTr", "labelsTr"), state=state) as work:
-        total = sum(len(pooled.cases) for pooled in plan.sets)
-        done = 0
-        for pooled in plan.sets:
-            for case in pooled.cases:
-                _write_case(pooled, case, work, link)
-                done += 1
-                if done % max(1, total // 10) == 0:
-                    logger.info("%d of %d cases", done, total)
-        _write_tables(plan, work)
+    with id_held(plan.folder):
+        _check_id_is_free(plan.folder)  # another process may have taken it since the plan was made
+        with collected(plan.folder, ("imagesTr", "labelsTr"), state=state) as work:
+            _write_cases(plan, work, link)
+            _write_tables(plan, work)
     return plan.folder
+
+
+def _write_cases(plan: Pool, work: Path, link: bool) -> None:
+    total = sum(len(pooled.cases) for pooled in plan.sets)
+    done = 0
+    for pooled in plan.sets:
+        for case in pooled.cases:
+            _write_case(pooled, case, work, link)
+            done += 1
+            if done % max(1, total // 10) == 0:
+                logger.info("%d of %d cases", done, total)
 
 
 def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
@@ -199,7 +204,7 @@ def _donors(plan: Pool) -> dict[str, str]:
 
 def _origins(plan: Pool) -> list[str]:
     """Return the data sets that the sets were made from, where they say so."""
-    return list(dict.fromkeys(name for pooled in plan.sets for name in pooled.content.get(MADE_FROM, ())))
+    return list(dict.fromkeys(name for pooled in plan.sets for name in pooled.content.get(MADE_FROM) or ()))
 
 
 def _joined(plan: Pool, *keys: str) -> str:

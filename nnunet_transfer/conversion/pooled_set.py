@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
-from nnunet_transfer.subjects import find_origin
+from nnunet_transfer.subjects import MADE_FROM, find_origin
 
 IGNORE = "ignore"
+#: the largest value of a voxel in a label file
+MAX_LABEL = (1 << 16) - 1
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,50 @@ def _read_dataset_json(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError(f"{folder.name} is not in {folder.parent}: pooling needs the raw data")
     content = read_json(folder / "dataset.json")
+    if not isinstance(content, dict):
+        raise DataError(f"{folder / 'dataset.json'} holds no mapping; complete it as nnU-Net's dataset_format.md says")
     if missing := [key for key in ("labels", "file_ending") if not content.get(key)]:
         raise DataError(
             f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"
         )
+    for key, (fits, form) in _FORMS.items():
+        if content.get(key) is not None and not fits(content[key]):
+            raise DataError(f"{folder / 'dataset.json'}: {key} must be {form}")
     try:
         channel_names(content)
     except DataError as error:
         raise DataError(f"{folder.name}: {error}") from None
     return content
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _lists_files(value: Any) -> bool:
+    """Whether a value is nnU-Net's block of cases whose files lie elsewhere."""
+    return isinstance(value, dict) and all(
+        isinstance(files, dict)
+        and _is_texts(files.get("images"))
+        and isinstance(files.get("label"), str)
+        and not set("/\\\0") & set(case)
+        for case, files in value.items()
+    )
+
+
+def _has_a_value_to_ignore(value: Any) -> bool:
+    ignore = value.get(IGNORE) if isinstance(value, dict) else None
+    return isinstance(value, dict) and (ignore is None or (type(ignore) is int and 0 < ignore <= MAX_LABEL))
+
+
+#: entry of dataset.json that pooling reads -> whether a value will do, and what it must be
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "labels": (_has_a_value_to_ignore, f"a mapping of names to values, with one up to {MAX_LABEL} to ignore if any"),
+    "file_ending": (lambda value: isinstance(value, str), "a text such as .nii.gz"),
+    "dataset": (_lists_files, "a mapping of cases to the paths of their images and their label"),
+    "overwrite_image_reader_writer": (lambda value: isinstance(value, str), "the name of a reader"),
+    MADE_FROM: (_is_texts, "a list of data sets' names"),
+}
 
 
 def _refuse_differences(folders: Sequence[Path], contents: Sequence[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from nnunet_transfer import __version__
 from nnunet_transfer.conversion.splits import deal
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.paths import DATASET_FOLDER, nnunet_raw
+from nnunet_transfer.paths import folders_of_id, nnunet_raw
 from nnunet_transfer.subjects import donor_key
 from nnunet_transfer.synthetic.donors import Donor, find_donors, names_to_leave_out
 from nnunet_transfer.synthetic.generator import PROFILES, load_cornucopia
@@ -160,7 +160,7 @@ def plan_synthesis(settings: Settings) -> Plan:
     if settings.images == "synthetic":
         load_cornucopia()
     folder = nnunet_raw() / f"Dataset{settings.dataset_id:03d}_{settings.name}"
-    _check_id_is_free(folder, settings.dataset_id)
+    check_id_is_free(folder)
     maps = find_label_maps(
         settings.labels,
         with_images=settings.images == "real",
@@ -185,10 +185,11 @@ def plan_synthesis(settings: Settings) -> Plan:
     return Plan(settings, folder, maps, donors, left_out, labels, tuple(cases), validation)
 
 
-def _check_id_is_free(folder: Path, dataset_id: int) -> None:
-    for found in folder.parent.iterdir() if folder.parent.is_dir() else ():
-        if (match := DATASET_FOLDER.fullmatch(found.name)) and int(match[1]) == dataset_id:
-            raise DataError(f"id {dataset_id} belongs to {found}; choose another with -d")
+def check_id_is_free(folder: Path) -> None:
+    """Raise a `DataError` if the id of a data set's folder belongs to a data set."""
+    dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
+    for found in folders_of_id(folder.parent, dataset_id):
+        raise DataError(f"id {dataset_id} belongs to {found}; choose another with -d")
 
 
 def _donors(settings: Settings) -> tuple[tuple[Donor, ...], tuple[str, ...]]:

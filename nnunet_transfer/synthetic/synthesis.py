@@ -24,7 +24,7 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.subjects import DONORS, MADE_FROM
 from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
-from nnunet_transfer.synthetic.settings import CasePlan, Plan
+from nnunet_transfer.synthetic.settings import CasePlan, Plan, check_id_is_free
 from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,11 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
         If a case can't be made, or a worker process was ended. Finished cases are kept.
     """
     parts = ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS)
-    with id_held(plan.folder), collected(plan.folder, parts, state=plan.state(), keep=True) as work:
-        _make_all(plan, work, processes)
-        _write_tables(plan, work)
+    with id_held(plan.folder):
+        check_id_is_free(plan.folder)  # another process may have taken it since the plan was made
+        with collected(plan.folder, parts, state=plan.state(), keep=True) as work:
+            _make_all(plan, work, processes)
+            _write_tables(plan, work)
     return plan.folder
 
 
