@@ -6,6 +6,8 @@ predicts, as long as the network is one of nnU-Net's. The exported one names `nn
 
 from __future__ import annotations
 
+import logging
+import pickletools
 import re
 import shutil
 import tempfile
@@ -22,6 +24,8 @@ from nnunet_transfer.naming import PRETRAINERS, is_ours
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
 from nnunet_transfer.sources.schema import architecture_problems
 
+log = logging.getLogger(__name__)
+
 STOCK_TRAINER = "nnUNetTrainer"
 #: what a pretrainer on pooled data sets writes into its plans: its outputs are no segmentation that nnU-Net knows
 _LABEL_SETS = "label_sets"
@@ -29,6 +33,25 @@ _SEGMENTING = "nnUNetPretrainerSegmentation"
 _FILES = ("plans.json", "dataset.json")
 #: kept beside a fold's checkpoint: where the weights came from, and under which licence
 _REPORT = "transfer_report.json"
+#: carried if it is there, as nnU-Net's own export does
+_FINGERPRINT = "dataset_fingerprint.json"
+#: what `nnUNetv2_find_best_configuration` leaves in `crossval_results_folds_0_1`
+_POSTPROCESSING, _POSTPROCESSING_TEXT = "postprocessing.pkl", "postprocessing.json"
+_CROSSVAL = re.compile(r"crossval_results_folds_((?:all|[0-9]+)(?:_(?:all|[0-9]+))*)")
+_MAX_POSTPROCESSING = 1 << 16
+#: all texts of such a pickle: a function of nnU-Net's and its keyword, for as many labels as were found to gain from it ...
+_POSTPROCESSING_NAMES = (
+    "nnunetv2.postprocessing.remove_connected_components",
+    "remove_all_but_largest_component_from_segmentation",
+)
+_POSTPROCESSING_WORDS = {*_POSTPROCESSING_NAMES, " ".join(_POSTPROCESSING_NAMES), "labels_or_regions"}
+#: ... and its instructions, none of which calls anything
+_PLAIN_INSTRUCTIONS = {
+    *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("GLOBAL", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINUNICODE", "BININT", "BININT1", "BININT2"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+}
 #: of an architecture
 _NEEDED = ("network_class_name", "arch_kwargs", "_kw_requires_import")
 _FOLD = re.compile(r"fold_(all|[0-9]+)")
@@ -43,11 +66,13 @@ class StockModel:
     path : the folder or archive that was written
     folds : those that it holds
     sources : name and licence of what it was fine-tuned from, as its transfer reports say
+    postprocessing : files in the model's folder for `nnUNetv2_apply_postprocessing -pp_pkl_file`, by their paths there
     """
 
     path: Path
     folds: tuple[str, ...]
     sources: tuple[tuple[str, str], ...]
+    postprocessing: tuple[str, ...] = ()
 
 
 def export_stock(
@@ -59,6 +84,10 @@ def export_stock(
     overwrite: bool = False,
 ) -> StockModel:
     """Write a trained model so that nnU-Net alone predicts with it.
+
+    As in nnU-Net's own export, the postprocessing that the cross-validation of these folds chose goes with it, and the
+    data set's fingerprint. Not so what names cases or folders of this machine (predictions and scores of the validation,
+    logs, `inference_information.json`), or belongs to several models (ensembles).
 
     Parameters
     ----------
@@ -82,19 +111,21 @@ def export_stock(
         _check(plans, dataset_json, configuration, contents)
         name = f"{STOCK_TRAINER}__{plans['plans_name']}__{configuration}"
         reports = [_json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()]
+        extras = [*_postprocessing(folder, chosen)]
         place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
         if place.exists() and not overwrite:
             raise DataError(f"{place} exists; choose another place, or overwrite it")
         if output.suffix == ".zip":
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
-                _write(folder, Path(temporary) / plans["dataset_name"] / name, contents, checkpoint)
+                _write(folder, Path(temporary) / plans["dataset_name"] / name, contents, checkpoint, extras)
                 _archive(Path(temporary), output)
         else:
             with atomic_folder(place, overwrite=overwrite) as written:
-                _write(folder, written, contents, checkpoint)
+                _write(folder, written, contents, checkpoint, extras)
     sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports)
-    return StockModel(place, tuple(fold.removeprefix("fold_") for fold in chosen), tuple(sources))
+    names = tuple(fold.removeprefix("fold_") for fold in chosen)
+    return StockModel(place, names, tuple(sources), tuple(extra for extra in extras if extra.endswith(".pkl")))
 
 
 @contextmanager
@@ -117,13 +148,53 @@ def _opened(model: Path) -> Iterator[Path]:
                 (top,) = models
                 for path, member in members.items():
                     inside = path.relative_to(top).parts if path.is_relative_to(top) else ()
-                    fits = len(inside) == 2 and _FOLD.fullmatch(inside[0]) and inside[1].endswith((".pth", _REPORT))
-                    if fits or inside in {(name,) for name in _FILES}:
+                    if _is_of_a_model(inside):
                         limit = MAX_CHECKPOINT if inside[-1].endswith(".pth") else MAX_JSON
                         extract(archive, member, Path(folder, *inside), limit)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
             raise CheckpointError(f"{model} is damaged ({error}); get it again") from None
         yield Path(folder)
+
+
+def _is_of_a_model(inside: tuple[str, ...]) -> bool:
+    """Whether a file in a model's folder may be exported."""
+    if len(inside) == 2:
+        of_fold = _FOLD.fullmatch(inside[0]) and inside[1].endswith((".pth", _REPORT))
+        of_all = _CROSSVAL.fullmatch(inside[0]) and inside[1] in (_POSTPROCESSING, _POSTPROCESSING_TEXT)
+        return bool(of_fold or of_all)
+    return inside in {(name,) for name in (*_FILES, _FINGERPRINT)}
+
+
+def _postprocessing(folder: Path, chosen: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of what else is exported of a model's folder, those that may not be with a warning instead."""
+    for path in sorted(folder.glob(f"crossval_results_folds_*/{_POSTPROCESSING}")):
+        match = _CROSSVAL.fullmatch(path.parent.name)
+        if not match or not path.is_file():
+            continue
+        name = f"{path.parent.name}/{path.name}"
+        if not {f"fold_{fold}" for fold in match[1].split("_")} <= set(chosen):
+            log.warning("%s was chosen on folds that are not all exported: it stays behind", name)
+        elif path.stat().st_size > _MAX_POSTPROCESSING or not _is_of_nnunet(path.read_bytes()):
+            log.warning("%s asks for more than nnU-Net's postprocessing: it stays behind", name)
+        else:
+            yield name
+            if path.with_name(_POSTPROCESSING_TEXT).is_file():
+                _json(path.with_name(_POSTPROCESSING_TEXT))
+                yield f"{path.parent.name}/{_POSTPROCESSING_TEXT}"
+    if (folder / _FINGERPRINT).is_file():
+        _json(folder / _FINGERPRINT)
+        yield _FINGERPRINT
+
+
+def _is_of_nnunet(program: bytes) -> bool:
+    """Whether a pickle, which is not loaded, names nothing but nnU-Net's function, and calls nothing."""
+    try:
+        return all(
+            instruction.name in _PLAIN_INSTRUCTIONS and (not isinstance(value, str) or value in _POSTPROCESSING_WORDS)
+            for instruction, value, _ in pickletools.genops(program)
+        )
+    except (ValueError, OverflowError):
+        return False
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -249,7 +320,7 @@ def _shapes(
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint: str) -> None:
+def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint: str, extras: Sequence[str]) -> None:
     import torch
 
     for fold, content in contents.items():
@@ -257,7 +328,8 @@ def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint:
         torch.save(content, written / fold / checkpoint)
         if (folder / fold / _REPORT).is_file():
             shutil.copyfile(folder / fold / _REPORT, written / fold / _REPORT)
-    for name in _FILES:
+    for name in (*_FILES, *extras):
+        (written / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(folder / name, written / name)
 
 

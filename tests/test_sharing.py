@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.files import read_json, write_json
@@ -32,6 +35,7 @@ class Missing(MetaPathFinder):
 
 sys.meta_path.insert(0, Missing())
 import numpy as np, torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 
@@ -40,6 +44,8 @@ for archive, model in zip(sys.argv[1::2], sys.argv[2::2]):
     install_model_from_zip_file(archive)
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(model, None)
+    (fn,), (options,) = load_pickle(model + "/crossval_results_folds_0_1/postprocessing.pkl")
+    assert fn(np.array([[1, 1, 0, 1]]), **options).tolist() == [[1, 1, 0, 0]]
     np.save(archive + ".npy", predictor.predict_logits_from_preprocessed_data(image).numpy())
 assert not any(name.startswith("nnunet_transfer") for name in sys.modules)
 """
@@ -48,6 +54,10 @@ LABELS: dict[str, dict[str, Any]] = {
     "regions": {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]},
     "ignore": {"labels": {"background": 0, "x": 1, "ignore": 2}},
 }
+
+
+#: as `determine_postprocessing` pickles it
+KEPT_LARGEST = [remove_all_but_largest_component_from_segmentation], [{"labels_or_regions": [1]}]
 
 
 def trained(folders: Path, number: int, name: str, trainer: str, **dataset: Any) -> Path:
@@ -72,6 +82,13 @@ def trained(folders: Path, number: int, name: str, trainer: str, **dataset: Any)
     model = Path(own.output_folder_base)
     write_json(model / "plans.json", plans)
     write_json(model / "dataset.json", content)
+    write_json(model / "dataset_fingerprint.json", {})
+    # what nnUNetv2_find_best_configuration leaves
+    best = model / "crossval_results_folds_0_1"
+    best.mkdir()
+    save_pickle(KEPT_LARGEST, str(best / "postprocessing.pkl"))
+    write_json(best / "postprocessing.json", {"postprocessing_fns": [KEPT_LARGEST[0][0].__name__]})
+    write_json(best / "summary.json", {"metric_per_case": [{"prediction_file": str(best)}]})
     return model
 
 
@@ -93,7 +110,9 @@ def test_stock_nnunet_predicts_the_same_without_this_package(
         model = trained(nnunet_folders, number, name, trainer, **dataset)
         archive = nnunet_folders / f"{name}.zip"
         assert main(["export-stock", str(model), "-o", str(archive)]) == 0
-        assert "fine-tuned from s, licence CC BY-NC" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "fine-tuned from s, licence CC BY-NC" in said
+        assert "-pp_pkl_file MODEL/crossval_results_folds_0_1/postprocessing.pkl" in said
         expected[archive] = logits(model, image)
         stock = model.name.replace(trainer, "nnUNetTrainer")
         arguments += [str(archive), str(nnunet_folders / "elsewhere" / model.parent.name / stock)]
@@ -124,7 +143,39 @@ def test_a_folder_or_an_export_of_nnunets_becomes_a_folder(model: Path, tmp_path
         stock = tmp_path / "out" / model.parent.name / "nnUNetTrainer__nnUNetPlans_demo__2d"
         found = {p.relative_to(stock).as_posix() for p in stock.rglob("*.pth")}
         assert found == {f"fold_{k}/checkpoint_final.pth" for k in (folds[1:] or (0, 1))}
-        assert (stock / "plans.json").read_bytes() == (model / "plans.json").read_bytes()
+        files = {p.relative_to(stock).as_posix() for p in stock.rglob("*") if p.is_file()}
+        same = {"plans.json", "dataset.json", "dataset_fingerprint.json"}
+        if not folds:
+            same |= {f"crossval_results_folds_0_1/postprocessing.{ending}" for ending in ("pkl", "json")}
+        assert files == found | {f"fold_{k}/transfer_report.json" for k in (folds[1:] or (0, 1))} | same
+        assert all((stock / name).read_bytes() == (model / name).read_bytes() for name in same)
+
+
+class _Runs:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("ran",)
+
+
+NOT_OF_NNUNET = {
+    "calls": pickle.dumps(([_Runs()], [{}])),
+    **{f"names, protocol {k}": pickle.dumps(([os.mkdir], [{"labels_or_regions": 1}]), k) for k in (2, 4)},
+    "too long": pickle.dumps((KEPT_LARGEST[0], [{"labels_or_regions": [1] * (1 << 16)}])),
+    "cut off": b"\x80\x04\x8c\xff",
+    "empty": b"",
+}
+
+
+def test_postprocessing_that_names_more_than_nnunets_stays_behind(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, program in NOT_OF_NNUNET.items():
+        caplog.clear()
+        (model / "crossval_results_folds_0_1" / "postprocessing.pkl").write_bytes(program)
+        assert main(["export-stock", str(model), "-o", "out", "--overwrite"]) == 0
+        assert "postprocessing.pkl asks for more than nnU-Net's postprocessing: it stays behind" in caplog.text, name
+        assert not list(Path("out").rglob("*.pkl")), name
+    assert not Path("ran").exists()
 
 
 def _checkpoint(model: Path, **changes: Any) -> None:

@@ -1,6 +1,7 @@
 """Export a trained model for people who have only nnU-Net: its own commands predict with it, with the same result.
 
-The network must be one of nnU-Net's. Of each checkpoint the weights and settings are kept, not the optimiser's state.
+The network must be one of nnU-Net's. Weights, settings, transfer reports and the postprocessing that nnU-Net chose on these
+folds go with it; the optimiser's state, logs, and predictions and scores of the validation stay behind.
 
   nnunet_transfer export-stock $nnUNet_results/Dataset100_X/nnUNetTrainerTransfer__nnUNetPlans_from_y__3d_fullres -o y.zip
   nnUNetv2_install_pretrained_model_from_zip y.zip                     # where only nnU-Net is installed
@@ -29,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
         Path(args.model), Path(args.output), folds=args.folds, checkpoint=args.checkpoint, overwrite=args.overwrite
     )
     print(done.path)
+    for path in done.postprocessing:
+        print(f"postprocessing: nnUNetv2_apply_postprocessing -i MASKS -o OUTPUT -pp_pkl_file MODEL/{path}")
     for name, licence in done.sources:
         print(f"fine-tuned from {name}, licence {licence}: look whether it lets you share this model")
     return 0
