@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from skimage import io
 
 from nnunet_transfer.discovery import __path__ as discovery_path
 from nnunet_transfer.files import write_json
@@ -41,40 +42,70 @@ def write_blob_dataset(
     shape: tuple[int, int, int] = (32, 32, 8),
     channels: tuple[str, ...] = ("T1",),
     labels: int = 1,
+    spacing: tuple[float, float, float] = (1, 1, 1),
     seed: int = 0,
 ) -> str:
     """Write a raw data set whose label is a bright box on noise; return its folder name.
 
     Parameters
     ----------
-    shape : size in voxels, axes x, y, z as NIfTI stores them; 1 mm spacing
+    shape : size in voxels, axes x, y, z as NIfTI stores them
     labels : number of foreground classes; class k's box is k + 1 noise levels brighter
+    spacing : mm along x, y and z
     """
     folder = raw / f"Dataset{dataset_id:03d}_{name}"
     (folder / "imagesTr").mkdir(parents=True)
     (folder / "labelsTr").mkdir()
     rng = np.random.default_rng(seed)
+    affine = np.diag([*spacing, 1.0])
     for i in range(cases):
-        label = np.zeros(shape, np.uint8)
-        for k in range(labels):
-            corner = [int(rng.integers(0, max(1, n - n // 2))) for n in shape]
-            label[tuple(slice(c, c + max(2, n // 3)) for c, n in zip(corner, shape, strict=True))] = k + 1
+        label = _boxes(rng, shape, labels)
         for c in range(len(channels)):
             image = rng.normal(10, 1, shape) + 4.0 * label
-            nib.save(
-                nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / f"imagesTr/case{i:02d}_{c:04d}.nii.gz"
-            )
-        nib.save(nib.Nifti1Image(label, np.eye(4)), folder / f"labelsTr/case{i:02d}.nii.gz")
+            nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / f"imagesTr/case{i:02d}_{c:04d}.nii.gz")
+        nib.save(nib.Nifti1Image(label, affine), folder / f"labelsTr/case{i:02d}.nii.gz")
+    _describe(folder, channels, labels, cases, ".nii.gz")
+    return folder.name
+
+
+def write_picture_dataset(raw: Path, dataset_id: int, *, cases: int, shape: tuple[int, int], labels: int) -> str:
+    """Write a raw data set of pictures in colour, PNG as nnU-Net's `NaturalImage2DIO` reads them; return its folder name.
+
+    Parameters
+    ----------
+    shape : rows and columns
+    """
+    folder = raw / f"Dataset{dataset_id:03d}_Pictures"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(cases):
+        label = _boxes(rng, shape, labels)
+        image = rng.normal(100, 10, (*shape, 3)) + 40 * label[..., None]
+        io.imsave(folder / f"imagesTr/case{i:02d}_0000.png", image.clip(0, 255).astype(np.uint8), check_contrast=False)
+        io.imsave(folder / f"labelsTr/case{i:02d}.png", label, check_contrast=False)
+    _describe(folder, ("rgb_to_0_1",) * 3, labels, cases, ".png")
+    return folder.name
+
+
+def _boxes(rng: np.random.Generator, shape: tuple[int, ...], labels: int) -> np.ndarray:
+    label = np.zeros(shape, np.uint8)
+    for k in range(labels):
+        corner = [int(rng.integers(0, max(1, n - n // 2))) for n in shape]
+        label[tuple(slice(c, c + max(2, n // 3)) for c, n in zip(corner, shape, strict=True))] = k + 1
+    return label
+
+
+def _describe(folder: Path, channels: tuple[str, ...], labels: int, cases: int, ending: str) -> None:
     write_json(
         folder / "dataset.json",
         {
             "channel_names": {str(i): c for i, c in enumerate(channels)},
             "labels": {"background": 0, **{f"class{k + 1}": k + 1 for k in range(labels)}},
             "numTraining": cases,
-            "file_ending": ".nii.gz",
+            "file_ending": ending,
         },
     )
-    return folder.name
 
 
 def write_splits(preprocessed_dataset: Path, folds: int = 2) -> None:

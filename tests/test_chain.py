@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
-from nnunet_transfer.files import read_json
+from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import ARMS, DEFAULT_PRETRAINERS, TRANSFER
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
 from tests.at_an_event.sitecustomize import environment as at_an_event
-from tests.nnunet_data import write_blob_dataset, write_splits
+from tests.nnunet_data import write_blob_dataset, write_picture_dataset, write_splits
 from tests.sources import save_random_source
 from tests.warm import run_warm
 
@@ -81,21 +81,22 @@ FULL = ("3d_fullres", "nnUNetTrainerTransfer")
 #: channel, from one of three in 2D, with the source that the plans name, and the pretrainer
 WARM = [
     ("2d", "nnUNetTrainerScratch"),
-    ("2d", "nnUNetTrainerNaturalClassification"),
     ("2d", "nnUNetTrainerNaturalSegmentation"),
     ("2d", "nnUNetTrainerT1Segmentation"),
     ("2d", TRANSFER),
     ("2d", SEGMENTATION_PRETRAINER),
     ("3d_fullres", "nnUNetTrainerScratch"),
     ("3d_fullres", "nnUNetTrainerNaturalSelfSupervised"),
-    ("3d_fullres", "nnUNetTrainerT1Classification"),
     ("3d_fullres", "nnUNetTrainerT1SelfSupervised"),
     ("3d_fullres", SEGMENTATION_PRETRAINER),
 ]
+#: beside them, images of other kinds: in colour; and thick slices, from a source of thin ones
+PICTURES = ("2d", "nnUNetTrainerNaturalClassification")
+THICK_SLICES = ("3d_fullres", "nnUNetTrainerT1Classification")
 
 
 def test_every_trainer_that_segments_is_among_them() -> None:
-    assert {base for _, base in WARM} == {*ARMS, TRANSFER, SEGMENTATION_PRETRAINER}
+    assert {base for _, base in (*WARM, PICTURES, THICK_SLICES)} == {*ARMS, TRANSFER, SEGMENTATION_PRETRAINER}
 
 
 @pytest.mark.slow
@@ -108,6 +109,26 @@ def test_train_resume_validate_predict_select_export_install(nnunet_folders: Pat
 @pytest.mark.parametrize(("configuration", "base"), WARM)
 def test_the_same_for_every_trainer_that_segments(configuration: str, base: str, nnunet_folders: Path) -> None:
     _live(configuration, base, nnunet_folders, _run_warm)
+
+
+@pytest.mark.slow
+def test_the_same_for_pictures_in_colour(nnunet_folders: Path) -> None:
+    dataset = write_picture_dataset(nnunet_folders / "raw", 501, cases=4, shape=(32, 40), labels=2)
+    report = _live(*PICTURES, nnunet_folders, _run_warm, dataset)
+    assert report["coverage"]["stem"] == 1.0
+    assert not any(t["rules"] for t in report["tensors"] if t["part"] == "stem")
+    assert "channels: T1, T1, T1 in the source, rgb_to_0_1, rgb_to_0_1, rgb_to_0_1 here" in report["notes"]
+
+
+@pytest.mark.slow
+def test_the_same_for_thick_slices_from_a_source_of_thin_ones(nnunet_folders: Path) -> None:
+    shape, spacing = (32, 32, 8), (1.0, 1.0, 5.0)
+    dataset = write_blob_dataset(nnunet_folders / "raw", 501, cases=4, shape=shape, labels=2, spacing=spacing)
+    report = _live(*THICK_SLICES, nnunet_folders, _run_warm, dataset, thick_slices=True)
+    assert report["coverage"]["stem"] == 1.0
+    changed = {t["key"]: (t["source_shape"][2:], t["target_shape"][2:]) for t in report["tensors"] if t["rules"]}
+    assert changed.pop("encoder.stem.convs.0.conv.weight") == ([3, 3, 3], [1, 3, 3])
+    assert "stride of stage 1: [2, 2, 2] in the source, [1, 2, 2] here" in report["notes"]
 
 
 @pytest.mark.slow
@@ -203,13 +224,45 @@ def _save_source(base: str, plans: Path, configuration: str) -> None:
         save_random_source(name, plans, configuration)
 
 
-def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> None:
+def _save_source_of_thick_slices(name: str, plans: Path) -> None:
+    """Save a source whose network, as nnU-Net would plan it for thick slices, convolves and pools them in plane first."""
+    content = read_json(plans)
+    network = content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    network["kernel_sizes"][0] = [1, 3, 3]
+    network["strides"][1] = [1, 2, 2]
+    write_json(plans.with_name("thick.json"), content)
+    save_random_source(name, plans.with_name("thick.json"), "3d_fullres")
+
+
+def _live(
+    configuration: str,
+    base: str,
+    nnunet_folders: Path,
+    run: _Shell,
+    dataset: str = "",
+    thick_slices: bool = False,
+) -> dict[str, Any]:
+    """Live through everything with two folds, the predictions before and after being the same.
+
+    Parameters
+    ----------
+    dataset : of four cases in `raw`; default: blobs are written
+    thick_slices : plan the network of a source of such images
+
+    Returns
+    -------
+    dict
+        The transfer report of fold 0; empty without a source.
+    """
     raw = nnunet_folders / "raw"
-    dataset = write_blob_dataset(raw, 501, cases=4, shape=SHAPES[configuration], labels=2)
+    dataset = dataset or write_blob_dataset(raw, 501, cases=4, shape=SHAPES[configuration], labels=2)
     preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=100_000)
-    plans_options = {"patch_size": PATCHES[configuration], "batch_size": 2}
+    plans_options = {"patch_size": (8, 32, 32) if thick_slices else PATCHES[configuration], "batch_size": 2}
     plans = write_transfer_plans(dataset, profile="demo", **plans_options).stem
     _save_source(base, preprocessed / f"{plans}.json", configuration)
+    if thick_slices:
+        _save_source_of_thick_slices("thick", preprocessed / f"{plans}.json")
+        plans = write_transfer_plans(dataset, source="thick", configurations=[configuration], **plans_options).stem
     if base == TRANSFER:
         plans = write_transfer_plans(
             dataset, source="t1_segmentation", configurations=[configuration], **plans_options
@@ -224,6 +277,7 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
 
     # the source is gone from here on: --c, --val and inference must not need it
     sources = nnunet_folders / "results" / "sources"
+    report: dict[str, Any] = {}
     if base not in RANDOM_START:
         report = read_json(model / "fold_0" / "transfer_report.json")
         assert report["coverage"]["encoder"] == pytest.approx(1.0)
@@ -248,7 +302,7 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
     workers = int(run is _run)
     predict = (
         f"nnUNetv2_predict -i raw/{dataset}/imagesTr -o {{out}} -d 501 -c {configuration} -f 0 1 -tr {trainer} "
-        f"-p {plans} -device cpu -npp {workers} -nps {workers}"
+        f"-p {plans} -device cpu -npp {workers} -nps {workers} --save_probabilities"
     )
     run(predict.format(out="before"), nnunet_folders)
     run(
@@ -259,6 +313,18 @@ def _live(configuration: str, base: str, nnunet_folders: Path, run: _Shell) -> N
     (nnunet_folders / "results").mkdir()
     run("nnUNetv2_install_pretrained_model_from_zip model.zip", nnunet_folders)
     run(predict.format(out="after"), nnunet_folders)
-    for before in sorted((nnunet_folders / "before").glob("*.nii.gz")):
-        after = nib.load(nnunet_folders / "after" / before.name)
-        assert np.array_equal(np.asarray(nib.load(before).dataobj), np.asarray(after.dataobj)), before.name
+    before, after = (_probabilities(nnunet_folders / folder) for folder in ("before", "after"))
+    assert len(before) == 4
+    assert before.keys() == after.keys()
+    for case, probabilities in before.items():
+        assert probabilities.std() > 0
+        assert np.array_equal(probabilities, after[case]), case
+    ending = read_json(raw / dataset / "dataset.json")["file_ending"]
+    assert {path.name for path in (nnunet_folders / "after").glob(f"*{ending}")} == {
+        f"{case}{ending}" for case in before
+    }
+    return report
+
+
+def _probabilities(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.load(path)["probabilities"] for path in folder.glob("*.npz")}

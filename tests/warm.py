@@ -109,6 +109,7 @@ def _child(command: list[str], folder: Path, environment: dict[str, str], output
 
 def _fork_workers() -> None:
     """Let nnU-Net's pools fork this process instead of starting another Python that imports nnU-Net."""
+    multiprocessing.set_start_method("fork", force=True)  # a fork server's children start another one by default
     get_context = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: get_context("fork" if method == "spawn" else method)  # type: ignore[assignment]
 
