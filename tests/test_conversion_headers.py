@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import logging
 import tempfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.case_volumes import convert_volumes
+from nnunet_transfer.conversion.checksums import crc32_of, crc32_of_content
 from nnunet_transfer.conversion.description import LESION, Case
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.spatial_images import read_image
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_path
 from tests.conversion_trees import AFFINE, box, image, save
 from tests.test_conversion_geometry import affines, places
 
@@ -187,3 +192,56 @@ def test_a_plain_file_is_copied_byte_by_byte(tmp_path: Path) -> None:
     header_of(source, scl_slope=1, scl_inter=0, qform_code=1, xyzt_units=2)
     convert(tmp_path, source, mask)
     assert (tmp_path / "imagesTr/c_0000.nii.gz").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+def test_a_file_that_the_disk_gives_back_otherwise_is_no_case(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def spoiled(path: Path) -> Iterator[Path]:
+        with atomic_path(path) as temporary:
+            yield temporary
+            if path.parent.name == folder:
+                stored = bytearray(temporary.read_bytes())
+                stored[-9] ^= 1  # the last byte of the compressed voxels
+                temporary.write_bytes(stored)
+
+    source, mask = save(image(), tmp_path / "i.nii.gz"), save(box(), tmp_path / "m.nii.gz")
+    header_of(source, xyzt_units=5)  # so that the image is rewritten
+    monkeypatch.setattr("nnunet_transfer.conversion.spatial_images.atomic_path", spoiled)
+    with pytest.raises(DataError, match="than were written"):
+        convert(tmp_path, source, mask)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_a_copy_with_other_bytes_is_no_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoiled(source: Path, target: Path) -> None:
+        stored = bytearray(source.read_bytes())
+        stored[-9] ^= 1
+        target.write_bytes(stored)
+
+    source, mask = save(image(), tmp_path / "i.nii.gz"), save(box(), tmp_path / "m.nii.gz")
+    header_of(source, scl_slope=1, scl_inter=0, qform_code=1, xyzt_units=2)
+    monkeypatch.setattr("nnunet_transfer.conversion.job.shutil.copyfile", spoiled)
+    with pytest.raises(DataError, match="changed while it was copied"):
+        convert(tmp_path, source, mask)
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "another stream", "bytes behind", "another checksum"])
+def test_a_checksum_of_content_is_that_of_one_whole_stream(damage: str, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000  # more than one block
+    path = tmp_path / "f.gz"
+    stored = gzip.compress(content)
+    path.write_bytes(stored)
+    assert crc32_of_content(path) == zlib.crc32(content)
+    assert crc32_of(path) == zlib.crc32(stored)
+    damaged = {
+        "cut": stored[:-9],
+        "another stream": stored * 2,
+        "bytes behind": stored + b"x",
+        "another checksum": stored[:-8] + bytes(4) + stored[-4:],
+    }
+    path.write_bytes(damaged[damage])
+    assert crc32_of_content(path) is None

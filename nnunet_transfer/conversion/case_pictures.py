@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -48,7 +49,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
     name = f"images{folder}/{case.name}_0000.png"
     findings.files.append(name)
     if unchanged and isinstance(source, Path):
-        put_file(source, job.out / name, job.link, findings.sha256[0])
+        put_file(source, job.out / name, job.link, findings.checksum)
     else:
         write_png(picture, job.out / name)
     if label is not None:
@@ -88,6 +89,7 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         stored = source.read_bytes()
         findings.sources.append(source)
         findings.sha256.append(hashlib.sha256(stored).hexdigest())
+        findings.checksum = isal_zlib.crc32(stored)
         image = Image.open(io.BytesIO(stored))
         image.load()
     except UnidentifiedImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from nnunet_transfer.conversion.case_labels import measure_label, put_label_on_g
 from nnunet_transfer.conversion.description import Case, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, content_key, make_record, put_file
 from nnunet_transfer.conversion.labels import refuse_whole_brain
-from nnunet_transfer.conversion.read_back import header_fault, voxel_fault
+from nnunet_transfer.conversion.read_back import content_fault, header_fault, stored_fault, voxel_fault
 from nnunet_transfer.conversion.record import Record
-from nnunet_transfer.conversion.spatial_images import SpatialImage, write_image
+from nnunet_transfer.conversion.spatial_images import SpatialImage, Written, write_image
 from nnunet_transfer.errors import DataError
 
 
@@ -124,16 +125,21 @@ def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings:
     target = job.out / name
     findings.files.append(name)
     if image.intact and not turned:
-        put_file(path, target, job.link, image.sha256)
-        if not (fault := header_fault(target, image.data.shape, image.affine, image.data.dtype)):
+        put_file(path, target, job.link, image.checksum)
+        fault = header_fault(target, image.data.shape, image.affine, image.data.dtype)
+        if not (fault or image.usual):
+            fault = voxel_fault(target, image.data)
+        if not fault:
             return
         findings.warn(f"{path.name}: written with a new header, as {fault}")
-    _write(image.data, image.affine, target)
+    _write(image.data, image.affine, target, stored_fault)
 
 
-def _write(data: NDArray[Any], affine: geometry.Affine, target: Path) -> None:
-    write_image(data, affine, target)
-    if fault := header_fault(target, data.shape, affine, data.dtype):
+def _write(
+    data: NDArray[Any], affine: geometry.Affine, target: Path, find_fault: Callable[[Path, Written], str]
+) -> None:
+    written = write_image(data, affine, target)
+    if fault := header_fault(target, data.shape, affine, data.dtype) or find_fault(target, written):
         raise DataError(f"{target.name} can't be written as nnU-Net reads it: {fault}")
 
 
@@ -141,10 +147,8 @@ def _write_label(label: SpatialImage, name: str, job: Job, findings: Findings) -
     _reoriented(label, job, findings, "label")
     findings.files.append(name)
     target = job.out / name
-    _write(label.data, label.affine, target)
-    # a label is small and decides everything, so its voxels are read back, too
-    if fault := voxel_fault(target, label.data):
-        raise DataError(f"{target.name} can't be written as nnU-Net reads it: {fault}")
+    # a label compresses well and decides everything, so it is decompressed, too
+    _write(label.data, label.affine, target, content_fault)
 
 
 def _reoriented(image: SpatialImage, job: Job, findings: Findings, name: str) -> bool:

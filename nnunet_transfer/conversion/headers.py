@@ -29,6 +29,8 @@ _ITK_KINDS = "iuf"
 #: the three lowest bits of `xyzt_units` -> mm; 0 is unknown, which all readers take as mm
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
+#: where voxels start unless the header is extended
+_USUAL_OFFSET = 352
 #: what `sform_code` and `qform_code` may be
 _TRANSFORM_CODES = range(6)
 #: voxels' edges in mm that a scan of a head can have; others mean that the unit is wrong
@@ -72,6 +74,11 @@ class Reading:
     plain: bool = True
     actions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing but the usual is in the header, so that it alone tells how every reader reads the voxels."""
+        return self.plain and self.dtype.isnative and self.dtype.itemsize <= 4 and self.offset == _USUAL_OFFSET
 
     @property
     def needed_bytes(self) -> int:

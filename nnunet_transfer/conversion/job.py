@@ -14,11 +14,12 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from nnunet_transfer.conversion.checksums import crc32_of
 from nnunet_transfer.conversion.description import Case, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.conversion.spatial_images import SpatialImage, read_image
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path, sha256_of
+from nnunet_transfer.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Findings:
     measured: dict[str, Any] = field(default_factory=dict)
     mask_sha256: set[str] = field(default_factory=set)
     resampled: bool = False
+    #: CRC-32 of the picture, if it is a file
+    checksum: int | None = None
 
     @contextmanager
     def removing_files(self, out: Path) -> Iterator[None]:
@@ -143,12 +146,12 @@ def content_key(data: NDArray[Any]) -> str:
     return f"{data.shape} {data.dtype} {isal_zlib.crc32(flat.data):08x}{int(words.sum()):016x}"
 
 
-def put_file(source: Path, target: Path, link: bool, sha256: str = "") -> None:
+def put_file(source: Path, target: Path, link: bool, checksum: int | None = None) -> None:
     """Copy a file, or make a symbolic link to it, atomically.
 
     Parameters
     ----------
-    sha256 : of the source as it was read; the copy must have it
+    checksum : CRC-32 of the source as it was read; the copy must have it
 
     Raises
     ------
@@ -161,5 +164,5 @@ def put_file(source: Path, target: Path, link: bool, sha256: str = "") -> None:
             os.symlink(source.resolve(), temporary)
         else:
             shutil.copyfile(source, temporary)
-            if sha256 and sha256_of(temporary) != sha256:
+            if checksum is not None and crc32_of(temporary) != checksum:
                 raise DataError(f"{source.name} changed while it was copied, or the disk fails; run again")

@@ -1,4 +1,9 @@
-"""Read back what was written, as nnU-Net will: with SimpleITK."""
+"""Read back what was written, as nnU-Net will.
+
+SimpleITK reads every header. Under a usual header it returns the bytes as they lie in the file
+(`tests/test_conversion_headers.py` has it read random ones), so that checksums tell whether it returns the voxels that were
+meant: of the file's bytes, or, for labels, of what is decompressed from them. Under other headers it reads the voxels.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nnunet_transfer.conversion import geometry
+from nnunet_transfer.conversion.checksums import crc32_of, crc32_of_content
+from nnunet_transfer.conversion.spatial_images import Written
 
 #: ITK's axes point left and back
 _LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
@@ -57,8 +64,22 @@ def header_fault(path: Path, shape: Sequence[int], affine: geometry.Affine, dtyp
     return ""
 
 
+def stored_fault(path: Path, written: Written) -> str:
+    """Return whether a file's bytes are others than those that were written, empty if not."""
+    return "" if crc32_of(path) == written.stored else "other bytes are read than were written; the disk may fail"
+
+
+def content_fault(path: Path, written: Written) -> str:
+    """Return whether a file holds other voxels, decompressed, than were written, empty if not."""
+    return (
+        ""
+        if crc32_of_content(path) == written.content
+        else "other voxels are read than were written; the disk may fail"
+    )
+
+
 def voxel_fault(path: Path, data: NDArray[Any]) -> str:
-    """Return how many of a file's voxels SimpleITK reads otherwise than `data`, axes (x, y, z); empty if none."""
+    """Return whether SimpleITK reads a file's voxels otherwise than `data`, axes (x, y, z); empty if not."""
     image = sitk.ReadImage(str(path))
     read = sitk.GetArrayViewFromImage(image).T  # valid as long as `image` lives
     # NaN never stays in what is written

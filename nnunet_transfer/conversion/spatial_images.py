@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class SpatialImage:
     actions : what was decided or repaired on reading
     warnings : those of them that a user should see
     intact : all readers read the file as it was read here, so it may be copied
+    usual : its header and stream are so common that its voxels needn't be read by another reader to know this
+    checksum : CRC-32 of the file
     """
 
     data: NDArray[Any]
@@ -53,6 +56,8 @@ class SpatialImage:
     actions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     intact: bool = False
+    usual: bool = False
+    checksum: int = 0
 
 
 def read_image(path: Path) -> SpatialImage:
@@ -64,12 +69,13 @@ def read_image(path: Path) -> SpatialImage:
         If the file is damaged, no volume, not 3D, or has an unusable header.
     """
     stored = _read_bytes(path)
-    digest = hashlib.sha256(stored).hexdigest()
+    digest, checksum = hashlib.sha256(stored).hexdigest(), isal_zlib.crc32(stored)
     compressed = stored.startswith(GZIP_MAGIC)
     payload = _decompress(stored, path) if compressed else stored
     reading = _read_header(payload, path)
+    streams = 1
     if compressed and (reading is None or len(payload) < reading.needed_bytes):
-        payload = _decompress_streams(stored, path)
+        streams, payload = 2, _decompress_streams(stored, path)
         reading = _read_header(payload, path)
     del stored
     # a header that was cut off says so here
@@ -82,6 +88,8 @@ def read_image(path: Path) -> SpatialImage:
         reading.actions,
         reading.warnings,
         reading.plain and compressed and path.name.endswith(".nii.gz"),
+        reading.usual and streams == 1 and len(payload) == reading.needed_bytes,
+        checksum,
     )
     _squeeze(image, path)
     return image
@@ -168,7 +176,15 @@ def _squeeze(image: SpatialImage, path: Path) -> None:
         raise DataError(f"{path.name} has {len(shape)} axes, {' x '.join(map(str, shape))}; a volume has three")
 
 
-def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
+@dataclass(frozen=True)
+class Written:
+    """CRC-32 of a file as it was meant: of its bytes, and of what lies compressed in them."""
+
+    stored: int
+    content: int
+
+
+def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> Written:
     """Write a 3D volume as compressed NIfTI, atomically; the same input gives the same bytes."""
     dtype = np.dtype(data.dtype).newbyteorder("=")
     header = nib.Nifti1Header()
@@ -181,10 +197,21 @@ def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> 
     header["vox_offset"] = 352
     header["magic"] = b"n+1\0"
     voxels = np.asfortranarray(data, dtype=dtype).reshape(-1, order="F")
+    stored = 0
     stream = isal_zlib.compressobj(COMPRESSION_LEVEL, wbits=_GZIP)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(stream.compress(header.binaryblock + b"\0\0\0\0"))
-        block = 1 << 20
-        for start in range(0, voxels.size, block):
-            file.write(stream.compress(voxels[start : start + block].view(np.uint8).data))
-        file.write(stream.flush())
+        for plain in _blocks(header.binaryblock + b"\0\0\0\0", voxels):
+            compressed = stream.compress(plain)
+            stored = isal_zlib.crc32(compressed, stored)
+            file.write(compressed)
+        rest = stream.flush()
+        file.write(rest)
+    # a gzip stream ends with the checksum of what was compressed, and its length
+    return Written(isal_zlib.crc32(rest, stored), int.from_bytes(rest[-8:-4], "little"))
+
+
+def _blocks(start: bytes, voxels: NDArray[Any]) -> Iterator[bytes | memoryview]:
+    yield start
+    block = 1 << 20
+    for position in range(0, voxels.size, block):
+        yield voxels[position : position + block].view(np.uint8).data
