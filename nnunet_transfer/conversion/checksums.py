@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 from isal import isal_zlib
 
 _BLOCK = 1 << 18
+#: typed as an instance there
+GZIP_ERROR: Any = isal_zlib.error
 
 
 def crc32_of(path: Path) -> int:
@@ -38,7 +41,7 @@ def crc32_of_content(path: Path) -> int | None:
                     return None
             if stream.unused_data or file.read(1):
                 return None
-        except isal_zlib.error:
+        except GZIP_ERROR:
             return None
     # the stream ends with its content's checksum, which ISA-L has compared, and its length
     return int.from_bytes(end[:4], "little")

@@ -13,6 +13,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from nnunet_transfer.conversion.checksums import GZIP_ERROR
 from nnunet_transfer.conversion.headers import HEADER_BYTES, Reading, read_header
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path
@@ -20,8 +21,6 @@ from nnunet_transfer.files import atomic_path
 GZIP_MAGIC = b"\x1f\x8b"
 #: of ISA-L, which is as small as zlib's fastest and several times as fast; its highest takes as long as zlib for nothing
 COMPRESSION_LEVEL = 1
-#: typed as an instance there
-_GZIP_ERROR: Any = isal_zlib.error
 #: zlib's code for gzip's header and checksum
 _GZIP = 31
 #: what no deflate stream exceeds (zlib's documentation: 1032)
@@ -121,7 +120,7 @@ def _decompress(stored: bytes, path: Path) -> bytes:
         # room for all of it at once, as the last bytes tell, takes half the time of growing
         size = min(int.from_bytes(stored[-4:], "little"), len(stored) * _MAX_DEFLATE_RATIO)
         return isal_zlib.decompress(stored, wbits=_GZIP, bufsize=max(size, 1))
-    except _GZIP_ERROR as error:
+    except GZIP_ERROR as error:
         raise _gzip_error(error, path) from None
 
 
@@ -134,12 +133,12 @@ def _decompress_streams(stored: bytes, path: Path) -> bytes:
             while not stream.eof:
                 chunk = view[position : position + _CHUNK]
                 if not chunk:
-                    raise _GZIP_ERROR(_TRUNCATED)
+                    raise GZIP_ERROR(_TRUNCATED)
                 parts.append(stream.decompress(chunk))
                 position += len(chunk) - len(stream.unused_data)
             while position < len(stored) and not stored[position]:  # padding
                 position += 1
-    except _GZIP_ERROR as error:
+    except GZIP_ERROR as error:
         raise _gzip_error(error, path) from None
     return b"".join(parts)
 
