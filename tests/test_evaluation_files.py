@@ -118,6 +118,20 @@ def test_empty_folders_and_labels_outside_the_data_set_are_refused(tmp_path: Pat
         evaluate_folders(tmp_path / "ref", tmp_path / "ref", settings=EvaluateSettings(labels=(1, 2)))
 
 
+def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
+    reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
+    reference[1:3, 1:3, 1:3] = prediction[1:3, 1:3, 1:3] = 1
+    reference[6:8, 6:8, 6:8] = 2
+    prediction[6:8, 6:8, 6:8] = 1
+    write_mask(reference, tmp_path / "ref/a.nii.gz")
+    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    scoring = ScoringSettings((PRESETS["wmh2017"],), surface=False)
+    found = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=EvaluateSettings(scoring))
+    assert [(row["label"], row["wmh2017_f1"]) for _, row in found.cases.iterrows()] == [("1", 1.0)]
+    asked = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=EvaluateSettings(scoring, labels=(1, 2)))
+    assert [(row["label"], row["wmh2017_f1"]) for _, row in asked.cases.iterrows()] == [("1", 1.0), ("2", 0.0)]
+
+
 def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
     for i in range(2 * CASES_PER_PROCESS):
         for folder, mask in zip(("ref", "pred"), random_pair(i), strict=True):

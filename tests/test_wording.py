@@ -189,6 +189,22 @@ def check_caveats(result: TargetResult) -> None:
     assert "nan" not in text
 
 
+def test_without_any_lesion_that_counts_no_arm_is_judged() -> None:
+    result = random_result(3)
+    assert len(result.arms) > 1
+    nothing = replace(
+        result,
+        summary=result.summary.assign(dice=np.nan),
+        per_subject=result.per_subject.assign(dice=np.nan),
+        tests=result.tests.assign(difference=np.nan, headline_low=np.nan, headline_high=np.nan, p_holm=np.nan),
+        outliers=(),
+    )
+    text = sentence(nothing)
+    assert text.startswith("No arm has a Dice: no reference has a lesion that counts")
+    assert not re.search("|".join((*KINDS, "hints")), text)
+    assert "nan" not in text_table([nothing])
+
+
 def with_outliers(*places: tuple[str, int, int | None, float]) -> str:
     """Return what is said of five arms of which some folds, or seeds in folds, stand out."""
     result = next(found for seed in range(N_TABLES) if len((found := random_result(seed)).arms) == 3)

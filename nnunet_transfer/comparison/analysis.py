@@ -220,7 +220,7 @@ def analyse(
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:
     found = same_scores(cases, runs)
     subjects = cases.loc[cases[PRIMARY].notna(), "subject"].nunique()
-    if len(arms) < 2:
+    if len(arms) < 2 or not subjects:
         pass  # nothing is tested
     elif subjects < LEAST_PAIRS:
         found.append(f"Only {subjects} subjects: no p-values are given.")

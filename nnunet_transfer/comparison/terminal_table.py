@@ -52,7 +52,8 @@ def _row(result: TargetResult, row: pd.Series, protocols: Sequence[str]) -> list
         return [*cells, "baseline" if serves else _NOTHING, ""]
     test = found.iloc[0]
     low, high = (_number(test[key], sign=True) for key in ("headline_low", "headline_high"))
-    return [*cells, _number(test["difference"], sign=True), f"{low} to {high}"]
+    interval = _NOTHING if math.isnan(test["headline_low"]) else f"{low} to {high}"
+    return [*cells, _number(test["difference"], sign=True), interval]
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

@@ -82,7 +82,7 @@ def sentence(result: TargetResult) -> str:
 
 
 def _caveats(result: TargetResult) -> Iterator[str]:
-    if len(result.arms) > 1 and result.n_counted < FEW_SUBJECTS:
+    if len(result.arms) > 1 and 0 < result.n_counted < FEW_SUBJECTS:
         yield f"With {result.n_counted} subjects, what follows are hints, not findings."
     seeds = [outlier for outlier in result.outliers if outlier.seed is not None]
     whole = [outlier for outlier in result.outliers if outlier.seed is None]
@@ -164,7 +164,7 @@ def _highest(result: TargetResult) -> str:
 
 def _verdicts(result: TargetResult) -> Iterator[str]:
     rows = result.tests[result.tests["metric"] == PRIMARY]
-    if not len(rows):
+    if not len(rows) or not result.n_counted:
         return
     reference, rope = result.baseline_title, f"±{result.settings.rope:g}"
     failed = result.summary[result.summary[PRIMARY] == 0]
