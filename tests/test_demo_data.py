@@ -146,7 +146,7 @@ def test_targets_are_cross_validated_on_every_subject(raw, role):
 
 def test_no_subject_is_in_two_data_sets(raw):
     names = [case for role in T1_ROLES for case in cases(dataset(raw, role))]
-    assert len(names) == 16 + 3 * 8
+    assert len(names) == 32 + 3 * 8
     assert len(set(names)) == len(names)
     # nor is one subject's anatomy used under two names
     images = [(image > 0).tobytes() for role in T1_ROLES for image, _ in t1_pairs(raw, role)]

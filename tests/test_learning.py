@@ -39,6 +39,18 @@ def test_guessing_rarely_passes_for_learning_and_knowing_always_does(cases: int,
     assert known.learned
 
 
+def test_classes_told_apart_are_learnt_wherever_the_threshold_lies() -> None:
+    true = np.arange(8) % 2
+    old = np.where(true == 1, 0.8, 0.6)
+    summary = classification_summary(
+        [str(i) for i in range(8)], ["young", "old"], true, np.stack([1 - old, old], axis=1)
+    )
+    verdict = learning_of(summary)
+    assert verdict
+    assert summary["balanced_accuracy"] == 0.5
+    assert (verdict.value, verdict.learned) == (1.0, True)
+
+
 def test_guessing_several_classes_rarely_passes_for_learning() -> None:
     rng = np.random.default_rng(1)
     passed = []

@@ -6,8 +6,10 @@ learnt its task if its score is better than that of no learning by more than cha
 segmentation
     Dice beyond that of the untrained network with fitted output layers by `DICE_MARGIN`
 classification
-    balanced accuracy, or the mean area under the curve, above the 95th percentile of guessing that many cases (by the
-    normal approximation of the binomial distribution, and of the Mann-Whitney statistic)
+    the mean area under the curve above the 95th percentile of guessing that many cases (by the normal approximation of the
+    Mann-Whitney statistic): what tells the classes apart counts, not whether the threshold fits whole images, which few
+    patches of a training decide. Where the cases of a class are missing and there is no such area: balanced accuracy, by
+    the normal approximation of the binomial distribution
 regression
     a mean error below that of predicting the training mean, by `ERROR_MARGIN`
 restoration
@@ -84,10 +86,11 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     learning : None for a summary of another kind
     """
     task, count = summary.get("task"), int(summary.get("n_cases") or 0)
-    if task == "classification":
+    if task == "classification" and not _is_number(summary.get("auc")):
         return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), 1 / len(summary["classes"]), count)
-    if task == "multi-label classification":
-        return Learning("mean area under the curve", summary.get("auc"), 0.5, 0.5 + _QUANTILE * _auc_deviation(summary))
+    if task in ("classification", "multi-label classification"):
+        needed = min(1.0, 0.5 + _QUANTILE * _auc_deviation(summary))
+        return Learning("mean area under the curve", summary.get("auc"), 0.5, needed)
     if task == "regression":
         mean = float(summary["mae_of_training_mean"])
         return Learning("mean absolute error", summary.get("mae"), mean, (1 - ERROR_MARGIN) * mean, True)
@@ -131,12 +134,16 @@ def _above_chance(score: str, value: float | None, chance: float, count: int) ->
     return Learning(score, value, chance, min(1.0, chance + _QUANTILE * deviation))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
 def _auc_deviation(summary: Mapping[str, Any]) -> float:
     """Return the standard deviation of the area under the curve of guesses, averaged over the classes that have one."""
     cases = summary.get("cases") or ()
     deviations = []
     for name in summary["classes"]:
-        positive = sum(name in case["classes"] for case in cases)
+        positive = sum(name == case["class"] if "class" in case else name in case["classes"] for case in cases)
         negative = len(cases) - positive
         if positive and negative:
             deviations.append(math.sqrt((len(cases) + 1) / (12 * positive * negative)))

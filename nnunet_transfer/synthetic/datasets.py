@@ -14,7 +14,8 @@ from PIL import Image
 from nnunet_transfer.files import atomic_folder, write_json
 from nnunet_transfer.synthetic import natural, t1
 
-SOURCE_SUBJECTS = 16
+#: so many that the eight which validate tell a classifier that learnt from a guess
+SOURCE_SUBJECTS = 32
 TARGET_SUBJECTS = 8
 #: of old subjects, share of the contrast between grey and white matter
 FADING = 0.4
