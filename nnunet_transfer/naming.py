@@ -38,6 +38,8 @@ ARMS: Registry[str | None] = Registry(
 )
 #: takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
+#: stands for a recipe where a trainer has its own schedule: nnU-Net's trainers, and pretrainers unless their name says more
+OWN_SCHEDULE = ""
 SIMCLR = "nnUNetPretrainerSimCLR"
 #: pretrainer -> source task of what it makes; the first of a task is its default
 PRETRAINERS: dict[str, str] = {
@@ -59,6 +61,11 @@ def bases() -> tuple[str, ...]:
     return (*ARMS, TRANSFER, *PRETRAINERS)
 
 
+def default_recipe(base: str) -> str:
+    """Return the recipe of a trainer whose name says none."""
+    return DEFAULT_RECIPE if base == TRANSFER or base in ARMS else OWN_SCHEDULE
+
+
 def _is_base(name: str) -> bool:
     return name == TRANSFER or name in PRETRAINERS or name in ARMS
 
@@ -70,7 +77,7 @@ class TrainerName:
     Attributes
     ----------
     base : one of `bases()`
-    recipe : one of `RECIPES`; of a pretrainer, the default stands for its own schedule
+    recipe : one of `RECIPES`, or empty for a trainer with its own schedule; left out, the default of `base`
     encoder_only : load the encoder only, start the decoder at random
     cases : number of training cases
     epochs, iterations : number of epochs, and of training iterations per epoch
@@ -79,7 +86,7 @@ class TrainerName:
     """
 
     base: str
-    recipe: str = DEFAULT_RECIPE
+    recipe: str = OWN_SCHEDULE
     encoder_only: bool = False
     cases: int | None = None
     epochs: int | None = None
@@ -87,9 +94,13 @@ class TrainerName:
     seed: int | None = None
     no_mirroring: bool = False
 
+    def __post_init__(self) -> None:
+        if self.recipe == OWN_SCHEDULE:
+            object.__setattr__(self, "recipe", default_recipe(self.base))
+
     def __str__(self) -> str:
         suffixes = [
-            "" if self.recipe == DEFAULT_RECIPE else f"_{self.recipe}",
+            "" if self.recipe == default_recipe(self.base) else f"_{self.recipe}",
             "_encoderOnly" if self.encoder_only else "",
             "_noMirroring" if self.no_mirroring else "",
             "" if self.cases is None else f"_{self.cases}cases",
@@ -106,8 +117,8 @@ class TrainerName:
 
     @property
     def own_schedule(self) -> bool:
-        """Whether this is a pretrainer that trains with its own schedule, without a recipe."""
-        return self.is_pretrainer and self.recipe == DEFAULT_RECIPE
+        """Whether this trainer has its own schedule, without a recipe."""
+        return self.recipe == OWN_SCHEDULE
 
 
 #: suffix with a number -> its field in `TrainerName`; {} stands for the number

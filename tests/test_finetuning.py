@@ -360,6 +360,20 @@ def test_a_checkpoint_of_another_recipe_is_refused(ready: tuple[Path, str, str])
         other.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
 
 
+def test_a_training_begun_with_the_default_recipe_of_an_earlier_version_is_refused(
+    ready: tuple[Path, str, str],
+) -> None:
+    folders, dataset, plans = ready
+    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
+    record = Path(first.output_folder) / "provenance.json"
+    content = read_json(record)
+    content["run"]["recipe"] = "warmup"
+    write_json(record, content)
+    again = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
+    with pytest.raises(SystemExit, match="train anew as nnUNetTrainerScratch_warmup_1epochs_1iterations"):
+        again.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
+
+
 def test_a_truncated_checkpoint_is_named(ready: tuple[Path, str, str]) -> None:
     folders, dataset, plans = ready
     trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)

@@ -86,6 +86,21 @@ def test_folds_that_loaded_different_sources_are_refused_and_named_by_doctor(nnu
     assert "cccccccccccc" in text
 
 
+def test_an_arm_has_the_recipe_it_was_trained_with(nnunet_folders: Path) -> None:
+    # a name without a recipe means the default of the version that trained
+    write_arm(nnunet_folders, SCRATCH, None, None)
+    folds = sorted((nnunet_folders / "results" / DATASET).glob("*/fold_*"))
+    for fold in folds:
+        write_json(fold / "provenance.json", {"run": {"recipe": "warmup"}})
+    (run,) = find_runs(DATASET)
+    assert (run.arm.name, run.trainer) == (f"{SCRATCH}_warmup", SCRATCH)
+    write_json(folds[1] / "provenance.json", {"run": {"recipe": "fitted"}})
+    with pytest.raises(ComparisonError, match="different recipes"):
+        find_runs(DATASET)
+    write_json(folds[1] / "provenance.json", {"run": {"recipe": ["no recipe"]}})
+    assert find_runs(DATASET)[0].arm.trainer.recipe == "warmup"
+
+
 def test_versions_of_a_source_are_arms_of_their_own(nnunet_folders: Path) -> None:
     for i, letter in enumerate("de"):
         write_arm(nnunet_folders, f"{NATURAL}_seed{i}", RIGHT | {"sha256": letter * 64})

@@ -12,9 +12,12 @@ from nnunet_transfer.finetuning.parameters import parameter_groups, part_of, set
 from nnunet_transfer.recipes import DECODER_ALONE, HEAD, RECIPES, STEM, WHOLE
 
 
-def test_warmup_is_the_default_of_the_grammar() -> None:
-    assert set(RECIPES) == set(naming.RECIPES)
-    assert naming.DEFAULT_RECIPE == "warmup"
+def test_fitted_is_the_default_of_arms_and_pretrainers_have_their_own_schedule() -> None:
+    assert naming.parse_trainer_name("nnUNetTrainerScratch").recipe == "fitted"
+    assert naming.parse_trainer_name(f"{naming.TRANSFER}_5epochs").recipe == "fitted"
+    assert naming.parse_trainer_name(naming.SEGMENTATION_PRETRAINER).own_schedule
+    fitted = naming.parse_trainer_name(f"{naming.SEGMENTATION_PRETRAINER}_fitted")
+    assert (fitted.recipe, str(fitted)) == ("fitted", f"{naming.SEGMENTATION_PRETRAINER}_fitted")
 
 
 def test_full_is_nnunets_own_schedule() -> None:

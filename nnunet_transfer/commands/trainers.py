@@ -50,10 +50,10 @@ def _explain(name: TrainerName) -> list[str]:
         ("iterations", f"{name.iterations or NNUNET_ITERATIONS} per epoch{_default(name.iterations)}"),
         ("seed", "none: differs from run to run" if name.seed is None else str(name.seed)),
     ]
-    recipe = recipes.RECIPES[name.recipe]
-    if name.is_pretrainer:
+    recipe = None if name.own_schedule else recipes.RECIPES[name.recipe]
+    if recipe is None or name.is_pretrainer:
         makes = ("makes", f"a source for {PRETRAINERS[name.base]}")
-        schedule = [] if name.own_schedule else [("recipe", f"{recipe.name}: {recipe.summary}")]
+        schedule = [] if recipe is None else [("recipe", f"{recipe.name}: {recipe.summary}")]
         return [_table(str(name), [makes, *schedule, *rows])]
     source = FROM_PLANS if name.base == TRANSFER else ARMS[name.base] or SCRATCH
     what = "encoder; the decoder starts at random" if name.encoder_only else "encoder and decoder, as far as they fit"

@@ -10,8 +10,10 @@ from pathlib import Path
 from nnunet_transfer.errors import ComparisonError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER
+from nnunet_transfer.recipes import RECIPES
 
 REPORT_FILE = "transfer_report.json"
+PROVENANCE_FILE = "provenance.json"
 FOLD = re.compile(r"fold_(\d+)")
 
 
@@ -67,6 +69,38 @@ def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
             f"ones again, or leave the arm out with --arms"
         )
     return next(iter(found.values()), None)
+
+
+def recipe_of(trainer: str, folds: Mapping[int, Path]) -> str | None:
+    """Return the recipe that the folds of a trainer were trained with; None where no fold says so.
+
+    A name without a recipe means the default of the version that trained, which may be another one than today's.
+
+    Parameters
+    ----------
+    folds : fold -> its folder
+
+    Raises
+    ------
+    ComparisonError
+        If the folds were trained with different recipes.
+    """
+    found = {k: recipe for k, folder in sorted(folds.items()) if (recipe := _recorded_recipe(folder))}
+    if len(set(found.values())) > 1:
+        listed = "; ".join(f"fold {k}: {recipe}" for k, recipe in found.items())
+        raise ComparisonError(
+            f"the folds of {trainer} were trained with different recipes and are no cross-validation of one: {listed}; "
+            f"train the odd ones again, or leave the arm out with --arms"
+        )
+    return next(iter(found.values()), None)
+
+
+def _recorded_recipe(fold: Path) -> str | None:
+    try:
+        recipe = read_json(fold / PROVENANCE_FILE)["run"]["recipe"]
+    except (DataError, KeyError, TypeError):
+        return None
+    return recipe if isinstance(recipe, str) and recipe in RECIPES else None
 
 
 def contradiction(trainer: str, loaded: Loaded | None, planned: str | None = None) -> str | None:

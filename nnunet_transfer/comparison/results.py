@@ -16,6 +16,7 @@ from nnunet_transfer.comparison.loaded import (
     loaded_by,
     planned_source,
     read_loaded,
+    recipe_of,
     stated,
 )
 from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
@@ -159,7 +160,10 @@ def _run(folder: Path, trainer: str, plans: str, configuration: str) -> Run:
     except SettingsError as error:
         raise ComparisonError(f"{folder}: {error}; leave it out with --arms") from None
     folds = {int(m[1]): f / "validation" for f in sorted(folder.iterdir()) if (m := FOLD.fullmatch(f.name))}
-    loaded = loaded_by(trainer, {k: validation.parent for k, validation in folds.items()})
+    trained = {k: validation.parent for k, validation in folds.items()}
+    if not parsed.own_schedule and (recipe := recipe_of(trainer, trained)):
+        parsed = replace(parsed, recipe=recipe)
+    loaded = loaded_by(trainer, trained)
     return Run(_arm(folder, parsed, loaded), parsed.seed, folder, plans, configuration, folds)
 
 

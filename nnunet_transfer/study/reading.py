@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_transfer.errors import SettingsError, StudyError
 from nnunet_transfer.naming import (
     DEFAULT_PRETRAINERS,
-    DEFAULT_RECIPE,
+    OWN_SCHEDULE,
     PRETRAINERS,
     PRETRAINING_RECIPES,
     SEGMENTATION_PRETRAINER,
@@ -22,7 +22,7 @@ from nnunet_transfer.naming import (
     parse_trainer_name,
 )
 from nnunet_transfer.plans import PROFILES
-from nnunet_transfer.recipes import RECIPES
+from nnunet_transfer.recipes import DEFAULT_RECIPE, RECIPES
 from nnunet_transfer.sources.schema import NAME, NAME_RULE
 from nnunet_transfer.study.description import (
     SCRATCH,
@@ -234,7 +234,7 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         raise document.error([*place, "mirroring"], f"{SIMCLR} itself mirrors; take another trainer, or leave this out")
     return TrainerName(
         base,
-        entry.get("recipe", DEFAULT_RECIPE),
+        entry.get("recipe", OWN_SCHEDULE),
         cases=entry.get("cases"),
         epochs=entry.get("epochs"),
         iterations=entry.get("iterations"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from nnunet_transfer.training.device_augmentation import (
 )
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
-from nnunet_transfer.training.provenance import Recorder, sha256_or_none
+from nnunet_transfer.training.provenance import Recorder, recorded_run, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
 
@@ -283,7 +283,17 @@ class NamedTrainer(nnUNetTrainer):
                     f"the checkpoint in {self.output_folder} was written by {written_by}, not by "
                     f"{self.__class__.__name__}; continue with -tr {written_by} or remove the folder"
                 )
+            self._check_recipe_of_earlier_sessions()
         super().load_checkpoint(given)
+
+    def _check_recipe_of_earlier_sessions(self) -> None:
+        """Refuse a training that an earlier version began with another default recipe."""
+        earlier = recorded_run(Path(self.output_folder)).get("recipe") or self.settings.recipe
+        if earlier != self.settings.recipe:
+            raise SettingsError(
+                f"{self.output_folder} was trained with the recipe {earlier}, which an earlier version took where the name "
+                f"says none; finish it with that version, or train anew as {replace(self.settings, recipe=earlier)}"
+            )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does; with `nnUNet_def_n_proc=0` in this process, without export workers."""

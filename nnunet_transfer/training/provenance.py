@@ -186,6 +186,14 @@ def _largest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
+def recorded_run(folder: Path) -> dict[str, Any]:
+    """Return the facts of the run that a fold's `provenance.json` states; empty where it says nothing."""
+    try:
+        return dict(read_json(folder / FILE)["run"])
+    except (DataError, KeyError, TypeError, ValueError):
+        return {}
+
+
 def read_earlier(path: Path) -> dict[str, Any]:
     """Return the content of an earlier file, or nothing; a file that isn't one is put aside and the log says so."""
     if not path.exists():

@@ -47,20 +47,25 @@ class SegmentationPretrainer(PretrainingTrainer):
     def apply_settings(self) -> None:
         """Set what the name asks for, and a recipe's learning rate and weight decay."""
         super().apply_settings()
-        if not self.settings.own_schedule:
-            self.initial_lr = self.recipe.optimiser.rate
-            self.weight_decay = self.recipe.optimiser.weight_decay
+        if recipe := self.recipe:
+            self.initial_lr = recipe.optimiser.rate
+            self.weight_decay = recipe.optimiser.weight_decay
 
     @property
-    def recipe(self) -> Recipe:
-        """The recipe that takes the place of nnU-Net's schedule, if `settings` asks for one."""
+    def recipe(self) -> Recipe | None:
+        """The recipe that takes the place of nnU-Net's schedule, if the name asks for one."""
+        if self.settings.own_schedule:
+            return None
         recipe = RECIPES[self.settings.recipe]
         return replace(recipe, optimiser=replace(recipe.optimiser, rate=RECIPE_RATE))
+
+    def _fits_heads(self) -> bool:
+        return self.recipe is not None and self.recipe.heads != "random"
 
     def configure_optimizers(self) -> tuple[Optimizer, Any]:
         """Return nnU-Net's optimiser and schedule, or those of the recipe."""
         host = super().configure_optimizers
-        if self.settings.own_schedule:
+        if self.recipe is None:
             return host()
         return optimiser_of(self.recipe, unwrapped(self.network), self.num_epochs, host)
 
@@ -71,7 +76,7 @@ class SegmentationPretrainer(PretrainingTrainer):
         dataset = infer_dataset_class(self.preprocessed_dataset_folder)
         cases = dataset.get_identifiers(self.preprocessed_dataset_folder)
         self.label_sets = read_label_sets(self.plans_manager.dataset_name, self.dataset_json, cases)
-        if self.recipe.heads != "random":
+        if self._fits_heads():
             raise SettingsError(
                 f"{self.__class__.__name__}: output layers of several label sets can't be fitted; drop "
                 f"_{self.settings.recipe}, or take _adamw"
@@ -134,10 +139,10 @@ class SegmentationPretrainer(PretrainingTrainer):
         """
         super().on_train_start()
         if self.current_epoch == 0 and self.label_sets is None:
-            if self.recipe.heads == "random":
-                fit_twin(self)
-            else:
+            if self._fits_heads():
                 fit_output_layers(self)
+            else:
+                fit_twin(self)
 
     def learning(self, summary: Mapping[str, Any]) -> Learning | None:
         """Compare with the untrained twin; of several label sets there is none."""
