@@ -404,6 +404,16 @@ def test_columns_of_words_are_aligned_to_the_left_and_numbers_to_the_right() -> 
     assert r"\begin{tabular}{lrlr}" in latex_table(frame, columns, "")
 
 
+def test_a_folded_table_opens_without_a_script_and_columns_without_text_are_left_out() -> None:
+    frame = pd.DataFrame({"title": ["a", "b"], "x": [0.5, 1.0], "note": ["", ""]})
+    columns = {"title": Column("Arm"), "x": Column("Value", 1), "note": Column("remark")}
+    page = html_table(frame, columns, "Others", folded=True)
+    assert page.startswith('<details class="folded"><summary>Others</summary>')
+    assert page.endswith("</details>")
+    assert "remark" not in page
+    assert "remark" in html_table(frame.assign(note=["", "stands out"]), columns, "Others")
+
+
 def test_arms_of_one_task_and_domain_are_told_apart_by_their_markers() -> None:
     arms = [SimpleNamespace(name=n, task="segmentation", domain=d) for n, d in (("a", ""), ("b", ""), ("c", "CT"))]
     drawn = figures.styles(SimpleNamespace(arms=arms))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -308,3 +309,17 @@ def test_model_cards_are_read_in_linear_time(filler: str) -> None:
     """A million characters; a quadratic parser would take minutes."""
     head_of("---" + filler * (1_000_000 // len(filler)))
     head_of("---\n" + filler * (1_000_000 // len(filler)) + "\n---\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_shows_how_far_weights_are_read_on_a_terminal_only(
+    terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr("nnunet_transfer.sources.weights.BAR_AFTER", 0.0)
+    monkeypatch.setattr(sys, "stderr", stream := Stream())
+    write_weights({"a": torch.zeros(100)}, tmp_path / "weights.safetensors")
+    assert ("/400 " in stream.getvalue()) is terminal

@@ -1,6 +1,6 @@
 """Check the installation, nnU-Net's folders and the sources; say how to fix what is wrong.
 
-One line per check: ok, warn (something will not work, or slowly) or fail. The exit status is 1 if a check failed.
+One line per check: ok, warn (something won't work, or is slow) or fail. The exit status is 1 if a check failed.
 With a study's file it also says what would stop that study, and whether the disk is large enough for it.
 """
 

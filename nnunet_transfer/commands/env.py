@@ -1,4 +1,4 @@
-"""Print the shell line with which nnU-Net finds the trainers.
+"""Print the shell line that makes nnU-Net find the trainers.
 
   sh, bash, zsh   eval "$(nnunet_transfer env)"
   csh, tcsh       eval `nnunet_transfer env --shell csh`

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line
 from nnunet_transfer.sources import TASKS, list_sources, load_source
 from nnunet_transfer.sources.learning import learning_warnings
@@ -34,29 +35,58 @@ CELL = 48
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `sources`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _reading_arguments(inspect := actions.add_parser("inspect", help="say what a checkpoint holds, without adding it"))
+    _reading_arguments(
+        inspect := add_action(
+            actions, "inspect", "say what a checkpoint holds, without adding it", "sources inspect checkpoint_final.pth"
+        )
+    )
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
-    add = actions.add_parser("add", help="add a checkpoint to the registry")
+    add = add_action(
+        actions,
+        "add",
+        "add a checkpoint to the registry",
+        'sources add model.zip --name stroke_ct --task segmentation --domain ct --licence "CC BY 4.0"',
+    )
     _reading_arguments(add)
-    add.add_argument("--name", default="", help="name in the registry; a published source has one")
-    add.add_argument("--task", default="", choices=TASKS, help="what it was trained to do; the same")
-    add.add_argument("--domain", default="", help="the images it was trained on, e.g. natural or t1; the same")
+    add.add_argument("--name", default="", help="name in the registry; a published source states it")
+    add.add_argument(
+        "--task", default="", choices=TASKS, help="what it was trained to do; a published source states it"
+    )
+    add.add_argument(
+        "--domain", default="", help="the images it was trained on, e.g. natural or t1; a published source states it"
+    )
     add.add_argument("--licence", default="", help="licence of the weights")
     add.add_argument("--citation", default="", help="how to cite the weights")
-    add.add_argument("--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the training data sets")
+    add.add_argument(
+        "--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the data sets it was trained on"
+    )
     add.add_argument("--channel-names", nargs="+", default=[], metavar="NAME", help="names of the input channels")
     add.add_argument("--overwrite", action="store_true", help="replace a source of this name")
-    fetch = actions.add_parser("fetch", help="download a public checkpoint and add it; without a name: list them")
+    fetch = add_action(
+        actions,
+        "fetch",
+        "download a public checkpoint and add it; without a name: list them",
+        "sources fetch imagenet_resnet18d --save-as natural_classification",
+    )
     fetch.add_argument("name", nargs="?", help="name in the catalogue")
     fetch.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
     fetch.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
     fetch.add_argument("--overwrite", action="store_true", help="replace a source of this name")
-    listing = actions.add_parser("list", help="list all sources: licence, score, training data, overlap with targets")
+    listing = add_action(
+        actions, "list", "list all sources: licence, score, training data, overlap with targets", "sources list"
+    )
     listing.add_argument("--json", action="store_true", help="print all of it, with the cards, as JSON")
-    show = actions.add_parser("show", help="print a source's model card, with its licence and citation")
-    show.add_argument("name")
+    show = add_action(
+        actions, "show", "print a source's model card, with its licence and citation", "sources show t1_segmentation"
+    )
+    show.add_argument("name", help="name in the registry")
     show.add_argument("--json", action="store_true", help="print the card as JSON")
-    publish = actions.add_parser("publish", help="write a source into a folder to upload, e.g. to Hugging Face")
+    publish = add_action(
+        actions,
+        "publish",
+        "write a source into a folder to upload, e.g. to Hugging Face",
+        'sources publish t1_segmentation to_upload --licence "CC BY 4.0"',
+    )
     publish.add_argument("name", help="name in the registry")
     publish.add_argument("folder", type=Path, help="new or empty folder")
     publish.add_argument("--licence", default="", help="licence of the weights (default: the card's)")
@@ -65,19 +95,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
     )
     publish.add_argument("--overwrite", action="store_true", help="replace what was published into this folder before")
-    rank = actions.add_parser("rank", help="score sources for a target before any fine-tuning")
-    rank.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    rank = add_action(
+        actions,
+        "rank",
+        "score sources for a target before any fine-tuning",
+        "sources rank -d 21 -c 2d -p nnUNetPlans_resnet18",
+    )
+    rank.add_argument("names", nargs="*", metavar="NAME", help="sources to score (default: all)")
     rank.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
     rank.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
     rank.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
     rank.add_argument("-f", "--fold", type=int, help="take this fold's training cases only (default: all cases)")
     rank.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
-    rank.add_argument("--cases", type=int, default=40, metavar="N", help="at most so many cases (default: 40)")
+    rank.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: 40)")
     rank.add_argument("--results", type=Path, metavar="CSV", help="scores reached elsewhere: source, target, score")
     rank.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
-    rank.add_argument("--seed", type=int, default=0, metavar="K", help="of all random numbers (default: 0)")
-    verify = actions.add_parser("verify", help="compare weights with the checksums in the cards")
-    verify.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    rank.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
+    verify = add_action(
+        actions, "verify", "compare weights with the checksums in the cards", "sources verify t1_segmentation"
+    )
+    verify.add_argument("names", nargs="*", metavar="NAME", help="sources to check (default: all)")
 
 
 def _reading_arguments(parser: argparse.ArgumentParser) -> None:

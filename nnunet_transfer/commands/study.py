@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SettingsError
 
 DEFAULT_FILE = Path("study.yaml")
@@ -23,8 +24,15 @@ DEFAULT_FILE = Path("study.yaml")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `study`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    init = actions.add_parser("init", help="write a commented study file")
-    init.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help="(default %(default)s)")
+    init = add_action(
+        actions,
+        "init",
+        "write a study's file and check it; without options: a long one with comments",
+        "study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d",
+    )
+    init.add_argument(
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the file to write (default: %(default)s)"
+    )
     init.add_argument(
         "--target",
         action="append",
@@ -44,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("check", "say what would run and what is wrong; run nothing"),
         ("run", "run all that isn't done"),
         ("status", "say where the study stands"),
-        ("report", "print the result so far"),
+        ("report", "print the result so far, and where the report lies"),
     ):
-        _file_argument(actions.add_parser(name, help=text))
+        _file_argument(add_action(actions, name, text, f"study {name} study.yaml"))
     run = actions.choices["run"]
     cores = os.cpu_count() or 1
     run.add_argument("--jobs", type=int, metavar="N", help=f"steps at a time (default: the GPUs here, or {cores})")
@@ -55,15 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.choices["status"].add_argument(
         "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs (default: 10)"
     )
-    run.add_argument("--dry-run", action="store_true", help="only resolve what would run")
+    run.add_argument("--dry-run", action="store_true", help="say what would run; run nothing")
     run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, and end")
-    step = actions.add_parser("step", help="run one step in this process (for the workflow)")
+    step = add_action(
+        actions, "step", "run one step in this process (for the workflow)", "study step study.yaml convert-atlas_r2"
+    )
     _file_argument(step)
     step.add_argument("job", help="name of a step, as `status` shows it")
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study's file (%(default)s)")
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study's file (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -94,7 +94,7 @@ def significance(result: TargetResult) -> Figure:
         marked[i, j] = marked[j, i] = row["p_holm"] < ALPHA
     finite = np.abs(values[np.isfinite(values)])
     limit = max(0.01, float(finite.max())) if len(finite) else 0.01
-    figure, axis = plt.subplots(figsize=(0.78 * k + 2.0, 0.5 * k + 1.7), layout="constrained")
+    figure, axis = plt.subplots(figsize=(0.62 * k + 1.9, 0.45 * k + 1.6), layout="constrained")
     image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     titles = [result.title_of(name) for name in names]
     axis.set_xticks(range(k), titles, rotation=40, ha="right")

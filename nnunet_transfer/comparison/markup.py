@@ -93,6 +93,8 @@ ACCENTS = {
 #: prints a character where the engine knows Unicode, else its number: pdfLaTeX stops at characters that it doesn't know
 OTHER_CHARACTER = r"\providecommand{\othercharacter}[2]{\ifdefined\Umathchar#1\else[U+#2]\fi}"
 MISSING = "–"
+#: rows of tables that share a printed line with others, and are never cut
+SHORT = 20
 #: smaller p-values are printed as "< 0.001"
 SMALLEST_P = 0.001
 
@@ -142,8 +144,18 @@ def number(value: float, column: Column) -> str:
     return f"{rounded:+.{column.decimals}f}" if column.sign else f"{rounded:.{column.decimals}f}"
 
 
-def html_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str = "") -> Markup:
-    """Return a table; it scrolls sideways where the page is too narrow. The first column names the rows."""
+def html_table(
+    frame: pd.DataFrame, columns: Mapping[str, Column], caption: str = "", *, folded: bool = False
+) -> Markup:
+    """Return a table; it scrolls sideways where the page is too narrow.
+
+    The first column names the rows; columns without any text are left out.
+
+    Parameters
+    ----------
+    folded : show only the caption until it is clicked
+    """
+    columns = {key: column for key, column in columns.items() if frame.empty or (frame[key] != "").any()}
     kinds = [' class="words"' if is_words(frame, key) else "" for key in columns]
     heads = "".join(
         f'<th scope="col"{kind}>{escape(column.heading)}</th>'
@@ -159,10 +171,14 @@ def html_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str 
         rows.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
     name = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     label = f' role="region" aria-label="{escape(caption)}"' if caption else ""
-    return Markup(
-        f'<div class="scroll" tabindex="0"{label}><table>{name}<thead><tr>{heads}</tr></thead>'
+    kind = "scroll short" if len(frame) <= SHORT else "scroll"
+    table = (
+        f'<div class="{kind}" tabindex="0"{label}><table>{name}<thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+    if folded:
+        table = f'<details class="folded"><summary>{escape(caption)}</summary>{table}</details>'
+    return Markup(table)
 
 
 def is_words(frame: pd.DataFrame, key: str) -> bool:

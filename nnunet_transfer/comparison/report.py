@@ -34,8 +34,10 @@ from nnunet_transfer.files import write_text
 #: labels of a data set whose volumes are drawn; volumes.csv has all
 DRAWN_LABELS = 4
 DEFAULT_NAME = "Comparison"
-#: more arms make a podium wider than other figures
-WIDE_PODIUM = 7
+#: long tables that most readers don't need: closed until they are opened, and on paper
+FOLDED = ("tests_iou", "tests_other")
+#: more arms make figures of all against all wider than others
+MOST_NARROW = 7
 ONE_RUN = (
     "With one seed and few folds nothing can be said about arms that are trained again: the intervals above describe the "
     "networks at hand. Train several seeds (_seed1, _seed2, ...) for that."
@@ -64,11 +66,17 @@ class ReportText:
 
 @dataclass
 class Section:
-    """A part of a target's chapter."""
+    """A part of a target's chapter.
+
+    Attributes
+    ----------
+    lead : tables above the figures
+    """
 
     id: str
     title: str
     texts: list[str] = field(default_factory=list)
+    lead: list[Markup] = field(default_factory=list)
     figures: list[Markup] = field(default_factory=list)
     tables: list[Markup] = field(default_factory=list)
     cases: CaseSection | None = None
@@ -199,12 +207,18 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
     n = f"n = {result.n_cases} cases"
     left = dict(tables)
 
-    def section(key: str, title: str, *names: str) -> Section:
+    def shown(*names: str) -> list[Markup]:
         found = [left.pop(name) for name in names if name in left]
-        shown = [html_table(chapter.with_code(table.frame), table.columns, table.caption) for table in found]
-        return Section(f"{chapter.id}-{key}", title, tables=shown)
+        return [
+            html_table(chapter.with_code(table.frame), table.columns, table.caption, folded=table.name in FOLDED)
+            for table in found
+        ]
 
-    scores = section("scores", "Scores", "summary")
+    def section(key: str, title: str, *names: str) -> Section:
+        return Section(f"{chapter.id}-{key}", title, tables=shown(*names))
+
+    scores = section("scores", "Scores", "folds")
+    scores.lead = shown("summary")
     scores.figures.append(
         chapter.figure(figures.dots(drawn), "dots", f"Every subject in every arm, {n}.", alt_texts.dots(result))
     )
@@ -227,10 +241,9 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
         if "procedure" not in tables:
             differences.texts.append(ONE_RUN)
         yield differences
-    if "folds" in tables:
-        yield section("folds", "Folds", "folds")
     if len(result.pairs) > 1 or len(result.ranks):
         pairs = section("pairs", "All arms against each other", "ranks")
+        wide = len(result.arms) > MOST_NARROW
         if len(result.pairs) > 1:
             caption = (
                 f"Significance map: mean paired Dice difference, row minus column, best arm first; * and frame: "
@@ -238,7 +251,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
             )
             alt = alt_texts.significance(result, figures.ALPHA)
             drawing = figures_ranking.significance(drawn)
-            pairs.figures.append(chapter.figure(drawing, "significance", caption, alt, wide=True))
+            pairs.figures.append(chapter.figure(drawing, "significance", caption, alt, wide=wide))
         if len(result.ranks):
             tau, drawn_by = result.ranks[["tau", "drawn"]].iloc[0]
             caption = (
@@ -251,7 +264,6 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
                 f"Podium: every subject's Dice by the place that an arm takes for it, a line per subject, and how often "
                 f"each arm takes each place, {n}."
             )
-            wide = len(result.arms) > WIDE_PODIUM
             pairs.figures.append(chapter.figure(podium, "podium", caption, alt_texts.podium(result), wide=wide))
         yield pairs
     if len(result.detection):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from nnunet_transfer.errors import SourceError
 
@@ -28,6 +29,8 @@ DTYPES = {
     torch.int64: "I64",
 }
 _ALIGNMENT = 8
+#: seconds after which a bar shows how far writing is, on a terminal
+BAR_AFTER = 1.0
 
 
 def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
@@ -49,7 +52,10 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.sha256()
     # hashing and writing both release Python's lock: they run side by side
-    with open(path, "wb") as stream, ThreadPoolExecutor(1) as hashing:
+    bar = tqdm(
+        total=offset, desc="reading weights", unit="B", unit_scale=True, disable=None, delay=BAR_AFTER, leave=False
+    )
+    with open(path, "wb") as stream, ThreadPoolExecutor(1) as hashing, bar:
         head = len(text).to_bytes(8, "little") + text
         done = hashing.submit(digest.update, head)
         stream.write(head)
@@ -59,6 +65,7 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
             block = _bytes(tensor)
             done = hashing.submit(digest.update, block)
             stream.write(block)
+            bar.update(len(block))
         done.result()
     return digest.hexdigest()
 
