@@ -18,6 +18,7 @@ from nnunet_transfer import api, registration
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
 from nnunet_transfer.conversion.catalogue import ADDED
 from nnunet_transfer.evaluation.protocols import PRESETS
+from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.sources import save_source
@@ -93,6 +94,40 @@ def mask_folders(tmp_path: Path) -> tuple[Path, Path]:
 def trained_arms(nnunet_folders: Path) -> tuple[str, Path]:
     write_results(nnunet_folders, QUALITY)
     return DATASET, nnunet_folders / "comparison"
+
+
+@pytest.fixture
+def preprocessed(nnunet_folders: Path) -> str:
+    name = write_blob_dataset(nnunet_folders / "raw", 9, cases=2)
+    cases = [
+        path.name.removesuffix(".nii.gz") for path in sorted((nnunet_folders / "raw" / name / "labelsTr").iterdir())
+    ]
+    write_json(nnunet_folders / "raw" / name / "splits_final.json", [{"train": cases[:1], "val": cases[1:]}])
+    for case in cases:
+        path = nnunet_folders / "preprocessed" / name / "gt_segmentations" / f"{case}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return name
+
+
+@pytest.fixture
+def trained_model(fingerprinted: int, nnunet_folders: Path) -> tuple[Path, Path]:
+    import torch
+
+    settings = nt.PlanSettings(configurations=("2d",), patch_size=(32, 32), batch_size=2)
+    plans = read_json(nt.plan(fingerprinted, profile="demo", settings=settings))
+    model = nnunet_folders / "results" / plans["dataset_name"] / "nnUNetTrainerTransfer__nnUNetPlans_demo__2d"
+    content = {
+        "network_weights": build(plans["configurations"]["2d"]["architecture"]).state_dict(),
+        "trainer_name": "nnUNetTrainerTransfer",
+        "init_args": {"plans": plans, "configuration": "2d"},
+    }
+    for fold in (0, 1):
+        (model / f"fold_{fold}").mkdir(parents=True)
+        torch.save(content, model / f"fold_{fold}" / "checkpoint_final.pth")
+    write_json(model / "plans.json", plans)
+    write_json(model / "dataset.json", read_json(nnunet_folders / "raw" / plans["dataset_name"] / "dataset.json"))
+    return model, nnunet_folders
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "Registry", "did_you_mean"])

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and print the table and where the report lies."""
-    from nnunet_transfer.comparison import CompareSettings, ReportText, compare
+    from nnunet_transfer.api import compare
+    from nnunet_transfer.comparison import CompareSettings, ReportText
 
     scoring = scoring_settings(args)
     settings = CompareSettings(

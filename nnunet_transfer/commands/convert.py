@@ -76,17 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, check or convert."""
-    from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
-
     if args.list:
+        from nnunet_transfer.conversion.catalogue import all_descriptions
+
         print("\n\n".join(_describe(description) for description in all_descriptions().values()))
         return 0
     if not (args.dataset and args.source and args.dataset_id is not None):
         raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")
-    from nnunet_transfer.conversion.plan import plan_conversion
+    from nnunet_transfer.api import plan_conversion
     from nnunet_transfer.conversion.preview import class_lines, preview, report
 
-    plan = plan_conversion(get_description(args.dataset), args.source, args.dataset_id, _options(args))
+    plan = plan_conversion(args.dataset, args.source, args.dataset_id, _options(args))
     if args.dry_run:
         print(preview(plan))
         return 0 if args.allow_skips or not plan.found.problems else 1
@@ -100,14 +100,14 @@ def _convert_with_bar(plan: Plan) -> Outcome:
     """Convert with one progress bar, shown where someone watches."""
     from tqdm import tqdm
 
-    from nnunet_transfer.conversion.engine import convert
+    from nnunet_transfer.api import convert_planned
 
     with tqdm(total=len(plan.cases), desc=plan.folder.name, unit="case", disable=None) as bar:
 
         def show(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
-        return convert(plan, show)
+        return convert_planned(plan, show)
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -10,7 +10,6 @@ folds go with it; the optimiser's state, logs, and predictions and scores of the
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export the model; print the path, and what its licence may depend on."""
-    from nnunet_transfer.sharing import export_stock
+    from nnunet_transfer.api import export_stock
 
-    done = export_stock(
-        Path(args.model), Path(args.output), folds=args.folds, checkpoint=args.checkpoint, overwrite=args.overwrite
-    )
+    done = export_stock(args.model, args.output, folds=args.folds, checkpoint=args.checkpoint, overwrite=args.overwrite)
     print(done.path)
     for path in done.postprocessing:
         print(f"postprocessing: nnUNetv2_apply_postprocessing -i MASKS -o OUTPUT -pp_pkl_file MODEL/{path}")

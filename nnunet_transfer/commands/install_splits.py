@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Install the folds and print their path."""
-    from nnunet_transfer.conversion.install import install_splits
+    from nnunet_transfer.api import install_splits
 
     print(install_splits(args.dataset, overwrite=args.overwrite))
     return 0

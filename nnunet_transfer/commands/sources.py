@@ -20,9 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.api import add_source, fetch_source, list_sources, load_source, publish_source, rank_sources
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line
-from nnunet_transfer.sources import TASKS, list_sources, load_source
+from nnunet_transfer.sources import TASKS
 from nnunet_transfer.sources.learning import learning_warnings
 
 if TYPE_CHECKING:
@@ -161,7 +162,6 @@ def _text(value: object) -> str:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from nnunet_transfer.api import add_source
     from nnunet_transfer.checkpoints import Provenance
     from nnunet_transfer.checkpoints.published import may_be_published
 
@@ -211,11 +211,11 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from nnunet_transfer.checkpoints.catalogue import CATALOGUE, fetch_source
-
     if args.name:
-        print(fetch_source(args.name, save_as=args.save_as, overwrite=args.overwrite))
+        print(fetch_source(args.name, save_as=args.save_as, overwrite=args.overwrite).folder)
         return 0
+    from nnunet_transfer.checkpoints.catalogue import CATALOGUE
+
     if args.json:
         print(json.dumps({name: e.to_dict() for name, e in CATALOGUE.items()}, indent=2, ensure_ascii=False))
         return 0
@@ -235,8 +235,6 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from nnunet_transfer.sources.publishing import publish_source
-
     folder = publish_source(
         args.name,
         args.folder,
@@ -256,7 +254,6 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _rank(args: argparse.Namespace) -> int:
-    from nnunet_transfer.api import rank_sources
     from nnunet_transfer.ranking.rank import RankSettings, table_of, write_ranking
 
     settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)

@@ -117,20 +117,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study import read_study
-    from nnunet_transfer.study.checked_run import run_checked
-
     if args.slurm_profile:
         from nnunet_transfer.study.template import write_slurm_profile
 
         print(write_slurm_profile(args.slurm_profile))
         return 0
-    study = read_study(args.file)
-    if args.smoke:
-        from nnunet_transfer.study.short import write_smoke_study
+    from nnunet_transfer.api import run_study
 
-        study = read_study(write_smoke_study(study))
-    report = run_checked(study, jobs=args.jobs, profile=args.profile, dry=args.dry_run)
+    report = run_study(args.file, jobs=args.jobs, profile=args.profile, smoke=args.smoke, dry_run=args.dry_run)
     if not args.dry_run:
         print((report.parent / "summary.txt").read_text(encoding="utf-8"))
         print(f"Report: {report}")

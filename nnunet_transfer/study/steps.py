@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_transfer.api.comparison import compare
+from nnunet_transfer.api.data import convert, install_splits
+from nnunet_transfer.api.models import plan
+from nnunet_transfer.api.sources import add_source, fetch_source
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import locked
@@ -20,6 +24,7 @@ from nnunet_transfer.study.trainings import finetune, pretrain, set_aside
 
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Options
+    from nnunet_transfer.plans.transfer_plans import PlanSettings
 
 #: what is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
@@ -51,13 +56,8 @@ def _convert(study: Study, job: Job) -> None:
     if not dataset.converter:
         dataset_name(dataset.number)
         return
-    from nnunet_transfer.conversion.catalogue import get_description
-    from nnunet_transfer.conversion.engine import convert
-    from nnunet_transfer.conversion.plan import plan_conversion
-
     assert dataset.path is not None  # the schema asks for it
-    options = conversion_options(study, dataset)
-    convert(plan_conversion(get_description(dataset.converter), dataset.path, dataset.number, options))
+    convert(dataset.converter, dataset.path, dataset.number, conversion_options(study, dataset))
 
 
 def conversion_options(study: Study, dataset: Dataset) -> Options:
@@ -74,7 +74,6 @@ def conversion_options(study: Study, dataset: Dataset) -> Options:
 
 def _plan(study: Study, job: Job) -> None:
     from nnunet_transfer._nnunet import extract_fingerprint_in_process
-    from nnunet_transfer.plans import write_transfer_plans
 
     dataset = study.datasets[job.settings["dataset"]]
     name, cpus = dataset_name(dataset.number), study.resources["plan"].cpus
@@ -88,17 +87,15 @@ def _plan(study: Study, job: Job) -> None:
 
             extract_fingerprint_dataset(dataset.number, num_processes=cpus, clean=True, verbose=False)
         _without_foreign_splits(name)
-        write_transfer_plans(
-            name,
-            profile=study.profile,
-            configurations=job.settings["configurations"],
-            overwrite=True,
-            **_plans_settings(dataset.plans),
-        )
+        settings = _plan_settings(job.settings["configurations"], dataset.plans)
+        plan(name, profile=study.profile, settings=settings, overwrite=True)
 
 
-def _plans_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
-    return {{"spacing": "target_spacing"}.get(key, key): value for key, value in plans.items()}
+def _plan_settings(configurations: Sequence[str], plans: Mapping[str, Any]) -> PlanSettings:
+    from nnunet_transfer.plans.transfer_plans import PlanSettings
+
+    chosen = {{"spacing": "target_spacing"}.get(key, key): value for key, value in plans.items()}
+    return PlanSettings(tuple(configurations), **chosen)
 
 
 def _without_foreign_splits(name: str) -> None:
@@ -111,7 +108,6 @@ def _without_foreign_splits(name: str) -> None:
 
 def _preprocess(study: Study, job: Job) -> None:
     from nnunet_transfer._nnunet import default_splits, preprocess_in_process
-    from nnunet_transfer.conversion.install import install_splits
 
     dataset = study.datasets[job.settings["dataset"]]
     name, cpus = dataset_name(dataset.number), study.resources["preprocess"].cpus
@@ -143,8 +139,7 @@ def _dataset_locked(name: str) -> Iterator[None]:
 
 
 def _add(study: Study, job: Job) -> None:
-    from nnunet_transfer.checkpoints import Provenance, Reading, add_source, is_address
-    from nnunet_transfer.checkpoints.catalogue import fetch_source
+    from nnunet_transfer.checkpoints import Provenance, Reading, is_address
 
     source = study.sources[job.settings["source"]]
     registered = sources_folder() / source.name
@@ -168,20 +163,12 @@ def _add(study: Study, job: Job) -> None:
 
 
 def _link(study: Study, job: Job) -> None:
-    from nnunet_transfer.plans import write_transfer_plans
-
     target = study.targets[job.settings["target"]]
     dataset = study.datasets[target.dataset]
     name = dataset_name(dataset.number)
     with _dataset_locked(name):
-        write_transfer_plans(
-            name,
-            profile=study.profile,
-            source=job.settings["source"],
-            configurations=[study.configuration],
-            overwrite=True,
-            **_plans_settings(dataset.plans),
-        )
+        settings = _plan_settings([study.configuration], dataset.plans)
+        plan(name, profile=study.profile, source=job.settings["source"], settings=settings, overwrite=True)
 
 
 def _compare(study: Study, job: Job) -> None:
@@ -208,7 +195,7 @@ def compare_targets(
     arms : names of the arms; default: all
     tables_only : as in `compare`
     """
-    from nnunet_transfer.comparison import CompareSettings, ReportText, compare
+    from nnunet_transfer.comparison import CompareSettings, ReportText
 
     chosen = dict(study.comparison)
     note = chosen.pop("note", "")
