@@ -17,10 +17,11 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.comparison import CompareSettings
 from nnunet_transfer.comparison.markup import Column, latex_table
 from nnunet_transfer.comparison.results import find_runs, short_titles, source_notices
-from nnunet_transfer.errors import ComparisonError, SettingsError
+from nnunet_transfer.errors import ComparisonError, SettingsError, StudyError
 from nnunet_transfer.evaluation.scores import ScoringSettings
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_json
+from nnunet_transfer.study import read_study
 from nnunet_transfer.subjects import find_origin, subject_of
 
 DATASET = "Dataset801_Blobs"
@@ -154,6 +155,14 @@ def test_settings_out_of_range_are_refused_wherever_they_enter(name: str, value:
     if name == "tolerance_mm":
         with pytest.raises(SettingsError, match="tolerance_mm is"):
             ScoringSettings(tolerance_mm=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "0", "-1"])
+@pytest.mark.parametrize("name", ["rope", "tolerance_mm", "draws"])
+def test_a_study_with_such_settings_is_refused_before_anything_runs(name: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(f"name: s\ncomparison:\n  {name}: {value}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=rf"line 3: comparison\.{name}: [^;]*(finite number|minimum)"):
+        read_study(tmp_path / "study.yaml")
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, float("nan")])
