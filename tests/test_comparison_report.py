@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare, figures
+from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare, figures, viewer
 from nnunet_transfer.comparison.case_table import ArmScores, CaseRow, telling_cases
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
@@ -25,6 +26,7 @@ from nnunet_transfer.comparison.pages import render
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.run_card import references_checksum
 from nnunet_transfer.comparison.training_logs import read_epochs
+from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.naming import TrainerName
 from tests import accessibility
 from tests.comparison_data import model_folder, write_results
@@ -289,6 +291,34 @@ def test_cases_without_room_in_the_page_have_pages_beside_it_on_request(
     assert page.count("<tbody id=") == N_CASES
     assert page.count("data:image/jpeg") == 3 * inside
     assert page.count(">Pictures of ") == beside
+
+
+def test_a_viewer_holds_the_volumes_of_its_case_and_its_arms(comparison: Comparison, tmp_path: Path) -> None:
+    script = tmp_path / "niivue.umd.js"
+    script.write_text("import {Niivue} from './niivue.js'")
+    with pytest.raises(ComparisonError, match="npm pack"):
+        viewer.niivue_script(script)
+    with pytest.raises(ComparisonError, match="is not a file"):
+        viewer.niivue_script(tmp_path / "none.js")
+    script.write_text("(function(a,b){b(a.niivue={})})(this,function(){})")
+    viewer.place_script(viewer.niivue_script(script), tmp_path)
+    result = comparison.results[0]
+    (tmp_path / "figures").mkdir()
+    shown = case_section.case_section(
+        result, arm_codes([result]), False, tmp_path, all_cases=False, share=1.0, viewer=True
+    )
+    assert len(shown.viewers) == N_CASES
+    page = render("cases.html", cases=shown, target={"title": "t"})
+    for row in shown.rows:
+        assert f'href="{shown.viewers[row.key]}"' in page
+        text = (tmp_path / shown.viewers[row.key]).read_text(encoding="utf-8")
+        assert (tmp_path / "viewer" / Page(text).all("script")[0]["src"]).is_file()
+        assert [option.strip() for option in re.findall(r"<option[^>]*>(.*?)</option>", text)] == [
+            *(arm.title for arm in result.arms),
+            "none",
+        ]
+        stored = result.target.references[row.case].read_bytes()
+        assert base64.b64encode(stored).decode() in text
 
 
 def test_the_run_card_names_data_arms_and_command(comparison: Comparison, tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw every case, in a folder beside the report (default: 30 per target)",
     )
     parser.add_argument(
+        "--viewer",
+        type=Path,
+        metavar="NIIVUE",
+        help="also write an interactive page for each drawn case, with copies of its volumes inside; NIIVUE: the file "
+        "dist/niivue.umd.js of the npm package @niivue/niivue",
+    )
+    parser.add_argument(
         "--draws", type=int, default=10_000, metavar="N", help="bootstrap samples (default %(default)s)"
     )
     add_scoring_arguments(parser)
@@ -63,6 +70,11 @@ def run(args: argparse.Namespace) -> int:
         plans=args.plans,
         allow_missing=args.allow_missing,
     )
+    viewer = None
+    if args.viewer is not None:
+        from nnunet_transfer.comparison.viewer import niivue_script
+
+        viewer = niivue_script(args.viewer)  # before scoring, which takes long
     command = shlex.join(["nnunet_transfer", *sys.argv[1:]])
     comparison = compare(
         args.dataset,
@@ -70,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         arms=args.arms,
         settings=settings,
         processes=args.processes,
-        text=ReportText(command=command, all_cases=args.all_cases),
+        text=ReportText(command=command, all_cases=args.all_cases, viewer=viewer),
     )
     print((comparison.report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(f"Report: {comparison.report}")

@@ -14,6 +14,7 @@ from nnunet_transfer.comparison.case_table import PICTURED, CaseRow, case_rows, 
 from nnunet_transfer.comparison.pages import render, style
 from nnunet_transfer.comparison.pictures import Panel, case_panels
 from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.viewer import write_viewer
 from nnunet_transfer.files import write_text
 
 #: of all pictures in the report; more are put beside it, so that the page stays below 15 MB
@@ -33,6 +34,7 @@ class CaseSection:
     pictures : key of a case -> its panels; empty for cases without pictures in the page
     captions : key of a case -> title of a panel -> the arm's scores in words
     pages : key of a case -> page beside the report, if it has one
+    viewers : key of a case -> its interactive page, if it has one
     by_subject : whether the subject differs from the case
     """
 
@@ -44,6 +46,7 @@ class CaseSection:
     pictures: dict[str, list[Panel]]
     captions: dict[str, dict[str, str]]
     pages: dict[str, str]
+    viewers: dict[str, str]
     oriented: bool
     by_subject: bool
     by_site: bool
@@ -65,7 +68,14 @@ class CaseSection:
 
 
 def case_section(
-    result: TargetResult, codes: Mapping[str, str], coded: bool, folder: Path, *, all_cases: bool, share: float
+    result: TargetResult,
+    codes: Mapping[str, str],
+    coded: bool,
+    folder: Path,
+    *,
+    all_cases: bool,
+    share: float,
+    viewer: bool = False,
 ) -> CaseSection:
     """Draw the cases of a target that tell most, and list all.
 
@@ -75,6 +85,7 @@ def case_section(
     folder : that of the report
     all_cases : draw the others, too, in pages of their own
     share : of the report's size that the target may take
+    viewer : write an interactive page for each case that is drawn
     """
     rows = case_rows(result, dict(codes), folder)
     runs: dict[str, Run] = {}
@@ -91,6 +102,7 @@ def case_section(
         pictures={row.key: [] for row in rows},
         captions={row.key: {a.title: f"Dice {a.dice:.3f}" for a in row.arms if np.isfinite(a.dice)} for row in rows},
         pages={},
+        viewers={},
         oriented=False,
         by_subject=any(row.subject != row.case for row in rows),
         by_site=any(row.site for row in rows),
@@ -101,6 +113,8 @@ def case_section(
         panels, known = _panels(result, runs, row)
         oriented |= known
         size = sum(len(panel.svg) for panel in panels)
+        if viewer and (page := _write_viewer(result, runs, row, folder)):
+            section.viewers[row.key] = page
         if row.key in keys and size <= left:
             section.pictures[row.key] = panels
             left -= size
@@ -110,17 +124,29 @@ def case_section(
 
 
 def _panels(result: TargetResult, runs: Mapping[str, Run], row: CaseRow) -> tuple[list[Panel], bool]:
-    target = result.target
-    reference = target.references[row.case]
+    reference, image, predictions = _files(result, runs, row)
+    return case_panels(row.key, reference, image, predictions)
+
+
+def _files(result: TargetResult, runs: Mapping[str, Run], row: CaseRow) -> tuple[Path, Path | None, dict[str, Path]]:
+    """Return a case's reference, image, and the predictions of the first training of each arm."""
+    reference = result.target.references[row.case]
     predictions = {arm.title: runs[arm.arm].folds[row.fold] / reference.name for arm in row.arms}
-    return case_panels(row.key, reference, target.images.get(row.case), predictions)
+    return reference, result.target.images.get(row.case), predictions
+
+
+def _write_viewer(result: TargetResult, runs: Mapping[str, Run], row: CaseRow, folder: Path) -> str:
+    reference, image, predictions = _files(result, runs, row)
+    name = f"{result.target.dataset}_{row.key}"
+    return write_viewer(row.case, row.key, reference, image, predictions, folder, name)
 
 
 def _write_page(section: CaseSection, row: CaseRow, panels: list[Panel], folder: Path, dataset: str) -> str:
     """Write a case's page; return its address relative to the report."""
     beside = {**section.pictures, row.key: panels}
     name = f"{BESIDE}/{dataset}_{row.key}.html"
-    own = replace(section, pictures=beside)
+    viewers = {key: f"../{page}" for key, page in section.viewers.items()}
+    own = replace(section, pictures=beside, viewers=viewers)
     write_text(folder / name, render("case_page.html", row=_moved_up(row), cases=own, style=style()))
     return name
 

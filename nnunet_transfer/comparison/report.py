@@ -28,6 +28,7 @@ from nnunet_transfer.comparison.pages import render, script, style
 from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.report_tables import tables as result_tables
 from nnunet_transfer.comparison.training_logs import training_curves
+from nnunet_transfer.comparison.viewer import place_script
 from nnunet_transfer.comparison.wording import caveats, methods, sentence
 from nnunet_transfer.files import write_text
 
@@ -55,6 +56,7 @@ class ReportText:
     name : of the study
     command : that wrote the report
     all_cases : draw all cases, those beyond the first in a folder beside the report
+    viewer : niivue's script, for interactive pages of the drawn cases, see `comparison.viewer`
     """
 
     note: str = ""
@@ -62,6 +64,7 @@ class ReportText:
     name: str = ""
     command: str = ""
     all_cases: bool = False
+    viewer: Path | None = None
 
 
 @dataclass
@@ -123,6 +126,8 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     codes, coded = arm_codes(results), needs_codes(results)
     chapters = [Chapter(r, with_codes(r, codes) if coded else r, codes, coded, folder) for r in results]
+    if text.viewer is not None:
+        place_script(text.viewer, folder)
     targets = []
     for chapter in chapters:
         result = chapter.result
@@ -130,7 +135,7 @@ def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText
         for table in found.values():
             path = folder / "tables" / f"{result.target.dataset}_{table.name}.tex"
             write_text(path, latex_table(table.frame, table.columns, table.caption))
-        sections = list(_sections(chapter, found, text.all_cases, share=1 / len(results)))
+        sections = list(_sections(chapter, found, text, share=1 / len(results)))
         targets.append(
             {
                 "id": chapter.id,
@@ -201,7 +206,7 @@ def _consensus(results: Sequence[TargetResult]) -> Markup:
     return html_table(table, columns, caption)
 
 
-def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, share: float) -> Iterator[Section]:
+def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, share: float) -> Iterator[Section]:
     """Yield the parts of a target's chapter; a table that none of them places comes before the cases."""
     result, drawn = chapter.result, chapter.drawn
     n = f"n = {result.n_cases} cases"
@@ -290,7 +295,15 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], all_cases: bool, sh
     if left:
         yield section("more", "More tables", *left)
     cases = section("cases", "Cases")
-    cases.cases = case_section(result, chapter.codes, chapter.coded, chapter.folder, all_cases=all_cases, share=share)
+    cases.cases = case_section(
+        result,
+        chapter.codes,
+        chapter.coded,
+        chapter.folder,
+        all_cases=text.all_cases,
+        share=share,
+        viewer=text.viewer is not None,
+    )
     yield cases
 
 

@@ -1,0 +1,82 @@
+"""Pages in which a case is looked at slice by slice, by niivue (https://niivue.com), which the user provides.
+
+A browser doesn't let a page read files beside it, so each page holds its case's volumes.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+from nnunet_transfer.comparison.pages import render, style
+from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.files import atomic_path, write_text
+
+#: folder beside the report
+FOLDER = "viewer"
+SCRIPT = "niivue.js"
+#: of files that niivue reads
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz", ".mgh")
+#: what the build for pages without modules puts into the page
+_GLOBAL = b".niivue={}"
+_WHERE = "give dist/niivue.umd.js of the npm package @niivue/niivue (`npm pack @niivue/niivue`, then unpack it)"
+
+
+def niivue_script(path: str | PathLike[str]) -> Path:
+    """Return the path of niivue's script.
+
+    Raises
+    ------
+    ComparisonError
+        If it isn't niivue's build for pages without modules.
+    """
+    script = Path(path)
+    if not script.is_file():
+        raise ComparisonError(f"{script} is not a file; {_WHERE}")
+    if _GLOBAL not in script.read_bytes():
+        raise ComparisonError(f"{script} is not niivue for use in a page; {_WHERE}")
+    return script
+
+
+def place_script(script: Path, folder: Path) -> None:
+    """Copy niivue beside the pages in the report's folder."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / FOLDER / SCRIPT) as temporary:
+        shutil.copyfile(script, temporary)
+
+
+def write_viewer(
+    case: str, key: str, reference: Path, image: Path | None, predictions: Mapping[str, Path], folder: Path, name: str
+) -> str:
+    """Write the page of a case; return its address relative to the report, empty if niivue can't read the files.
+
+    Parameters
+    ----------
+    key : anchor of the case in the report
+    predictions : title of an arm -> its mask
+    folder : that of the report
+    name : of the page, without ending
+    """
+    files = [reference, *predictions.values(), *([image] if image else [])]
+    if not all(file.name.endswith(ENDINGS) for file in files):
+        return ""
+    address = f"{FOLDER}/{name}.html"
+    page = render(
+        "viewer.html",
+        case=case,
+        key=key,
+        script=SCRIPT,
+        image=_inlined(image) if image else None,
+        reference=_inlined(reference),
+        predictions={title: _inlined(file) for title, file in predictions.items()},
+        style=style(),
+    )
+    write_text(folder / address, page)
+    return address
+
+
+def _inlined(file: Path) -> dict[str, str]:
+    return {"name": file.name, "base64": base64.b64encode(file.read_bytes()).decode()}
