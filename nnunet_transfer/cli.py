@@ -14,7 +14,7 @@ from types import ModuleType
 
 from nnunet_transfer import __version__
 from nnunet_transfer.commands import COMMANDS
-from nnunet_transfer.errors import TransferError, one_line
+from nnunet_transfer.errors import TransferError, one_line, printable
 
 #: errors of the operating system that a user can do something about -> what
 HANDLED_OS_ERRORS = {
@@ -38,6 +38,14 @@ class _Version(argparse.Action):
         commit = f" (commit {git['commit'][:12]}{', changed' if git['dirty'] else ''})" if git else ""
         print(f"nnunet_transfer {__version__}{commit}")
         parser.exit()
+
+
+class _Printable(logging.Formatter):
+    """Messages as a terminal may show them: they quote files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message without control characters."""
+        return printable(super().format(record))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +109,9 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.error(f"unknown command {args.command}; {did_you_mean(args.command, COMMANDS)}")
     debug = args.debug or "--debug" in args.arguments
     # what libraries say of themselves (how many threads they take, which fonts they found) helps nobody but their authors
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("nnunet_transfer").setLevel(logging.DEBUG if debug else logging.INFO)
     options = command_parser(args.command).parse_args(args.arguments)
     try:

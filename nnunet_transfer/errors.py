@@ -9,15 +9,18 @@ class TransferError(Exception):
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
-        return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped, line breaks apart: files may hold any, and terminals obey some."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(text: object, limit: int = 2000) -> str:
-    """Return `text` without line breaks and control characters: files may hold any, and terminals obey some."""
+    """Return `text` without line breaks and, as `printable` does, control characters."""
     words = " ".join(str(text).split())
-    shown = words if len(words) <= limit else f"{words[:limit]}..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(words if len(words) <= limit else f"{words[:limit]}...")
 
 
 class SettingsError(TransferError):

@@ -134,10 +134,11 @@ def _opened(model: Path) -> Iterator[Path]:
     if model.is_dir():
         yield model
         return
-    if not zipfile.is_zipfile(model):
-        raise CheckpointError(f"{model} is neither a model's folder nor an archive of one")
-    from nnunet_transfer.checkpoints.found import MAX_CHECKPOINT, MAX_JSON, extract
+    from nnunet_transfer.checkpoints.found import DAMAGED_ARCHIVE, MAX_CHECKPOINT, MAX_JSON, MAX_SWELLING, extract
+    from nnunet_transfer.checkpoints.reading import is_archive
 
+    if not is_archive(model):
+        raise CheckpointError(f"{model} is neither a model's folder nor an archive of one")
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(model) as archive:
@@ -146,12 +147,14 @@ def _opened(model: Path) -> Iterator[Path]:
                 if len(models) != 1:
                     raise CheckpointError(f"{model} holds {len(models)} models; give an archive or the folder of one")
                 (top,) = models
-                for path, member in members.items():
-                    inside = path.relative_to(top).parts if path.is_relative_to(top) else ()
-                    if _is_of_a_model(inside):
-                        limit = MAX_CHECKPOINT if inside[-1].endswith(".pth") else MAX_JSON
-                        extract(archive, member, Path(folder, *inside), limit)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+                inner = {path.relative_to(top).parts: m for path, m in members.items() if path.is_relative_to(top)}
+                wanted = {parts: m for parts, m in inner.items() if _is_of_a_model(parts)}
+                if sum(m.file_size for m in wanted.values()) > MAX_SWELLING * max(model.stat().st_size, 1 << 16):
+                    raise CheckpointError(f"{model} would unpack to more than {MAX_SWELLING} times its size; refused")
+                for parts, member in wanted.items():
+                    limit = MAX_CHECKPOINT if parts[-1].endswith(".pth") else MAX_JSON
+                    extract(archive, member, Path(folder, *parts), limit)
+        except DAMAGED_ARCHIVE as error:
             raise CheckpointError(f"{model} is damaged ({error}); get it again") from None
         yield Path(folder)
 

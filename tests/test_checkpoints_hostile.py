@@ -335,6 +335,54 @@ def test_archives_that_swell(tmp_path: Path) -> None:
         inspect_checkpoint(path)
 
 
+def test_archives_that_lie_about_their_members_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/plans.json", "{}")
+        archive.writestr("m/fold_0/checkpoint_final.pth", bytes(50 << 20))
+    content = bytearray(path.read_bytes())
+    entry = content.rfind(b"PK\1\2")
+    content[entry + 20 : entry + 24] = (40 << 20).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="would unpack to"):
+        inspect_checkpoint(path)
+    assert main(["export-stock", str(path), "-o", str(tmp_path / "out")]) == 2
+    assert "would unpack to more than 100 times its size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["damaged", "packed in another way"])
+def test_archives_that_can_t_be_unpacked(fault: str, tmp_path: Path) -> None:
+    path, weights = tmp_path / "model.zip", valid(tmp_path)
+    packing = zipfile.ZIP_DEFLATED if fault == "damaged" else zipfile.ZIP_LZMA
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("m/plans.json", "{}")
+        archive.writestr("m/fold_0/checkpoint_final.pth", weights)
+    content = bytearray(path.read_bytes())
+    if fault == "damaged":
+        start = content.find(b"checkpoint_final.pth") + 30
+        content[start : start + 99] = b"\xff" * 99
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is damaged" if fault == "damaged" else "packed in a way"):
+        inspect_checkpoint(path)
+    assert main(["export-stock", str(path), "-o", str(tmp_path / "out")]) == 2
+
+
+def test_terminals_see_no_control_characters_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    architecture = plans_architecture()
+    run = nnunet_run(build(architecture), architecture)
+    evil = "\x1b[2J\x9bm\nCC0"
+    run["init_args"]["dataset_json"] |= {"channel_names": {"0": evil}, "licence": evil}
+    torch.save(run, tmp_path / "x.pth")
+    assert main(["sources", "inspect", str(tmp_path / "x.pth")]) == 0
+    add = ["sources", "add", str(tmp_path / "x.pth"), "--name", "x", "--task", "segmentation", "--domain", "t1"]
+    assert main(add) == 0
+    assert main(["sources", "show", "x"]) == 0
+    assert main(["sources", "list"]) == 0
+    shown = capsys.readouterr()
+    assert "\\x1b[2J" in shown.out
+    assert all(c.isprintable() or c == "\n" for c in shown.out + shown.err)
+
+
 def test_torch_files_that_swell(tmp_path: Path) -> None:
     original = zipfile.ZipFile(io.BytesIO(valid(tmp_path)))
     path = tmp_path / "bomb.pth"

@@ -336,6 +336,19 @@ def test_bombs_are_one_line(bomb: str, layout: Any, tmp_path: Path) -> None:
     one_result(path)
 
 
+@pytest.mark.parametrize(("size", "stride", "offset"), [((0, 1 << 100), (1, 1), 0), ((0,), (1 << 100,), 0)])
+def test_sizes_that_no_machine_counts(tmp_path: Path, size: Any, stride: Any, offset: int) -> None:
+    def numbers(values: Any) -> bytes:
+        return b"(" + b"".join(b"\x8a\x10" + value.to_bytes(16, "little") for value in values) + b"t"
+
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x00tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + numbers([offset])[1:-1] + numbers(size)
+    program = b"\x80\x02}" + text("a") + tensor + numbers(stride) + b"\x89}tRs."
+    (tmp_path / "x.pth").write_bytes(zipped(program, s0=b""))
+    with pytest.raises(CheckpointError, match="a tensor has no shape"):
+        reading.read_weights_file(tmp_path / "x.pth")
+
+
 def test_zip_files_that_list_too_many_members(tmp_path: Path) -> None:
     """The size of the list is a number in the file's last bytes, whatever follows from it."""
     content = bytearray(zipped(b"\x80\x02}."))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,18 @@ _BUNDLE_SETTINGS = ("inference.json", "train.json")
 #: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
+#: how Python's reader of archives reports damage
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+#: times that an archive may grow when it is unpacked
+MAX_SWELLING = 100
 #: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names
 MAX_TENSORS = 20_000
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
@@ -198,7 +212,7 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
                         extract(archive, member, target.parent / name, MAX_JSON)
                         break
             return target
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise CheckpointError(f"{archive_path} is damaged ({error}); get it again") from None
 
 
@@ -210,8 +224,12 @@ def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, lim
     CheckpointError
         If it is.
     """
-    # weights compress by a few per cent: a member that swells a hundredfold is a bomb
-    if member.file_size > limit or member.file_size > 100 * max(member.compress_size, 1 << 16):
+    # weights compress by a few per cent: a member that swells a hundredfold is a bomb. What it says of its packed size
+    # need not be true
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"{archive.filename}: {member.filename} is packed in a way that models aren't; refused")
+    packed = min(member.compress_size, os.path.getsize(str(archive.filename)))
+    if member.file_size > limit or member.file_size > MAX_SWELLING * max(packed, 1 << 16):
         raise CheckpointError(
             f"{archive.filename}: {member.filename} would unpack to {member.file_size} bytes; refused"
         )

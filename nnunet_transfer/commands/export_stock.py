@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_transfer.errors import one_line
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `export-stock`."""
@@ -30,5 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for path in done.postprocessing:
         print(f"postprocessing: nnUNetv2_apply_postprocessing -i MASKS -o OUTPUT -pp_pkl_file MODEL/{path}")
     for name, licence in done.sources:
-        print(f"fine-tuned from {name}, licence {licence}: look whether it lets you share this model")
+        print(
+            f"fine-tuned from {one_line(name)}, licence {one_line(licence)}: look whether it lets you share this model"
+        )
     return 0

@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING
 
 from nnunet_transfer.api import add_source, fetch_source, list_sources, load_source, publish_source, rank_sources
 from nnunet_transfer.commands.actions import add_action
-from nnunet_transfer.errors import SourceError, one_line
+from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.sources import TASKS
 from nnunet_transfer.sources.learning import learning_warnings
 
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Reading
 
-#: characters of a table's cell
+#: characters of a table's cell, and of a line that quotes a file
 CELL = 48
+MAX_LINE = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +151,7 @@ def _inspect(args: argparse.Namespace) -> int:
     for name, value in content.items():
         lines = [str(v) for v in value] if name in ("uses", "notes") else [_text(value)]
         for line in lines or ["-"]:
-            print(f"{name:<{width}}  {line}")
+            print(f"{name:<{width}}  {one_line(line, MAX_LINE)}")
             name = ""
     return 0
 
@@ -228,9 +229,9 @@ def _show(args: argparse.Namespace) -> int:
     from nnunet_transfer.sources.publishing import model_card
 
     card = load_source(args.name).card
-    print(json.dumps(asdict(card), indent=2, ensure_ascii=False) if args.json else model_card(card).rstrip())
+    print(json.dumps(asdict(card), indent=2, ensure_ascii=False) if args.json else printable(model_card(card).rstrip()))
     for warning in learning_warnings(card):
-        print(f"WARNING: {warning}", file=sys.stderr)
+        print(f"WARNING: {one_line(warning)}", file=sys.stderr)
     return 0
 
 

@@ -16,6 +16,8 @@ MAX_CHARACTERS = 32 << 20
 MAX_DEPTH = 64
 MAX_INTEGER_BYTES = 16
 MAX_AXES = 16
+#: of a tensor's sizes and strides, whose bytes torch counts in 63 bits
+MAX_NUMBER = 1 << 48
 MAX_ARRAY = 10_000
 #: bytes of a zip file's list of members, some 80 each
 MAX_ZIP_DIRECTORY = 32 << 20

@@ -8,7 +8,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from nnunet_transfer.unpickling.limits import MAX_ARRAY, MAX_AXES, DamagedError, RefusedError, UnknownNameError
+from nnunet_transfer.unpickling.limits import (
+    MAX_ARRAY,
+    MAX_AXES,
+    MAX_NUMBER,
+    DamagedError,
+    RefusedError,
+    UnknownNameError,
+)
 
 #: dtype -> bytes per value
 SIZES = {
@@ -96,7 +103,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Te
     if dtype not in SIZES:
         raise DamagedError("a tensor has no type")
     sizes, strides, first = _sizes(size), _sizes(stride), integer(offset)
-    if len(sizes) != len(strides) or first < 0 or min((*sizes, *strides), default=0) < 0:
+    numbers = (first, *sizes, *strides)
+    if len(sizes) != len(strides) or min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         raise DamagedError("a tensor has no shape")
     values = storage.count * SIZES[storage.dtype] // SIZES[dtype]
     last = first + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
