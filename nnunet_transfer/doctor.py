@@ -229,7 +229,7 @@ def _torch_finding(torch: str | None, torchvision: str | None, error: str | None
             "torch",
             State.FAIL,
             f"{found} are of different builds (for example a CPU build beside one for CUDA) and don't import together "
-            f"({error}); nnU-Net's search for trainers dies with it",
+            f"({error}); this breaks nnU-Net's search for trainers",
             f"install both in one command from one index: {together}",
         )
     return Finding("torch", State.FAIL, f"{found} don't import ({error})", together)
@@ -252,7 +252,7 @@ def check_folders() -> Iterator[Finding]:
             found = f"{folder} is {twin}, too, and nnU-Net would mix up what it holds"
             finding = Finding(variable, State.FAIL, found, f"export {variable}=/another/folder")
         elif not folder.is_dir():
-            finding = Finding(variable, State.FAIL, f"{folder} is no folder", f"mkdir -p {folder}")
+            finding = Finding(variable, State.FAIL, f"{folder} doesn't exist", f"mkdir -p {folder}")
         elif not os.access(folder, os.W_OK | os.X_OK):
             finding = Finding(variable, State.FAIL, f"{folder} can't be written", "choose another, or fix its rights")
         else:
@@ -287,7 +287,7 @@ def check_search_path() -> Iterator[Finding]:
 
 
 def _plugins(value: str) -> Iterator[Finding]:
-    """Name other folders on the search path with which nnU-Net's search for trainers dies."""
+    """Name other folders on the search path that break nnU-Net's search for trainers."""
     for text in filter(None, value.split(os.pathsep)):
         folder = Path(text)
         if is_searched(text):
@@ -306,12 +306,12 @@ def _plugins(value: str) -> Iterator[Finding]:
         # what is imported may print, too; ours is last
         if run.stdout.strip() and (said := run.stdout.splitlines()[-1]).startswith(_SAID):
             file, error = json.loads(said.removeprefix(_SAID))
-            found = f"{file} can't be imported ({one_line(error, 200)}); nnU-Net's search dies with it"
+            found = f"{file} can't be imported ({one_line(error, 200)}); this breaks nnU-Net's search for trainers"
             yield Finding("other trainers", State.FAIL, found, f"correct it, or take {folder} out of {VARIABLE}")
 
 
 def _searched_before(value: str) -> Iterator[Path]:
-    """Give the folders that nnU-Net searches before this package's: its own, then those set by the user."""
+    """Yield the folders that nnU-Net searches before this package's: its own, then those set by the user."""
     nnunet = find_spec("nnunetv2")
     if nnunet is not None and nnunet.origin is not None:
         yield Path(nnunet.origin).parent / "training" / "nnUNetTrainer"
@@ -322,7 +322,7 @@ def _searched_before(value: str) -> Iterator[Path]:
 
 
 def _classes(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Give the classes in `folder` that have a name of ours or of ours with a suffix."""
+    """Yield the classes in `folder` that have a name of ours or of ours with a suffix."""
     ours = re.compile(rf"^class ((?:{'|'.join(bases())})(?:_\w+)?)\b", re.MULTILINE)
     for file in folder.rglob("*.py"):
         for name in ours.findall(file.read_text(encoding="utf-8", errors="replace")):

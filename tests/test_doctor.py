@@ -61,7 +61,7 @@ def test_a_cpu_torch_beside_an_index_torchvision_is_named_with_its_mend(
     assert finding.state is State.FAIL
     assert "9.9.0+cpu" in finding.found
     assert "different builds" in finding.found
-    assert "search for trainers dies" in finding.found
+    assert "breaks nnU-Net's search for trainers" in finding.found
     assert "pip install --force-reinstall torch torchvision" in finding.fix
     assert "\n" not in str(finding)
 
