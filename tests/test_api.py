@@ -111,6 +111,11 @@ def preprocessed(nnunet_folders: Path) -> str:
 
 
 @pytest.fixture
+def two_sets(nnunet_folders: Path) -> list[str]:
+    return [write_blob_dataset(nnunet_folders / "raw", i, cases=5, shape=(8, 8, 6)) for i in (11, 12)]
+
+
+@pytest.fixture
 def trained_model(fingerprinted: int, nnunet_folders: Path) -> tuple[Path, Path]:
     import torch
 

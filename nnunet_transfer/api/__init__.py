@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.api.comparison import compare, evaluate
-from nnunet_transfer.api.data import convert, convert_planned, install_splits, plan_conversion, synthesize
+from nnunet_transfer.api.data import convert, convert_planned, install_splits, plan_conversion, pool, synthesize
 from nnunet_transfer.api.models import export_stock, plan, transfer_weights
 from nnunet_transfer.api.registration import (
     register_arm,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from nnunet_transfer.conversion.engine import Outcome as Conversion
     from nnunet_transfer.conversion.plan import Options as ConversionOptions
     from nnunet_transfer.conversion.plan import Plan as ConversionPlan
+    from nnunet_transfer.conversion.pool import Pool as Pool
     from nnunet_transfer.errors import TransferError as TransferError
     from nnunet_transfer.evaluation.folders import EvaluateSettings as EvaluateSettings
     from nnunet_transfer.evaluation.folders import Evaluation as Evaluation
@@ -83,6 +84,7 @@ CLASSES: dict[str, tuple[str, str]] = {
     "LesionProtocol": ("evaluation.protocols", "LesionProtocol"),
     "Phase": ("recipes", "Phase"),
     "PlanSettings": ("plans.transfer_plans", "PlanSettings"),
+    "Pool": ("conversion.pool", "Pool"),
     "Provenance": ("checkpoints", "Provenance"),
     "RankSettings": ("ranking.rank", "RankSettings"),
     "RankedSource": ("ranking.rank", "RankedSource"),
@@ -116,6 +118,7 @@ __all__ = [
     "LesionProtocol",
     "Phase",
     "PlanSettings",
+    "Pool",
     "Provenance",
     "RankSettings",
     "RankedSource",
@@ -143,6 +146,7 @@ __all__ = [
     "load_source",
     "plan",
     "plan_conversion",
+    "pool",
     "publish_source",
     "rank_sources",
     "register_arm",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nnunet_transfer.conversion.engine import Outcome as Conversion
     from nnunet_transfer.conversion.plan import Options as ConversionOptions
     from nnunet_transfer.conversion.plan import Plan as ConversionPlan
+    from nnunet_transfer.conversion.pool import Pool
     from nnunet_transfer.synthetic.settings import Settings as SynthesisSettings
 
 
@@ -172,6 +173,46 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     from nnunet_transfer.conversion.install import install_splits
 
     return install_splits(dataset, overwrite=overwrite)
+
+
+def pool(
+    datasets: Sequence[str], dataset_id: int, name: str, *, same_subjects: bool = False, link: bool = False
+) -> Pool:
+    """Pool data sets with different labels into one, to pre-train on all of them with one head per set.
+
+    Parameters
+    ----------
+    datasets
+        Ids or folder names of the sets in `$nnUNet_raw`; they stay as they are.
+    dataset_id, name
+        Of the new data set; the name without `DatasetXXX_`.
+    same_subjects
+        Subjects of the same name in several sets are the same, and stay on one side of each fold.
+    link
+        Link to the images instead of copying them.
+
+    Returns
+    -------
+    Pool
+        `folder`, `sets` with their cases and labels, and the pooled folds.
+
+    Raises
+    ------
+    TransferError
+        If the id is in use, the sets don't go together, or a label file can't be used.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> pooled = nt.pool(getfixture("two_sets"), 20, "Anatomy")
+    >>> pooled.folder.name, [len(one.cases) for one in pooled.sets]
+    ('Dataset020_Anatomy', [5, 5])
+    """
+    from nnunet_transfer.conversion.pool import plan_pool, pool
+
+    plan = plan_pool(datasets, dataset_id, name, same_subjects=same_subjects)
+    pool(plan, link=link)
+    return plan
 
 
 def synthesize(settings: SynthesisSettings, *, processes: int = 1) -> Path:

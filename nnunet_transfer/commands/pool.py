@@ -34,11 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pool, and print each set's share and the new folder."""
-    from nnunet_transfer.conversion.pool import plan_pool, pool
+    from nnunet_transfer.api import pool
 
-    plan = plan_pool(args.datasets, args.id, args.name, same_subjects=args.same_subjects)
-    folder = pool(plan, link=args.link)
-    for pooled in plan.sets:
+    done = pool(args.datasets, args.id, args.name, same_subjects=args.same_subjects, link=args.link)
+    for pooled in done.sets:
         print(f"{pooled.name}: {len(pooled.cases)} cases, {len(pooled.labels)} labels, from {pooled.dataset}")
-    print(folder)
+    print(done.folder)
     return 0

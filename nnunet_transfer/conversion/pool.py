@@ -17,6 +17,7 @@ from typing import Any
 
 from nnunet_transfer import __version__
 from nnunet_transfer.channels import channel_names
+from nnunet_transfer.conversion.checksums import crc32_of
 from nnunet_transfer.conversion.job import put_file
 from nnunet_transfer.conversion.plan import dataset_folder_name
 from nnunet_transfer.conversion.pooled_folds import pooled_folds
@@ -147,7 +148,7 @@ def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
     for channel, source in enumerate(files.images):
         target = work / "imagesTr" / f"{name}_{channel:04d}{pooled.file_ending}"
         if not _is_current(target, source):
-            put_file(source, target, link)
+            put_file(source, target, link, None if link else crc32_of(source))
     target = work / "labelsTr" / f"{name}{pooled.file_ending}"
     if not _is_current(target, files.label):
         write_label(files.label, target, pooled.values)
