@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.checkpoints import stated
-from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.converted import Converted, Format, card_fields
 from nnunet_transfer.checkpoints.downloads import obtained, public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
 from nnunet_transfer.checkpoints.found import Found, open_checkpoint
@@ -124,20 +124,13 @@ def _add(
     check_name_free(name, overwrite)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
+        said = {key: getattr(provenance, key) for key in ("channel_names", "trained_on", "citation")}
         card = SourceCard(
             name=name,
             task=task,
             domain=domain,
-            architecture=converted.architecture,
-            input_channels=converted.input_channels,
-            channel_names=provenance.channel_names or converted.channel_names,
-            parts=converted.parts,
-            normalization_schemes=converted.normalization_schemes,
-            spacing=converted.spacing,
-            patch_size=converted.patch_size,
-            trained_on=provenance.trained_on or converted.trained_on,
+            **card_fields(converted) | {key: value for key, value in said.items() if value},
             licence=provenance.licence or converted.licence or found.licence,
-            citation=provenance.citation or converted.citation,
             format=known,
             extra={
                 "file": path.name,
@@ -204,15 +197,7 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
     card = source.card
     content = Converted(
         source.tensors(),
-        card.architecture,
-        card.input_channels,
-        channel_names=card.channel_names,
-        parts=card.parts,
-        normalization_schemes=card.normalization_schemes,
-        spacing=card.spacing,
-        patch_size=card.patch_size,
-        trained_on=card.trained_on,
-        citation=card.citation,
+        **card_fields(card),
         label_channels=card.label_channels,
         notes=stated.words(card.extra.get("notes")),
         outputs=tuple(filter(None, map(stated.words, card.extra.get(OUTPUTS) or ()))),

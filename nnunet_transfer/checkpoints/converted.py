@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nnunet_transfer.checkpoints.found import Found
+from nnunet_transfer.sources import SourceCard
 
 #: of networks that nnU-Net has no class for
 NEEDS_PACKAGE = "the network's class is nnunet_transfer's own: training and prediction need this package installed"
@@ -41,6 +42,18 @@ class Converted:
     notes: tuple[str, ...] = ()
     label_channels: int = 0
     outputs: tuple[tuple[str, ...], ...] = ()
+
+
+#: fields that a source card has, too, under the same names
+_OF_CARDS = (
+    *("architecture", "input_channels", "channel_names", "parts", "normalization_schemes"),
+    *("spacing", "patch_size", "trained_on", "citation"),
+)
+
+
+def card_fields(described: Converted | SourceCard) -> dict[str, Any]:
+    """Return what a converted checkpoint and a source's card say in the same words."""
+    return {name: getattr(described, name) for name in _OF_CARDS}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nnunet_transfer.checkpoints.stated import UNET_IMPORTS, unet_modules
 from nnunet_transfer.errors import CheckpointError
 
 STUNET = "nnunet_transfer.networks.stunet.STUNet"
@@ -62,20 +63,14 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
     kwargs: dict[str, Any] = {
         "n_stages": stages,
         "features_per_stage": [shape[0] for shape in width_of],
-        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
         "kernel_sizes": [list(shape[2:]) for shape in kernel_of],
         "strides": _strides(tensors, stages, dimensions),
         ("n_blocks_per_stage" if residual else "n_conv_per_stage"): counts,
         "n_conv_per_stage_decoder": _counts(tensors, r"decoder\.stages\.(\d+)\.convs\.(\d+)\.") or [1] * (stages - 1),
         "conv_bias": f"{first}.bias" in tensors,
-        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{dimensions}d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": f"torch.nn.{nonlin}",
-        "nonlin_kwargs": {"inplace": True},
+        **unet_modules(dimensions, norm, nonlin),
     }
-    imports = ["conv_op", "norm_op", "dropout_op", "nonlin"]
+    imports = list(UNET_IMPORTS)
     if bottleneck:
         kwargs["block"] = _BLOCKS + "BottleneckD"
         kwargs["bottleneck_channels"] = [_shape(tensors, unit.format(s, 1))[0] for s in range(stages)]

@@ -13,6 +13,8 @@ _MOST_STAGES = 16
 #: in plans of nnU-Net 2.0 to 2.3: settings with an entry per stage and axis, and what each class of network counts
 _OLD_PER_AXIS = ("conv_kernel_sizes", "pool_op_kernel_sizes")
 _OLD_COUNTS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
+#: which of `unet_modules` are names
+UNET_IMPORTS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 #: of an architecture that is used as it is stated
 _NEEDED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides")
 
@@ -70,20 +72,27 @@ def old_architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | No
         "arch_kwargs": {
             "n_stages": len(counts),
             "features_per_stage": [min(first << stage, largest) for stage in range(len(counts))],
-            "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
             "kernel_sizes": per_axis[0],
             "strides": per_axis[1],
             _OLD_COUNTS[network]: list(counts),
             "n_conv_per_stage_decoder": list(decoder),
             "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **unet_modules(axes),
         },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        "_kw_requires_import": list(UNET_IMPORTS),
+    }
+
+
+def unet_modules(axes: int, norm: str = "InstanceNorm", nonlin: str = "LeakyReLU") -> dict[str, Any]:
+    """Return what nnU-Net's plans say of the modules that its U-Nets are made of, in 2D or 3D."""
+    return {
+        "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
+        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{axes}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": f"torch.nn.{nonlin}",
+        "nonlin_kwargs": {"inplace": True},
     }
 
 
