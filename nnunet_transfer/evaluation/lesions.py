@@ -129,11 +129,16 @@ def lesion_overlap(
     else:
         ref_labels, n_ref = label_components(reference, connectivity)
         grown = ref_labels
-    ref_index, pred_index, shared = _pairs(ref_labels, pred_labels, n_pred)
-    touch = _pairs(grown, pred_labels, n_pred) if dilation else (ref_index, pred_index, shared)
+    # lesions fill little of an image: everything below looks at their voxels only
+    ref_voxels, pred_voxels = np.flatnonzero(reference), np.flatnonzero(prediction)
+    ref_of, pred_of = ref_labels.ravel(), pred_labels.ravel()
+    ref_index, pred_index, shared = _pairs(ref_of[ref_voxels], pred_of[ref_voxels], n_pred)
+    touch: tuple[NDArray[np.int64], ...] = (ref_index, pred_index, shared)
+    if dilation:
+        touch = _pairs(grown.ravel()[pred_voxels], pred_of[pred_voxels], n_pred)
     return LesionOverlap(
-        np.bincount(ref_labels[reference], minlength=n_ref + 1)[1:].astype(np.int64),
-        np.bincount(pred_labels[prediction], minlength=n_pred + 1)[1:].astype(np.int64),
+        np.bincount(ref_of[ref_voxels], minlength=n_ref + 1)[1:].astype(np.int64),
+        np.bincount(pred_of[pred_voxels], minlength=n_pred + 1)[1:].astype(np.int64),
         ref_index,
         pred_index,
         shared,
@@ -143,6 +148,7 @@ def lesion_overlap(
 
 
 def _pairs(ref_labels: NDArray[Any], pred_labels: NDArray[Any], n_pred: int) -> tuple[NDArray[np.int64], ...]:
+    """Return reference lesion, predicted lesion and shared voxels of each pair of labels that share voxels."""
     both = (ref_labels > 0) & (pred_labels > 0)
     keys = ref_labels[both].astype(np.int64) * (n_pred + 1) + pred_labels[both]
     unique, counts = np.unique(keys, return_counts=True)

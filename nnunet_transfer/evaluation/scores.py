@@ -170,17 +170,15 @@ def _add_detection(
         table = masks.table(protocol)
         result = detect(table, protocol, voxel_mm3)
         row |= {f"{protocol.name}_{name}": getattr(result, name) for name in DETECTION_FIELDS}
-        covered = table.ref_covered()
         best = np.zeros(table.n_ref)
         np.maximum.at(best, table.ref_index, table.iou())
-        for i, detected in zip(result.lesions, result.detected, strict=True):
-            values = (
-                masks.label.name,
-                protocol.name,
-                int(i) + 1,
-                float(table.ref_sizes[i] * voxel_mm3),
-                bool(detected),
-                float(covered[i]),
-                float(best[i]),
-            )
-            lesions.append(dict(zip(LESION_FIELDS, values, strict=True)))
+        chosen = result.lesions
+        columns = (
+            (chosen + 1).tolist(),
+            (table.ref_sizes[chosen] * voxel_mm3).tolist(),
+            result.detected.tolist(),
+            table.ref_covered()[chosen].tolist(),
+            best[chosen].tolist(),
+        )
+        for values in zip(*columns, strict=True):
+            lesions.append(dict(zip(LESION_FIELDS, (masks.label.name, protocol.name, *values), strict=True)))
