@@ -116,7 +116,7 @@ class Chapter:
     def figure(self, drawn: figures.Figure, file: str, caption: str, alt: str, *, wide: bool = False) -> Markup:
         """Save a figure and return it for the page."""
         image = figures.save(drawn, self.folder / "figures", f"{self.id}_{file}")
-        return figure(image, caption, alt, wide=wide)
+        return figure(image, caption, alt, wide=wide, of=self.result.target.title)
 
 
 # whatever was drawn in this process before, as by nnU-Net's training, leaves its fonts and colours in matplotlib's settings
