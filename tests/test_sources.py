@@ -266,6 +266,13 @@ def test_a_bad_card_is_one_line_and_hides_no_other(
     assert one_line(message) == message
 
 
+def test_a_network_of_thousands_of_layers_is_refused(registry: Path) -> None:
+    kwargs = {**FULL["arch_kwargs"], "n_blocks_per_stage": [101] * 4}
+    architecture = {**FULL, "arch_kwargs": kwargs, "arch_kwargs_req_import": FULL["_kw_requires_import"]}
+    with pytest.raises(SourceError, match="n_blocks_per_stage has 404 layers; no network has so many"):
+        card("deep", architecture=architecture)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 10_000, b"\xff", b'{"name": "\\ud800"}', None])
 def test_files_that_are_no_cards_hide_no_other(registry: Path, content: bytes | None) -> None:
     save_source(card("good"), {"a": torch.zeros(1)})

@@ -22,6 +22,7 @@ MAX_CHANNELS = 10_000
 MAX_STAGES = 16
 MAX_FEATURES = 1 << 16
 MAX_LAYERS = 200
+MAX_LAYERS_OF_ALL_STAGES = 400
 MAX_STRIDE = 64
 MAX_TEXT = 100_000
 MAX_ENTRIES = 1_000_000
@@ -123,9 +124,15 @@ def architecture_problems(architecture: Mapping[str, Any]) -> Iterator[str]:
             fits = check(value)
         if not fits:
             yield f"the architecture's {name} is {_shown(value)}; it must be {entries} for {length} stages"
+        elif name in _LAYERS and _total(value, length) > MAX_LAYERS_OF_ALL_STAGES:
+            yield f"the architecture's {name} has {_total(value, length)} layers; no network has so many"
     for name, value in kwargs.items():
         if not _is_plain(value):
             yield f"the architecture's {name} is {_shown(value)}, which no network takes"
+
+
+def _total(value: Any, length: int) -> int:
+    return sum(value) if isinstance(value, list | tuple) else value * length
 
 
 def _per_axis(value: Any) -> bool:
@@ -134,6 +141,8 @@ def _per_axis(value: Any) -> bool:
     return _is_count(value, MAX_STRIDE)
 
 
+#: settings that count layers
+_LAYERS = ("n_blocks_per_stage", "n_conv_per_stage", "n_conv_per_stage_decoder")
 #: settings with an entry per stage, or one for all -> whether an entry is right, and what they must be
 _PER_STAGE: Mapping[str, tuple[_Check, str]] = {
     **{
@@ -143,7 +152,7 @@ _PER_STAGE: Mapping[str, tuple[_Check, str]] = {
     **{name: (_per_axis, f"numbers per axis from 1 to {MAX_STRIDE}") for name in ("kernel_sizes", "strides")},
     **{
         name: (lambda value: _is_count(value, MAX_LAYERS, 0), f"numbers of layers up to {MAX_LAYERS}")
-        for name in ("n_blocks_per_stage", "n_conv_per_stage", "n_conv_per_stage_decoder")
+        for name in _LAYERS
     },
 }
 
