@@ -375,3 +375,8 @@ def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
         stream.write(b"x")
     assert main(["sources", "verify", "mine"]) == 1
     assert "was changed" in capsys.readouterr().out
+
+
+def test_a_spacing_in_which_images_have_no_voxel_is_refused(dataset: str) -> None:
+    with pytest.raises(PlansError, match="with this spacing"):
+        write_transfer_plans(dataset, profile="demo", target_spacing=(1e6, 1e-6, 1.0))

@@ -247,6 +247,8 @@ def _check_dataset(dataset: str, folder: Path) -> None:
 
 
 def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str, Any]:
+    import numpy as np
+
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
 
     # a source's folder may come from anyone, and nnU-Net calls what its card names
@@ -271,7 +273,13 @@ def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str
                 f"splits_final.json of {dataset} differs between {nnunet_raw()} and {nnunet_preprocessed()}; "
                 f"keep the right one in both"
             ) from None
-        plans = planner.plan_experiment()
+        try:
+            with np.errstate(all="ignore"):
+                plans = planner.plan_experiment()
+        except OverflowError:
+            raise PlansError(
+                f"nnU-Net can't plan {dataset} with this spacing, in which the images have no voxel or too many; take another"
+            ) from None
     log.debug("%s", printed.getvalue())
     return plans
 

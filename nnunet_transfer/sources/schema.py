@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,8 @@ MAX_LAYERS = 200
 MAX_LAYERS_OF_ALL_STAGES = 400
 MAX_STRIDE = 64
 MAX_TEXT = 100_000
+#: mm, the side of a voxel; the smallest is one by it
+MAX_SPACING = 1_000_000
 MAX_ENTRIES = 1_000_000
 
 #: key of a card's `extra`
@@ -42,7 +43,7 @@ def _is_count(value: Any, largest: int, smallest: int = 1) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 / MAX_SPACING <= value <= MAX_SPACING
 
 
 def _is_list(value: Any, check: _Check, largest: int = MAX_ENTRIES) -> bool:
@@ -63,7 +64,10 @@ _FIELDS: Mapping[str, tuple[_Check, str]] = {
         name: (lambda value: _is_list(value, _is_text), "a list of texts")
         for name in ("channel_names", "normalization_schemes", "trained_on", "trained_on_cases")
     },
-    "spacing": (lambda value: _is_list(value, _is_size, 3), "a list of up to 3 numbers above 0"),
+    "spacing": (
+        lambda value: _is_list(value, _is_size, 3),
+        f"a list of up to 3 numbers of mm above 0 and up to {MAX_SPACING}",
+    ),
     "patch_size": (
         lambda value: _is_list(value, lambda v: _is_count(v, MAX_FEATURES), 3),
         "a list of up to 3 whole numbers above 0",
