@@ -82,7 +82,6 @@ FULL = ("3d_fullres", "nnUNetTrainerTransfer")
 WARM = [
     ("2d", "nnUNetTrainerScratch"),
     ("2d", "nnUNetTrainerNaturalSegmentation"),
-    ("2d", "nnUNetTrainerT1Segmentation"),
     ("2d", TRANSFER),
     ("2d", SEGMENTATION_PRETRAINER),
     ("3d_fullres", "nnUNetTrainerScratch"),
@@ -90,13 +89,15 @@ WARM = [
     ("3d_fullres", "nnUNetTrainerT1SelfSupervised"),
     ("3d_fullres", SEGMENTATION_PRETRAINER),
 ]
-#: beside them, images of other kinds: in colour; and thick slices, from a source of thin ones
+#: beside them, labels and images of other kinds: regions, with voxels to ignore; in colour; and thick slices, from a source
+#: of thin ones
+REGIONS = ("2d", "nnUNetTrainerT1Segmentation")
 PICTURES = ("2d", "nnUNetTrainerNaturalClassification")
 THICK_SLICES = ("3d_fullres", "nnUNetTrainerT1Classification")
 
 
 def test_every_trainer_that_segments_is_among_them() -> None:
-    assert {base for _, base in (*WARM, PICTURES, THICK_SLICES)} == {*ARMS, TRANSFER, SEGMENTATION_PRETRAINER}
+    assert {base for _, base in (*WARM, REGIONS, PICTURES, THICK_SLICES)} == {*ARMS, TRANSFER, SEGMENTATION_PRETRAINER}
 
 
 @pytest.mark.slow
@@ -109,6 +110,19 @@ def test_train_resume_validate_predict_select_export_install(nnunet_folders: Pat
 @pytest.mark.parametrize(("configuration", "base"), WARM)
 def test_the_same_for_every_trainer_that_segments(configuration: str, base: str, nnunet_folders: Path) -> None:
     _live(configuration, base, nnunet_folders, _run_warm)
+
+
+@pytest.mark.slow
+def test_the_same_for_regions_and_voxels_to_ignore(nnunet_folders: Path) -> None:
+    dataset = write_blob_dataset(nnunet_folders / "raw", 501, cases=4, shape=SHAPES["2d"], labels=3)
+    description = nnunet_folders / "raw" / dataset / "dataset.json"
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    write_json(description, read_json(description) | {"labels": labels, "regions_class_order": [1, 2]})
+    _live(*REGIONS, nnunet_folders, _run_warm, dataset)
+    for case, probabilities in _probabilities(nnunet_folders / "after").items():
+        assert len(probabilities) == 2, "a channel for each region"
+        predicted = np.asarray(nib.load(nnunet_folders / "after" / f"{case}.nii.gz").dataobj)
+        assert set(np.unique(predicted)) <= {0, 1, 2}, "nothing is predicted to be ignored"
 
 
 @pytest.mark.slow
@@ -171,7 +185,7 @@ def test_pretrainers_without_masks_resume_validate_and_refuse_to_predict(task: s
 
 
 @pytest.mark.slow
-def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
+def test_a_cascade_lives_through_all_of_it(nnunet_folders: Path) -> None:
     dataset = write_blob_dataset(nnunet_folders / "raw", 501, cases=4, shape=(36, 36, 36), labels=2)
     preprocessed = extract_fingerprint_in_process(dataset, foreground_voxels=10_000)
     # the first stage's name is enough to get both, and what the second inherits
@@ -181,7 +195,7 @@ def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
     preprocess_in_process(dataset, path.stem, ["3d_lowres", "3d_fullres"])
     write_splits(preprocessed)
     save_random_source("t1_segmentation", path, "3d_fullres")
-    trainer = "nnUNetTrainerT1Segmentation_noMirroring_1epochs_1iterations"
+    trainer = "nnUNetTrainerT1Segmentation_noMirroring_2epochs_1iterations"
     options = f"-tr {trainer} -p {path.stem} -device cpu"
     results = nnunet_folders / "results" / dataset
 
@@ -200,10 +214,23 @@ def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
 
     for fold in (0, 1):
         _run_warm(f"nnUNetv2_train 501 3d_lowres {fold} {options}", nnunet_folders)
-    _run_warm(f"nnUNetv2_train 501 3d_cascade_fullres 0 {options}", nnunet_folders)
-    command = f"nnUNetv2_predict -i raw/{dataset}/imagesTr -d 501 -f 0 {options} -npp 0 -nps 0"
-    _run_warm(f"{command} -c 3d_lowres -o low", nnunet_folders)
-    _run_warm(f"{command} -c 3d_cascade_fullres -prev_stage_predictions low -o full", nnunet_folders)
+    train = f"nnUNetv2_train 501 3d_cascade_fullres 0 {options}"
+    _run_warm(train, nnunet_folders, killed_at="*/checkpoint_best.pth")
+    continued = _run_warm(f"{train} --c", nnunet_folders)
+    assert "Epoch 0\n" not in continued
+    validated = model("3d_cascade_fullres") / "fold_0" / "validation" / "summary.json"
+    first = read_json(validated)
+    validated.unlink()
+    _run_warm(f"{train} --val", nnunet_folders)
+    assert read_json(validated)["metric_per_case"] == first["metric_per_case"]
+
+    command = f"nnUNetv2_predict -i raw/{dataset}/imagesTr -d 501 -f 0 {options} -npp 0 -nps 0 --save_probabilities"
+
+    def predict(low: str, full: str) -> None:
+        _run_warm(f"{command} -c 3d_lowres -o {low}", nnunet_folders)
+        _run_warm(f"{command} -c 3d_cascade_fullres -prev_stage_predictions {low} -o {full}", nnunet_folders)
+
+    predict("low", "full")
     report = read_json(model("3d_cascade_fullres") / "fold_0" / "transfer_report.json")
     assert report["channels_at_zero"] == [f"class{k} (label of the previous stage)" for k in (1, 2)]
     assert 0.3 < report["coverage"]["stem"] < 0.4
@@ -211,6 +238,18 @@ def test_a_cascade_trains_validates_and_predicts(nnunet_folders: Path) -> None:
     assert len(summary["metric_per_case"]) == 2
     for case in (nnunet_folders / "raw" / dataset / "labelsTr").iterdir():
         assert nib.load(nnunet_folders / "full" / case.name).shape == (36, 36, 36)
+    _run_warm(
+        f"nnUNetv2_export_model_to_zip -d 501 -o model.zip -c 3d_lowres 3d_cascade_fullres -f 0 -tr {trainer} "
+        f"-p {path.stem}",
+        nnunet_folders,
+    )
+    (nnunet_folders / "results").rename(nnunet_folders / "results_away")
+    (nnunet_folders / "results").mkdir()
+    _run_warm("nnUNetv2_install_pretrained_model_from_zip model.zip", nnunet_folders)
+    predict("low_after", "full_after")
+    before, after = (_probabilities(nnunet_folders / folder) for folder in ("full", "full_after"))
+    assert len(before) == 4
+    assert all(np.array_equal(probabilities, after[case]) for case, probabilities in before.items())
 
 
 def _save_source(base: str, plans: Path, configuration: str) -> None:
