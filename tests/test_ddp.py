@@ -17,7 +17,7 @@ from tests.sources import save_random_source
 from tests.warm import start_two
 
 EPOCHS = 2
-PLAIN = "nnUNetTrainerT1Segmentation_2epochs_2iterations_seed3"
+PLAIN = "nnUNetTrainerT1Segmentation_warmup_2epochs_2iterations_seed3"
 #: the output layers learn alone in the first of ten epochs
 THAWED = "nnUNetTrainerT1Segmentation_lpft_10epochs_2iterations_seed3"
 FROZEN = "nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_2iterations_seed3"

@@ -49,7 +49,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
     name = f"images{folder}/{case.name}_0000.png"
     findings.files.append(name)
     if unchanged and isinstance(source, Path):
-        put_file(source, job.out / name, job.link, findings.checksum)
+        put_file(source, job.out / name, job.link, findings.checksums[0])
     else:
         write_png(picture, job.out / name)
     if label is not None:
@@ -89,7 +89,7 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         stored = source.read_bytes()
         findings.sources.append(source)
         findings.sha256.append(hashlib.sha256(stored).hexdigest())
-        findings.checksum = isal_zlib.crc32(stored)
+        findings.checksums.append(isal_zlib.crc32(stored))
         image = Image.open(io.BytesIO(stored))
         image.load()
     except UnidentifiedImageError:

@@ -77,8 +77,8 @@ class Findings:
     measured: dict[str, Any] = field(default_factory=dict)
     mask_sha256: set[str] = field(default_factory=set)
     resampled: bool = False
-    #: CRC-32 of the picture, if it is a file
-    checksum: int | None = None
+    #: CRC-32 of pictures that are files, in the order of `sources`: the image's first
+    checksums: list[int] = field(default_factory=list)
 
     @contextmanager
     def removing_files(self, out: Path) -> Iterator[None]:
