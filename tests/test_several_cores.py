@@ -21,7 +21,7 @@ from nnunet_transfer.study.forked import run_forked
 from nnunet_transfer.study.steps import run_job
 from tests.nnunet_data import write_blob_dataset
 
-TRAINING = "finetune-blobs-nnUNetTrainerScratch_fitted_1epochs_2iterations_seed0-f0"
+TRAINING = "finetune-blobs-nnUNetTrainerScratch_1epochs_2iterations_seed0-f0"
 
 
 def run_study(folder: Path, **changes: Any) -> Study:
@@ -34,7 +34,6 @@ def run_study(folder: Path, **changes: Any) -> Study:
         "plans": {"batch_size": 2, "patch_size": [32, 32]},
         "datasets": {"blobs": {"id": 31}},
         "targets": {"blobs": {"dataset": "blobs", "folds": [0]}},
-        "recipes": ["fitted"],
         "seeds": [0],
         "training": {"epochs": 1, "iterations": 2},
         "environment": {"nnUNet_n_proc_DA": 0, "nnUNet_def_n_proc": 0, "nnUNet_compile": "f"},
