@@ -6,10 +6,10 @@ learnt its task if its score is better than that of no learning by more than cha
 segmentation
     Dice beyond that of the untrained network with fitted output layers by `DICE_MARGIN`
 classification
-    the mean area under the curve above the 95th percentile of guessing that many cases (by the normal approximation of the
-    Mann-Whitney statistic): what tells the classes apart counts, not whether the threshold fits whole images, which few
-    patches of a training decide. Where the cases of a class are missing and there is no such area: balanced accuracy, by
-    the normal approximation of the binomial distribution
+    of two classes, or several per case, the mean area under the curve above the 95th percentile of guessing that many cases
+    (by the normal approximation of the Mann-Whitney statistic): what tells the classes apart counts, not whether the
+    threshold fits whole images, which few patches of a training decide. Of more classes, or where there is no such area
+    because a class has no cases: balanced accuracy, by the normal approximation of the binomial distribution
 regression
     a mean error below that of predicting the training mean, by `ERROR_MARGIN`
 restoration
@@ -86,7 +86,7 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     learning : None for a summary of another kind
     """
     task, count = summary.get("task"), int(summary.get("n_cases") or 0)
-    if task == "classification" and not _is_number(summary.get("auc")):
+    if task == "classification" and not (len(summary["classes"]) == 2 and _is_number(summary.get("auc"))):
         return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), 1 / len(summary["classes"]), count)
     if task in ("classification", "multi-label classification"):
         needed = min(1.0, 0.5 + _QUANTILE * _auc_deviation(summary))
