@@ -26,8 +26,19 @@ def optimiser_of(
     groups = parameter_groups(network, recipe, recipe.optimiser.weight_decay)
     optimizer: Optimizer
     if recipe.optimiser.kind == "AdamW":
-        optimizer = AdamW(groups, rate)
+        optimizer = _adamw(groups, rate)
     else:
         own, _ = host()
         optimizer = type(own)(groups, **{k: v for k, v in own.defaults.items() if k != "weight_decay"})
     return optimizer, RecipeScheduler(optimizer, rate, num_epochs, recipe)
+
+
+def _adamw(groups: list[dict[str, Any]], rate: float) -> AdamW:
+    """Return AdamW in one kernel for all weights, where torch has one for the device.
+
+    On a processor the loop over a small network's weights takes a tenth of an iteration, the kernel a hundredth.
+    """
+    try:
+        return AdamW(groups, rate, fused=True)
+    except RuntimeError:
+        return AdamW(groups, rate)
