@@ -370,7 +370,7 @@ def test_a_training_begun_with_the_default_recipe_of_an_earlier_version_is_refus
     content["run"]["recipe"] = "warmup"
     write_json(record, content)
     again = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
-    with pytest.raises(SystemExit, match="train anew as nnUNetTrainerScratch_warmup_1epochs_1iterations"):
+    with pytest.raises(SystemExit, match="start again as nnUNetTrainerScratch_warmup_1epochs_1iterations"):
         again.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
 
 

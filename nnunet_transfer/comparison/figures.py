@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,15 +139,12 @@ def curves(result: TargetResult) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
     families = list(result.curves.groupby("family", sort=False))
     sizes = sorted(result.curves["training_cases"].unique())
-    kinds: Counter[tuple[str, str]] = Counter()
+    drawn = line_styles([(rows["task"].iloc[0], rows["domain"].iloc[0]) for _, rows in families])
     for i, (_, rows) in enumerate(families):
         # neighbouring lines are shifted by 1 % so that their intervals stay apart
         x = rows["training_cases"] * (1 + 0.01 * (i - (len(families) - 1) / 2))
         error = [rows[PRIMARY] - rows["low"], rows["high"] - rows[PRIMARY]]
-        kind = (rows["task"].iloc[0], rows["domain"].iloc[0])
-        style = line_style(*kind, kinds[kind])
-        kinds[kind] += 1
-        axis.errorbar(x, rows[PRIMARY], error, label=rows["title"].iloc[0], capsize=2, **style)
+        axis.errorbar(x, rows[PRIMARY], error, label=rows["title"].iloc[0], capsize=2, **drawn[i])
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{n:g}" for n in sizes])
     axis.minorticks_off()
@@ -180,13 +176,13 @@ def line_style(task: str, domain: str, same: int = 0) -> dict[str, Any]:
 
 def styles(result: TargetResult) -> dict[str, dict[str, Any]]:
     """Return how each arm's lines and markers are drawn."""
-    kinds: Counter[tuple[str, str]] = Counter()
-    found = {}
-    for arm in result.arms:
-        kind = (arm.task, arm.domain)
-        found[arm.name] = line_style(*kind, kinds[kind])
-        kinds[kind] += 1
-    return found
+    drawn = line_styles([(arm.task, arm.domain) for arm in result.arms])
+    return {arm.name: style for arm, style in zip(result.arms, drawn, strict=True)}
+
+
+def line_styles(kinds: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return how the lines of several arms are drawn, given the source task and domain of each: no two alike."""
+    return [line_style(*kind, kinds[:i].count(kind)) for i, kind in enumerate(kinds)]
 
 
 def signed(value: float) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nnunet_transfer.errors import ComparisonError, DataError
 from nnunet_transfer.files import read_json
@@ -14,6 +15,8 @@ from nnunet_transfer.recipes import RECIPES
 
 REPORT_FILE = "transfer_report.json"
 PROVENANCE_FILE = "provenance.json"
+#: what a fold states of its training
+Fact = TypeVar("Fact")
 FOLD = re.compile(r"fold_(\d+)")
 
 
@@ -61,14 +64,7 @@ def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
     ComparisonError
         If the folds loaded different sources.
     """
-    found = {k: loaded for k, folder in sorted(folds.items()) if (loaded := read_loaded(folder))}
-    if len(set(found.values())) > 1:
-        listed = "; ".join(f"fold {k}: {loaded}" for k, loaded in found.items())
-        raise ComparisonError(
-            f"the folds of {trainer} loaded different sources and are no cross-validation of one: {listed}; train the odd "
-            f"ones again, or leave the arm out with --arms"
-        )
-    return next(iter(found.values()), None)
+    return _the_same_in_all(folds, read_loaded, f"{trainer} loaded different sources")
 
 
 def recipe_of(trainer: str, folds: Mapping[int, Path]) -> str | None:
@@ -85,12 +81,17 @@ def recipe_of(trainer: str, folds: Mapping[int, Path]) -> str | None:
     ComparisonError
         If the folds were trained with different recipes.
     """
-    found = {k: recipe for k, folder in sorted(folds.items()) if (recipe := _recorded_recipe(folder))}
+    return _the_same_in_all(folds, _recorded_recipe, f"{trainer} were trained with different recipes")
+
+
+def _the_same_in_all(folds: Mapping[int, Path], read: Callable[[Path], Fact | None], fault: str) -> Fact | None:
+    """Return what all folds that state something state; `fault` says whose folds differ, and in what."""
+    found = {k: stated for k, folder in sorted(folds.items()) if (stated := read(folder))}
     if len(set(found.values())) > 1:
-        listed = "; ".join(f"fold {k}: {recipe}" for k, recipe in found.items())
+        listed = "; ".join(f"fold {k}: {stated}" for k, stated in found.items())
         raise ComparisonError(
-            f"the folds of {trainer} were trained with different recipes and are no cross-validation of one: {listed}; "
-            f"train the odd ones again, or leave the arm out with --arms"
+            f"the folds of {fault} and are no cross-validation of one: {listed}; train the odd ones again, or leave the "
+            f"arm out with --arms"
         )
     return next(iter(found.values()), None)
 

@@ -292,7 +292,7 @@ class NamedTrainer(nnUNetTrainer):
         if earlier != self.settings.recipe:
             raise SettingsError(
                 f"{self.output_folder} was trained with the recipe {earlier}, which an earlier version took where the name "
-                f"says none; finish it with that version, or train anew as {replace(self.settings, recipe=earlier)}"
+                f"says none; finish it with that version, or start again as {replace(self.settings, recipe=earlier)}"
             )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
