@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+
+from nnunet_transfer.checkpoints import add_source
+from nnunet_transfer.sources import Source, load_source
 
 
 def plans_architecture(residual: bool = True, dims: int = 3, stages: int = 3) -> dict[str, Any]:
@@ -117,3 +121,19 @@ __all__ = [
     "plans_architecture",
     "randomise",
 ]
+
+
+def valid(tmp_path: Path) -> bytes:
+    """Return the bytes of a small checkpoint of nnU-Net's."""
+    architecture = plans_architecture()
+    path = tmp_path / "valid.pth"
+    torch.save(nnunet_run(build(architecture), architecture), path)
+    return path.read_bytes()
+
+
+def added(content: Any, folder: Path, name: str = "s", **options: Any) -> Source:
+    """Save a checkpoint, add it to the registry and return the source."""
+    path = folder / f"{name}.pth"
+    torch.save(content, path)
+    add_source(path, name, task="segmentation", domain="t1", **options)
+    return load_source(name)

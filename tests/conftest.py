@@ -36,6 +36,16 @@ def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty registry of sources, exported; random weights are the same in every run."""
+    import torch  # slow to import
+
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
+    torch.manual_seed(0)
+    return tmp_path / "sources"
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """For each configuration, the folders with a preprocessed data set; to be copied, see `pretraining_runs.a_run`."""

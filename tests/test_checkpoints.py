@@ -7,33 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torchvision
 from torch import nn
 
-from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
+from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.checkpoints import Provenance, Reading, add_source, inspect_checkpoint
 from nnunet_transfer.errors import CheckpointError, SourceError
 from nnunet_transfer.files import write_json
 from nnunet_transfer.plans import PROFILES
-from nnunet_transfer.plans.architectures import with_dimensions
 from nnunet_transfer.sources import Source, load_source
-from tests.checkpoint_files import build, nnunet_run, nnunet_v1_state, plans_architecture, randomise
+from tests.checkpoint_files import added, build, nnunet_run, nnunet_v1_state, plans_architecture, randomise
 
-
-@pytest.fixture(autouse=True)
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_sources", str(tmp_path / "sources"))
-    torch.manual_seed(0)
-    return tmp_path / "sources"
-
-
-def added(content: Any, folder: Path, name: str = "s", **options: Any) -> Source:
-    path = folder / f"{name}.pth"
-    torch.save(content, path)
-    add_source(path, name, task="segmentation", domain="t1", **options)
-    return load_source(name)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def same_functions(network: nn.Module, source: Source, dims: int, **options: Any) -> None:
@@ -204,120 +190,6 @@ def test_nnssl_with_the_architecture_by_name_only(tmp_path: Path, name: str, par
     assert any(k.startswith("decoder.") for k in source.tensors()) == (parts == "encoder+decoder")
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50])
-def test_timm_resnet_d_has_bit_identical_features(tmp_path: Path, depth: int) -> None:
-    original = randomised_norms(timm.create_model(f"resnet{depth}d", pretrained=False)).eval()
-    source = added(original.state_dict(), tmp_path)
-    assert source.card.format == "ResNet"
-    expected = PROFILES[f"resnet{depth}"].architecture(2)
-    assert source.card.architecture["arch_kwargs"] == expected["arch_kwargs"]
-    mine = build(dict(source.card.architecture), 3).eval()
-    report = transfer_weights(mine, source)
-    assert report.coverage["encoder"] > 0.99
-    x = original.maxpool(original.act1(original.bn1(original.conv1(torch.randn(2, 3, 64, 64)))))
-    with torch.no_grad():
-        x = original.layer1(x)
-        for stage, layer in ((2, original.layer2), (3, original.layer3), (4, original.layer4)):
-            y = layer(x)
-            assert torch.equal(mine.encoder.stages[stage](x), y)
-            x = y
-
-
-def randomised_norms(network: nn.Module) -> nn.Module:
-    """Give BatchNorm statistics and affine parts of its own, with values near 1 so that deep networks stay finite."""
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.running_mean.uniform_(-0.1, 0.1)
-                module.running_var.uniform_(0.8, 1.2)
-                module.weight.uniform_(0.8, 1.2)
-                module.bias.uniform_(-0.1, 0.1)
-    return network
-
-
-@pytest.mark.parametrize("depth", [18, 50])
-def test_torchvision_resnet_blocks_without_a_shortcut_convolution_are_exact(tmp_path: Path, depth: int) -> None:
-    original = randomised_norms(getattr(torchvision.models, f"resnet{depth}")(weights=None)).eval()
-    source = added(original.state_dict(), tmp_path)
-    assert "after average pooling here" in " ".join(source.card.extra["notes"])
-    mine = build(dict(source.card.architecture), 3).eval()
-    report = transfer_weights(mine, source)
-    assert report.coverage["encoder"] > 0.99
-    assert report.coverage["stem"] == 1.0
-    for stage, layer in enumerate((original.layer1, original.layer2, original.layer3, original.layer4), start=1):
-        first = layer[0]
-        width = (first.conv3 if depth == 50 else first.conv2).out_channels
-        x = torch.rand(1, width, 8, 8)
-        with torch.no_grad():
-            assert torch.equal(mine.encoder.stages[stage].blocks[1:](x), layer[1:](x))
-    # the 7×7 stem is folded into 3×3: equal on constant images
-    x = torch.full((1, 3, 32, 32), 0.7)
-    with torch.no_grad():
-        stem = mine.encoder.stem.convs[0].conv(x)[:, :, 16, 16]
-        torch.testing.assert_close(stem, original.conv1(x)[:, :, 8, 8], rtol=1e-4, atol=1e-5)
-
-
-def test_imagenet_weights_reach_one_channel_and_three_dimensions(tmp_path: Path) -> None:
-    original = randomised_norms(timm.create_model("resnet18d", pretrained=False)).eval()
-    source = added(original.state_dict(), tmp_path)
-    architecture = {
-        **source.card.architecture,
-        "arch_kwargs": {**source.card.architecture["arch_kwargs"], "norm_op": "torch.nn.BatchNorm2d"},
-    }
-    architecture = with_dimensions(architecture, 3)
-    mine = build(architecture, 1).eval()
-    report = transfer_weights(mine, source, rules=AdaptationRules(inflation="mean"))
-    assert report.coverage["encoder"] > 0.99
-    flat = torch.rand(1, 64, 8, 8)
-    volume = flat.unsqueeze(2).expand(-1, -1, 32, -1, -1)
-    with torch.no_grad():
-        deep = mine.encoder.stages[2](volume)
-        torch.testing.assert_close(deep[:, :, 8], original.layer2(flat), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("wrap", "holder"),
-    [
-        ("backbone.", None),
-        ("encoder.", None),
-        ("module.", "state_dict"),
-        ("model.", "state_dict"),
-        ("model._orig_mod.", "state_dict"),
-        ("backbone.", "teacher"),
-    ],
-)
-def test_prefixes_and_holders_of_resnets(tmp_path: Path, wrap: str, holder: str | None) -> None:
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    wrapped: Any = {wrap + k: v for k, v in state.items()}
-    wrapped["head.weight"] = torch.zeros(2, 2)
-    content = {holder: wrapped, "epoch": 3} if holder else wrapped
-    source = added(content, tmp_path)
-    assert torch.equal(source.tensors()["encoder.stages.4.blocks.1.conv2.conv.weight"], state["layer4.1.conv2.weight"])
-
-
-def test_of_two_networks_the_one_that_was_trained_for_use_is_taken(tmp_path: Path) -> None:
-    right, wrong = (randomise(torchvision.models.resnet18(weights=None)).state_dict() for _ in range(2))
-    moco = {"module.encoder_k." + k: v for k, v in wrong.items()} | {
-        "module.encoder_q." + k: v for k, v in right.items()
-    }
-    dino = {
-        "student": {"module.backbone." + k: v for k, v in wrong.items()},
-        "teacher": {"backbone." + k: v for k, v in right.items()},
-    }
-    for name, content in (("moco", {"state_dict": moco}), ("dino", dino)):
-        tensors = added(content, tmp_path, name).tensors()
-        assert torch.equal(tensors["encoder.stages.1.blocks.0.conv1.conv.weight"], right["layer1.0.conv1.weight"])
-
-
-def test_torchvision_segmentation_model(tmp_path: Path) -> None:
-    original = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None)
-    source = added(original.state_dict(), tmp_path)
-    assert source.card.parts == "encoder"
-    assert any("dilate" in note for note in source.card.extra["notes"])
-    mine = build(dict(source.card.architecture), 3)
-    assert transfer_weights(mine, source).coverage["encoder"] > 0.99
-
-
 def test_medicalnet(tmp_path: Path) -> None:
     """Its layout: 3D, `module.`, one channel, 7×7×7 stem, shortcuts of type A without weights."""
     original = torchvision.models.video.r3d_18(weights=None)
@@ -410,20 +282,6 @@ def test_a_user_s_key_map(tmp_path: Path) -> None:
 def test_what_gives_nothing_to_a_cnn_is_refused_with_the_reason(tmp_path: Path, keys: list[str], reason: str) -> None:
     path = tmp_path / "x.pth"
     torch.save({"state_dict": {k: torch.zeros(2, 2) for k in keys}}, path)
-    with pytest.raises(CheckpointError, match=reason):
-        inspect_checkpoint(path)
-
-
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        ("resnext50_32x4d", "grouped convolutions"),
-        ("seresnet18", "squeeze-and-excitation"),
-    ],
-)
-def test_resnet_variants_that_compute_something_else_are_refused(tmp_path: Path, model: str, reason: str) -> None:
-    path = tmp_path / "x.pth"
-    torch.save(timm.create_model(model, pretrained=False).state_dict(), path)
     with pytest.raises(CheckpointError, match=reason):
         inspect_checkpoint(path)
 
