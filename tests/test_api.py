@@ -16,6 +16,7 @@ import pytest
 import nnunet_transfer as nt
 from nnunet_transfer import api, registration
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
+from nnunet_transfer.checkpoints.formats import FORMATS
 from nnunet_transfer.conversion.catalogue import ADDED
 from nnunet_transfer.evaluation.protocols import PRESETS
 from nnunet_transfer.files import read_json, write_json
@@ -138,9 +139,11 @@ def trained_model(fingerprinted: int, nnunet_folders: Path) -> tuple[Path, Path]
 @pytest.mark.parametrize("name", [*FUNCTIONS, "Registry", "did_you_mean"])
 def test_the_examples_run(name: str, request: pytest.FixtureRequest) -> None:
     owner = api if name in FUNCTIONS else registration
-    before = [(table, set(table)) for table in (ARMS, RECIPES, PRESETS, ADDED)]
+    before = [(table, set(table)) for table in (ARMS, RECIPES, PRESETS, ADDED, FORMATS)]
     finder = doctest.DocTestFinder(recurse=False)
     (test,) = finder.find(getattr(owner, name), name, globs={**vars(owner), "getfixture": request.getfixturevalue})
+    # the example of `plan_conversion` ends with the other
+    assert test.examples or name == "convert_planned"
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     try:
         runner.run(test)

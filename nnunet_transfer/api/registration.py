@@ -75,6 +75,13 @@ def register_format(checkpoint_format: Format) -> None:
     ------
     TransferError
         If the name is taken.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> def refuse(found):
+    ...     raise nt.TransferError("our first layout has no skip connections; use the second")
+    >>> nt.register_format(nt.Format("our first layout", lambda found: found.top.get("lab_version") == 1, refuse))
     """
     from nnunet_transfer.checkpoints.formats import FORMATS
 
@@ -88,6 +95,23 @@ def register_dataset(description: DatasetDescription) -> None:
     ------
     TransferError
         If the name is taken.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> nt.register_dataset(
+    ...     nt.DatasetDescription(
+    ...         name="lab",
+    ...         title="our patients",
+    ...         folder_name="Lab",
+    ...         licence="internal",
+    ...         citation="unpublished",
+    ...         request="ask the study office",
+    ...         label_sets={"lesion": nt.LabelRule({"lesion": 1})},
+    ...         case="{subject}",
+    ...         layouts=(nt.Layout({"T1": "{subject:P[0-9]+}/t1.nii.gz"}, {"lesion": "{subject}/lesions.nii.gz"}),),
+    ...     )
+    ... )
     """
     from nnunet_transfer.conversion.catalogue import ADDED, all_descriptions
     from nnunet_transfer.errors import SettingsError
