@@ -127,6 +127,10 @@ def check_command(command: Sequence[str]) -> str:
     if program == "python" and arguments[0].startswith(("docs/", "tests/", "benchmarks/")):
         assert (ROOT / arguments[0]).is_file(), f"there is no {arguments[0]}"
         return "script exists"
+    if program == "cp":
+        for file in arguments[:-1]:
+            assert (ROOT / file).is_file(), f"there is no {file}"
+        return "file exists"
     for words, reason in NOT_RUN.items():
         if tuple(command[: len(words)]) == words:
             return reason

@@ -58,6 +58,7 @@ def test_every_command_is_understood(page: str, block: str, tmp_path: Path) -> N
         "make no-such-target",
         "python -m benchmarks.no_such_module",
         "rm -r folder",
+        "cp docs/no_such_file.yaml WORK",
     ],
 )
 def test_a_wrong_line_is_seen(line: str, tmp_path: Path) -> None:
