@@ -223,12 +223,37 @@ def test_a_source_s_folder_that_runs_a_program_is_not_planned_with(
     assert not evidence.exists()
 
 
-def test_plans_of_another_network_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("features_per_stage", [4, 6, 1 << 40]),
+        ("features_per_stage", 4),
+        ("n_stages", 2),
+        ("n_blocks_per_stage", [1, 2, 3]),
+        ("kernel_sizes", [[3, 3, 3], [3, 3, 3], [1, 3, 3]]),
+        ("kernel_sizes", 5),
+        ("strides", [[1, 1, 1], [2, 2, 2], [1, 2, 2]]),
+        ("strides", [1, 2, 4]),
+        ("conv_bias", False),
+        ("n_conv_per_stage_decoder", [1, 2]),
+    ],
+)
+def test_plans_of_another_network_are_refused(setting: str, value: object, tmp_path: Path) -> None:
     content = nnunet_run(build(plans_architecture()), architecture := plans_architecture())
-    architecture["arch_kwargs"]["features_per_stage"] = [4, 6, 1 << 40]
+    architecture["arch_kwargs"][setting] = value
     torch.save(content, tmp_path / "run.pth")
     with pytest.raises(CheckpointError, match="they belong to another network"):
         inspect_checkpoint(tmp_path / "run.pth")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("kernel_sizes", 3), ("kernel_sizes", [3, 3, 3]), ("strides", [1, 2, 2])]
+)
+def test_plans_that_give_one_number_for_all_axes_are_read(setting: str, value: object, tmp_path: Path) -> None:
+    content = nnunet_run(build(plans_architecture()), architecture := plans_architecture())
+    architecture["arch_kwargs"][setting] = value
+    torch.save(content, tmp_path / "run.pth")
+    assert inspect_checkpoint(tmp_path / "run.pth")["stages"] == 3
 
 
 ODD = st.recursive(

@@ -81,7 +81,14 @@ def test_the_report_is_one_file_that_names_every_arm(results: Path, tmp_path: Pa
         [801], out=tmp_path / "out", settings=CompareSettings(draws=200), text=ReportText("Made up <data>.")
     ).report
     page = report.read_text(encoding="utf-8")
-    for text in ("Scratch", "T1 segmentation", "Natural classification", "Made up &lt;data&gt;.", "decoder 87 %", "n = 8"):
+    for text in (
+        "Scratch",
+        "T1 segmentation",
+        "Natural classification",
+        "Made up &lt;data&gt;.",
+        "decoder 87 %",
+        "n = 8",
+    ):
         assert text in page
     assert "source t1 did not learn its task" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ def _convert_run(found: Found) -> Converted:
             f"nnunet_transfer exchange weights"
         )
     if own:
-        _check_plans(architecture["arch_kwargs"], architecture_from_shapes(tensors)["arch_kwargs"])
+        _check_plans(architecture["arch_kwargs"], architecture_from_shapes(tensors)["arch_kwargs"], tensors)
     inputs = input_channels_of(tensors)
     names = stated.channel_names(dataset)
     schemes = stated.words(configuration.get("normalization_schemes"))
@@ -117,13 +117,39 @@ def _convert_run(found: Found) -> Converted:
     )
 
 
-def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    for name in ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage"):
-        # one number for all stages is written out by none of nnU-Net's planners
-        if name in own and name in found and type(own[name]) is type(found[name]) and own[name] != found[name]:
+#: settings that the shapes of an encoder show
+_SHOWN = ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage", "kernel_sizes", "conv_bias")
+
+
+def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Check that plans describe the network whose weights have these keys; `found` was read off the weights."""
+    stages, axes = found["n_stages"], len(found["kernel_sizes"][0])
+    shown = list(_SHOWN)
+    if any(re.match(r"decoder\.stages\.\d+\.convs\.", key) for key in keys):
+        shown.append("n_conv_per_stage_decoder")
+    if any(re.fullmatch(r"decoder\.transpconvs\.\d+\.weight", key) for key in keys):
+        shown.append("strides")
+    for name in shown:
+        if name not in own or name not in found:
+            continue
+        said, seen = (_written_out(name, value, stages, axes) for value in (own[name], found[name]))
+        if name == "strides":  # nothing shows that of the first stage
+            said, seen = said[1:], seen[1:]
+        if said != seen:
             raise CheckpointError(
                 f"the plans with the weights say {name} {own[name]}, the weights {found[name]}: they belong to another network"
             )
+
+
+def _written_out(name: str, value: Any, stages: int, axes: int) -> Any:
+    """Return a setting with one entry per stage, and per axis, where plans may give one number for all."""
+    if name in ("n_stages", "conv_bias"):
+        return value
+    count = stages - 1 if name == "n_conv_per_stage_decoder" else stages
+    entries = list(value) if isinstance(value, (list, tuple)) else [value] * count
+    if name in ("kernel_sizes", "strides"):
+        return [list(entry) if isinstance(entry, (list, tuple)) else [entry] * axes for entry in entries]
+    return entries
 
 
 def stated_configuration(found: Found) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
