@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from torch import nn
+
+from nnunet_transfer.pretraining.tiles import tiles
 
 if TYPE_CHECKING:
     from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
@@ -97,6 +100,12 @@ class PretrainingTask(ABC):
 
     def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:  # noqa: B027 # a hook
         """Write pictures of some cases into `folder`."""
+
+    def covering_patches(self, case: str) -> Iterator[torch.Tensor]:
+        """Yield a case's covering patches in batches, `(batch, channel, *patch)`, on the trainer's device."""
+        patches = tiles(self.trainer.case_image(case), self.trainer.configuration_manager.patch_size)
+        while batch := list(itertools.islice(patches, self.trainer.batch_size)):
+            yield self.to_device(torch.stack(batch))
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on the trainer's device."""

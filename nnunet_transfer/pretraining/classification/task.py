@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from nnunet_transfer.pretraining.classification.heads import HEADS
 from nnunet_transfer.pretraining.classification.settings import read_settings
 from nnunet_transfer.pretraining.networks import classification_network
 from nnunet_transfer.pretraining.task import PretrainingTask
-from nnunet_transfer.pretraining.tiles import tiles
 
 if TYPE_CHECKING:
     from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
@@ -113,12 +111,10 @@ class ClassificationTask(PretrainingTask):
 
     def score_case(self, network: nn.Module, case: str) -> np.ndarray:
         """Return the prediction for a case, float64 of shape `(outputs,)`: the mean over the tiles that cover it."""
-        patches = tiles(self.trainer.case_image(case), self.trainer.configuration_manager.patch_size)
         total, count = torch.zeros(self.head.outputs, dtype=torch.float64), 0
-        while batch := list(itertools.islice(patches, self.trainer.batch_size)):
-            outputs = network(self.to_device(torch.stack(batch)))
-            total += self.head.predictions(outputs.float()).sum(dim=0).cpu()
-            count += len(batch)
+        for patches in self.covering_patches(case):
+            total += self.head.predictions(network(patches).float()).sum(dim=0).cpu()
+            count += len(patches)
         return (total / count).numpy()
 
     def summarise(self, cases: Sequence[str], results: Sequence[np.ndarray]) -> dict[str, Any]:
