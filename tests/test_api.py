@@ -15,11 +15,12 @@ import pytest
 
 import nnunet_transfer as nt
 from nnunet_transfer import api, registration
+from nnunet_transfer import study as nt_study
 from nnunet_transfer._nnunet import extract_fingerprint_in_process
 from nnunet_transfer.checkpoints.formats import FORMATS
 from nnunet_transfer.conversion.catalogue import ADDED
 from nnunet_transfer.evaluation.protocols import PRESETS
-from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.files import read_json, write_json, write_text
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.sources import save_source
@@ -27,6 +28,7 @@ from tests.checkpoint_files import build, plans_architecture
 from tests.comparison_data import DATASET, QUALITY, SHAPE, save_mask, write_results
 from tests.conversion_trees import box, image, write_tree
 from tests.nnunet_data import write_blob_dataset
+from tests.study_files import write_study
 
 FUNCTIONS = [name for name in api.__all__ if name not in api.CLASSES]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -134,6 +136,21 @@ def trained_model(fingerprinted: int, nnunet_folders: Path) -> tuple[Path, Path]
     write_json(model / "plans.json", plans)
     write_json(model / "dataset.json", read_json(nnunet_folders / "raw" / plans["dataset_name"] / "dataset.json"))
     return model, nnunet_folders
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    return write_study(tmp_path)
+
+
+@pytest.fixture
+def finished_study(study_file: Path) -> Path:
+    study = nt_study.read_study(study_file)
+    for job in nt_study.study_jobs(study).values():
+        with nt_study.state.at_work(study.folder, job):
+            pass
+    write_text(study.folder / "report" / "report.html", "")
+    return study_file
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "Registry", "did_you_mean"])

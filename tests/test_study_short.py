@@ -140,5 +140,5 @@ def test_status_says_how_far_a_training_is_and_watching_ends_with_it(
         log.write_text("x: Epoch 9 \nx: Epoch time: 36.0 s \nx: Epoch 10 \n")
         (found,) = [s for s in job_states(study, jobs) if s.job == job]
         assert "epoch 10 of 1000, about 9.9 h left" in found.detail
-    watch(study, jobs, 60)  # nothing runs: it must not wait
+    watch(lambda: job_states(study, jobs), 60)  # nothing runs: it must not wait
     assert "waiting" in capsys.readouterr().out

@@ -27,12 +27,13 @@ from nnunet_transfer.api.registration import (
 from nnunet_transfer.api.sources import (
     add_source,
     fetch_source,
+    inspect_source,
     list_sources,
     load_source,
     publish_source,
     rank_sources,
 )
-from nnunet_transfer.api.studies import run_study
+from nnunet_transfer.api.studies import check_study, init_study, report_study, run_demo, run_study, study_status
 
 if TYPE_CHECKING:
     from nnunet_transfer.adaptation import TransferReport as TransferReport
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from nnunet_transfer.sources import Source as Source
     from nnunet_transfer.sources import SourceCard as SourceCard
     from nnunet_transfer.study import Study as Study
+    from nnunet_transfer.study.status import JobState as StudyStep
+    from nnunet_transfer.study.summary import StudyCheck as StudyCheck
     from nnunet_transfer.synthetic.settings import Settings as SynthesisSettings
 
 #: classes that the functions take and return -> the module that defines them and, where it differs, their name there
@@ -96,6 +99,8 @@ CLASSES: dict[str, tuple[str, str]] = {
     "SourceCard": ("sources", "SourceCard"),
     "StockModel": ("sharing", "StockModel"),
     "Study": ("study", "Study"),
+    "StudyCheck": ("study.summary", "StudyCheck"),
+    "StudyStep": ("study.status", "JobState"),
     "SynthesisSettings": ("synthetic.settings", "Settings"),
     "TransferError": ("errors", "TransferError"),
     "TransferReport": ("adaptation", "TransferReport"),
@@ -130,17 +135,22 @@ __all__ = [
     "SourceCard",
     "StockModel",
     "Study",
+    "StudyCheck",
+    "StudyStep",
     "SynthesisSettings",
     "TransferError",
     "TransferReport",
     "TransferSettings",
     "add_source",
+    "check_study",
     "compare",
     "convert",
     "convert_planned",
     "evaluate",
     "export_stock",
     "fetch_source",
+    "init_study",
+    "inspect_source",
     "install_splits",
     "list_sources",
     "load_source",
@@ -154,7 +164,10 @@ __all__ = [
     "register_format",
     "register_protocol",
     "register_recipe",
+    "report_study",
+    "run_demo",
     "run_study",
+    "study_status",
     "synthesize",
     "transfer_weights",
 ]

@@ -1,11 +1,11 @@
-"""Pre-trained networks: add, list, rank and publish them."""
+"""Pre-trained networks: inspect, add, list, rank and publish them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Provenance, Reading
@@ -74,6 +74,38 @@ def add_source(
         overwrite=overwrite,
     )
     return load_source(folder)
+
+
+def inspect_source(
+    location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
+) -> dict[str, Any]:
+    """Return what a checkpoint holds and what it can be used for, without adding it.
+
+    Parameters
+    ----------
+    location, reading, sha256
+        As of `add_source`.
+
+    Returns
+    -------
+    dict
+        Format, network, channels, stages, number of parameters, licence, uses and notes, as plain JSON types.
+
+    Raises
+    ------
+    TransferError
+        If the file can't be read safely, or is of no use to an nnU-Net network.
+
+    Examples
+    --------
+    >>> import nnunet_transfer as nt
+    >>> found = nt.inspect_source(getfixture("timm_resnet18d"))  # a state dict of timm's resnet18d
+    >>> found["parts"], found["dimensions"], found["input_channels"], found["parameters"]
+    ('encoder', 2, 3, 11166976)
+    """
+    from nnunet_transfer.checkpoints import inspect_checkpoint
+
+    return inspect_checkpoint(location, reading=reading, sha256=sha256)
 
 
 def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = False) -> Source:

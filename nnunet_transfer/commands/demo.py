@@ -10,6 +10,8 @@ import argparse
 import time
 from pathlib import Path
 
+from nnunet_transfer.api import run_demo
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -22,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print where the report lies."""
-    from nnunet_transfer.study.demo import note, run_demo
+    from nnunet_transfer.study.demo import note
 
     start = time.monotonic()
-    report = run_demo(args.out.resolve(), quick=args.quick, seed=args.seed, jobs=args.jobs, resume=args.resume)
+    report = run_demo(args.out, quick=args.quick, seed=args.seed, jobs=args.jobs, resume=args.resume)
     print((report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(note())
     print(f"Report: {report} ({(time.monotonic() - start) / 60:.1f} minutes)")

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
+from nnunet_transfer.api import check_study
 from nnunet_transfer.doctor import Finding, State, examine
 from nnunet_transfer.errors import TransferError
 
@@ -36,17 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _study_findings(file: Path) -> Iterator[Finding]:
-    from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.checks import check_study
-    from nnunet_transfer.study.estimates import estimate
-
     try:
-        study = read_study(file)
-        expected = estimate(study, study_jobs(study))
-        found = check_study(study, expected)
+        check = check_study(file)
     except TransferError as error:
         yield Finding("study", State.FAIL, str(error))
         return
-    for finding in found:
+    for finding in check.findings:
         yield Finding("study", State.FAIL if finding.stops else State.WARN, finding.text)
-    yield Finding("study", State.OK, f"{file}: about {sum(expected.gigabytes.values()):,.1f} GB will be written")
+    yield Finding("study", State.OK, f"{file}: about {sum(check.expected.gigabytes.values()):,.1f} GB will be written")

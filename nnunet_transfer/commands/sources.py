@@ -20,7 +20,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.api import add_source, fetch_source, list_sources, load_source, publish_source, rank_sources
+from nnunet_transfer.api import (
+    add_source,
+    fetch_source,
+    inspect_source,
+    list_sources,
+    load_source,
+    publish_source,
+    rank_sources,
+)
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.sources import TASKS
@@ -141,9 +149,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from nnunet_transfer.checkpoints import inspect_checkpoint
-
-    content = inspect_checkpoint(args.path, reading=_reading(args), sha256=args.sha256)
+    content = inspect_source(args.path, reading=_reading(args), sha256=args.sha256)
     if args.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0

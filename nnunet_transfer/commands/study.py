@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from nnunet_transfer.api import check_study, init_study, report_study, run_study, study_status
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SettingsError
 
@@ -84,17 +85,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study.template import write_template
-
+    init_study(args.file, args.target, args.source, profile=args.profile)
     if not args.target:
-        if args.source or args.profile:
-            raise SettingsError("--source and --profile go with --target")
-        write_template(args.file)
         print(f"{args.file}: put in where your data lie, then run: nnunet_transfer study check {args.file}")
         return 0
-    from nnunet_transfer.study.short import write_short_study
-
-    write_short_study(args.file, args.target, args.source, profile=args.profile)
     print(args.file.read_text(encoding="utf-8"))
     status = _check(args)
     if not status:
@@ -103,17 +97,9 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.checks import check_study
-    from nnunet_transfer.study.estimates import estimate
-    from nnunet_transfer.study.summary import check_text
-
-    study = read_study(args.file)
-    jobs = study_jobs(study)
-    expected = estimate(study, jobs)
-    findings = check_study(study, expected)
-    print(check_text(study, jobs, expected, findings))
-    return 1 if any(finding.stops for finding in findings) else 0
+    check = check_study(args.file)
+    print(check)
+    return 1 if check.errors else 0
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -122,8 +108,6 @@ def _run(args: argparse.Namespace) -> int:
 
         print(write_slurm_profile(args.slurm_profile))
         return 0
-    from nnunet_transfer.api import run_study
-
     report = run_study(args.file, jobs=args.jobs, profile=args.profile, smoke=args.smoke, dry_run=args.dry_run)
     if not args.dry_run:
         print((report.parent / "summary.txt").read_text(encoding="utf-8"))
@@ -132,26 +116,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.status import job_states, status_table, watch
+    if args.watch is not None and not args.watch > 0:
+        raise SettingsError(f"--watch {args.watch:g}: give seconds above 0")
+    from nnunet_transfer.study.status import status_table, watch
 
-    study = read_study(args.file)
-    jobs = study_jobs(study)
-    if args.watch is not None:
-        if not args.watch > 0:
-            raise SettingsError(f"--watch {args.watch:g}: give seconds above 0")
-        watch(study, jobs, args.watch)
-        return 0
-    print(status_table(job_states(study, jobs)))
+    if args.watch is None:
+        print(status_table(study_status(args.file)))
+    else:
+        watch(lambda: study_status(args.file), args.watch)
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from nnunet_transfer.study import read_study, study_jobs
-    from nnunet_transfer.study.partial_report import report_so_far
-
-    study = read_study(args.file)
-    report, left_out = report_so_far(study, study_jobs(study))
+    report, left_out = report_study(args.file)
     print((report.parent / "summary.txt").read_text(encoding="utf-8"))
     for line in left_out:
         print(f"not yet: {line}")

@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 from nnunet_transfer.errors import SettingsError, StudyError
-from nnunet_transfer.study.checks import check_study
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.engine import run_study
-from nnunet_transfer.study.estimates import estimate
 from nnunet_transfer.study.gpus import visible_gpus
-from nnunet_transfer.study.jobs import study_jobs
 from nnunet_transfer.study.steps import report_folder
+from nnunet_transfer.study.summary import examine
 
 
 def run_checked(study: Study, *, jobs: int | None = None, profile: Path | None = None, dry: bool = False) -> Path:
@@ -36,10 +34,9 @@ def run_checked(study: Study, *, jobs: int | None = None, profile: Path | None =
     """
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs {jobs}: give at least 1")
-    steps = study_jobs(study)
-    findings = [f for f in check_study(study, estimate(study, steps)) if f.stops]
-    if findings:
-        more = f" ({len(findings) - 1} more: nnunet_transfer study check {study.file})" if len(findings) > 1 else ""
-        raise StudyError(f"{findings[0].text}{more}")
-    run_study(study, steps, slots=jobs or len(visible_gpus()) or os.cpu_count() or 1, profile=profile, dry=dry)
+    check = examine(study)
+    if errors := check.errors:
+        more = f" ({len(errors) - 1} more: nnunet_transfer study check {study.file})" if len(errors) > 1 else ""
+        raise StudyError(f"{errors[0]}{more}")
+    run_study(study, check.jobs, slots=jobs or len(visible_gpus()) or os.cpu_count() or 1, profile=profile, dry=dry)
     return report_folder(study) / "report.html"

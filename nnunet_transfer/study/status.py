@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,14 @@ DONE, RUNNING, INTERRUPTED, FAILED, WAITING = STATES = ("done", "running", "inte
 
 @dataclass(frozen=True)
 class JobState:
-    """A job's state, and what there is to say about it: for how long it runs and how far it is, or why it failed."""
+    """Where a step of a study stands.
+
+    Attributes
+    ----------
+    job : the step
+    state : `done`, `running`, `interrupted`, `failed` or `waiting`
+    detail : for how long it runs and how far it is, or why it failed
+    """
 
     job: Job
     state: str
@@ -74,10 +81,10 @@ def _epoch(study: Study, job: Job) -> str:
     return f", epoch {epoch.number} of {epoch.total}{left}"
 
 
-def watch(study: Study, jobs: Mapping[str, Job], seconds: float) -> None:
-    """Print where a study stands, again and again, until no step runs."""
+def watch(ask: Callable[[], list[JobState]], seconds: float) -> None:
+    """Ask where a study stands and print it, again and again, until no step runs."""
     while True:
-        states = job_states(study, jobs)
+        states = ask()
         text = status_table(states)
         # on a terminal the next table takes this one's place
         print(f"\x1b[2J\x1b[H{text}" if sys.stdout.isatty() else text, flush=True)

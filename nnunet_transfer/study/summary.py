@@ -1,20 +1,52 @@
-"""What `study check` prints."""
+"""What `study check` says: what would run, what it takes, and what is wrong."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nnunet_transfer.study import state
-from nnunet_transfer.study.checks import Finding
+from nnunet_transfer.study.checks import Finding, check_study
 from nnunet_transfer.study.description import Study
-from nnunet_transfer.study.estimates import Estimate
-from nnunet_transfer.study.jobs import KINDS, Job
+from nnunet_transfer.study.estimates import Estimate, estimate
+from nnunet_transfer.study.jobs import KINDS, Job, study_jobs
 
 
-def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findings: Sequence[Finding]) -> str:
-    """Return what would run, what it takes, and what was found, as lines."""
+@dataclass(frozen=True)
+class StudyCheck:
+    """What a study would run, what that takes, and what is wrong or doubtful; `print` shows all of it.
+
+    Attributes
+    ----------
+    study, jobs : the study and its steps, by name
+    expected : hours of training and gigabytes that are left
+    findings : in the order of the file; one that `stops` must be mended before the study can run
+    """
+
+    study: Study
+    jobs: dict[str, Job]
+    expected: Estimate
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> list[str]:
+        """What must be mended before the study can run."""
+        return [finding.text for finding in self.findings if finding.stops]
+
+    def __str__(self) -> str:
+        return _text(self)
+
+
+def examine(study: Study) -> StudyCheck:
+    """Check a study before its first step, or before the rest of its steps."""
+    jobs = study_jobs(study)
+    expected = estimate(study, jobs)
+    return StudyCheck(study, jobs, expected, tuple(check_study(study, expected)))
+
+
+def _text(check: StudyCheck) -> str:
+    study, jobs, expected = check.study, check.jobs, check.expected
     total = Counter(job.kind for job in jobs.values())
     left = Counter(job.kind for job in jobs.values() if not state.is_done(study.folder, job))
     unit = "hours of training" if study.device == "cpu" else "GPU hours"
@@ -31,8 +63,8 @@ def check_text(study: Study, jobs: Mapping[str, Job], expected: Estimate, findin
             hours = expected.hours.get(kind)
             lines.append(f"{kind:<12}{total[kind]:>6}{left[kind]:>7}   {_hours(hours)}".rstrip())
     lines += ["", *_estimates(study, expected), *_licences(study)]
-    lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in findings]
-    wrong = sum(f.stops for f in findings)
+    lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in check.findings]
+    wrong = len(check.errors)
     lines.append(f"{wrong} error(s): fix the file first" if wrong else "ready: nnunet_transfer study run")
     return "\n".join(lines)
 
