@@ -23,6 +23,7 @@ from nnunet_transfer.files import atomic_folder, atomic_path, read_json
 from nnunet_transfer.naming import PRETRAINERS, is_ours
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
 from nnunet_transfer.sources.schema import architecture_problems
+from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -282,8 +283,8 @@ def _check(
         found = {key: tuple(getattr(value, "shape", ())) for key, value in content["network_weights"].items()}
         if differing := sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)):
             raise CheckpointError(
-                f"the weights of {fold} are not those of the network in plans.json ({len(differing)} tensors differ, such as "
-                f"{differing[0]}): not exported"
+                f"the weights of {fold} are not those of the network in plans.json (in {counted(len(differing), 'tensor')}, such "
+                f"as {differing[0]}): not exported"
             )
 
 

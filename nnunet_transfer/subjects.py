@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.words import counted, verb
 
 #: entities of BIDS that come after the subject: from the first of them on, a name says nothing more about who it is
 _ENTITIES = (
@@ -81,7 +82,7 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
             how = "Nothing in the case names says which cases share a subject, so each case counts as a subject of its own"
     counts = Counter(subject.values())
     example = max(cases, key=lambda c: counts[subject[c]], default="")
-    statement = f"{how}: {len(counts)} subjects in {len(cases)} cases"
+    statement = f"{how}: {counted(len(counts), 'subject')} in {counted(len(cases), 'case')}"
     statement += f", e.g. case {example} is of subject {subject[example]}." if example else "."
     return Origin(subject, site, statement, _doubt(counts))
 
@@ -98,7 +99,8 @@ def _doubt(counts: Counter[str]) -> str:
         return ""
     listed = ", ".join(f"{name} {counts[name]}" for name in many[:5]) + (", ..." if len(many) > 5 else "")
     return (
-        f"Doubtful: {len(many)} of {len(counts)} subjects have very many cases ({listed}). If these are different people, give "
+        f"Doubtful: {len(many)} of {counted(len(counts), 'subject')} {verb(len(many), 'has', 'have')} very many cases "
+        f"({listed}). If these are different people, give "
         "the data set a conversion_manifest.csv with the columns case and subject: the number of "
         "subjects decides every interval and test."
     )

@@ -80,6 +80,7 @@ BASICS = {
     "paths",
     "naming",
     "subjects",
+    "words",
     "__version__",
 }
 #: part -> what else of this package its modules may import, at the top or inside functions
@@ -93,7 +94,8 @@ ALLOWED = {
     "work": {"errors", "files", "locks"},
     "paths": {"errors"},
     "naming": {"errors", "registration", "recipes"},
-    "subjects": {"errors"},
+    "subjects": {"errors", "words"},
+    "words": set(),
     "_nnunet": BASICS,
     "conversion": BASICS,
     "dataset_conversion": BASICS | {"conversion"},

@@ -17,7 +17,7 @@ from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.terminal_table import text_table
-from nnunet_transfer.comparison.wording import sentence
+from nnunet_transfer.comparison.wording import caveats, sentence
 from nnunet_transfer.evaluation.labels import LabelSet
 from nnunet_transfer.naming import TrainerName
 
@@ -31,6 +31,8 @@ OPEN = r"No difference to"
 UNCLEAR = r"Unclear against"
 UNTESTED = r"Too few subjects differ"
 FAILED = r"Segmented nothing right"
+#: a noun in the plural after the number 1
+ONE_OF_MANY = r"(?<![\d.,+-])1 (lesion-free |more |training )?(arm|case|fold|pair|scan|seed|subject|test)s\b"
 KINDS = (HIGHER, LOWER, EQUAL, OPEN, UNCLEAR, UNTESTED, FAILED)
 
 
@@ -169,12 +171,13 @@ def test_with_few_subjects_the_caveat_comes_first_and_the_words_are_weaker() -> 
 
 def check_caveats(result: TargetResult) -> None:
     """Check the order and the strength of what is said."""
-    text = sentence(result)
+    text, before = sentence(result), caveats(result)
     if result.n_counted < 20 and len(result.arms) > 1:
-        assert text.startswith(f"With {result.n_counted} subjects, what follows are hints, not findings.")
+        assert re.match(rf"Only {result.n_counted} subjects?: .*What follows are hints, not findings\.$", before[-1])
+        assert ("no p-values" in before[-1]) == (result.n_counted < 6)
         assert not re.search(r"Better|Worse|[Pp]ractically|scored (higher|lower)|trained again", text)
     else:
-        assert "hints" not in text
+        assert not before
     parts = sentences(text)
     highest = next(
         i for i, part in enumerate(parts) if "mean Dice," in part or "only arm" in part or "same mean" in part
@@ -203,6 +206,18 @@ def test_without_any_lesion_that_counts_no_arm_is_judged() -> None:
     assert text.startswith("No arm has a Dice: no reference has a lesion that counts")
     assert not re.search("|".join((*KINDS, "hints")), text)
     assert "nan" not in text_table([nothing])
+
+
+def test_nouns_agree_with_their_number_and_nothing_is_said_twice() -> None:
+    seen = set()
+    for seed in range(N_TABLES):
+        result = random_result(seed)
+        text = " ".join(text_table([result]).split())
+        assert not re.search(ONE_OF_MANY, text), text
+        said = [*caveats(result), *sentences(sentence(result))]
+        assert len(said) == len(set(said)), said
+        seen.add(result.n_counted)
+    assert 1 in seen
 
 
 def with_outliers(*places: tuple[str, int, int | None, float]) -> str:

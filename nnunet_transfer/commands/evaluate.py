@@ -60,10 +60,11 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
     from nnunet_transfer.api import evaluate
-    from nnunet_transfer.evaluation.folders import EvaluateSettings
+    from nnunet_transfer.evaluation.folders import EvaluateSettings, cases_by_reason
     from nnunet_transfer.evaluation.mean_iou import mean_iou
     from nnunet_transfer.evaluation.tables import csv_text
     from nnunet_transfer.files import write_text
+    from nnunet_transfer.words import counted
 
     settings = EvaluateSettings(
         scoring=scoring_settings(args),
@@ -79,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.output.with_name("lesions.csv"), csv_text(result.lesions))
     for notice in result.notices:
         print(notice)
-    for case, why in result.problems.items():
-        print(f"left out {case}: {why}")
+    for why, cases in cases_by_reason(result.problems).items():
+        print(f"left out {', '.join(cases)}: {why}")
     print(result.cases.groupby("label", sort=False).mean(numeric_only=True).T.to_string(float_format="%.4f"))
     miou = mean_iou(result.cases, args.empty)
     print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")
-    print(f"{result.cases['case'].nunique()} cases in {args.output}")
+    print(f"{counted(result.cases['case'].nunique(), 'case')} in {args.output}")
     return 0
 
 

@@ -35,9 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pool, and print each set's share and the new folder."""
     from nnunet_transfer.api import pool
+    from nnunet_transfer.words import counted
 
     done = pool(args.datasets, args.id, args.name, same_subjects=args.same_subjects, link=args.link)
     for pooled in done.sets:
-        print(f"{pooled.name}: {len(pooled.cases)} cases, {len(pooled.labels)} labels, from {pooled.dataset}")
+        print(
+            f"{pooled.name}: {counted(len(pooled.cases), 'case')}, {counted(len(pooled.labels), 'label')}, from {pooled.dataset}"
+        )
     print(done.folder)
     return 0

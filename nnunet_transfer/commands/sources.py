@@ -33,6 +33,7 @@ from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.sources import TASKS
 from nnunet_transfer.sources.learning import learning_warnings
+from nnunet_transfer.words import counted
 
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints import Reading
@@ -253,7 +254,7 @@ def _publish(args: argparse.Namespace) -> int:
     card = load_source(folder).card
     if card.trained_on_cases:
         print(
-            f"source.json names {len(card.trained_on_cases)} training cases; --leave-out-cases leaves them out",
+            f"source.json names {counted(len(card.trained_on_cases), 'training case')}; --leave-out-cases leaves them out",
             file=sys.stderr,
         )
     print(folder)

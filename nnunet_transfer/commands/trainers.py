@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from nnunet_transfer import recipes
 from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, TRANSFER, TrainerName, parse_trainer_name
+from nnunet_transfer.words import counted
 
 #: nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch
 NNUNET_EPOCHS, NNUNET_ITERATIONS = 1000, 250
@@ -45,7 +46,7 @@ def _explain(name: TrainerName) -> list[str]:
     epochs = NNUNET_EPOCHS if name.epochs is None else name.epochs
     rows = [
         *([("mirroring", "none, neither in training nor in prediction")] if name.no_mirroring else []),
-        ("cases", "all training cases of the fold" if name.cases is None else f"{name.cases} training cases"),
+        ("cases", "all training cases of the fold" if name.cases is None else counted(name.cases, "training case")),
         ("epochs", f"{epochs}{_default(name.epochs)}"),
         ("iterations", f"{name.iterations or NNUNET_ITERATIONS} per epoch{_default(name.iterations)}"),
         ("seed", "none: differs from run to run" if name.seed is None else str(name.seed)),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
+from nnunet_transfer.words import counted, verb
 
 #: entries of a list that are read out
 MOST = 14
@@ -48,12 +49,16 @@ def significance(result: TargetResult, alpha: float) -> str:
     """Describe the comparison of all pairs."""
     sure = result.pairs[result.pairs["p_holm"] < alpha]
     if not len(sure):
-        return f"None of {len(result.pairs)} pairs of arms differs with p below {alpha}."
+        none = f"None of {len(result.pairs)} pairs of arms differs"
+        if len(result.pairs) == 1:
+            none = "The only pair of arms doesn't differ"
+        return f"{none} with p below {alpha}."
     listed = _listed(
         f"{result.title_of(row['arm'])} minus {result.title_of(row['compared_with'])} {row['difference']:+.3f}"
         for _, row in sure.iterrows()
     )
-    return f"{len(sure)} of {len(result.pairs)} pairs of arms differ with p below {alpha}: {listed}"
+    pairs = counted(len(result.pairs), "pair")
+    return f"{len(sure)} of {pairs} of arms {verb(len(sure), 'differs', 'differ')} with p below {alpha}: {listed}"
 
 
 def ranks(result: TargetResult) -> str:
@@ -73,7 +78,7 @@ def podium(result: TargetResult) -> str:
     shares = first.div(first.sum(axis=1), axis=0).mean()
     names = {arm.name: arm.title for arm in result.arms}
     ordered = shares[list(names)].sort_values(ascending=False, kind="stable")
-    return f"Share of {len(wide)} subjects for which an arm has the highest Dice: " + _listed(
+    return f"Share of {counted(len(wide), 'subject')} for which an arm has the highest Dice: " + _listed(
         f"{names[str(arm)]} {100 * share:.0f} %" for arm, share in ordered.items()
     )
 
@@ -104,7 +109,9 @@ def curves(result: TargetResult) -> str:
     """Describe the learning curves."""
     parts = []
     for _, rows in result.curves.groupby("family", sort=False):
-        points = ", ".join(f"{row[PRIMARY]:.3f} from {row['training_cases']:g} cases" for _, row in rows.iterrows())
+        points = ", ".join(
+            f"{row[PRIMARY]:.3f} from {counted(int(row['training_cases']), 'case')}" for _, row in rows.iterrows()
+        )
         parts.append(f"{rows['title'].iloc[0]!s} {points}")
     return "Mean Dice: " + _listed(parts)
 

@@ -28,12 +28,13 @@ from nnunet_transfer.comparison.ranking import rank_stability
 from nnunet_transfer.comparison.recipe_choice import recipe_table
 from nnunet_transfer.comparison.results import Arm, Run
 from nnunet_transfer.comparison.settings import CompareSettings
-from nnunet_transfer.comparison.statistics import FEW_SUBJECTS, LEAST_PAIRS, holm
+from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
 from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
+from nnunet_transfer.words import counted, shortened, verb
 
 #: tables of a `TargetResult` that are written as files
 TABLES = (
@@ -112,6 +113,11 @@ class TargetResult:
     def n_subjects(self) -> int:
         """Number of subjects that they come from."""
         return int(self.per_case["subject"].nunique())
+
+    @property
+    def size(self) -> str:
+        """Number of cases and of subjects in words."""
+        return f"{counted(self.n_cases, 'case')} of {counted(self.n_subjects, 'subject')}"
 
     @property
     def n_counted(self) -> int:
@@ -219,26 +225,19 @@ def analyse(
 
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:
     found = same_scores(cases, runs)
-    subjects = cases.loc[cases[PRIMARY].notna(), "subject"].nunique()
-    if len(arms) < 2 or not subjects:
-        pass  # nothing is tested
-    elif subjects < LEAST_PAIRS:
-        found.append(f"Only {subjects} subjects: no p-values are given.")
-    elif subjects < FEW_SUBJECTS:
-        found.append(f"Only {subjects} subjects: the tests have little power.")
     folds = cases.groupby("subject")["fold"].nunique()
     if len(straddling := sorted(folds.index[folds > 1])):
         found.append(
-            f"Doubtful: {len(straddling)} subjects have cases in several folds, so networks were validated on subjects they were "
-            f"trained on, and scores are too good: {', '.join(straddling[:5])}{' ...' if len(straddling) > 5 else ''}."
+            f"Doubtful: {counted(len(straddling), 'subject')} {verb(len(straddling), 'has', 'have')} cases in several folds, so "
+            "networks were validated on subjects they were "
+            f"trained on, and scores are too good: {shortened(straddling, 5)}."
         )
     if cases["reference_empty"].all():
         rule = EMPTY_RULES[settings.empty]
         found.append(f"Doubtful: no reference has a lesion, so that scores tell of false positives only. {rule}")
     elif empty := cases.loc[cases["reference_empty"], "case"].nunique():
-        found.append(
-            f"{empty} of {cases['case'].nunique()} cases have an empty reference. {EMPTY_RULES[settings.empty]}"
-        )
+        share = f"{empty} of {counted(cases['case'].nunique(), 'case')} {verb(empty, 'has', 'have')}"
+        found.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
     seeds = {arm.title: sum(run.arm == arm for run in runs) for arm in arms}
     if len(set(seeds.values())) > 1:
         listed = ", ".join(f"{title} {n}" for title, n in seeds.items())

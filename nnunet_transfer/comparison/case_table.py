@@ -96,6 +96,8 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
         for row in result.per_case.to_dict("records")
     }
     lesions = _lesions(result, codes)
+    # scores count in the fold of their subject's first case; files lie where the case was validated
+    validated = {case: fold for fold, cases in result.target.folds.items() for case in cases}
 
     def arm_scores(case: str) -> list[ArmScores]:
         return [
@@ -105,14 +107,20 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
                 scores[result.baselines[arm.name], case],
                 arm,
                 codes,
-                runs[arm.name],
-                folder,
+                _predictions(result, runs[arm.name], case, validated[case], folder),
             )
             for arm in result.arms
         ]
 
     rows = [
-        _case_row(result, number, arm_scores(case), scores[result.baseline, case], lesions.get(case, []), folder)
+        _case_row(
+            result,
+            number,
+            arm_scores(case),
+            scores[result.baseline, case] | {"fold": validated[case]},
+            lesions.get(case, []),
+            folder,
+        )
         for number, case in enumerate(dict.fromkeys(result.per_case["case"]))
     ]
     return sorted(rows, key=_sorting)
@@ -156,22 +164,24 @@ def _arm_scores(
     baseline: Mapping[str, Any],
     arm: Arm,
     codes: Mapping[str, str],
-    runs: Sequence[Run],
-    folder: Path,
+    files: dict[str, str],
 ) -> ArmScores:
     counts = {
         p.title: (found[f"{p.name}_n_ref"] - found[f"{p.name}_fn"], found[f"{p.name}_n_ref"], found[f"{p.name}_n_pred"])
         for p in result.protocols
         if f"{p.name}_n_ref" in found
     }
-    name = result.target.references[str(found["case"])].name
-    files = {
-        "prediction" if len(runs) == 1 else f"seed {run.seed}": link(run.folds[int(found["fold"])] / name, folder)
-        for run in runs
-    }
     difference = NAN if arm.name == result.baselines[arm.name] else found[PRIMARY] - baseline[PRIMARY]
     volume = found.get("volume_pred_ml", NAN)
     return ArmScores(arm.name, arm.title, codes[arm.name], found[PRIMARY], difference, volume, counts, files)
+
+
+def _predictions(result: TargetResult, runs: Sequence[Run], case: str, fold: int, folder: Path) -> dict[str, str]:
+    """Return label of a run -> link to its prediction of a case."""
+    name = result.target.references[case].name
+    return {
+        "prediction" if len(runs) == 1 else f"seed {run.seed}": link(run.folds[fold] / name, folder) for run in runs
+    }
 
 
 def _lesions(result: TargetResult, codes: dict[str, str]) -> dict[str, list[Lesion]]:

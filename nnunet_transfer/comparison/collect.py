@@ -23,6 +23,7 @@ from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems,
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, SCORES_VERSION, CaseScores, Row, ScoringSettings
 from nnunet_transfer.files import read_json, sha256_of, write_text
 from nnunet_transfer.subjects import Origin
+from nnunet_transfer.words import counted, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +96,8 @@ def score_runs(
             stale.append(f"{run.trainer} {case}")
     if stale:
         notices.append(
-            f"summary.json disagrees with the masks in {len(stale)} cases and is stale there (a mask or a reference was "
-            f"changed after validation): {', '.join(stale[:5])}{' ...' if len(stale) > 5 else ''}. The masks count."
+            f"summary.json disagrees with the masks in {counted(len(stale), 'case')} and is stale there (a mask or a "
+            f"reference was changed after validation): {shortened(stale, 5)}. The masks count."
         )
     # without lesions there would be no header, and readers of the table would fail
     columns = None if lesions else [*HEAD_FIELDS, *LESION_FIELDS]
@@ -138,7 +139,8 @@ def _cached_scores(tasks: Sequence[Task], folder: Path, processes: int) -> list[
     results: list[CaseScores | str | None] = [_read_cached(path) for path in paths]
     open_ = [i for i, result in enumerate(results) if result is None]
     if open_:
-        logger.info("scoring %d predictions (%d are known already)", len(open_), len(tasks) - len(open_))
+        known = f" ({len(tasks) - len(open_)} known already)" if len(open_) < len(tasks) else ""
+        logger.info("scoring %s%s", counted(len(open_), "prediction"), known)
     scores = run_tasks([tasks[i] for i in open_], processes)
     bar = tqdm(scores, total=len(open_), desc="scoring", unit="mask", disable=None)
     for i, result in zip(open_, bar, strict=True):

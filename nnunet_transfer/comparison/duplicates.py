@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_transfer.comparison.results import Arm, Run
+from nnunet_transfer.words import joined
 
 #: what two trainings hardly share in every case; the surface metrics are there if they were computed
 SCORES = ("voxels_tp", "voxels_fp", "voxels_fn", "hd95_mm", "nsd")
@@ -23,12 +24,6 @@ class _Fingerprint:
     scores: Hashable
     anything: bool
     partly_right: int
-
-
-def joined(names: Sequence[object]) -> str:
-    """Return names as a list in words: "a", "a and b", "a, b and c"."""
-    first, last = [str(name) for name in names[:-1]], str(names[-1])
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def same_weights(runs: Sequence[Run]) -> list[str]:

@@ -25,9 +25,11 @@ from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.targets import pair_predictions, read_target
 from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.evaluation.folders import NAMED, cases_by_reason
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_text
 from nnunet_transfer.subjects import find_origin, raw_dataset
+from nnunet_transfer.words import shortened
 
 #: scores of single cases, kept beside the report so that a second comparison is fast
 CACHE = "scores"
@@ -86,13 +88,16 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     cache = Path(scores_folder) if scores_folder else out / CACHE
     left_out: list[str] = []
+    briefly: list[str] = []
     results = []
     for dataset in datasets:
         result, problems = _compare_target(dataset, arms, settings, cache, processes)
-        left_out += [f"{result.target.title}, {case}: {why}" for case, why in sorted(problems.items())]
+        for why, cases in cases_by_reason(problems).items():
+            left_out.append(f"{result.target.title}, {', '.join(cases)}: {why}")
+            briefly.append(f"{result.target.title}, {shortened(cases, NAMED)}: {why}")
         results.append(result)
     adjusted = adjust_family(results)
-    _write_tables(adjusted, out)
+    _write_tables(adjusted, out, briefly)
     if settings.tables_only:
         return Comparison(adjusted, out / "summary.txt")
     text = text or ReportText()
@@ -144,7 +149,7 @@ def joined_table(results: Sequence[TargetResult], name: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _write_tables(results: Sequence[TargetResult], out: Path) -> None:
+def _write_tables(results: Sequence[TargetResult], out: Path, left_out: Sequence[str]) -> None:
     for name in TABLES:
         table = joined_table(results, name)
         if len(table.columns):
@@ -157,4 +162,4 @@ def _write_tables(results: Sequence[TargetResult], out: Path) -> None:
         write_text(out / CONSENSUS, csv_text(agreed))
     else:
         (out / CONSENSUS).unlink(missing_ok=True)
-    write_text(out / "summary.txt", text_table(results))
+    write_text(out / "summary.txt", text_table(results, left_out))

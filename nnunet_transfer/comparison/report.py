@@ -19,7 +19,7 @@ from nnunet_transfer.comparison import (
     figures_training,
     run_card,
 )
-from nnunet_transfer.comparison.analysis import TargetResult, compared_metrics
+from nnunet_transfer.comparison.analysis import TargetResult, compared_metrics, metric_name
 from nnunet_transfer.comparison.case_section import CaseSection, case_section
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.consensus import consensus
@@ -31,6 +31,7 @@ from nnunet_transfer.comparison.training_logs import training_curves
 from nnunet_transfer.comparison.viewer import place_script
 from nnunet_transfer.comparison.wording import caveats, methods, sentence
 from nnunet_transfer.files import write_text
+from nnunet_transfer.words import counted
 
 #: labels of a data set whose volumes are drawn; volumes.csv has all
 DRAWN_LABELS = 4
@@ -209,7 +210,7 @@ def _consensus(results: Sequence[TargetResult]) -> Markup:
 def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, share: float) -> Iterator[Section]:
     """Yield the parts of a target's chapter; a table that none of them places comes before the cases."""
     result, drawn = chapter.result, chapter.drawn
-    n = f"n = {result.n_cases} cases"
+    n = f"n = {counted(result.n_cases, 'case')}"
     left = dict(tables)
 
     def shown(*names: str) -> list[Markup]:
@@ -238,7 +239,8 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
             if metric != "iou":
                 counts = sorted(set(result.tests.loc[result.tests["metric"] == metric, "n_cases"]))
                 span = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
-                caption = f"Paired differences, n = {span} cases."
+                noun = "case" if counts == [1] else "cases"
+                caption = f"Paired differences in {metric_name(result, metric)}, n = {span} {noun}."
                 forest = figures.forest(drawn, metric)
                 differences.figures.append(
                     chapter.figure(forest, f"forest_{metric}", caption, alt_texts.forest(result, metric))
@@ -324,7 +326,8 @@ def _volumes(chapter: Chapter, section: Section) -> Section:
     result = chapter.result
     for i, label in enumerate(result.target.label_set.labels[:DRAWN_LABELS]):
         caption = (
-            f"Volumes of {label.name}, n = {result.n_cases} cases; lines: bias, and 95 % limits of agreement (dashed)."
+            f"Volumes of {label.name}, n = {counted(result.n_cases, 'case')}; lines: bias, and 95 % limits of agreement "
+            "(dashed)."
         )
         drawn = figures_lesions.bland_altman(chapter.drawn, label.name)
         alt = alt_texts.volumes(result, label.name)

@@ -125,7 +125,7 @@ class Table:
 
 def tables(result: TargetResult) -> Iterator[Table]:
     """Yield the tables of a target that have rows."""
-    where = f"{result.target.title}, {result.n_cases} cases of {result.n_subjects} subjects"
+    where = f"{result.target.title}, {result.size}"
     summary = dict(SUMMARY)
     for protocol in result.protocols:
         for field, word in (("sensitivity", "sensitivity"), ("precision", "precision"), ("f1", "F1")):

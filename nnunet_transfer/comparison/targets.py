@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_transfer import paths
-from nnunet_transfer.comparison.duplicates import joined
 from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.errors import ComparisonError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
 from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
 from nnunet_transfer.evaluation.masks import is_image, strip_ending
 from nnunet_transfer.files import read_json
+from nnunet_transfer.words import counted, joined
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _read_splits(
     splits = read_json(path)
     if beyond := [k for k in trained if k >= len(splits)]:
         raise ComparisonError(
-            f"fold {beyond[0]} was trained but {path} has only {len(splits)} folds; nnU-Net then draws a random split "
+            f"fold {beyond[0]} was trained but {path} has only {counted(len(splits), 'fold')}; nnU-Net then draws a random split "
             f"that overlaps the others; remove that fold's folder"
         )
     for k in trained:

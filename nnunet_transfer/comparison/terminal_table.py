@@ -17,43 +17,60 @@ _TEXT_WIDTH = 100
 _NOTHING = "-"
 
 
-def text_table(results: Sequence[TargetResult]) -> str:
+def text_table(results: Sequence[TargetResult], left_out: Sequence[str] = ()) -> str:
     """Return means of all arms and differences to the baseline, each column under the name of what it holds, and the verdict.
 
     A lesion protocol has a column of its own: F1 of the same masks is another number by another protocol's rules.
+
+    Parameters
+    ----------
+    left_out : cases that were left out of the comparison, and why
     """
     protocols = list({p.name: p.title for result in results for p in result.protocols}.items())
     head = ["Arm", "Dice", "mIoU (cases)", *(f"lesion F1 {title}" for _, title in protocols)]
-    head += ["Dice difference to the baseline", "95 % interval"]
+    compared = any(len(r.tests) for r in results)
+    if compared:
+        head += ["Dice difference to the baseline", "95 % interval"]
     groups = [
         (
-            f"{r.target.title}: {r.n_cases} cases of {r.n_subjects} subjects",
-            [_row(r, row, [name for name, _ in protocols]) for _, row in r.summary.iterrows()],
+            f"{r.target.title}: {r.size}",
+            [
+                _means(row, [name for name, _ in protocols]) + (_differences(r, row) if compared else [])
+                for _, row in r.summary.iterrows()
+            ],
         )
         for r in results
     ]
-    return _laid_out(head, groups) + "".join(_verdict(result) for result in results)
+    omitted = "\n" + "".join(_filled(f"Left out: {line}.") for line in left_out) if left_out else ""
+    return _laid_out(head, groups) + omitted + "".join(_verdict(result) for result in results)
 
 
 def _verdict(result: TargetResult) -> str:
     """Return what the report says first: the caveats, and the outcome in words."""
     text = " ".join([f"{result.target.title}:", *caveats(result), sentence(result)])
-    return "\n" + textwrap.fill(text, _TEXT_WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+    return "\n" + _filled(text)
 
 
-def _row(result: TargetResult, row: pd.Series, protocols: Sequence[str]) -> list[str]:
+def _filled(text: str) -> str:
+    return textwrap.fill(text, _TEXT_WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _means(row: pd.Series, protocols: Sequence[str]) -> list[str]:
     cells = [str(row["title"]), *(_number(row.get(key)) for key in ("dice", "miou_over_cases"))]
-    cells += [_number(row.get(f"{name}_f1")) for name in protocols]
+    return cells + [_number(row.get(f"{name}_f1")) for name in protocols]
+
+
+def _differences(result: TargetResult, row: pd.Series) -> list[str]:
     tests = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
     found = tests[tests["arm"] == row["arm"]] if len(tests) else tests
     if not len(found):
         # with several recipes each has a baseline; a single arm is none
         serves = row["arm"] in result.baselines.values() and len(result.summary) > 1
-        return [*cells, "baseline" if serves else _NOTHING, ""]
+        return ["baseline" if serves else _NOTHING, ""]
     test = found.iloc[0]
     low, high = (_number(test[key], sign=True) for key in ("headline_low", "headline_high"))
     interval = _NOTHING if math.isnan(test["headline_low"]) else f"{low} to {high}"
-    return [*cells, _number(test["difference"], sign=True), interval]
+    return [_number(test["difference"], sign=True), interval]
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
-from nnunet_transfer.comparison.duplicates import joined
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
@@ -26,6 +25,7 @@ from nnunet_transfer.comparison.verdicts import (
     WORSE,
 )
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
+from nnunet_transfer.words import counted, joined
 
 #: verdict and its scope -> how it is said; with few subjects in weaker words
 MANY = {
@@ -71,19 +71,21 @@ REFERENCES: dict[str, str] = {
 
 
 def caveats(result: TargetResult) -> list[str]:
-    """Return the notices that a reader has to know before the verdict."""
-    return [notice for notice in result.notices if notice.startswith(CAVEATS)]
+    """Return what a reader has to know before the verdict."""
+    found = [notice for notice in result.notices if notice.startswith(CAVEATS)]
+    if len(result.arms) > 1 and 0 < result.n_counted < FEW_SUBJECTS:
+        tests = "no p-values are given" if result.n_counted < LEAST_PAIRS else "the tests have little power"
+        found.append(f"Only {counted(result.n_counted, 'subject')}: {tests}. What follows are hints, not findings.")
+    return found
 
 
 def sentence(result: TargetResult) -> str:
-    """Say the target's outcome in plain words: caveats first, then one verdict for each arm."""
-    parts = [*_caveats(result), _highest(result), *_verdicts(result), _false_positives(result)]
+    """Say the target's outcome in plain words: what stands out first, then one verdict for each arm."""
+    parts = [*_odd_trainings(result), _highest(result), *_verdicts(result), _false_positives(result)]
     return " ".join(part for part in parts if part)
 
 
-def _caveats(result: TargetResult) -> Iterator[str]:
-    if len(result.arms) > 1 and 0 < result.n_counted < FEW_SUBJECTS:
-        yield f"With {result.n_counted} subjects, what follows are hints, not findings."
+def _odd_trainings(result: TargetResult) -> Iterator[str]:
     seeds = [outlier for outlier in result.outliers if outlier.seed is not None]
     whole = [outlier for outlier in result.outliers if outlier.seed is None]
     counts = Counter(outlier.fold for outlier in whole)
@@ -146,11 +148,13 @@ def _seed_name(seed: int) -> str:
 
 
 def _highest(result: TargetResult) -> str:
-    counts = f"{result.n_subjects} subjects"
+    counts = counted(result.n_subjects, "subject")
     if result.n_counted != result.n_subjects:
-        counts = f"{result.n_counted} of {result.n_subjects} subjects, the others have no lesion"
+        left = result.n_subjects - result.n_counted
+        others = "the others have" if left > 1 else "the other has"
+        counts = f"{result.n_counted} of {result.n_subjects} subjects, {others} no lesion"
     if result.n_cases != result.n_subjects:
-        counts += f", {result.n_cases} scans"
+        counts += f", {counted(result.n_cases, 'scan')}"
     means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
     if means.isna().all():
         return f"No arm has a Dice: no reference has a lesion that counts ({counts})."
@@ -202,7 +206,8 @@ def _false_positives(result: TargetResult) -> str:
     for label, rows in table.groupby("label", sort=False):
         what = f" ({label})" if table["label"].nunique() > 1 else ""
         counts = ", ".join(f"{row['title']} in {row['n_with_fp']}" for _, row in rows.iterrows())
-        parts.append(f"In {rows['n_cases'].iloc[0]} lesion-free cases{what}, false positives had: {counts}.")
+        where = counted(int(rows["n_cases"].iloc[0]), "lesion-free case")
+        parts.append(f"In {where}{what}, false positives had: {counts}.")
     return " ".join(parts)
 
 
@@ -233,7 +238,7 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
     settings = results[0].settings
     baseline = results[0].baseline_title
     targets = "; ".join(
-        f"{r.target.title}: {r.n_cases} cases of {r.n_subjects} subjects in {len(r.target.folds)} folds, {len(r.arms)} arms"
+        f"{r.target.title}: {r.size} in {counted(len(r.target.folds), 'fold')}, {counted(len(r.arms), 'arm')}"
         for r in results
     )
     tests = sum(int((r.tests["metric"] == PRIMARY).sum()) for r in results)
@@ -258,8 +263,9 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
             f"differences with Pratt's zeros {cite('wilcoxon')}: exact, over all sign flips, for up to {EXACT_PAIRS} subjects "
             f"that differ, else by normal approximation; none is given below {LEAST_PAIRS} subjects or "
             f"{LEAST_INFORMATIVE} that differ. They are adjusted by Holm's rule {cite('holm')} in two families: every arm "
-            f"against {baseline} on Dice, over all targets ({tests} tests), which the verdicts rest on; and all other "
-            f"metrics ({others} tests). Comparisons between all arms are a family of their own for each target. The effect "
+            f"against {baseline} on Dice, over all targets ({counted(tests, 'test')}), which the verdicts rest on; and all "
+            f"other metrics ({counted(others, 'test')}). Comparisons between all arms are a family of their own for each "
+            "target. The effect "
             f"size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called better or worse if its "
             "adjusted p is below 0.05 and its interval excludes zero, and practically equal if the interval lies within "
             f"±{settings.rope:g}.",

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from nnunet_transfer.conversion.record import Record
+from nnunet_transfer.words import counted
 
 _LISTED = 5
 
@@ -43,7 +44,7 @@ def _warnings(records: Sequence[Record]) -> list[str]:
             kind = re.sub(r"^\d+ (of \d+ )?", "", warning.split(": ", 1)[-1])
             if record.case not in found[kind]:
                 found[kind].append(record.case)
-    return [f"{kind} in {len(cases)} cases: {_listing(cases)}" for kind, cases in found.items()]
+    return [f"{kind} in {counted(len(cases), 'case')}: {_listing(cases)}" for kind, cases in found.items()]
 
 
 def _listing(cases: Sequence[str]) -> str:

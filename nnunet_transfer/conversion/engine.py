@@ -19,6 +19,7 @@ from nnunet_transfer.conversion.tree import LeftOut
 from nnunet_transfer.conversion.workers import convert_cases
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.words import counted
 from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def _refuse(plan: Plan, records: Sequence[Record], problems: Sequence[Problem]) 
         reasons += f"; and {len(problems) - _SHOWN} more"
     if problems and not plan.options.allow_skips:
         raise DataError(
-            f"{len(problems)} of {len(records) + len(problems)} cases can't be converted ({reasons}); "
+            f"{len(problems)} of {counted(len(records) + len(problems), 'case')} can't be converted ({reasons}); "
             f"correct them, or leave them out with --allow-skips"
         )
     if not records:

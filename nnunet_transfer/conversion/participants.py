@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.description import Case, Request
 from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +92,10 @@ def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
 def _report_unknown(unknown: dict[str, list[str]], column: str, request: Request) -> None:
     names = [name for same in unknown.values() for name in same]
     values = ", ".join(f"{value or 'empty'} {len(same)}" for value, same in sorted(unknown.items()))
-    told = f"{column} of {len(names)} cases is unknown ({values}), such as {', '.join(names[:3])}"
+    told = f"{column} of {counted(len(names), 'case')} is unknown ({values}), such as {', '.join(names[:3])}"
     if "missing" not in request.options:
         raise DataError(f"{told}; complete the table or leave them out with --option missing=leave-out")
-    log.warning("%s; they are left out", told)
+    log.warning("%s; left out", told)
 
 
 def _table_of(request: Request, case: Case) -> Path:

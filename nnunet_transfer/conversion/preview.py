@@ -12,6 +12,7 @@ from nnunet_transfer.conversion.participants import class_counts
 from nnunet_transfer.conversion.plan import Plan
 from nnunet_transfer.conversion.tables import LEFT_OUT
 from nnunet_transfer.conversion.tree import LeftOut
+from nnunet_transfer.words import counted
 
 _ROWS = 10
 _LISTED = 8
@@ -22,8 +23,8 @@ def preview(plan: Plan) -> str:
     training = sum(case.split == "train" for case in plan.cases)
     subjects = len({case.subject for case in plan.cases})
     counts = (
-        f"{plan.folder.name}: {training} cases for training, {len(plan.cases) - training} for testing, "
-        f"{subjects} subjects"
+        f"{plan.folder.name}: {counted(training, 'case')} for training, {len(plan.cases) - training} for testing, "
+        f"{counted(subjects, 'subject')}"
     )
     lines = [
         counts,
@@ -46,7 +47,7 @@ def report(plan: Plan, outcome: Outcome) -> str:
         *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
         *_left_out(outcome.left_out),
         _summary(plan, len(outcome.records), len(outcome.problems)),
-        f"{training} cases for training, {len(outcome.records) - training} for testing"
+        f"{counted(training, 'case')} for training, {len(outcome.records) - training} for testing"
         + ("; nothing has changed, nothing was done" if outcome.unchanged else ""),
         str(outcome.folder),
     ]
@@ -66,8 +67,8 @@ def _summary(plan: Plan, converted: int, problems: int, what: str = "converted")
     found = converted + problems
     limited = f" (of the first {plan.options.limit})" if plan.options.limit else ""
     return (
-        f"{found} cases found{limited}, {converted} {what}, {problems} left out; "
-        f"{len(plan.found.left_out)} other images below {plan.request.root}"
+        f"{counted(found, 'case')} found{limited}, {converted} {what}, {problems} left out; "
+        f"{counted(len(plan.found.left_out), 'other image')} below {plan.request.root}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +20,7 @@ from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label
 from nnunet_transfer.evaluation.masks import is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, ScoringSettings, score_case
+from nnunet_transfer.words import counted, shortened, verb
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ def evaluate_folders(
         raise ComparisonError(f"no case can be scored: {'; '.join(f'{c}: {why}' for c, why in problems.items())}")
     cases = apply_empty_rule(pd.DataFrame(rows), settings.scoring.protocols, settings.empty)
     if empty := cases.loc[cases["reference_empty"], "case"].nunique():
-        notices.append(f"{empty} of {len(common)} cases have an empty reference. {EMPTY_RULES[settings.empty]}")
+        share = f"{empty} of {counted(len(common), 'case')} {verb(empty, 'has', 'have')}"
+        notices.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
     # without lesions there would be no header, and readers of the table would fail
     table = pd.DataFrame(lesions, columns=None if lesions else ["case", *LESION_FIELDS])
     return Evaluation(cases, table, dict(sorted(problems.items())), tuple(notices))
@@ -190,10 +192,18 @@ def raise_problems(problems: dict[str, str], advice: str) -> None:
     ComparisonError
         Always.
     """
-    named = "; ".join(f"{case}: {why}" for case, why in islice(sorted(problems.items()), NAMED))
-    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-    count = f"{len(problems)} cases" if len(problems) > 1 else "1 case"
-    raise ComparisonError(f"{count} can't be scored: {named}{more}. Do: {advice}")
+    reasons = cases_by_reason(problems)
+    named = "; ".join(f"{shortened(cases, NAMED)}: {why}" for why, cases in islice(reasons.items(), NAMED))
+    more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+    raise ComparisonError(f"{counted(len(problems), 'case')} can't be scored: {named}{more}. Do: {advice}")
+
+
+def cases_by_reason(problems: Mapping[str, str]) -> dict[str, list[str]]:
+    """Turn case -> what is wrong with it into what is wrong -> cases, in the order of the cases."""
+    found: dict[str, list[str]] = {}
+    for case, why in sorted(problems.items()):
+        found.setdefault(why, []).append(case)
+    return found
 
 
 def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | str]:

@@ -37,6 +37,7 @@ from nnunet_transfer.sources.keys import canonical
 from nnunet_transfer.sources.outputs import label_names, output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors
+from nnunet_transfer.words import counted
 
 REPORT_FILE = "transfer_report.json"
 START_FILE = "start_weights.safetensors"
@@ -137,8 +138,8 @@ class FineTuningTrainer(NamedTrainer):
         random = [d.key for d in report.decisions if d.status == "initialised" and d.part in {STEM, ENCODER} - trained]
         if random:
             text = (
-                f"the recipe {self.recipe.name} never trains {len(random)} tensors of the encoder that the source has no "
-                f"values for: they stay random ({', '.join(random[:2])}{', ...' if len(random) > 2 else ''})"
+                f"the recipe {self.recipe.name} never trains {counted(len(random), 'tensor')} of the encoder that the source has "
+                f"no values for, and so leaves random ({', '.join(random[:2])}{', ...' if len(random) > 2 else ''})"
             )
             self._report = replace(report, warnings=(*report.warnings, text))
 

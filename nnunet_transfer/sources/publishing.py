@@ -26,6 +26,7 @@ from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.sources.registry import WEIGHTS_FILE, load_source
 from nnunet_transfer.sources.terms import licence_identifier, licence_note
 from nnunet_transfer.subjects import DONORS
+from nnunet_transfer.words import counted
 
 README_FILE = "README.md"
 LICENCE_FILE = "LICENSE"
@@ -136,14 +137,16 @@ the data sets on your machine for which this may be so.
 def _facts(card: SourceCard) -> dict[str, str]:
     kwargs = card.architecture["arch_kwargs"]
     learning = learning_on(card)
-    cases = f" ({len(card.trained_on_cases)} cases, listed in `{CARD_FILE}`)" if card.trained_on_cases else ""
+    cases = (
+        f" ({counted(len(card.trained_on_cases), 'case')}, listed in `{CARD_FILE}`)" if card.trained_on_cases else ""
+    )
     network = str(card.architecture["network_class_name"]).rsplit(".", 1)[-1]
     stages = f", {kwargs['n_stages']} stages" if "n_stages" in kwargs else ""
     facts = {
         "task": card.task,
         "domain": card.domain,
         "network": f"{network}, {card.dimensions}D{stages}; {card.parts.replace('+', ' and ')}",
-        "input": f"{card.input_channels} channel{'s' if card.input_channels > 1 else ''} {_some(card.channel_names)}",
+        "input": f"{counted(card.input_channels, 'channel')} {_some(card.channel_names)}",
         "normalisation": _some(dict.fromkeys(card.normalization_schemes)),
         "spacing (mm)": " × ".join(f"{value:g}" for value in card.spacing),
         "patch size": " × ".join(map(str, card.patch_size)),

@@ -11,6 +11,7 @@ from nnunet_transfer.study.checks import Finding, check_study
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.estimates import Estimate, estimate
 from nnunet_transfer.study.jobs import KINDS, Job, study_jobs
+from nnunet_transfer.words import counted
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def _text(check: StudyCheck) -> str:
     unit = "hours of training" if study.device == "cpu" else "GPU hours"
     arms = dict.fromkeys(arm.source or "scratch" for arm in study.arms)
     lines = [
-        f"{study.name}: {_counted(len(study.targets), 'target')}, {_counted(len(study.arms), 'arm')} ({', '.join(arms)}), "
-        f"{_counted(sum(len(t.folds) for t in study.targets.values()), 'fold')}",
+        f"{study.name}: {counted(len(study.targets), 'target')}, {counted(len(study.arms), 'arm')} ({', '.join(arms)}), "
+        f"{counted(sum(len(t.folds) for t in study.targets.values()), 'fold')}",
         f"everything is written to {study.folder}",
         "",
         f"{'step':<12}{'all':>6}{'to do':>7}   {unit}",
@@ -66,11 +67,8 @@ def _text(check: StudyCheck) -> str:
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in check.findings]
     wrong = len(check.errors)
     lines.append(f"{wrong} error(s): fix the file first" if wrong else "ready: nnunet_transfer study run")
+from nnunet_transfer.words import counted
     return "\n".join(lines)
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _hours(hours: float | None) -> str:

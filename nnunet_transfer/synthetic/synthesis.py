@@ -25,6 +25,7 @@ from nnunet_transfer.subjects import DONORS, MADE_FROM
 from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
 from nnunet_transfer.synthetic.settings import CasePlan, Plan, check_id_is_free
+from nnunet_transfer.words import counted
 from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _make_all(plan: Plan, work: Path, processes: int) -> None:
             if bar.disable and number % max(1, len(plan.cases) // 10) == 0:  # a log file gets some lines instead
                 logger.info("%d of %d cases", number, len(plan.cases))
     if problems:
-        more = f" (and {len(problems) - 1} more cases failed)" if len(problems) > 1 else ""
+        more = f" (and {counted(len(problems) - 1, 'more case')} failed)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}; finished cases are kept for the next run")
 
 
@@ -191,7 +192,9 @@ def _version(package: str) -> str:
 def _dataset_json(plan: Plan, donors: dict[str, str]) -> dict[str, Any]:
     real = plan.settings.images == "real"
     images = "real images" if real else f"images synthesised (profile {plan.settings.profile})"
-    lesions = f", lesions of {len(plan.donors)} donors pasted with modelled intensities" if plan.donors else ""
+    lesions = (
+        f", lesions of {counted(len(plan.donors), 'donor')} pasted with modelled intensities" if plan.donors else ""
+    )
     return {
         "channel_names": {"0": "T1"},
         "labels": dict(plan.labels),

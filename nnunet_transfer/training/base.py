@@ -30,6 +30,7 @@ from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.provenance import Recorder, recorded_run, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
+from nnunet_transfer.words import counted, shortened
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
@@ -175,8 +176,8 @@ class NamedTrainer(nnUNetTrainer):
         if missing := sorted(set(cases) - predicted):
             first = self.configuration_manager.previous_stage_name
             raise DataError(
-                f"{self.configuration_name} reads what {first} predicted for each case, but {folder} lacks "
-                f"{len(missing)} of {len(cases)} cases ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); "
+                f"{self.configuration_name} reads what {first} predicted for each case, but {folder} "
+                f"lacks {len(missing)} of {counted(len(cases), 'case')} ({shortened(missing, 3)}); "
                 f"first train and validate every fold of {first} with the same -tr and -p"
             )
 

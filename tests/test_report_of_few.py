@@ -1,0 +1,87 @@
+"""Comparisons of as little as can be compared: what they print is still English, and says nothing twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_transfer.comparison import CompareSettings, Comparison, compare
+from tests.comparison_data import DATASET, SHAPE, save_mask, validation_folder, write_results
+from tests.test_wording import ONE_OF_MANY
+
+SCRATCH, T1 = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
+SETTINGS = CompareSettings(protocols=["atlas_r2"], draws=100)
+
+
+def report_of(folders: Path, settings: CompareSettings = SETTINGS) -> Comparison:
+    return compare([801], out=folders / "out", settings=settings)
+
+
+def words_of(comparison: Comparison) -> tuple[str, list[str]]:
+    """Return a report's whole text, and its paragraphs, points and captions but those of single cases."""
+    page = comparison.report.read_text(encoding="utf-8")
+    page = re.sub(r"<(style|script|svg)\b.*?</\1>", "", page, flags=re.S)
+    before, _, rest = page.partition('<table class="cases">')
+    outside = before + rest.partition('<section id="methods"')[2]
+    marked = re.findall(r"<(p|li|figcaption|caption)\b[^>]*>(.*?)</\1>", outside, flags=re.S)
+
+    def plain(text: str) -> str:
+        return " ".join(unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+    return plain(page), [plain(text) for _, text in marked if plain(text)]
+
+
+def check_words(comparison: Comparison) -> str:
+    """Check that nouns agree with their numbers and that nothing is said twice; return the terminal's text and the report's."""
+    text, parts = words_of(comparison)
+    terminal = (comparison.report.parent / "summary.txt").read_text(encoding="utf-8")
+    assert re.findall(ONE_OF_MANY, text + terminal) == []
+    assert [part for part, times in Counter(parts).items() if times > 1] == []
+    return " ".join(terminal.split()) + text
+
+
+@pytest.mark.parametrize("arms", [{SCRATCH: 0.5}, {SCRATCH: 0.5, T1: 0.9}])
+@pytest.mark.parametrize("cases", [["sub-1"], ["sub-1", "sub-2"]])
+def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float], cases: list[str]) -> None:
+    write_results(nnunet_folders, arms, cases, n_folds=1)
+    text = check_words(report_of(nnunet_folders))
+    subjects = "1 subject" if len(cases) == 1 else "2 subjects"
+    assert (f"Only {subjects}: no p-values are given. What follows are hints" in text) == (len(arms) > 1)
+    # a single arm has no difference to anything
+    assert ("difference to the baseline" in text) == (len(arms) > 1)
+
+
+def test_one_empty_reference_has_its_verb(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2", "sub-3"], n_folds=1)
+    save_mask(np.zeros(SHAPE), nnunet_folders / f"preprocessed/{DATASET}/gt_segmentations/sub-2.nii.gz")
+    text = check_words(report_of(nnunet_folders, CompareSettings(protocols=["atlas_r2"], draws=100, empty="leave-out")))
+    assert "1 of 3 cases has an empty reference." in text
+    assert "2 of 3 subjects, the other has no lesion" in text
+
+
+def test_what_was_left_out_is_said_in_the_terminal_by_reason(nnunet_folders: Path) -> None:
+    cases = [f"sub-{i:02d}" for i in range(9)]
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, cases, n_folds=3)
+    shutil.rmtree(validation_folder(nnunet_folders, T1, 1).parent)
+    comparison = report_of(nnunet_folders, CompareSettings(draws=100, allow_missing=True))
+    text = check_words(comparison)
+    said = f"Blobs, sub-00, sub-03, sub-06: {T1} fold 1 was not trained, but other arms were"
+    assert text.count(said) == 2  # in the terminal and in the report
+    assert f"Left out: {said}." in text
+
+
+def test_scans_of_one_subject_in_several_folds_are_found_where_they_were_validated(nnunet_folders: Path) -> None:
+    cases = [f"sub-{i}_ses-{scan}" for i in range(3) for scan in (1, 2)]
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, cases, n_folds=2)
+    comparison = report_of(nnunet_folders)
+    assert "Doubtful: 3 subjects have cases in several folds" in check_words(comparison)
+    page = comparison.report.read_text(encoding="utf-8")
+    links = re.findall(r'href="([^"]*validation/[^"]*)"', page)
+    assert len(links) == 2 * len(cases)
+    assert all((comparison.report.parent / link).is_file() for link in links)
