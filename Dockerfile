@@ -16,7 +16,8 @@ COPY setup.py pyproject.toml README.md LICENSE ./
 COPY nnunet_transfer nnunet_transfer
 COPY trainers trainers
 COPY dataset_conversion dataset_conversion
-# torch and torchvision in one go and from one index: builds that differ can't be imported together
+# torch and torchvision in one go and from one index: builds that differ can't be imported together; setup.py bounds versions
+# hadolint ignore=DL3013
 RUN python -m pip install --no-cache-dir --index-url ${TORCH_INDEX} torch torchvision \
     && python -m pip install --no-cache-dir .
 ENV nnUNet_raw=/data/nnUNet_raw \
@@ -25,7 +26,8 @@ ENV nnUNet_raw=/data/nnUNet_raw \
 RUN useradd --create-home --uid 1000 lab \
     && mkdir --parents ${nnUNet_raw} ${nnUNet_preprocessed} ${nnUNet_results} \
     && chown --recursive lab /data
-USER lab
+# by number, so that a cluster sees without the image's user list that it isn't root
+USER 1000
 WORKDIR /data
 VOLUME /data
 # nnU-Net finds the trainers by a variable

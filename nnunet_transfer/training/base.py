@@ -30,7 +30,7 @@ from nnunet_transfer.training.progress_plot import ThrottledPlots
 from nnunet_transfer.training.provenance import Recorder, recorded_run, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
-from nnunet_transfer.words import counted, shortened
+from nnunet_transfer.words import counted, shortened, verb
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
@@ -100,8 +100,9 @@ class NamedTrainer(nnUNetTrainer):
         sided = lateralised(self.dataset_json.get("labels", {})) if self.segments else ()
         if sided and not self.settings.no_mirroring:
             self.print_to_log_file(
-                f"WARNING: {len(sided)} labels are told apart by their side ({', '.join(sided[:3])}), but training and "
-                f"prediction mirror images; add _noMirroring to the trainer's name"
+                f"WARNING: {counted(len(sided), 'label')} {verb(len(sided), 'is', 'are')} told apart by "
+                f"{verb(len(sided), 'its', 'their')} side ({shortened(sided, 3)}), but training and prediction "
+                f"mirror images; add _noMirroring to the trainer's name"
             )
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
