@@ -66,8 +66,7 @@ def _text(check: StudyCheck) -> str:
     lines += ["", *_estimates(study, expected), *_licences(study)]
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in check.findings]
     wrong = len(check.errors)
-    lines.append(f"{wrong} error(s): fix the file first" if wrong else "ready: nnunet_transfer study run")
-from nnunet_transfer.words import counted
+    lines.append(f"{counted(wrong, 'error')}: fix the file first" if wrong else "ready: nnunet_transfer study run")
     return "\n".join(lines)
 
 

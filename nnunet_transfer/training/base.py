@@ -162,8 +162,8 @@ class NamedTrainer(nnUNetTrainer):
         missing = sorted({*training, *validation} - present)
         if missing:
             raise DataError(
-                f"{len(missing)} case(s) of fold {self.fold} are not in {self.preprocessed_dataset_folder}: "
-                f"{', '.join(missing[:5])}; run nnUNetv2_preprocess or fix splits_final.json"
+                f"{counted(len(missing), 'case')} of fold {self.fold} {verb(len(missing), 'is', 'are')} not in "
+                f"{self.preprocessed_dataset_folder}: {', '.join(missing[:5])}; run nnUNetv2_preprocess or fix splits_final.json"
             )
 
         self._check_previous_stage([*training, *validation])
