@@ -23,6 +23,10 @@ def report_of(folders: Path, settings: CompareSettings = SETTINGS) -> Comparison
     return compare([801], out=folders / "out", settings=settings)
 
 
+def page_of(folders: Path) -> str:
+    return (folders / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def words_of(comparison: Comparison) -> tuple[str, list[str]]:
     """Return a report's whole text, and its paragraphs, points and captions but those of single cases."""
     page = comparison.report.read_text(encoding="utf-8")
@@ -53,6 +57,7 @@ def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float],
     text = check_words(report_of(nnunet_folders))
     subjects = "1 subject" if len(cases) == 1 else "2 subjects"
     assert (f"Only {subjects}: no p-values are given. What follows are hints" in text) == (len(arms) > 1)
+    assert '<a href="https://doi.org/10.1038/s41592-020-01008-z">' in page_of(nnunet_folders)
     # a single arm has no difference to anything
     assert ("difference to the baseline" in text) == (len(arms) > 1)
 

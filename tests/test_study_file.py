@@ -57,7 +57,7 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
     ("change", "key", "message"),
     [
         (set_("sedes", to=[1]), "sedes", "did you mean seeds"),
-        (set_("targets", "stroke", "fold", to=[0]), "fold:", "none of dataset, folds"),
+        (set_("targets", "stroke", "fold", to=[0]), "fold:", "unknown key; did you mean folds"),
         (set_("datasets", "t1", "synthetik", to="t1"), "synthetik", "did you mean synthetic"),
         (set_("profile", to="resnet81"), "profile", "did you mean resnet18"),
         (set_("device", to="gpu"), "device", "'gpu' is none of cuda, cpu, mps"),

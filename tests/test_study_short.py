@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -114,13 +115,24 @@ def test_a_smoke_run_has_the_cases_that_subsets_ask_for(cases: list[str | int], 
 
 def test_check_names_every_wrong_line_at_once(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
-    file.write_text("name: a\nprofil: demo\ndatasets: {d: {id: one}}\ntargets: {t: {dataset: d, fold: [0]}}\n")
+    file.write_text(
+        "profil: demo\nname: 3\ndatasets: {d: {id: one}}\ntargets: {t: {dataset: d, fold: [0]}}\nspeed: 1\ndevise: cpu\n"
+    )
     with pytest.raises(StudyError) as error:
         read_study(file)
     text = str(error.value)
-    for part in ("line 2: profil: unknown key", "needs profile", "line 3: datasets.d.id", "line 4: targets.t.fold"):
+    for part in (
+        *("line 1: profil: unknown key; did you mean profile?", "line 1: needs profile", "line 2: name: must be text"),
+        *(
+            "line 3: datasets.d.id",
+            "line 4: targets.t.fold: unknown key; did you mean folds?",
+            "line 5: speed: unknown",
+        ),
+        "line 6: devise: unknown key; did you mean device?",
+    ):
         assert part in text
-    assert text.index("line 2") < text.index("line 3") < text.index("line 4")
+    lines = [int(number) for number in re.findall(r"line (\d+):", text)]
+    assert lines == sorted(lines)
     assert "\n" not in text
 
 

@@ -39,11 +39,9 @@ def check_schema(document: Document) -> None:
         About every line that is wrong, in the order of the file.
     """
     validator = _VALIDATOR(schema())
-    errors = [_deepest(error) for error in validator.iter_errors(document.content)]
-    found = dict.fromkeys(
-        str(document.error(*_explained(error, document)))
-        for error in sorted(errors, key=lambda error: document.line(list(error.absolute_path)))
-    )
+    wrong = [found for error in validator.iter_errors(document.content) for found in _explained(_deepest(error))]
+    wrong.sort(key=lambda found: document.line(found[0]))
+    found = dict.fromkeys(str(document.error(place, text)) for place, text in wrong)
     if found:
         first, *others = found
         raise StudyError("; ".join([first, *(other.removeprefix(f"{document.path.name}, ") for other in others)]))
@@ -57,22 +55,30 @@ def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
     return error
 
 
-def _explained(error: jsonschema.ValidationError, document: Document) -> tuple[list[str | int], str]:
-    """Return the place of a schema's error, and what is wrong in the words of the file's writer."""
+def _explained(error: jsonschema.ValidationError) -> list[tuple[list[str | int], str]]:
+    """Return each place that a schema's error is about, and what is wrong there in the words of the file's writer."""
     place = list(error.absolute_path)
     value: Any = error.instance
     rule: Any = error.validator_value
     if error.validator == "additionalProperties" and isinstance(value, dict):
         outer: Any = error.schema
         known = outer["properties"]
-        wrong = next(key for key in value if key not in known)
-        return [*place, wrong], f"unknown key; {unknown(wrong, known)}"
+        return [([*place, key], f"unknown key; {did_you_mean(str(key), known)}") for key in value if key not in known]
+    if error.validator == "dependentRequired":
+        absent = {key: [n for n in needed if n not in value] for key, needed in rule.items() if key in value}
+        return [
+            ([*place, key], f"goes with {', '.join(names)}, which is missing") for key, names in absent.items() if names
+        ]
+    return [_explained_alone(error, place, value, rule)]
+
+
+def _explained_alone(
+    error: jsonschema.ValidationError, place: list[str | int], value: Any, rule: Any
+) -> tuple[list[str | int], str]:
+    """Explain an error that is about one place."""
     if error.validator == "required":
         missing = [key for key in rule if key not in value]
         return place, f"needs {', '.join(missing)}"
-    if error.validator == "dependentRequired":
-        key, needed = next((k, [n for n in v if n not in value]) for k, v in rule.items() if k in value)
-        return [*place, key], f"goes with {', '.join(needed)}, which is missing"
     if error.validator == "oneOf":
         return (
             place,
