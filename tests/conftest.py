@@ -46,6 +46,22 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sources"
 
 
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings whose output layers are fitted to few patches, and that draw no figure."""
+    from tests.cheap import make_cheap  # imports nnU-Net
+
+    make_cheap(monkeypatch)
+
+
+@pytest.fixture
+def whole(cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as for a user, in a file whose other trainings are cheap."""
+    from tests.cheap import make_whole
+
+    make_whole(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """For each configuration, the folders with a preprocessed data set; to be copied, see `pretraining_runs.a_run`."""

@@ -62,6 +62,7 @@ def write_small_study(folder: Path, **changes: Any) -> Path:
         "targets": {"stroke": {"dataset": "stroke", "folds": [0, 1], "protocols": ["atlas_r2"]}},
         "training": SHORT,
         "seeds": [0],
+        "comparison": {"draws": 200},
         "resources": {
             kind: {"memory_gb": 2} for kind in ("convert", "plan", "preprocess", "pretrain", "finetune", "compare")
         },

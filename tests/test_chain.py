@@ -29,8 +29,8 @@ SCRATCH = next(arm for arm, source in ARMS.items() if source is None)
 SEGMENTATION_PRETRAINER = DEFAULT_PRETRAINERS["segmentation"]
 #: what starts at random
 RANDOM_START = (SCRATCH, SEGMENTATION_PRETRAINER)
-SHAPES = {"2d": (32, 32, 4), "3d_fullres": (32, 32, 24)}
-PATCHES = {"2d": (32, 32), "3d_fullres": (32, 32, 24)}
+SHAPES = {"2d": (32, 32, 4), "3d_fullres": (24, 24, 16)}
+PATCHES = {"2d": (32, 32), "3d_fullres": (24, 24, 16)}
 
 
 def _environment() -> dict[str, str]:
@@ -54,12 +54,16 @@ class _Shell(Protocol):
 
 def _run(command: str, folders: Path, killed_at: str | None = None) -> str:
     """Run one shell command after `eval "$(nnunet_transfer env)"`."""
+    environment = _environment() | (at_an_event(killed_at, signal.SIGKILL) if killed_at else {})
+    if command.startswith("nnUNetv2_train") and not command.endswith("--c"):
+        # validation would start a Python of its own, which imports nnU-Net: once is enough, where a training goes on
+        environment["nnUNet_def_n_proc"] = "0"
     run = subprocess.run(
         ["bash", "-c", f'set -e; eval "$(nnunet_transfer env)"; exec {command}'],
         capture_output=True,
         text=True,
         cwd=folders,
-        env=_environment() | (at_an_event(killed_at, signal.SIGKILL) if killed_at else {}),
+        env=environment,
     )
     expected = -signal.SIGKILL if killed_at else 0
     assert run.returncode == expected, f"{command}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
@@ -338,12 +342,13 @@ def _live(
         "--disable_ensembling -np 1",
         nnunet_folders,
     )
-    workers = int(run is _run)
+    # mirrored, that is the same pass eight times in 3D: one life, those in 2D and all validations do it
+    once = " --disable_tta" if run is _run_warm and configuration != "2d" else ""
     predict = (
         f"nnUNetv2_predict -i raw/{dataset}/imagesTr -o {{out}} -d 501 -c {configuration} -f 0 1 -tr {trainer} "
-        f"-p {plans} -device cpu -npp {workers} -nps {workers} --save_probabilities"
+        f"-p {plans} -device cpu -npp {{workers}} -nps {{workers}} --save_probabilities{once}"
     )
-    run(predict.format(out="before"), nnunet_folders)
+    run(predict.format(out="before", workers=int(run is _run)), nnunet_folders)
     run(
         f"nnUNetv2_export_model_to_zip -d 501 -o model.zip -c {configuration} -f 0 1 -tr {trainer} -p {plans}",
         nnunet_folders,
@@ -351,7 +356,7 @@ def _live(
     (nnunet_folders / "results").rename(nnunet_folders / "results_away")
     (nnunet_folders / "results").mkdir()
     run("nnUNetv2_install_pretrained_model_from_zip model.zip", nnunet_folders)
-    run(predict.format(out="after"), nnunet_folders)
+    run(predict.format(out="after", workers=0), nnunet_folders)
     before, after = (_probabilities(nnunet_folders / folder) for folder in ("before", "after"))
     assert len(before) == 4
     assert before.keys() == after.keys()

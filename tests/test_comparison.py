@@ -49,7 +49,9 @@ def _read(path: Path) -> np.ndarray:
 
 
 def test_numbers_agree_with_a_plain_loop(results: Path, tmp_path: Path) -> None:
-    comparison = compare([801], out=tmp_path / "out", settings=CompareSettings(protocols=["atlas_r2"], draws=500))
+    comparison = compare(
+        [801], out=tmp_path / "out", settings=CompareSettings(protocols=["atlas_r2"], draws=500, tables_only=True)
+    )
     result = comparison.results[0]
     expected: dict[str, list[float]] = {arm: [] for arm in QUALITY}
     for fold, cases in enumerate((CASES[1::2], CASES[0::2])):
@@ -106,7 +108,12 @@ def test_swapping_the_baseline_flips_the_sign(results: Path, tmp_path: Path) -> 
     rows = []
     for baseline in arms:
         tests = (
-            compare([801], out=tmp_path / baseline, arms=arms, settings=CompareSettings(baseline=baseline, draws=500))
+            compare(
+                [801],
+                out=tmp_path / baseline,
+                arms=arms,
+                settings=CompareSettings(baseline=baseline, draws=500, tables_only=True),
+            )
             .results[0]
             .tests
         )
@@ -118,15 +125,16 @@ def test_swapping_the_baseline_flips_the_sign(results: Path, tmp_path: Path) -> 
 
 
 def test_a_second_comparison_scores_nothing_anew(results: Path, tmp_path: Path, caplog) -> None:
+    settings = CompareSettings(draws=100, tables_only=True)
     with caplog.at_level("INFO"):
-        compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100))
+        compare([801], out=tmp_path / "out", settings=settings)
         assert "scoring 24 predictions" in caplog.text
         caplog.clear()
-        compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100))
+        compare([801], out=tmp_path / "out", settings=settings)
         assert "scoring" not in caplog.text
         mask = validation_folder(results, "nnUNetTrainerScratch", 1) / f"{CASES[0]}.nii.gz"
         save_mask(np.ones(SHAPE), mask)
-        compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100))
+        compare([801], out=tmp_path / "out", settings=settings)
         assert "scoring 1 prediction (23 known already)" in caplog.text
 
 
@@ -225,7 +233,7 @@ def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
         "reference_file": "",
     }
     (validation / "summary.json").write_text(json.dumps({"metric_per_case": [entry]}))
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100)).results[0]
+    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)).results[0]
     assert any("stale" in notice and "sub-00" in notice for notice in result.notices)
 
 

@@ -78,9 +78,17 @@ def workers(request: pytest.FixtureRequest) -> tuple[Case, list[dict[str, float]
     return case, _workers(case, case.stock(), seed=1)
 
 
-def test_batches_are_distributed_like_the_workers(workers: tuple[Case, list[dict[str, float]]]) -> None:
-    case, expected = workers
-    assert _differing(expected, _device(case, case.stock(), seed=2)) == {}
+@pytest.fixture(scope="module")
+def device(workers: tuple[Case, list[dict[str, float]]]) -> list[dict[str, float]]:
+    case, _ = workers
+    return _device(case, case.stock(), seed=2)
+
+
+def test_batches_are_distributed_like_the_workers(
+    workers: tuple[Case, list[dict[str, float]]], device: list[dict[str, float]]
+) -> None:
+    _, expected = workers
+    assert _differing(expected, device) == {}
 
 
 def _without(kind: type[BasicTransform]) -> Callable[[ComposeTransforms], None]:
@@ -117,12 +125,8 @@ def test_the_comparison_sees_another_augmentation(
     assert seen_in in _differing(expected, _device(case, pipeline, seed=3))
 
 
-def test_samples_of_a_batch_are_augmented_each_in_its_own_way(
-    workers: tuple[Case, list[dict[str, float]]],
-) -> None:
+def test_samples_of_a_batch_are_augmented_each_in_its_own_way(device: list[dict[str, float]]) -> None:
     """Were they augmented alike, their distribution would still be right."""
-    case, _ = workers
-    numbers = _device(case, case.stock(), seed=2)
-    different = [len({n["mean"] for n in numbers[i : i + BATCH]}) for i in range(0, SAMPLES, BATCH)]
+    different = [len({n["mean"] for n in device[i : i + BATCH]}) for i in range(0, SAMPLES, BATCH)]
     # the mean stays as it is where a sample is but cut out and mirrored, about one in five
     assert sum(different) / len(different) > BATCH / 2

@@ -19,6 +19,7 @@ from nnunet_transfer.training.device_augmentation import FORCE, VARIABLE
 from tests.pretraining_runs import Prepared, Run, a_run, refusal, refuse_loading
 from tests.sources import save_random_source
 
+pytestmark = pytest.mark.usefixtures("cheap")
 SUFFIX = "_2epochs_2iterations_seed3"
 TRAINERS = (
     "nnUNetTrainerT1Segmentation",

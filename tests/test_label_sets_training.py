@@ -23,6 +23,7 @@ from tests.nnunet_data import make_folders, write_blob_dataset
 from tests.pretraining_runs import CONFIGURATIONS, CPU, Prepared, Run, a_run, refusal, refuse_loading
 from tests.warm import start_two
 
+pytestmark = pytest.mark.usefixtures("cheap")
 PRETRAINER = "nnUNetPretrainerSegmentation"
 #: set -> what it calls its structure, which of the two in every image that is, and its number of cases
 SETS = {"Bright": ("box", 1, 4), "Brighter": ("box", 2, 6)}

@@ -38,6 +38,7 @@ from tests.pretraining_runs import (
 )
 from tests.warm import start_two
 
+pytestmark = pytest.mark.usefixtures("cheap")
 ALL = sorted(PRETRAINERS)
 WITHOUT_MASKS = [base for base in ALL if base != "nnUNetPretrainerSegmentation"]
 
@@ -190,6 +191,7 @@ def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     assert extra["learning"]["learned"]
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("recipe", "optimiser", "rate"), [("", "SGD", 1e-2), ("_fitted", "AdamW", 3e-3)])
 def test_a_segmentation_source_is_measured_against_its_untrained_twin(
     recipe: str, optimiser: str, rate: float, run: Run
@@ -205,6 +207,7 @@ def test_a_segmentation_source_is_measured_against_its_untrained_twin(
         assert not learning["learned"], "two iterations at random output layers teach nothing"
 
 
+@pytest.mark.usefixtures("whole")
 @in_2d_and_slowly_3d
 def test_masked_autoencoding_restores_better_with_training(run: Run) -> None:
     name = "nnUNetPretrainerSelfSupervised_6epochs_20iterations_seed1"

@@ -17,6 +17,7 @@ from nnunet_transfer.training import provenance
 from tests.pretraining_runs import CPU, Prepared, Run, a_run
 from tests.sources import save_random_source
 
+pytestmark = pytest.mark.usefixtures("cheap")
 ARM = "nnUNetTrainerT1Segmentation_frozenEncoder_3cases_2epochs_3iterations_seed4"
 PRETRAINER = "nnUNetPretrainerSelfSupervised_2epochs_2iterations_seed1"
 

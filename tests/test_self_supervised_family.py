@@ -22,6 +22,7 @@ from tests.pretraining_runs import CPU, Prepared, Run, a_run, refusal, refuse_lo
 
 MASKED, GENESIS, SIMCLR = (f"nnUNetPretrainer{method}" for method in ("SelfSupervised", "ModelsGenesis", "SimCLR"))
 NEW = [GENESIS, SIMCLR]
+pytestmark = pytest.mark.usefixtures("cheap")
 SOURCE = {MASKED: "self_supervised", GENESIS: "self_supervised_genesis", SIMCLR: "self_supervised_simclr"}
 
 
@@ -93,6 +94,7 @@ def test_doing_nothing_is_the_error_of_the_distorted_patches_that_cover_a_case(
         assert case["mse_distorted"] == pytest.approx(squared / values, rel=1e-5)
 
 
+@pytest.mark.usefixtures("whole")
 def test_models_genesis_writes_its_picture(run: Run) -> None:
     name = f"{GENESIS}_1epochs_1iterations"
     run.train(name)

@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from tests.at_an_event.sitecustomize import at_replaced
+from tests.cheap import make_cheap
 from tests.nnunet_data import no_plot
 
 #: what the fork server imports
@@ -97,6 +98,7 @@ def _child(command: list[str], folder: Path, environment: dict[str, str], output
     _draw_few_voxels()
     torch.set_num_threads = lambda *_: None  # nnU-Net would take as many as there are cores
     ThrottledPlots.plot_now = no_plot  # type: ignore[method-assign] # as in conftest.py
+    make_cheap(pytest.MonkeyPatch())  # for the rest of this process
     if killed_at:
         at_replaced(killed_at, signal.SIGKILL)
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name=command[0])
