@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= nnunet_transfer_demo
 WORKERS ?= 2
+# make coverage COVERED="tests/test_files.py --cov-fail-under=0": some tests alone
+COVERED ?=
 # the networks of demo and tests are tiny: thread pools cost more than they give
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -29,13 +31,13 @@ demo: $(STAMP)
 	$(BIN)/nnunet_transfer demo --out $(DEMO) --resume
 
 test: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) --costly 30
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
 
 coverage: $(STAMP)
-	$(PYTEST) --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered $(COVERED)
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --quiet
@@ -55,7 +57,7 @@ bench: $(STAMP)
 	for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage* .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip resolves torch and torchvision in one go, so that both come from the same index

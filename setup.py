@@ -91,7 +91,7 @@ if __name__ == "__main__":  # nnU-Net may import every module of a folder: never
                 "segmentation-models-pytorch>=0.4",
                 "pycocotools>=2.0.8",
                 "cornucopia>=0.5",
-                "pytest-cov>=5",
+                "pytest-cov>=7",
                 "twine>=6",
                 "nbclient>=0.10",
                 "ipykernel>=6",
