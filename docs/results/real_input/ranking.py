@@ -31,7 +31,7 @@ FEWEST_SOURCES = 3
 def read_outcomes(study: Path) -> pd.DataFrame:
     """Return one row per target, fold, source and subject: Dice, the mean over the subject's structures and scans."""
     tables = []
-    for path in sorted(study.rglob("cases.csv")):
+    for path in sorted((study / "comparison").glob("*/cases.csv")):
         table = pd.read_csv(path)
         tables.append(table.assign(target=path.parent.name))
     cases = pd.concat(tables)
