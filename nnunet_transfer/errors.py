@@ -52,4 +52,4 @@ class ComparisonError(TransferError):
 
 
 class StudyError(TransferError):
-    """A study's file is wrong, or one of its steps failed."""
+    """A study file is wrong, or one of its steps failed."""

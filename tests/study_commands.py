@@ -58,7 +58,7 @@ def start_and_wait_for(
 
 
 def changed(file: Path, change: Callable[[dict], None]) -> None:
-    """Change a study's file."""
+    """Change a study file."""
     content = yaml.safe_load(file.read_text())
     change(content)
     file.write_text(yaml.safe_dump(content, sort_keys=False))

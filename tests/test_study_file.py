@@ -1,4 +1,4 @@
-"""A study's file: what is read from it, and what is said about a wrong one."""
+"""A study file: what is read from it, and what is said about a wrong one."""
 
 from __future__ import annotations
 

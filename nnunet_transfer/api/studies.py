@@ -106,7 +106,7 @@ def run_study(
     Parameters
     ----------
     file
-        The study's file, see `nnunet_transfer study init`.
+        The study file, see `nnunet_transfer study init`.
     jobs
         Steps at a time on this machine, or jobs at a time in a cluster; default: one per GPU, or per core.
     profile

@@ -1,7 +1,7 @@
 """Check the installation, nnU-Net's folders and the sources; say how to fix what is wrong.
 
 One line per check: ok, warn (something won't work, or is slow) or fail. The exit status is 1 if a check failed.
-With a study's file it also says what would stop that study, and whether the disk is large enough for it.
+With a study file it also says what would stop that study, and whether the disk is large enough for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nnunet_transfer.errors import TransferError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
-    parser.add_argument("study", nargs="?", type=Path, help="a study's file, to check that one, too")
+    parser.add_argument("study", nargs="?", type=Path, help="a study file, to check that one, too")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init = add_action(
         actions,
         "init",
-        "write a study's file and check it; without options: a long one with comments",
+        "write a study file and check it; without options: a long one with comments",
         "study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d",
     )
     init.add_argument(
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study's file (default: %(default)s)"
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study file (default: %(default)s)"
     )
 
 

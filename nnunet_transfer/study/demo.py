@@ -1,4 +1,4 @@
-"""The demo: a study's file that comes with this package, on synthetic data, run like any other study."""
+"""The demo: a study file that comes with this package, on synthetic data, run like any other study."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, jobs: int = 2, re
 
 
 def _claim(out: Path, content: str, resume: bool) -> None:
-    """Write the study's file into `out`, or compare it with the one that lies there."""
+    """Write the study file into `out`, or compare it with the one that lies there."""
     file = out / STUDY_FILE
     if file.exists():
         if not resume:

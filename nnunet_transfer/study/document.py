@@ -14,7 +14,7 @@ from nnunet_transfer.files import read_text
 
 #: more parts than any study has: a few aliases (*) of aliases would stand for millions
 _MOST_PARTS = 100_000
-#: bytes of a study's file
+#: bytes of a study file
 _MOST_BYTES = 4 << 20
 _LARGEST = 1 << 63
 _TAG = "tag:yaml.org,2002:"

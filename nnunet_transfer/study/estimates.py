@@ -12,6 +12,7 @@ from pathlib import Path
 from nnunet_transfer.naming import parse_trainer_name
 from nnunet_transfer.plans import PROFILES, Profile
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_L, RESENC_M
+from nnunet_transfer.recipes import NNUNET_SGD, RECIPES
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job
@@ -23,8 +24,10 @@ EPOCHS, ITERATIONS = 1000, 250
 _HOURS = {PLAIN_8GB: 9.0, RESENC_M: 12.0, RESENC_L: 35.0}
 #: 2D relative to 3D; this package's assumption
 _SHARE_2D = 0.5
-#: checkpoints kept per fold (final and best, for a while also latest), and the optimiser's momentum in each
-_CHECKPOINTS, _TENSORS_PER_WEIGHT = 3, 2
+#: checkpoints kept per fold: final and best, for a while also latest
+_CHECKPOINTS = 3
+#: tensors per weight in a checkpoint: the weight itself, SGD's momentum or AdamW's two moments
+_TENSORS_PER_WEIGHT = {"SGD": 2, "AdamW": 3}
 #: preprocessed data relative to the compressed images; this package's assumption
 _PREPROCESSED_PER_RAW = 3.0
 #: files looked at to tell a data set's size
@@ -95,10 +98,16 @@ def _gigabytes(study: Study, left: Iterable[Job]) -> dict[str, float]:
         elif job.kind in TRAININGS:
             dimensions = 2 if job.settings["configuration"] == "2d" else 3
             weights = 4 * parameters(PROFILES[study.profile], dimensions) / GB
-            total["nnUNet_results"] += _CHECKPOINTS * _TENSORS_PER_WEIGHT * weights
+            total["nnUNet_results"] += _CHECKPOINTS * _TENSORS_PER_WEIGHT[_optimiser(job)] * weights
             if job.kind == "pretrain":
                 total["nnUNet_sources"] += weights
     return total
+
+
+def _optimiser(job: Job) -> str:
+    """Return the kind of optimiser of a training."""
+    name = parse_trainer_name(job.settings["trainer"])
+    return NNUNET_SGD.kind if name.own_schedule else RECIPES[name.recipe].optimiser.kind
 
 
 def _size(study: Study, name: str) -> float:

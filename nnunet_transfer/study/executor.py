@@ -33,7 +33,7 @@ common_settings = CommonSettings(
 class ExecutorSettings(ExecutorSettingsBase):
     """Options of the executor: `--forked-study` and `--forked-slots`."""
 
-    study: str = field(default="", metadata={"help": "the study's file"})
+    study: str = field(default="", metadata={"help": "the study file"})
     slots: int = field(default=1, metadata={"help": "steps at a time"})
 
 

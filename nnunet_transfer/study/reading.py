@@ -1,4 +1,4 @@
-"""From a study's file to its description; every error names the line."""
+"""From a study file to its description; every error names the line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _DETAILS = ("task", "domain", "sha256", "licence", "trained_on", "map")
 
 
 def read_study(path: str | os.PathLike[str]) -> Study:
-    """Read and check a study's file.
+    """Read and check a study file.
 
     Raises
     ------

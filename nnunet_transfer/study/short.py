@@ -114,7 +114,7 @@ def _profile(sources: Sequence[str]) -> str:
 
 
 def write_smoke_study(study: Study) -> Path:
-    """Write, beside a study's file, one that runs all its steps in minutes; return its path.
+    """Write, beside a study file, one that runs all its steps in minutes; return its path.
 
     Trainings have five iterations, data sets their first cases, and all is written to a folder of its own in the
     study's: validation of hundreds of cases would take hours. A data set in nnU-Net's raw folder is taken whole.

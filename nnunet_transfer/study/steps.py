@@ -246,5 +246,5 @@ def find_job(jobs: Mapping[str, Job], key: str) -> Job:
     if job is None:
         raise StudyError(f"the study has no step {key}; see `nnunet_transfer study status`")
     if key not in (job.name, job.key):
-        raise StudyError(f"step {job.name} was changed in the study's file since it was submitted; run the study again")
+        raise StudyError(f"step {job.name} was changed in the study file since it was submitted; run the study again")
     return job

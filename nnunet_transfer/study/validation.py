@@ -1,4 +1,4 @@
-"""Check a study's file against its schema, in the words of who wrote it."""
+"""Check a study file against its schema, in the words of who wrote it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_transfer.study.document import Document
 
 @cache
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of a study's file."""
+    """Return the JSON schema of a study file."""
     return json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
 
 
