@@ -90,7 +90,7 @@ def _archive(path: Path) -> dict[str, tuple[NDArray[np.uint8], list[int]]]:
             if pictures.shape != (len(labels), _SIZE, _SIZE, 3) or not set(labels) <= set(range(len(CLASSES))):
                 raise ValueError(f"its {part} part has pictures {pictures.shape} and {len(labels)} labels")
     except (OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path} is no archive of CIFAR-10 ({error}); download it again") from None
+        raise DataError(f"{path} is not an archive of CIFAR-10 ({error}); download it again") from None
     return parts
 
 

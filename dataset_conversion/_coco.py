@@ -63,7 +63,7 @@ def read_masks(file: Path) -> Iterator[tuple[str, CocoMask]]:
     Raises
     ------
     DataError
-        If the file is no annotation file of COCO.
+        If the file is not an annotation file of COCO.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -75,4 +75,4 @@ def read_masks(file: Path) -> Iterator[tuple[str, CocoMask]]:
             drawn = tuple((CROWD if a["iscrowd"] else a["category_id"], a["segmentation"]) for a in own)
             yield picture["file_name"], CocoMask(file, picture["height"], picture["width"], drawn)
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is no annotation file of COCO ({type(error).__name__}: {error})") from None
+        raise DataError(f"{file} is not an annotation file of COCO ({type(error).__name__}: {error})") from None

@@ -31,7 +31,7 @@ def _find_bids(request: Request) -> Iterator[Case]:
 
 
 def _why_left_out(path: str, exclusions: Exclusions) -> str:
-    """Return why a file is no case, empty if it is one."""
+    """Return why a file is not a case, empty if it is one."""
     file = path.split("/")[-1]
     if not _ENDING.search(file):
         return "not NIfTI or MGH"

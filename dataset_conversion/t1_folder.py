@@ -38,7 +38,7 @@ def _subject_rule(text: str) -> Callable[[str], str]:
     try:
         rule = re.compile(text or r"(sub-[^_/.]+|IXI\d+|OAS\d+(?:_\d{4})?)")
     except re.error as error:
-        raise SettingsError(f"--option subject={text} is no regular expression ({error})") from None
+        raise SettingsError(f"--option subject={text} is not a regular expression ({error})") from None
 
     def find(path: str) -> str:
         match = rule.search(path)

@@ -105,8 +105,8 @@ class Finding:
 def check_python() -> Iterator[Finding]:
     """Whether system and Python are supported, and nnU-Net's commands are those of this Python."""
     if sys.platform not in PLATFORMS:
-        fix = "use Linux, macOS, or WSL on Windows, which is Linux"
-        yield Finding("system", State.FAIL, f"{sys.platform} isn't a target: studies need its file locks", fix)
+        fix = "use Linux or macOS, or WSL on Windows"
+        yield Finding("system", State.FAIL, f"{sys.platform} is not supported: studies need other file locks", fix)
     found = ".".join(map(str, sys.version_info[:3]))
     low, high = (".".join(map(str, v)) for v in SUPPORTED_PYTHON)
     if SUPPORTED_PYTHON[0] <= sys.version_info[:2] <= SUPPORTED_PYTHON[1]:
@@ -139,7 +139,7 @@ def check_versions() -> Iterator[Finding]:
     try:
         needed = [Requirement(text) for text in requires("nnunet_transfer") or ()]
     except (PackageNotFoundError, InvalidRequirement):
-        yield Finding("versions", State.WARN, "not known: this package isn't installed", "pip install .")
+        yield Finding("versions", State.WARN, "unknown: this package isn't installed", "pip install .")
         return
     wrong = []
     for requirement in needed:
@@ -153,7 +153,7 @@ def check_versions() -> Iterator[Finding]:
         if not requirement.specifier.contains(found, prereleases=True):
             text = f"{requirement.name} {found} was not tested; tested: {requirement.specifier}"
             wrong.append(Finding("versions", State.FAIL, text, _install(requirement)))
-    yield from wrong or [Finding("versions", State.OK, f"{len(needed)} requirements looked at")]
+    yield from wrong or [Finding("versions", State.OK, f"{len(needed)} requirements checked")]
 
 
 def _install(requirement: Requirement) -> str:
@@ -228,11 +228,11 @@ def _torch_finding(torch: str | None, torchvision: str | None, error: str | None
         return Finding(
             "torch",
             State.FAIL,
-            f"{found} are of different builds (for example a CPU build beside one for CUDA) and don't import together "
-            f"({error}); this breaks nnU-Net's search for trainers",
+            f"{found} are different builds (for example one for CPU and one for CUDA) and can't be imported together "
+            f"({error}); this breaks nnU-Net's trainer lookup",
             f"install both in one command from one index: {together}",
         )
-    return Finding("torch", State.FAIL, f"{found} don't import ({error})", together)
+    return Finding("torch", State.FAIL, f"{found} can't be imported ({error})", together)
 
 
 def check_folders() -> Iterator[Finding]:
@@ -249,12 +249,14 @@ def check_folders() -> Iterator[Finding]:
         elif folder.exists() and not folder.is_dir():
             finding = Finding(variable, State.FAIL, f"{folder} is a file", "give a folder, or move the file away")
         elif twin := known.get(folder.resolve()):
-            found = f"{folder} is {twin}, too, and nnU-Net would mix up what it holds"
+            found = f"{folder} is also {twin}, so nnU-Net would mix up their content"
             finding = Finding(variable, State.FAIL, found, f"export {variable}=/another/folder")
         elif not folder.is_dir():
             finding = Finding(variable, State.FAIL, f"{folder} doesn't exist", f"mkdir -p {folder}")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            finding = Finding(variable, State.FAIL, f"{folder} can't be written", "choose another, or fix its rights")
+            finding = Finding(
+                variable, State.FAIL, f"{folder} is not writable", "choose another folder, or fix its permissions"
+            )
         else:
             finding = Finding(variable, State.OK, str(folder))
             disks.setdefault(folder.stat().st_dev, folder)
@@ -294,7 +296,7 @@ def _plugins(value: str) -> Iterator[Finding]:
             continue
         if not folder.is_dir():
             fix = f"take it out of {VARIABLE}"
-            yield Finding("other trainers", State.WARN, f"{folder} in {VARIABLE} is no folder", fix)
+            yield Finding("other trainers", State.WARN, f"{folder} in {VARIABLE} is not a folder", fix)
             continue
         command = [sys.executable, "-c", _SEARCH_FOLDER, str(folder)]
         try:
@@ -306,7 +308,7 @@ def _plugins(value: str) -> Iterator[Finding]:
         # what is imported may print, too; ours is last
         if run.stdout.strip() and (said := run.stdout.splitlines()[-1]).startswith(_SAID):
             file, error = json.loads(said.removeprefix(_SAID))
-            found = f"{file} can't be imported ({one_line(error, 200)}); this breaks nnU-Net's search for trainers"
+            found = f"{file} can't be imported ({one_line(error, 200)}); this breaks nnU-Net's trainer lookup"
             yield Finding("other trainers", State.FAIL, found, f"correct it, or take {folder} out of {VARIABLE}")
 
 
@@ -334,7 +336,7 @@ def check_sources() -> Iterator[Finding]:
     try:
         registry = sources_folder()
     except TransferError:
-        yield Finding("sources", State.WARN, "not looked for", "set nnUNet_results or nnUNet_sources")
+        yield Finding("sources", State.WARN, "not checked", "set nnUNet_results or nnUNet_sources")
         return
     if registry.exists() and not registry.is_dir():
         yield Finding("sources", State.FAIL, f"{registry} is a file", "give nnUNet_sources a folder")

@@ -67,7 +67,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; remove it or ask for overwriting")
+        raise DataError(f"{path} exists; remove it or allow overwriting")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
     try:
@@ -75,7 +75,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         yield temporary
         while not (_moved(temporary, path) or (overwrite and _exchanged(temporary, path))):
             if not overwrite:
-                raise DataError(f"{path} exists: another process has just made it; remove it or ask for overwriting")
+                raise DataError(f"{path} exists: another process has just made it; remove it or allow overwriting")
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -134,7 +134,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
     Raises
     ------
     DataError
-        If the file is missing, can't be read, is no regular file or is larger.
+        If the file is missing, can't be read, is not a regular file or is larger.
     """
     path = Path(path)
     try:
@@ -143,7 +143,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
             os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
         ) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise DataError(f"{path} is no regular file; give a file")
+                raise DataError(f"{path} is not a regular file; give a file")
             content = stream.read(limit + 1)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
@@ -160,7 +160,7 @@ def read_text(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> str:
     try:
         return read_bytes(path, limit=limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error})") from None
+        raise DataError(f"{path} is not UTF-8 text ({error})") from None
 
 
 def read_json(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> Any:
@@ -169,14 +169,14 @@ def read_json(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> Any:
     Raises
     ------
     DataError
-        If the file is missing, can't be read, is too large or deep, or is no JSON.
+        If the file is missing, can't be read, is too large or deep, or is not JSON.
     """
     path = Path(path)
     content = read_bytes(path, limit=limit)
     try:
         return parse_json(content.decode("utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is no valid JSON ({error}); restore it or make it again") from None
+        raise DataError(f"{path} is not valid JSON ({error}); restore it or create it again") from None
 
 
 def parse_json(text: str) -> Any:
@@ -185,7 +185,7 @@ def parse_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, nested deeper than `MAX_DEPTH`, has an integer of more than `MAX_DIGITS` digits, or holds
+        If it is not JSON, nested deeper than `MAX_DEPTH`, has an integer of more than `MAX_DIGITS` digits, or holds
         half a character (a lone surrogate), which no file can be written with.
     """
     try:

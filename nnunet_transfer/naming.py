@@ -185,7 +185,7 @@ def parse_trainer_name(name: str) -> TrainerName:
             f"{SEGMENTATION_PRETRAINER} takes _{' or _'.join(PRETRAINING_RECIPES)}"
         )
     if parsed.base == SIMCLR and parsed.no_mirroring:
-        raise SettingsError(f"{name}: SimCLR itself mirrors; take another pretrainer, or leave _noMirroring out")
+        raise SettingsError(f"{name}: SimCLR itself mirrors images; use another pretrainer, or leave _noMirroring out")
     return parsed
 
 

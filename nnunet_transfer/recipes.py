@@ -155,7 +155,7 @@ _WARMED_UP = (Phase("warm-up", _WARM_UP, rises=True), Phase("whole network", 1 -
 
 def _check_recipe(name: str, recipe: Recipe) -> None:
     if not isinstance(recipe, Recipe) or recipe.name != name:
-        raise SettingsError(f"recipe {name}: register a Recipe of this very name")
+        raise SettingsError(f"recipe {name}: register a Recipe with this name")
     if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name) or re.search(r"^[0-9]|^seed|[0-9](cases|epochs|iterations)$", name):
         raise SettingsError(
             f"{name} can't be a suffix of trainers' names: write letters and digits, a small letter first"

@@ -28,7 +28,7 @@ from nnunet_transfer.words import counted
 log = logging.getLogger(__name__)
 
 STOCK_TRAINER = "nnUNetTrainer"
-#: what a pretrainer on pooled data sets writes into its plans: its outputs are no segmentation that nnU-Net knows
+#: what a pretrainer on pooled data sets writes into its plans: its outputs are not a segmentation that nnU-Net knows
 _LABEL_SETS = "label_sets"
 _SEGMENTING = "nnUNetPretrainerSegmentation"
 _FILES = ("plans.json", "dataset.json")
@@ -156,7 +156,7 @@ def _opened(model: Path) -> Iterator[Path]:
                     limit = MAX_CHECKPOINT if parts[-1].endswith(".pth") else MAX_JSON
                     extract(archive, member, Path(folder, *parts), limit)
         except DAMAGED_ARCHIVE as error:
-            raise CheckpointError(f"{model} is damaged ({error}); get it again") from None
+            raise CheckpointError(f"{model} is damaged ({error}); copy or download it again") from None
         yield Path(folder)
 
 
@@ -177,9 +177,9 @@ def _postprocessing(folder: Path, chosen: Sequence[str]) -> Iterator[str]:
             continue
         name = f"{path.parent.name}/{path.name}"
         if not {f"fold_{fold}" for fold in match[1].split("_")} <= set(chosen):
-            log.warning("%s was chosen on folds that are not all exported: it stays behind", name)
+            log.warning("%s was chosen on folds that aren't all exported, so it isn't exported, either", name)
         elif path.stat().st_size > _MAX_POSTPROCESSING or not _is_of_nnunet(path.read_bytes()):
-            log.warning("%s asks for more than nnU-Net's postprocessing: it stays behind", name)
+            log.warning("%s asks for more than nnU-Net's postprocessing: it isn't exported", name)
         else:
             yield name
             if path.with_name(_POSTPROCESSING_TEXT).is_file():
@@ -204,7 +204,7 @@ def _is_of_nnunet(program: bytes) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no mapping; restore it")
+        raise DataError(f"{path} is not a JSON object; restore it")
     return content
 
 
@@ -227,10 +227,12 @@ def _stripped(file: Path) -> dict[str, Any]:
     content = read_weights_file(file)
     arguments = content.get("init_args") if isinstance(content, Mapping) else None
     if not isinstance(arguments, Mapping) or not isinstance(content.get("network_weights"), Mapping):
-        raise CheckpointError(f"{file} is no checkpoint of nnU-Net v2")
+        raise CheckpointError(f"{file} is not a checkpoint of nnU-Net v2")
     trainer = str(content.get("trainer_name"))
     if trainer != STOCK_TRAINER and not is_ours(trainer):
-        raise SettingsError(f"{file} was trained by {trainer}, which is none of this package's trainers: not exported")
+        raise SettingsError(
+            f"{file} was trained by {trainer}, which isn't a trainer of this package; it wasn't exported"
+        )
     base = trainer.split("_")[0]
     if base in PRETRAINERS and base != _SEGMENTING:
         raise SettingsError(
@@ -254,7 +256,7 @@ def _check(
     if missing := [k for k in ("plans_name", "dataset_name", "configurations") if k not in plans]:
         raise PlansError(f"plans.json lacks {', '.join(missing)}; restore it")
     if any(not re.fullmatch(r"[\w.-]+", str(plans[key])) for key in ("plans_name", "dataset_name")):
-        raise PlansError("plans.json has names that can't name folders")
+        raise PlansError("plans.json has names that can't be folder names")
     if _LABEL_SETS in plans:
         raise SettingsError(
             "this network has an output for each of several label sets, which nnU-Net doesn't; not exported"

@@ -148,5 +148,5 @@ def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
             return {row["case"]: row for row in csv.DictReader(stream) if row.get("case")}
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} is no table with the columns case and subject ({error}); restore or remove it"
+            f"{path} is not a table with the columns case and subject ({error}); restore or remove it"
         ) from None

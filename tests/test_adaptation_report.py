@@ -66,7 +66,7 @@ def test_the_report_warns_of_subjects_that_the_source_has_seen() -> None:
         (lambda: residual(features=(4, 6, 8)), lambda: residual(features=(8, 12, 16)), "width 4×1 .* 8×1|width 8×6"),
         (lambda: residual(), lambda: residual(bottleneck=True), "only .* fit"),
         (lambda: residual(features=(4, 6)), lambda: residual(), "the source has no such tensor"),
-        (lambda: nn.Linear(2, 2), lambda: residual(), "no encoder of nnU-Net"),
+        (lambda: nn.Linear(2, 2), lambda: residual(), "no nnU-Net encoder"),
     ],
 )
 def test_refusals_say_why_and_leave_the_network_as_it_was(
@@ -83,7 +83,7 @@ def test_refusals_say_why_and_leave_the_network_as_it_was(
 
 
 def test_networks_that_are_no_unet_of_nnunet_are_refused() -> None:
-    with pytest.raises(AdaptationError, match="no encoder of nnU-Net"):
+    with pytest.raises(AdaptationError, match="no nnU-Net encoder"):
         transfer_weights(nn.Conv2d(1, 1, 3), saved(residual()))
 
 

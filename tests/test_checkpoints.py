@@ -57,7 +57,7 @@ def test_architectures_are_read_off_the_shapes_where_plans_have_none(tmp_path: P
     assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
     assert source.card.architecture["network_class_name"] == architecture["network_class_name"]
     assert source.card.extra["notes"] == [
-        "the architecture was read off the shapes: the plans with the weights don't state it"
+        "the architecture was derived from the shapes: the plans with the weights don't state it"
     ]
     same_functions(network, source, 3)
 
@@ -271,8 +271,8 @@ def test_a_user_s_key_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        (["module.swinViT.patch_embed.proj.weight"], "a transformer's weights are of no use to a CNN"),
-        (["blocks.0.attn.qkv.weight", "cls_token"], "a transformer's weights are of no use"),
+        (["module.swinViT.patch_embed.proj.weight"], "a transformer's weights don't fit a CNN"),
+        (["blocks.0.attn.qkv.weight", "cls_token"], "a transformer's weights don't fit"),
         (["eva.pos_embed"], "a transformer's weights"),
         (["module.enc_block_0.0.conv1.weight"], "a MedNeXt; its depthwise convolutions have no counterpart"),
         (["module.convInit.conv.weight"], "MONAI's SegResNet: it normalises before each convolution"),

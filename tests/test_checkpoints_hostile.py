@@ -355,7 +355,7 @@ def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
 
 
 def test_missing_paths(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no file"):
+    with pytest.raises(CheckpointError, match="is not a file"):
         inspect_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(CheckpointError, match="has no weights file"):
         inspect_checkpoint(tmp_path)
@@ -383,7 +383,7 @@ def test_key_maps_end(rule: str, message: str, tmp_path: Path, monkeypatch: pyte
 def test_a_key_map_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "map.txt")
     torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="no regular file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         inspect_checkpoint(tmp_path / "x.pth", reading=Reading(key_map=tmp_path / "map.txt"))
 
 
@@ -395,5 +395,5 @@ def test_what_lies_beside_weights_is_no_pipe_or_device(place: str, device: bool,
     if place == "README.md":
         assert inspect_checkpoint(tmp_path / "x.pth")["licence"] == "unknown"
     else:
-        with pytest.raises(CheckpointError, match="no regular file"):
+        with pytest.raises(CheckpointError, match="not a regular file"):
             inspect_checkpoint(tmp_path / "x.pth")

@@ -153,7 +153,7 @@ def test_what_no_tensor_shows_is_noted(tmp_path: Path) -> None:
     assert "DeepLab dilate" in " ".join(deeplab.card.extra["notes"])
     deep_stem = added(timm.create_model("resnet50c", pretrained=False).state_dict(), tmp_path, "c").card.extra["notes"]
     assert "three-layer stem" in " ".join(deep_stem)
-    assert "after average pooling here" in " ".join(deep_stem)
+    assert "use average pooling" in " ".join(deep_stem)
 
 
 def test_a_resnet_with_group_norm_gets_instance_norm(tmp_path: Path) -> None:

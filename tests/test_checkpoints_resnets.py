@@ -56,7 +56,7 @@ def randomised_norms(network: nn.Module) -> nn.Module:
 def test_torchvision_resnet_blocks_without_a_shortcut_convolution_are_exact(tmp_path: Path, depth: int) -> None:
     original = randomised_norms(getattr(torchvision.models, f"resnet{depth}")(weights=None)).eval()
     source = added(original.state_dict(), tmp_path)
-    assert "after average pooling here" in " ".join(source.card.extra["notes"])
+    assert "use average pooling" in " ".join(source.card.extra["notes"])
     mine = build(dict(source.card.architecture), 3).eval()
     report = transfer_weights(mine, source)
     assert report.coverage["encoder"] > 0.99

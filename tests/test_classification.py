@@ -75,10 +75,10 @@ def test_class_table_is_read_with_sorted_classes(tmp_path: Path) -> None:
         ("case,classes\na,\nb,;\nc\nd,\n", "no case has a class"),
         ("case,classes\na,x\nb,x;y\nc,x;y\nd,x\n", "every case has the class x"),
         ("case,classes\na,x\n\nb,x\nb,\nc,\nd,\n", "line 5: case b is given twice"),
-        ("case,value\na,1\nb,2\nc,nan\nd,4\n", "value of case c, 'nan', is no finite number"),
-        ("case,value\na,1\nb,-inf\nc,3\nd,4\n", "value of case b, '-inf', is no finite number"),
-        ("case,value\na,1\nb,old\nc,3\nd,4\n", "value of case b, 'old', is no finite number"),
-        ("case,value\na,1_0\nb,2\nc,3\nd,4\n", "value of case a, '1_0', is no finite number"),
+        ("case,value\na,1\nb,2\nc,nan\nd,4\n", "value of case c, 'nan', is not a finite number"),
+        ("case,value\na,1\nb,-inf\nc,3\nd,4\n", "value of case b, '-inf', is not a finite number"),
+        ("case,value\na,1\nb,old\nc,3\nd,4\n", "value of case b, 'old', is not a finite number"),
+        ("case,value\na,1_0\nb,2\nc,3\nd,4\n", "value of case a, '1_0', is not a finite number"),
         ("case,value\na,41,5\nb,2\nc,3\nd,4\n", "line 2: more cells than columns"),
         ("case,value\na,1\nb,\nc,3\nd,4\n", "line 3: case or value is empty"),
         ("case,value\na,7\nb,7.0\nc,7\nd,7e0\n", "all values are 7"),
@@ -93,7 +93,7 @@ def test_faulty_class_table_is_refused_in_one_line(tmp_path: Path, text: str, me
 def test_class_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
     path.write_bytes("case,class\na,Männer\n".encode("latin-1"))
-    with pytest.raises(DataError, match="no CSV table in UTF-8"):
+    with pytest.raises(DataError, match="not a CSV table in UTF-8"):
         read_class_table(path, FOUR)
 
 

@@ -171,7 +171,7 @@ def _train_without_cases(run: Run) -> None:
         (_misspell_setting, "did you mean label_smoothing"),
         (_weigh_unknown_class, "the class 'spotted'"),
         (_smooth_values, "label_smoothing is for classes"),
-        (_damage_value, "'inf', is no finite number"),
+        (_damage_value, "'inf', is not a finite number"),
         (_train_on_one_value, "all training cases of the fold have the same value"),
         (_train_without_a_label, "every training case of the fold has the class odd"),
         (_train_without_cases, "no training cases"),

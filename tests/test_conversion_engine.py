@@ -91,7 +91,7 @@ def test_a_second_run_does_nothing(tree: Path, nnunet_folders: Path) -> None:
 def test_a_data_set_that_would_differ_is_not_touched(change: dict[str, Any], tree: Path, nnunet_folders: Path) -> None:
     run(tree)
     before = snapshot(nnunet_folders / "raw")
-    with pytest.raises(DataError, match="exists and isn't what this would make; give --overwrite"):
+    with pytest.raises(DataError, match="exists and differs from what this command makes; give --overwrite"):
         run(tree, **change)
     assert snapshot(nnunet_folders / "raw") == before
 
@@ -109,7 +109,7 @@ def test_changed_files_are_noticed_and_converted_when_asked(tree: Path, nnunet_f
 def test_a_file_that_was_deleted_is_noticed(tree: Path) -> None:
     outcome = run(tree)
     (outcome.folder / "labelsTr/sub-r001_ses-1.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"labelsTr/sub-r001_ses-1.nii.gz is gone; give --overwrite"):
+    with pytest.raises(DataError, match=r"labelsTr/sub-r001_ses-1.nii.gz is missing; give --overwrite"):
         run(tree)
 
 
@@ -343,7 +343,7 @@ def test_other_splits_are_replaced_only_when_asked(preprocessed: Path, capsys: p
         (lambda p, raw: (p / "gt_segmentations/new.nii.gz").touch(), "case new isn't in the folds"),
         (lambda p, raw: shutil.rmtree(p), "holds no preprocessed cases; run nnUNetv2_plan_and_preprocess first"),
         (lambda p, raw: (raw / "splits_final.json").unlink(), "does not exist; convert the data set"),
-        (lambda p, raw: (raw / "splits_final.json").write_text("[{}]"), "is no list of folds"),
+        (lambda p, raw: (raw / "splits_final.json").write_text("[{}]"), "is not a list of folds"),
         (
             lambda p, raw: (raw / "splits_final.json").write_text('[{"train": ["a"], "val": ["a"]}]'),
             "a is in train and in val of fold 0",
@@ -437,5 +437,5 @@ def test_a_case_without_site_can_not_be_grouped_by_site() -> None:
 
 
 def test_more_folds_than_groups_can_not_be_dealt() -> None:
-    with pytest.raises(DataError, match="1 groups of cases can't be dealt into 2 folds"):
+    with pytest.raises(DataError, match="1 groups of cases can't be split into 2 folds"):
         deal({"a": "x", "b": "x"}, {}, 2)

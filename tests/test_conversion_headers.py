@@ -152,14 +152,14 @@ def header_of(path: Path, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "wanted"),
     [
-        ({"scl_slope": 0, "scl_inter": -1024}, "voxels taken as stored"),
-        ({"scl_slope": np.nan, "scl_inter": 3}, "voxels taken as stored"),
+        ({"scl_slope": 0, "scl_inter": -1024}, "voxels used as stored"),
+        ({"scl_slope": np.nan, "scl_inter": 3}, "voxels used as stored"),
         ({"pixdim": [1, 1, 1, 1, 1, 1, 1, 1]}, "transform taken"),
         ({"xyzt_units": 3}, "refused"),
         ({"xyzt_units": 1}, "refused"),
-        ({"xyzt_units": 5}, "numbers taken as mm"),
+        ({"xyzt_units": 5}, "lengths read as mm"),
         ({"scl_slope": 1, "scl_inter": np.nan}, "refused"),
-        ({"sform_code": 0, "qform_code": 0}, "nothing of the orientation"),
+        ({"sform_code": 0, "qform_code": 0}, "doesn't state the orientation"),
     ],
 )
 def test_a_header_that_readers_understand_differently_is_named(

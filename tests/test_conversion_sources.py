@@ -239,7 +239,7 @@ class Evil:
 def test_a_batch_can_not_run_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open(root / "data_batch_1", "wb") as stream:
         pickle.dump({b"data": Evil(root / "ran"), b"labels": []}, stream)
-    assert "no archive of CIFAR-10" in refused(capsys, "cifar10", root)
+    assert "not an archive of CIFAR-10" in refused(capsys, "cifar10", root)
     assert not (root / "ran").exists()
 
 
@@ -330,9 +330,9 @@ def test_a_wrong_root_is_told(root: Path, capsys: pytest.CaptureFixture[str], da
     ("options", "wanted"),
     [
         (["class=height"], "there are: participant_id, sex, age"),
-        (["class=age", "bins=60,40"], "must rise"),
+        (["class=age", "bins=60,40"], "must increase"),
         (["class=age", "bins=old"], "give numbers"),
-        (["class=sex", "bins=40"], "is no number"),
+        (["class=sex", "bins=40"], "is not a number"),
         (["bins=40"], "needs --option class"),
         (["class=sex", "table=/nowhere.tsv"], "can't be read"),
         (["clas=sex"], "has no option clas"),

@@ -96,7 +96,7 @@ def test_unknown_label_values_are_refused(
     data[0, 0, 0] = value
     files["subjects/sub-01_ses-1/mri/aparc+aseg.mgz"] = data, lia
     error = refusal(nnunet_folders, capsys, "freesurfer", files, "--label-set", "aparc+aseg")
-    wanted = "no whole numbers" if value == 0.5 else f"aren't in the data set's table: {value:g}"
+    wanted = "aren't whole numbers" if value == 0.5 else f"aren't in the data set's table: {value:g}"
     assert f"sub-01_ses-1: aparc+aseg.mgz holds {'values that are ' * (value == 0.5)}" in error
     assert wanted in error
 
@@ -168,8 +168,8 @@ def test_voxels_that_are_no_numbers_are_reported_and_set_to_zero(
     data = image(1)
     data[0, 0, :3] = np.nan, np.inf, -np.inf
     assert convert(nnunet_folders, "atlas_r2", case_r2(1, data, box()) | GOOD_SECOND) == 0
-    assert "voxels that are no numbers set to 0 in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
-    assert "3 voxels that are no numbers" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+    assert "voxels that aren't finite numbers set to 0 in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
+    assert "3 voxels that aren't finite numbers" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
     written = np.asarray(nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz").dataobj)
     np.testing.assert_array_equal(written, np.nan_to_num(data, posinf=0, neginf=0))
 
@@ -281,8 +281,8 @@ def test_a_tree_that_is_not_as_it_should_be_is_one_line(
         (["--label-set", "x"], "atlas_r2 has no label set x; there are: lesion"),
         (["--folds", "1"], "--folds 1 is too small; give 2 or more"),
         (["--limit", "0"], "--limit 0 is too small; give 1 or more"),
-        (["--reorient", "RAL"], "RAL is no orientation"),
-        (["--name", "a b"], "Dataset004_a b is no name nnU-Net understands"),
+        (["--reorient", "RAL"], "RAL is not an orientation"),
+        (["--name", "a b"], "Dataset004_a b isn't a name that nnU-Net accepts"),
         (["--option", "x"], "--option x has no value"),
         (["--option", "x=1"], "atlas_r2 has no option x; there are: none"),
     ],
@@ -298,8 +298,8 @@ def test_an_option_that_can_not_be_is_one_line(
     [
         (["atlas_r4", ".", "-d", "1"], "unknown data set atlas_r4; did you mean atlas_r"),
         (["atlas_r2"], "give the data set's NAME, its folder and an id"),
-        (["atlas_r2", "nowhere", "-d", "1"], "nowhere is no folder"),
-        (["mine.py", ".", "-d", "1"], "mine.py is no Python file"),
+        (["atlas_r2", "nowhere", "-d", "1"], "nowhere is not a folder"),
+        (["mine.py", ".", "-d", "1"], "mine.py is not a Python file"),
     ],
 )
 def test_arguments_that_make_no_sense_are_one_line(

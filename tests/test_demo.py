@@ -55,7 +55,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is not empty"):
         run_demo(tmp_path, quick=True)
     (tmp_path / "study.yaml").write_text("mine")
-    for resume, said in ((False, "holds a demo already; go on with --resume"), (True, "is not this demo's")):
+    for resume, said in ((False, "holds a demo already; continue with --resume"), (True, "is not this demo's")):
         with pytest.raises(SettingsError, match=said):
             run_demo(tmp_path, quick=True, resume=resume)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"thesis.txt": "mine", "study.yaml": "mine"}
@@ -92,7 +92,7 @@ def test_a_killed_demo_resumes_offline_and_reports(tmp_path: Path, capfd: pytest
     assert len(marks) < len(study_jobs(read_study(out / "study.yaml")))
 
     assert main(arguments) == 2
-    assert "go on with --resume" in capfd.readouterr().err
+    assert "continue with --resume" in capfd.readouterr().err
 
     resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=environment)
     assert resumed.returncode == 0, resumed.stderr

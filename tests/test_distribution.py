@@ -27,7 +27,7 @@ def dockerfile() -> list[tuple[str, str]]:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
     found = [re.fullmatch(r"([A-Z]+) (.+)", line) for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines()]
-    assert all(found), "a line that is no instruction"
+    assert all(found), "a line that is not an instruction"
     return [(match[1], match[2]) for match in found if match]
 
 

@@ -61,7 +61,7 @@ def test_a_cpu_torch_beside_an_index_torchvision_is_named_with_its_mend(
     assert finding.state is State.FAIL
     assert "9.9.0+cpu" in finding.found
     assert "different builds" in finding.found
-    assert "breaks nnU-Net's search for trainers" in finding.found
+    assert "breaks nnU-Net's trainer lookup" in finding.found
     assert "pip install --force-reinstall torch torchvision" in finding.fix
     assert "\n" not in str(finding)
 
@@ -132,7 +132,7 @@ def test_a_folder_twice_and_a_file_fail(nnunet_folders: Path, monkeypatch: pytes
     monkeypatch.setenv("nnUNet_preprocessed", str(nnunet_folders / "file"))
     findings = list(doctor.check_folders())
     assert _only("nnUNet_raw", findings).state is State.OK
-    assert "nnUNet_raw, too" in _only("nnUNet_results", findings).found
+    assert "is also nnUNet_raw" in _only("nnUNet_results", findings).found
     assert "is a file" in _only("nnUNet_preprocessed", findings).found
     monkeypatch.setenv("nnUNet_sources", str(nnunet_folders / "file"))
     (finding,) = doctor.check_sources()
@@ -194,7 +194,7 @@ def test_another_plug_in_that_stops_the_search_is_named(
 
 def test_a_folder_on_the_search_path_that_is_gone(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([discovery_path[0], str(nnunet_folders / "gone")]))
-    assert "is no folder" in _only("other trainers", list(doctor.check_search_path())).found
+    assert "is not a folder" in _only("other trainers", list(doctor.check_search_path())).found
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation_50epochs"])
@@ -236,7 +236,7 @@ def test_sources_are_missing_unchanged_or_changed(nnunet_folders: Path) -> None:
     assert changed.state is State.FAIL
     assert "was changed" in changed.found
     (weights.parent / "source.json").write_text("{")
-    assert "no valid JSON" in _only("source t1_segmentation", list(doctor.check_sources())).found
+    assert "not valid JSON" in _only("source t1_segmentation", list(doctor.check_sources())).found
 
 
 def test_every_card_is_read_and_compared_with_its_name(nnunet_folders: Path) -> None:
@@ -290,7 +290,7 @@ def test_commands_of_another_python_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_windows_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.sys, "platform", "win32")
-    assert "isn't a target" in _only("system", list(doctor.check_python())).found
+    assert "is not supported" in _only("system", list(doctor.check_python())).found
 
 
 def test_a_study_is_checked_with_its_disk(

@@ -145,7 +145,7 @@ def test_json_of_numbers_that_json_lacks_is_text_that_python_reads(tmp_path: Pat
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
 def test_damaged_json_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"dataset\.json is no valid JSON"):
+    with pytest.raises(DataError, match=r"dataset\.json is not valid JSON"):
         read_json(tmp_path / "dataset.json")
 
 
@@ -188,7 +188,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None
     (tmp_path / "endless").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("pipe", "endless", "loop", "", "x" * 300, "a\0b"):
-        with pytest.raises(DataError, match=r"no regular file|can't be read"):
+        with pytest.raises(DataError, match=r"not a regular file|can't be read"):
             read_bytes(tmp_path / name)
 
 

@@ -169,7 +169,7 @@ def test_without_settings_defaults_are_assumed_and_said(tmp_path: Path) -> None:
     [
         ({"adn_ordering": "AND"}, "only norm before nonlinearity"),
         ({"norm": ["group", {"num_groups": 2}]}, "its norm is group"),
-        ({"up_kernel_size": 2}, "another kernel"),
+        ({"up_kernel_size": 2}, "a different kernel"),
         ({"strides": [[1, 2], [2, 2]]}, "for a network of 3 axes"),
         ({"norm": 7, "strides": "x"}, "its norm is none"),
     ],
@@ -184,7 +184,7 @@ def test_what_the_class_does_not_compute_is_refused(change: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (MONAI, lambda k: "model.2.0.conv" in k, "without its last layer"),
+        (MONAI, lambda k: "model.2.0.conv" in k, "lacks its last layer"),
         (MONAI, lambda k: "model.0.conv.unit0.conv" in k, "different numbers of convolutions"),
         ("anatomix", lambda k: k.startswith("model.0."), "none of the known formats"),
         ("anatomix", lambda k: k.startswith("model.3."), "a sequence of 15 convolutions"),
@@ -273,7 +273,7 @@ def test_dynunet_becomes_nnunet_s_own_network(tmp_path: Path) -> None:
     own = weights(DYNUNET)
     for key, message in (
         ("input_block.conv3.conv.weight", "residual blocks"),
-        ("upsamples.0.odd.weight", "no part of MONAI's"),
+        ("upsamples.0.odd.weight", "not part of MONAI's"),
     ):
         torch.save({**own, key: torch.zeros(1)}, tmp_path / "x.pth")
         with pytest.raises(CheckpointError, match=message):

@@ -128,5 +128,5 @@ def test_a_patch_that_leaves_one_voxel_is_refused(nnunet_folders: Path, capsys: 
     assert main([*plan, "32", "32", "32"]) == 2
     assert "deepest stage a single voxel" in capsys.readouterr().err
     assert main([*plan, "48", "32", "32"]) == 2
-    assert "no multiple of 32 32 32" in capsys.readouterr().err
+    assert "not a multiple of 32 32 32" in capsys.readouterr().err
     assert main([*plan, "64", "32", "32"]) == 0

@@ -277,9 +277,9 @@ def test_a_cascade_is_planned_as_a_whole(nnunet_folders: Path, wanted: str) -> N
         ({"profile": "demo", "gpu_memory": float("nan")}, "above 0"),
         ({"profile": "demo", "target_spacing": (1, 1)}, "three numbers"),
         ({"profile": "demo", "target_spacing": (1, 1, -1)}, "three numbers"),
-        ({"profile": "demo", "name": "a__b"}, "must not hold"),
+        ({"profile": "demo", "name": "a__b"}, "must not contain"),
         ({"profile": "demo", "follow_source": ["spacing"]}, "can only be taken from a source"),
-        ({"profile": "demo", "follow_source": ["colour"]}, "can't dictate colour"),
+        ({"profile": "demo", "follow_source": ["colour"]}, "can't set colour"),
     ],
 )
 def test_wrong_requests_are_refused_and_write_nothing(

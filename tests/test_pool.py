@@ -142,7 +142,7 @@ def test_namesakes_are_taken_for_different_subjects_and_the_user_is_told(
     _manifests(raw)
     write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
     assert main(COMMAND) == 0
-    assert "several sets have a subject sub-0, taken for different ones" in caplog.text
+    assert "several sets have a subject sub-0, treated as different people" in caplog.text
     assert read_json(raw / "Dataset020_Pooled/splits_final.json")[0]["val"] == ["Hammers_case00", "Lobes_case01"]
 
 
@@ -280,7 +280,7 @@ def test_files_of_any_content_are_pooled_or_refused_in_one_line(
 def test_a_manifest_that_is_no_table_is_one_line(raw: Path, table: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (raw / "Dataset012_Lobes" / "conversion_manifest.csv").write_bytes(table)
     assert main(COMMAND) == 2
-    assert "is no table with the columns case and subject" in capsys.readouterr().err
+    assert "is not a table with the columns case and subject" in capsys.readouterr().err
 
 
 def _other_channels(raw: Path) -> None:

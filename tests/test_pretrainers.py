@@ -385,7 +385,7 @@ def _damage_source(run: Run) -> None:
         (_rename_case, "case case99 is not in the data set"),
         (_train_on_one_class, "no training case of the fold has the class striped"),
         (_empty_training, "no training cases"),
-        (_damage_source, "no valid JSON"),
+        (_damage_source, "not valid JSON"),
     ],
 )
 def test_bad_input_ends_in_one_line_before_data_are_loaded(fault: Any, message: str, single_run: Run) -> None:

@@ -149,7 +149,7 @@ def test_it_is_read_back_from_hugging_face(
         assert (seen["name"], seen["task"], seen["licence"]) == ("anatomy", "segmentation", "CC BY 4.0")
         assert any("grey matter, lesion" in use for use in seen["uses"])
         assert main(["sources", "add", "hf://lab/anatomy"]) == 2
-        assert "there is a source anatomy already" in capsys.readouterr().err
+        assert "source anatomy already exists" in capsys.readouterr().err
         assert main(["sources", "add", "hf://lab/anatomy", "--name", "theirs"]) == 0
         own, theirs = load_source("anatomy").card, load_source("theirs").card
         address = "hf://lab/anatomy"
@@ -220,7 +220,7 @@ def test_a_card_that_names_other_code_is_refused(tmp_path: Path, capsys: pytest.
     content["architecture"]["network_class_name"] = "antigravity.Net"
     (folder / "source.json").write_text(json.dumps(content))
     assert main(["sources", "add", str(folder), "--name", "x"]) == 2
-    assert "antigravity.Net, which is none of the networks" in capsys.readouterr().err
+    assert "antigravity.Net, which isn't a network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

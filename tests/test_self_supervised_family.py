@@ -193,7 +193,7 @@ def test_one_methods_source_is_not_replaced_by_anothers(run: Run, monkeypatch: p
     monkeypatch.setenv("nnUNet_source_name", "t1_self_supervised")
     with pytest.raises(SystemExit) as caught:
         run.build(f"{GENESIS}_1epochs_1iterations").on_train_start()
-    assert "there is a source t1_self_supervised already" in refusal(caught)
+    assert "source t1_self_supervised already exists" in refusal(caught)
 
 
 # determinism

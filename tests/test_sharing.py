@@ -173,7 +173,7 @@ def test_postprocessing_that_names_more_than_nnunets_stays_behind(
         caplog.clear()
         (model / "crossval_results_folds_0_1" / "postprocessing.pkl").write_bytes(program)
         assert main(["export-stock", str(model), "-o", "out", "--overwrite"]) == 0
-        assert "postprocessing.pkl asks for more than nnU-Net's postprocessing: it stays behind" in caplog.text, name
+        assert "postprocessing.pkl asks for more than nnU-Net's postprocessing: it isn't exported" in caplog.text, name
         assert not list(Path("out").rglob("*.pkl")), name
     assert not Path("ran").exists()
 
@@ -196,9 +196,9 @@ OWN_NETWORK = "nnunet_transfer.networks.stunet.STUNet"
     ("spoil", "message"),
     [
         (lambda m: _checkpoint(m, trainer_name="nnUNetPretrainerSimCLR_5epochs"), "predicts no masks"),
-        (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerOfALab"), "none of this package's trainers"),
+        (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerOfALab"), "isn't a trainer of this package"),
         (lambda m: _checkpoint(m, network_weights={"a": torch.zeros(1)}), "not those of the network in plans.json"),
-        (lambda m: _checkpoint(m, init_args=None), "no checkpoint of nnU-Net"),
+        (lambda m: _checkpoint(m, init_args=None), "not a checkpoint of nnU-Net"),
         (
             lambda m: _plans(m, lambda p, c: c["architecture"].update(network_class_name=OWN_NETWORK)),
             "needs nnunet_transfer",
@@ -206,7 +206,7 @@ OWN_NETWORK = "nnunet_transfer.networks.stunet.STUNet"
         (lambda m: _plans(m, lambda p, c: c.update(preprocessor_name="Mine")), "name Mine as preprocessor_name"),
         (lambda m: _plans(m, lambda p, c: p.update(label_sets={})), "several label sets"),
         (lambda m: _plans(m, lambda p, c: c["architecture"]["arch_kwargs"].pop("strides")), "can't build"),
-        (lambda m: _plans(m, lambda p, c: p.update(plans_name="../x")), "can't name folders"),
+        (lambda m: _plans(m, lambda p, c: p.update(plans_name="../x")), "can't be folder names"),
         (lambda m: (m / "dataset.json").unlink(), "does not exist"),
         (
             lambda m: (m / "fold_0/checkpoint_final.pth").rename(m / "fold_0/a.pth"),

@@ -41,24 +41,24 @@ def test_check_says_what_would_run(
     ("change", "message"),
     [
         (set_("datasets", "t1", to={"id": 702}), "no Dataset702_"),
-        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "nowhere"}), "there is no folder"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "nowhere"}), "doesn't exist"),
         (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r9", "path": "."}), "atlas_r"),
         (
             set_(
                 "datasets", "t1", to={"id": 702, "converter": "mslesseg", "path": ".", "options": {"channels": ["T7"]}}
             ),
-            "'T7' is none of",
+            "unknown 'T7'; there are: ",
         ),
         (set_("sources", "t1_segmentation", "pretrain", to="stroke"), "trained on the target stroke"),
         (
             set_("sources", "t1_segmentation", to={"checkpoint": "no.pth", "task": "segmentation", "domain": "t1"}),
-            "there is no .*no.pth",
+            "no.pth doesn.t exist",
         ),
-        (set_("sources", "mine", to={"fetch": "no_such"}), "'no_such' is none of"),
+        (set_("sources", "mine", to={"fetch": "no_such"}), "unknown 'no_such'; there are: "),
         (set_("targets", "stroke", "folds", to=[0, 2]), "folds 0 to 1, not 2"),
-        (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1, or all"),
+        (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1; give one of them, or all"),
         (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "."}), "t1.path: "),
-        (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is no Python file"),
+        (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is not a Python file"),
     ],
 )
 def test_check_finds_it_before_the_first_job(
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureF
     file = write_study(tmp_path, set_("folder", to="file"))
     status, text = check(file, capsys)
     assert status == 1
-    assert "can't be written" in text
+    assert "is not writable" in text
     assert main(["study", "status", str(file)]) == 0
     assert main(["study", "run", str(file)]) == 2
 

@@ -38,7 +38,7 @@ def test_template_lacks_only_the_data(tmp_path: Path, capsys: pytest.CaptureFixt
     main(["study", "init", str(file)])
     assert main(["study", "check", str(file)]) == 1
     errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error:")]
-    paths = [line for line in errors if "there is no folder /data/" in line]
+    paths = [line for line in errors if "the folder /data/" in line]
     assert len(paths) == 7
     assert all("not enough disk" in line for line in set(errors) - set(paths))
 
@@ -60,7 +60,7 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         (set_("targets", "stroke", "fold", to=[0]), "fold:", "unknown key; did you mean folds"),
         (set_("datasets", "t1", "synthetik", to="t1"), "synthetik", "did you mean synthetic"),
         (set_("profile", to="resnet81"), "profile", "did you mean resnet18"),
-        (set_("device", to="gpu"), "device", "'gpu' is none of cuda, cpu, mps"),
+        (set_("device", to="gpu"), "device", "unknown 'gpu'; there are: cuda, cpu, mps"),
         (set_("seeds", to=["one"]), "- one", "must be a whole number"),
         (set_("seeds", to=[-1]), "- -1", "minimum"),
         (set_("datasets", "t1", "id", to=711), "id: 711", "is the id of"),
@@ -73,8 +73,8 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         ),
         (set_("datasets", "t1", to={"synthetic": "t1"}), "t1:", "needs id"),
         (set_("datasets", "bad-name", to={"id": 5}), "datasets", "letters, digits"),
-        (set_("sources", "t1_segmentation", "pretrain", to="t2"), "pretrain", "none of t1, stroke"),
-        (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "say what is learnt"),
+        (set_("sources", "t1_segmentation", "pretrain", to="t2"), "pretrain", "there are: t1, stroke"),
+        (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "give what it learns"),
         (set_("sources", "mine", to={"checkpoint": "x.pth"}), "mine", "checkpoint with task and domain"),
         (set_("sources", "scratch", to={"pretrain": "t1"}), "scratch", "control arm"),
         (set_("sources", "my__src", to={"pretrain": "t1"}), "my__src", "a source's name may have"),
@@ -91,13 +91,13 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
             "SimCLR itself mirrors",
         ),
         (set_("training", to={"mirroring": 0}), "mirroring: 0", "must be true or false"),
-        (set_("sources", "t1_segmentation", "task", to="classify"), "task", "none of classification"),
-        (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "none of scratch, t1_segmentation"),
+        (set_("sources", "t1_segmentation", "task", to="classify"), "task", "there are: classification"),
+        (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "there are: scratch, t1_segmentation"),
         (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),
         (set_("arms", to=["t1_segmentation"]), "arms", "baseline scratch"),
         (set_("recipes", to=["sawtoth"]), "- sawtoth", "did you mean sawtooth"),
         (set_("arms", to=[{"source": "scratch", "recipes": ["slow"]}]), "- slow", "there are: warmup"),
-        (set_("targets", "stroke", "dataset", to="strok"), "dataset: strok", "none of t1, stroke"),
+        (set_("targets", "stroke", "dataset", to="strok"), "dataset: strok", "there are: t1, stroke"),
         (set_("targets", "twin", to={"dataset": "stroke"}), "dataset: stroke", "is target stroke"),
         (set_("targets", "stroke", "protocols", to=["atlas"]), "- atlas", "atlas_r2"),
         (set_("comparison", to={"baseline": "t1"}), "baseline", "t1_segmentation"),
@@ -112,7 +112,7 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         (set_("cases", to=["some"]), "- some", "must be all or a whole number"),
         (set_("arms", to=[None]), "- null", "must be text or a mapping"),
         (set_("arms", to=["scratch", {"recipes": ["full"]}]), "- recipes", "needs source"),
-        (set_("configuration", to="3d_fulres"), "configuration", "none of 2d, 3d_fullres, 3d_lowres"),
+        (set_("configuration", to="3d_fulres"), "configuration", "there are: 2d, 3d_fullres, 3d_lowres"),
         (set_("environment", to={"A=B": "x"}), "environment", "letters, digits"),
         (set_("folder", to="a\0b"), "folder", "NUL"),
         (set_("plans", to={"patch_size": [32, 32, 32]}), "patch_size", "no data set is used with as many"),
@@ -155,11 +155,11 @@ def test_what_is_wrong_is_said_with_its_line(
         ("", "is empty"),
         ("# nothing\n", "is empty"),
         ("- a\n- b\n", "must be a mapping"),
-        ("name: [a\n", "no valid YAML"),
+        ("name: [a\n", "invalid YAML"),
         ("name: a\nname: b\n", "line 2: name is given twice"),
-        ("name: !!python/object/apply:os.system ['true']\n", "no valid YAML"),
-        ("a: &x\n  b: *x\n", "refers to what it stands in|unknown key"),
-        ("\x00", "no valid YAML"),
+        ("name: !!python/object/apply:os.system ['true']\n", "invalid YAML"),
+        ("a: &x\n  b: *x\n", "refers to itself|unknown key"),
+        ("\x00", "invalid YAML"),
         (
             "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrst")),
             "fewer aliases",
@@ -211,7 +211,7 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="study init"):
         read_study(tmp_path / "no.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(StudyError, match="no text file"):
+    with pytest.raises(StudyError, match="not a text file"):
         read_study(tmp_path / "binary.yaml")
 
 

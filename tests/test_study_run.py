@@ -159,7 +159,7 @@ def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     with locked(study.folder / state.LOCKS / "run.lock"):
         run = snakemake(finished)
     assert run.returncode == 2
-    assert "is being run already" in run.stderr
+    assert "is already running" in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp
         process.kill()
         process.wait()
         # Snakemake still runs: so does the study
-        with pytest.raises(StudyError, match=rf"is being run already \(process {process.pid} on"):
+        with pytest.raises(StudyError, match=rf"is already running \(process {process.pid} on"):
             run_study(study, study_jobs(study), slots=1)
         step = psutil.Process(sign.process)
         snakemake_process.kill()

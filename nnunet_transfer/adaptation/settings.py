@@ -59,5 +59,5 @@ class TransferSettings:
             If a word has no `=`, or its name or value is unknown.
         """
         if wrong := [word for word in words if "=" not in word]:
-            raise SettingsError(f"'{wrong[0]}' is no rule; write NAME=VALUE, e.g. inflation=centre")
+            raise SettingsError(f"'{wrong[0]}' is not a rule; write NAME=VALUE, for example inflation=centre")
         return cls.from_dict({name: value for name, _, value in (word.partition("=") for word in words)})

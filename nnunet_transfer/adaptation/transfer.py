@@ -105,10 +105,10 @@ def transfer_weights(
 def _check_families(card: SourceCard, weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
     theirs, ours = family_of(weights), family_of(own)
     if ours is None:
-        raise AdaptationError("the network to be trained has no encoder of nnU-Net's; plan it with a CNN profile")
+        raise AdaptationError("the target's network has no nnU-Net encoder; plan the target with a CNN profile")
     if theirs != ours:
         raise AdaptationError(
-            f"source {card.name} has {f'a {theirs}' if theirs else 'no encoder of nnU-Net'}, the network a {ours}; "
+            f"source {card.name} has {f'a {theirs}' if theirs else 'no nnU-Net encoder'}, the network a {ours}; "
             f"plan the target with `nnunet_transfer plan --source {card.name}`"
         )
 

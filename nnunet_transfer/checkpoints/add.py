@@ -67,7 +67,7 @@ def check_name_free(name: str, overwrite: bool) -> None:
     if not NAME.fullmatch(name):
         raise SourceError(f"source {name[:100]}: {NAME_RULE}")
     if (sources_folder() / name).exists() and not overwrite:
-        raise SourceError(f"there is a source {name} already; choose another name or overwrite it")
+        raise SourceError(f"source {name} already exists; choose another name or overwrite it")
 
 
 def add_source(
@@ -119,7 +119,7 @@ def _add(
         return save_source(card, source.tensors(), overwrite=overwrite)
     if not (name and task and domain):
         raise SourceError(
-            f"{path.name}: give a name, a task and a domain; only sources that `sources publish` wrote state their own"
+            f"{path.name}: give a name, a task and a domain; only sources written by `sources publish` state their own"
         )
     check_name_free(name, overwrite)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
@@ -214,7 +214,7 @@ def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
     converted = _fitting(known, found)
     if wrong := wrong_class(from_card(converted.architecture)):
         raise CheckpointError(
-            f"{found.path.name}: its plans name {wrong}, which is none of the networks and layers that plans may name; "
+            f"{found.path.name}: its plans name {wrong}, which isn't a network or layer that plans may name; "
             f"it was not read"
         )
     return known.name, replace(converted, notes=(*converted.notes, *notes))
@@ -237,7 +237,7 @@ def _fitting(known: Format, found: Found) -> Converted:
 
 
 def _check_stages(kwargs: Mapping[str, Any]) -> None:
-    """Raise a ValueError if a network's stages and widths are no numbers: plans of a file say whatever their author likes."""
+    """Raise a ValueError if a network's stages and widths are not numbers: plans of a file say whatever their author likes."""
     stages, features = kwargs.get("n_stages"), kwargs.get("features_per_stage")
     widths = features if isinstance(features, (list, tuple)) else [features]
     if not widths or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (stages, *widths)):
@@ -253,7 +253,7 @@ def _check_names(found: Found) -> list[str]:
         for setting, name in foreign_names(plans):
             if not name.isidentifier():
                 raise CheckpointError(
-                    f"{found.path.name}: its plans name {name} as {setting}, which is no name of nnU-Net's; it was not read"
+                    f"{found.path.name}: its plans name {name} as {setting}, which isn't a name of nnU-Net's; it wasn't read"
                 )
             notes[f"its plans name {name} as {setting}, which stock nnU-Net doesn't have: a source leaves it out"] = (
                 None

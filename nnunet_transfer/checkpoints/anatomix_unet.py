@@ -76,7 +76,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             norm = layers.pop(number + 1, {})
             renamed |= {f"{name.removesuffix('conv')}norm.{kind}": tensor for kind, tensor in norm.items()}
     if layers:
-        raise CheckpointError(f"model.{min(layers)} has no place in anatomix' U-Net")
+        raise CheckpointError(f"model.{min(layers)} is not part of anatomix' U-Net")
     return renamed
 
 

@@ -91,7 +91,7 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
     match = _ADDRESS.fullmatch(address)
     if match is None or match[1] not in SCHEMES:
         raise CheckpointError(
-            f"{public_address(address)} is no address to download from; give one of: {'://, '.join(SCHEMES)}://"
+            f"{public_address(address)} is not an address to download from; give one of: {'://, '.join(SCHEMES)}://"
         )
     with tempfile.TemporaryDirectory() as folder:
         file = SCHEMES[match[1]](address, Path(folder), bool(sha256))
@@ -123,11 +123,9 @@ def _from_web(address: str, folder: Path, checked: bool = False) -> Path:
         parts = urllib.parse.urlsplit(address)
         host, port, own_path = parts.hostname, parts.port, urllib.parse.unquote(parts.path)
     if not host or port == 0 or not address.isprintable() or " " in address:
-        raise CheckpointError(f"{public_address(address)} is no valid address; give https://HOST/PATH")
+        raise CheckpointError(f"{public_address(address)} is not a valid address; give https://HOST/PATH")
     if "@" in parts.netloc:
-        raise CheckpointError(
-            f"{public_address(address)} is given with a user's name; download it yourself and add the file"
-        )
+        raise CheckpointError(f"{public_address(address)} contains a user name; download it yourself and add the file")
     name = own_path.rsplit("/", 1)[-1]
     stated = stated_sha256(address)
     if not _FILE_NAME.fullmatch(name):
@@ -159,13 +157,13 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
             raise CheckpointError(
-                f"{public_address(req.full_url)} redirects to {public_address(newurl)}, which is less safe; not followed"
+                f"{public_address(req.full_url)} redirects to {public_address(newurl)}, which is less safe; give an https address"
             )
         own = old.netloc == new.netloc or new.hostname in _SERVED_BY.get(old.hostname or "", ())
         if not own and not self.checked:
             raise CheckpointError(
-                f"{public_address(req.full_url)} redirects to another host, {new.hostname}; give that address, or say with "
-                f"--sha256 which file is to come"
+                f"{public_address(req.full_url)} redirects to another host, {new.hostname}; give that address, or give the "
+                f"file's checksum with --sha256"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -190,8 +188,8 @@ def _stream(address: str, file: Path, checked: bool) -> None:
             raise CheckpointError(f"{shown} states a length of {stated[:50]}; it was not downloaded")
         size = int(stated)
         if "text/html" in (stream.headers.get("Content-Type") or ""):
-            raise CheckpointError(f"{shown} is a web page, no weights file; give the address of the file itself")
-        # None: no bar where the output is no terminal
+            raise CheckpointError(f"{shown} is a web page, not a weights file; give the address of the file itself")
+        # None: no bar where the output is not a terminal
         bar = tqdm(total=size or None, desc=file.name, unit="B", unit_scale=True, disable=None)
         received = 0
         with bar:
@@ -210,10 +208,10 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
 
     match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
     if match is None:
-        raise CheckpointError(f"{address} lacks a part; write hf://OWNER/REPOSITORY/FILE, with @REVISION if need be")
+        raise CheckpointError(f"{address} is incomplete; write hf://OWNER/REPOSITORY/FILE[@REVISION]")
     repository, name, revision = match[1], match[2], match[3] or "main"
     if not all(_PART.fullmatch(part) for text in (repository, name or "x", revision) for part in text.split("/")):
-        raise CheckpointError(f"{address} has a part that is no name; write hf://OWNER/REPOSITORY/FILE")
+        raise CheckpointError(f"{address} has an invalid part; write hf://OWNER/REPOSITORY/FILE")
     if name is None:
         return _weights_of_hub(repository, revision, folder)
     with _hub_in_one_line(address):
@@ -294,11 +292,11 @@ def _web_in_one_line(address: str) -> Iterator[None]:
         if getattr(error, "errno", None) in _OF_THE_MACHINE:
             raise
         if isinstance(error, http.client.InvalidURL):
-            raise CheckpointError(f"{shown} is no valid address; give https://HOST/PATH") from None
+            raise CheckpointError(f"{shown} is not a valid address; give https://HOST/PATH") from None
         raise CheckpointError(_offline(shown, one_line(getattr(error, "reason", error), 200))) from None
     except ValueError:
         # urllib's word for hosts, ports and characters that no address has, in the address or in a redirect
-        raise CheckpointError(f"{shown} is, or redirects to, no valid address") from None
+        raise CheckpointError(f"{shown} is or redirects to an invalid address") from None
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def _convert(found: Found) -> Converted:
     ):
         tensors = {k: t for k, t in tensors.items() if not re.fullmatch(r"decoder\.transpconvs\.\d+\.bias", k)}
         notes.append(
-            "its transposed convolutions have a bias, which nnU-Net's haven't where the others have none: left out"
+            "its transposed convolutions have a bias, which nnU-Net's don't have where the other convolutions have none: left out"
         )
     architecture = architecture_from_shapes(tensors)
     if any(
@@ -73,7 +73,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     prefix = min((m[1] for key in own if (m := _ANCHOR.fullmatch(key))), key=len)
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     if any(".conv3." in key for key in own):
-        raise CheckpointError("MONAI's DynUNet with residual blocks: their shortcuts stride, those of nnU-Net's pool")
+        raise CheckpointError("MONAI's DynUNet with residual blocks: nnU-Net's shortcuts differ; use one without them")
     downs = 1 + max((int(m[1]) for key in own if (m := _DOWN.match(key))), default=-1)
     renamed = {}
     for key, tensor in own.items():
@@ -95,7 +95,7 @@ def _new_name(key: str, downs: int) -> str:
         stage = int(match["stage"]) + 1 if match["stage"] else 0
         if stage <= downs:
             return f"decoder.seg_layers.{downs - stage}.{match['kind']}"
-    raise CheckpointError(f"{key} is no part of MONAI's DynUNet")
+    raise CheckpointError(f"{key} is not part of MONAI's DynUNet")
 
 
 def _unit(match: re.Match[str]) -> str:

@@ -36,7 +36,7 @@ from nnunet_transfer.unpickling.process import answer_of
 
 def _check_format(name: str, known: Format) -> None:
     if not isinstance(known, Format) or known.name != name:
-        raise CheckpointError(f"checkpoint format {name}: register a Format of this very name")
+        raise CheckpointError(f"checkpoint format {name}: register a Format with this name")
 
 
 FORMATS: Registry[Format] = Registry(
@@ -98,7 +98,7 @@ def read_key_map(path: Path) -> KeyMap:
     Raises
     ------
     CheckpointError
-        If a line is no rule; the message has its number.
+        If a line is not a rule; the message has its number.
     """
     try:
         lines = read_text(path, limit=MAX_KEY_MAP).split("\n")
@@ -111,7 +111,7 @@ def read_key_map(path: Path) -> KeyMap:
             continue
         pattern, equals, replacement = (part.strip() for part in text.partition(" = "))
         if not equals:
-            raise CheckpointError(f"{path}, line {number}: '{text}' is no rule (there is no ' = ')")
+            raise CheckpointError(f"{path}, line {number}: '{text}' is not a rule: it has no ' = '")
         rules.append((number, pattern, replacement))
     if not rules:
         raise CheckpointError(f"the key map {path} has no rules; write lines like: layer(\\d) = encoder.stages.\\1")
@@ -124,7 +124,7 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
     Raises
     ------
     CheckpointError
-        If a rule is none or takes too long, two keys get one name, or the result is no nnU-Net network.
+        If a rule is none or takes too long, two keys get one name, or the result is not an nnU-Net network.
     """
     # a pattern may take forever on a key
     answer = answer_of({"rename": list(tensors), "rules": key_map.rules}, seconds=RENAMING_SECONDS)

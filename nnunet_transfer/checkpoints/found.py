@@ -213,7 +213,7 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
                         break
             return target
     except DAMAGED_ARCHIVE as error:
-        raise CheckpointError(f"{archive_path} is damaged ({error}); get it again") from None
+        raise CheckpointError(f"{archive_path} is damaged ({error}); copy or download it again") from None
 
 
 def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:

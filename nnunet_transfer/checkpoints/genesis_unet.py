@@ -30,7 +30,7 @@ def _recognise(found: Found) -> bool:
 def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
     if other := next((k for k in tensors if ".activation." in k), None):
-        raise CheckpointError(f"{other}: the network's nonlinearity has weights, those of Models Genesis haven't")
+        raise CheckpointError(f"{other}: the network's nonlinearity has weights, that of Models Genesis has none")
     notes = (
         NEEDS_PACKAGE,
         "the original normalises by each batch's own statistics in evaluation, too: running statistics are left out",

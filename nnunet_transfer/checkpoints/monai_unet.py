@@ -132,10 +132,12 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
         if name := _new_name(level, rest, depth):
             renamed[name] = tensor
         else:
-            raise CheckpointError(f"model.{'1.submodule.' * level}{rest} is no part of MONAI's U-Net of residual units")
+            raise CheckpointError(
+                f"model.{'1.submodule.' * level}{rest} is not part of MONAI's U-Net of residual units"
+            )
     top = f"decoder.transpconvs.{depth - 1}.up.weight"
     if top not in renamed:
-        raise CheckpointError("MONAI's U-Net without its last layer is of no use; the file is incomplete")
+        raise CheckpointError("MONAI's U-Net lacks its last layer: the file is incomplete; copy or download it again")
     return renamed, int(renamed[top].shape[1])
 
 
@@ -160,7 +162,9 @@ def _first(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         for conv in ("conv.unit0.conv", "conv"):
             if (weight := tensors.get(f"encoder.stages.1.{down}{conv}.weight")) is not None:
                 return weight
-    raise CheckpointError("MONAI's U-Net without its first convolution is of no use; the file is incomplete")
+    raise CheckpointError(
+        "MONAI's U-Net lacks its first convolution: the file is incomplete; copy or download it again"
+    )
 
 
 def _settings(network: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -186,12 +190,16 @@ def _check_settings(settings: Mapping[str, Any], known: bool) -> list[str]:
     """
     order = settings.get("adn_ordering", "NDA")
     if not isinstance(order, str) or order.upper().replace("D", "") != "NA":
-        raise CheckpointError(f"its layers come in the order {str(order)[:20]}; only norm before nonlinearity is read")
+        raise CheckpointError(
+            f"its layers come in the order {str(order)[:20]}; only norm before nonlinearity is supported"
+        )
     norm, _ = _named(settings.get("norm", "instance"))
     if norm not in ("instance", "batch"):
-        raise CheckpointError(f"its norm is {norm or 'none'}; only instance and batch normalisation are read")
+        raise CheckpointError(f"its norm is {norm or 'none'}; only instance and batch normalisation are supported")
     if settings.get("kernel_size", 3) != settings.get("up_kernel_size", 3):
-        raise CheckpointError("its transposed convolutions have another kernel than the others, which is not read")
+        raise CheckpointError(
+            "its transposed convolutions have a different kernel from the others, which isn't supported"
+        )
     return (
         [] if known else ["no settings lie beside the weights: MONAI's defaults are assumed where no tensor shows them"]
     )
@@ -200,7 +208,7 @@ def _check_settings(settings: Mapping[str, Any], known: bool) -> list[str]:
 def _nonlinearity(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any], notes: list[str]) -> str:
     slopes = [tensor for key, tensor in tensors.items() if key.endswith(".adn.A.weight")]
     if any(tensor.numel() != 1 for tensor in slopes):
-        raise CheckpointError("its PReLUs have a slope per channel; only one for all is read")
+        raise CheckpointError("its PReLUs have a slope per channel; only one for all is supported")
     if slopes:
         return "PReLU"
     name, options = _named(settings.get("act"))

@@ -22,8 +22,8 @@ def _convert(found: Found) -> Converted:
     name = str(architecture_plans.get("arch_class_name", "")).rsplit(".", 1)[-1]
     if name not in _NETWORKS or not has_nnunet_keys(found.tensors):
         raise CheckpointError(
-            f"the checkpoint is a {name or 'network without a name'}; its weights are of no use to an nnU-Net CNN, "
-            f"only those of {', '.join(_NETWORKS)} are"
+            f"the checkpoint is a {name or 'network without a name'}; its weights don't fit nnU-Net's CNNs, "
+            f"only those of {', '.join(_NETWORKS)} do"
         )
     tensors = nnunet_tensors(found.tensors)
     notes = []
@@ -31,7 +31,7 @@ def _convert(found: Found) -> Converted:
         tensors = {k: t for k, t in tensors.items() if k.startswith("encoder.")}
         notes.append("its decoder has no skip connections and was left out")
     if architecture_plans.get("arch_kwargs") is None:
-        notes.append("the architecture was read off the shapes: the adaptation plan gives only its name")
+        notes.append("the architecture was derived from the shapes: the adaptation plan gives only its name")
     # shapes say more than `arch_kwargs`, which nnssl leaves out or writes in several ways
     architecture = architecture_from_shapes(tensors)
     pretrain_plan = stated.mapping(plan.get("pretrain_plan"))

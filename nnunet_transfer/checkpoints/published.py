@@ -31,7 +31,7 @@ def published_source(path: Path) -> Source | None:
     SourceError
         If the card is damaged.
     CheckpointError
-        If it names what is no network or layer of nnU-Net's or of this package.
+        If it names what is not a network or layer of nnU-Net's or of this package.
     """
     folder = path if path.is_dir() else path.parent
     if not (path.is_dir() or path.name == WEIGHTS_FILE) or not (folder / CARD_FILE).is_file():
@@ -39,7 +39,7 @@ def published_source(path: Path) -> Source | None:
     card = read_card(folder)
     if wrong := wrong_class(from_card(card.architecture)):
         raise CheckpointError(
-            f"{folder / CARD_FILE} names {wrong}, which is none of the networks and layers that plans may name; not read"
+            f"{folder / CARD_FILE} names {wrong}, which isn't a network or layer that plans may name; not read"
         )
     return Source(card, folder)
 

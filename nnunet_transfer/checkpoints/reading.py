@@ -44,9 +44,9 @@ def read_weights_file(path: Path, *, trust: bool = False) -> Any:
         If the file is missing, damaged, implausibly large inside, or asks for more than weights.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} is no file; give a weights file, a run's folder or an exported zip")
+        raise CheckpointError(f"{path} is not a file; give a weights file, a run's folder or an exported zip")
     if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty; get it again")
+        raise CheckpointError(f"{path} is empty; copy or download it again")
     if _is_safetensors(path):
         return _read_safetensors(path)
     return _unpickle_trusted(path) if trust else _read_torch_file(path)
@@ -91,7 +91,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             raise CheckpointError(f"{path} holds {len(described)} tensors; no network has so many")
         return load_file(path)
     except (SafetensorError, ValueError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged ({one_line(error, 200)}); get it again") from None
+        raise CheckpointError(f"{path} is damaged ({one_line(error, 200)}); copy or download it again") from None
 
 
 def _unpickle_trusted(path: Path) -> Any:
@@ -101,7 +101,7 @@ def _unpickle_trusted(path: Path) -> Any:
     except Exception as error:
         # torch, and whatever the file runs, report damage by many types
         raise CheckpointError(
-            f"{path} is no weights file or is damaged ({one_line(error, 200)}); get it again"
+            f"{path} is not a weights file or is damaged ({one_line(error, 200)}); copy or download it again"
         ) from error
     _check_tensors(content, path)
     return content
@@ -117,7 +117,9 @@ def _read_torch_file(path: Path) -> Any:
     if reason := answer.get("refused"):
         raise CheckpointError(f"{path} {reason}")
     if reason := answer.get("damaged"):
-        raise CheckpointError(f"{path} is no weights file or is damaged ({one_line(reason, 200)}); get it again")
+        raise CheckpointError(
+            f"{path} is not a weights file or is damaged ({one_line(reason, 200)}); copy or download it again"
+        )
     return _Mapped(path, answer["storages"]).content(answer["content"])
 
 

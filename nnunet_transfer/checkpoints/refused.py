@@ -13,11 +13,11 @@ from nnunet_transfer.errors import CheckpointError
 _REFUSED: dict[str, tuple[re.Pattern[str], str]] = {
     "Swin transformer": (
         re.compile(r"(^|\.)(swinViT|swin_vit|layers\d?\.\d+\.(0\.)?blocks\.\d+\.attn)\."),
-        "a Swin transformer; a transformer's weights are of no use to a CNN",
+        "a Swin transformer; a transformer's weights don't fit a CNN",
     ),
     "vision transformer": (
         re.compile(r"(^|\.)(eva|blocks\.\d+\.attn|cls_token|pos_embed|patch_embed\d*|transformer\.)(\.|$)"),
-        "a vision transformer; a transformer's weights are of no use to a CNN",
+        "a vision transformer; a transformer's weights don't fit a CNN",
     ),
     "MedNeXt": (
         re.compile(r"(^|\.)(enc|dec)_block_\d+\.\d+\.conv1\."),
@@ -25,11 +25,11 @@ _REFUSED: dict[str, tuple[re.Pattern[str], str]] = {
     ),
     "EfficientNet or ConvNeXt": (
         re.compile(r"(^|\.)(conv_dw|_depthwise_conv|dwconv)\."),
-        "a network of depthwise convolutions, such as EfficientNet, MobileNet or ConvNeXt, which nnU-Net's haven't",
+        "a network of depthwise convolutions, such as EfficientNet, MobileNet or ConvNeXt, which nnU-Net's networks don't have",
     ),
     "DenseNet": (
         re.compile(r"(^|\.)denseblock1\."),
-        "a DenseNet: its layers read all earlier ones, those of nnU-Net's networks don't",
+        "a DenseNet: each layer reads all earlier ones, unlike in nnU-Net's networks",
     ),
     "SegResNet": (
         re.compile(r"(^|\.)(convInit|down_layers)\."),

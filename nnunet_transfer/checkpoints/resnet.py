@@ -57,7 +57,9 @@ def _convert(found: Found) -> Converted:
     inner = tuple(_shape(own, f"layer{s}.0.conv1.weight")[0] for s in range(1, 5))
     kernel = _shape(own, "layer1.0.conv2.weight")
     if kernel[1] != inner[0]:
-        raise CheckpointError("the ResNet has grouped convolutions (ResNeXt), which nnU-Net's blocks don't; not loaded")
+        raise CheckpointError(
+            "the ResNet has grouped convolutions (ResNeXt), which nnU-Net's blocks don't have; not loaded"
+        )
     tensors = _renamed(own)
     dimensions = len(kernel) - 2
     stem_width = _shape(own, "layer1.0.conv1.weight")[1]
@@ -88,7 +90,7 @@ def _check_blocks(own: Mapping[str, torch.Tensor]) -> None:
         match = _IN_BLOCK.match(key)
         if match and not (_LAYER.fullmatch(key) or _SHORTCUT.fullmatch(key)):
             what = _FOREIGN.get(match[1], match[1])
-            raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks haven't; not loaded")
+            raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks don't have; not loaded")
 
 
 def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -116,7 +118,7 @@ def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor],
     if "conv1.0.weight" in own:
         notes.append("the three-layer stem of ResNet-D has no counterpart; the stem starts at random")
     if any(k.startswith("layer2.0.downsample.0.") for k in own):
-        notes.append("the shortcuts stride by themselves in the original and after average pooling here")
+        notes.append("the original's shortcuts use strides where nnU-Net's use average pooling")
     if not any(".skip." in k for k in tensors):
         notes.append("the original's shortcuts have no weights (type A); those of the target start at random")
     if any(k.startswith("classifier.") or ".aspp." in k for k in found.tensors):
@@ -134,7 +136,7 @@ def _has_statistics(own: Mapping[str, torch.Tensor]) -> bool:
 
 def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
     if key not in tensors or tensors[key].dim() not in (4, 5):
-        raise CheckpointError(f"the ResNet's {key} is missing or is no 2D or 3D convolution; the file is incomplete")
+        raise CheckpointError(f"the ResNet's {key} is missing or is not a 2D or 3D convolution; the file is incomplete")
     return tuple(tensors[key].shape)
 
 

@@ -232,7 +232,7 @@ def _complete(counts: list[int]) -> list[int]:
 
 def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
     if key not in tensors or tensors[key].dim() not in (4, 5):
-        raise CheckpointError(f"{key} is missing or is no 2D or 3D convolution; this is not nnU-Net's network")
+        raise CheckpointError(f"{key} is missing or is not a 2D or 3D convolution; this is not nnU-Net's network")
     return tuple(tensors[key].shape)
 
 

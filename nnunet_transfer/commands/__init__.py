@@ -5,7 +5,7 @@ from __future__ import annotations
 #: so that `--help` answers at once
 COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("env", "print the shell line that makes nnU-Net find the trainers"),
-    "doctor": ("doctor", "check the installation and say how to fix it"),
+    "doctor": ("doctor", "check the installation and say how to fix what is wrong"),
     "demo": ("demo", "run the whole study on small synthetic data, offline, without a GPU"),
     "convert": ("convert", "turn a public data set into an nnU-Net data set"),
     "pool": ("pool", "pool data sets with different labels into one to pre-train on"),
@@ -13,11 +13,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "install-splits": ("install_splits", "put a data set's folds where nnU-Net reads them"),
     "sources": ("sources", "add, list, show, rank and verify pre-trained networks"),
     "plan": ("plan", "write nnU-Net plans with a profile's or a source's architecture"),
-    "planners": ("planners", "list the planners, or let nnU-Net's own commands find them"),
+    "planners": ("planners", "list the planners, or install them for nnU-Net's own commands"),
     "trainers": ("trainers", "list the trainers, recipes and name suffixes"),
     "study": ("study", "run a whole study from one file, here or on a cluster"),
     "evaluate": ("evaluate", "score a folder of predictions against references"),
     "compare": ("compare", "compare all arms of a target over cross-validation"),
     "export-stock": ("export_stock", "export a trained model for people who have only nnU-Net"),
-    "completion": ("completion", "print what lets a shell complete commands and options"),
+    "completion": ("completion", "print a script that lets the shell complete commands and options"),
 }

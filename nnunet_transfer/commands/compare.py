@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="+", metavar="TRAINER", help="trainers to compare (default: all)")
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="nnU-Net configuration, e.g. 3d_fullres")
     parser.add_argument("-p", "--plans", metavar="PLANS", help="plans identifier")
-    parser.add_argument("--baseline", default="nnUNetTrainerScratch", metavar="TRAINER", help="(default %(default)s)")
+    parser.add_argument(
+        "--baseline",
+        default="nnUNetTrainerScratch",
+        metavar="TRAINER",
+        help="arm to compare with (default %(default)s)",
+    )
     parser.add_argument(
         "--rope",
         type=float,

@@ -3,7 +3,7 @@
   nnunet_transfer convert --list
   nnunet_transfer convert atlas_r2 /data/ATLAS_2 -d 4
 
-Everything that isn't as it should be is an error with its reason; --allow-skips leaves such cases out. Run the same
+Cases that can't be converted are errors with their reason; --allow-skips leaves them out. Run the same
 command again after an interrupt: finished cases are kept. Afterwards:
 
   nnUNetv2_plan_and_preprocess -d 4 --verify_dataset_integrity
@@ -43,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--geometry",
         default="error",
         choices=("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image"),
-        help="what to do if image and label lie on different grids (%(default)s)",
+        help="what to do if image and label are on different grids (%(default)s)",
     )
     parser.add_argument(
         "--threshold",
         type=float,
         metavar="T",
-        help="binary masks: take what lies above T as foreground, for masks that were interpolated",
+        help="binary masks: values above T are foreground, for masks that were interpolated",
     )
     parser.add_argument(
         "--reorient", nargs="?", const="RAS", default="", metavar="AXES", help="turn axes to one orientation (RAS)"
@@ -65,10 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="options of a data set (see --list)",
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="at a time (%(default)s)"
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (%(default)s)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only")
-    parser.add_argument("--link", action="store_true", help="link to files that needn't change instead of copying them")
+    parser.add_argument("--link", action="store_true", help="link to files that need no change instead of copying them")
     parser.add_argument("--dry-run", action="store_true", help="say what would be converted; write nothing")
     parser.add_argument("--allow-skips", action="store_true", help="leave out cases that can't be converted")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set with this id and name")

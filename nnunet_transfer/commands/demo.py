@@ -16,7 +16,7 @@ from nnunet_transfer.api import run_demo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--out", type=Path, default=Path("nnunet_transfer_demo"), help="folder (%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted demo; finished steps are kept")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted demo; finished steps are kept")
     parser.add_argument("--seed", type=int, default=0, help="seed of data and trainings (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one core each (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one target, two arms, a few iterations")

@@ -20,7 +20,7 @@ from nnunet_transfer.errors import TransferError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
-    parser.add_argument("study", nargs="?", type=Path, help="a study file, to check that one, too")
+    parser.add_argument("study", nargs="?", type=Path, help="study file to check as well")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 

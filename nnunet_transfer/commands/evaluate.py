@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="CASES.csv", help="table to write")
     add_scoring_arguments(parser)
     parser.add_argument("--labels", type=int, nargs="+", metavar="N", help="label values to score (default: all)")
-    parser.add_argument("--ignore-label", type=int, metavar="N", help="reference label that counts neither way")
-    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="nnU-Net's description of the labels")
+    parser.add_argument("--ignore-label", type=int, metavar="N", help="reference label that isn't scored")
+    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="dataset.json with the names of the labels")
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,12 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "shifts_ms, isbi2015, brats2023",
     )
     parser.add_argument(
-        "--protocol-file", action="append", default=[], type=Path, metavar="FILE", help="JSON file of own protocols"
+        "--protocol-file",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="JSON file with your own protocols",
     )
     parser.add_argument(
         "--empty",
@@ -50,10 +55,10 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default 1)")
     parser.add_argument(
-        "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="parallel processes"
+        "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="number of parallel processes"
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="leave out cases that can't be scored, and say which"
+        "--allow-missing", action="store_true", help="leave out cases that can't be scored, and list them"
     )
 
 

@@ -33,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"postprocessing: nnUNetv2_apply_postprocessing -i MASKS -o OUTPUT -pp_pkl_file MODEL/{path}")
     for name, licence in done.sources:
         print(
-            f"fine-tuned from {one_line(name)}, licence {one_line(licence)}: look whether it lets you share this model"
+            f"fine-tuned from {one_line(name)}, licence {one_line(licence)}: check whether it lets you share this model"
         )
     return 0

@@ -29,13 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--configurations", nargs="+", metavar="CONFIG", help="2d, 3d_fullres ... (default: all)")
     parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
-    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="fit patch and batch size to it (default: 8)")
-    parser.add_argument("--spacing", nargs=3, type=float, metavar="MM", help="of the data set's axes, for 3D")
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GB", help="GPU memory that patch and batch size are fitted to (default: 8)"
+    )
+    parser.add_argument(
+        "--spacing", nargs=3, type=float, metavar="MM", help="target spacing along the data set's axes, for 3D"
+    )
     parser.add_argument(
         "--name", help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)"
     )
     parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
-    parser.add_argument("--follow-source", nargs="+", default=[], choices=FOLLOW, help="also take from the source")
+    parser.add_argument(
+        "--follow-source", nargs="+", default=[], choices=FOLLOW, help="settings to take from the source, too"
+    )
     parser.add_argument(
         "--rules",
         nargs="+",
@@ -44,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how weights are made to fit: input_channels=mean|sum|repeat, inflation=mean|centre, kernel=sum|mean, "
         "widths=refuse|leading, minimum_encoder=0.9",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace plans of this name")
+    parser.add_argument("--overwrite", action="store_true", help="replace plans with this name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,8 +3,8 @@
   nnunet_transfer planners --install
   nnUNetv2_plan_and_preprocess -d 4 -pl nnUNetPlannerTransfer_resnet18 -c 2d
 
---install puts one small file into nnU-Net's folder, the only place where it looks for planners; --remove takes it
-away. A new installation of nnU-Net may need it again. `nnunet_transfer plan` does the same without it.
+--install puts one small file into nnU-Net's folder, the only place where it looks for planners; --remove deletes it.
+Run --install again after reinstalling nnU-Net. `nnunet_transfer plan` does the same without it.
 """
 
 from __future__ import annotations

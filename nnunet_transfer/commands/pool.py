@@ -2,7 +2,7 @@
 
   nnunet_transfer pool -d 11 12 13 --id 20 --name PooledAnatomy
 
-The sets stay as they are. Their cases get the set's name as prefix, their labels values of their own; subjects and folds
+The sets don't change. In the pool, cases get their set's name as prefix, and labels get new values; subjects and folds
 are kept. Run the same command again after an interrupt: finished cases are kept. Afterwards:
 
   nnUNetv2_extract_fingerprint -d 20

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _reading_arguments(
         inspect := add_action(
-            actions, "inspect", "say what a checkpoint holds, without adding it", "sources inspect checkpoint_final.pth"
+            actions, "inspect", "show what a checkpoint has, without adding it", "sources inspect checkpoint_final.pth"
         )
     )
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
@@ -59,12 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'sources add model.zip --name stroke_ct --task segmentation --domain ct --licence "CC BY 4.0"',
     )
     _reading_arguments(add)
-    add.add_argument("--name", default="", help="name in the registry; a published source states it")
+    add.add_argument("--name", default="", help="name in the registry; not needed for a published source")
     add.add_argument(
-        "--task", default="", choices=TASKS, help="what it was trained to do; a published source states it"
+        "--task", default="", choices=TASKS, help="task it was trained on; not needed for a published source"
     )
     add.add_argument(
-        "--domain", default="", help="the images it was trained on, e.g. natural or t1; a published source states it"
+        "--domain",
+        default="",
+        help="images it was trained on, for example natural or t1; not needed for a published source",
     )
     add.add_argument("--licence", default="", help="licence of the weights")
     add.add_argument("--citation", default="", help="how to cite the weights")
@@ -86,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = add_action(
         actions, "list", "list all sources: licence, score, training data, overlap with targets", "sources list"
     )
-    listing.add_argument("--json", action="store_true", help="print all of it, with the cards, as JSON")
+    listing.add_argument("--json", action="store_true", help="print everything, including the cards, as JSON")
     show = add_action(
         actions, "show", "print a source's model card, with its licence and citation", "sources show t1_segmentation"
     )
@@ -105,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     publish.add_argument(
         "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
     )
-    publish.add_argument("--overwrite", action="store_true", help="replace what was published into this folder before")
+    publish.add_argument("--overwrite", action="store_true", help="replace an earlier publication in this folder")
     rank = add_action(
         actions,
         "rank",
@@ -116,10 +118,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rank.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
     rank.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
     rank.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
-    rank.add_argument("-f", "--fold", type=int, help="take this fold's training cases only (default: all cases)")
+    rank.add_argument("-f", "--fold", type=int, help="use only this fold's training cases (default: all cases)")
     rank.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
     rank.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: 40)")
-    rank.add_argument("--results", type=Path, metavar="CSV", help="scores reached elsewhere: source, target, score")
+    rank.add_argument(
+        "--results", type=Path, metavar="CSV", help="table of scores on other targets: source, target, score"
+    )
     rank.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
     rank.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
     verify = add_action(
@@ -135,12 +139,12 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY/FILE, "
         "timm://MODEL, torchvision://WEIGHTS",
     )
-    parser.add_argument("--sha256", default="", metavar="HEX", help="checksum, or its start, of what an address gives")
+    parser.add_argument("--sha256", default="", metavar="HEX", help="expected checksum of a download, or its start")
     parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
     parser.add_argument("--checkpoint", help="which file of a fold (default: checkpoint_final.pth)")
     parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
     parser.add_argument(
-        "--trust", action="store_true", help="unpickle whatever the file asks for: it may run any program as you"
+        "--trust", action="store_true", help="unpickle the file without checks: it may run any program as you"
     )
 
 
@@ -175,7 +179,7 @@ def _add(args: argparse.Namespace) -> int:
 
     missing = [option for option in ("name", "task", "domain") if not getattr(args, option)]
     if missing and not may_be_published(args.path):
-        raise SourceError(f"give --{', --'.join(missing)}; only folders that `sources publish` wrote state them")
+        raise SourceError(f"give --{', --'.join(missing)}; only folders written by `sources publish` state them")
     source = add_source(
         args.path,
         args.name,

@@ -3,9 +3,9 @@
 nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d
                                          writes a short study.yaml and checks it; without options: a long commented one
 nnunet_transfer study check study.yaml   says what would run, how long it takes, and what is wrong
-nnunet_transfer study run study.yaml     runs it, or goes on with it; --smoke: every step, with five iterations a training
-nnunet_transfer study status study.yaml  says where it stands, at any time; --watch: until it ends
-nnunet_transfer study report study.yaml  prints the result so far and where the report lies
+nnunet_transfer study run study.yaml     runs or resumes it; --smoke: tries every step with five iterations per training
+nnunet_transfer study status study.yaml  shows its state; --watch: repeatedly, until it ends
+nnunet_transfer study report study.yaml  prints the result so far and the path of the report
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--profile", metavar="NAME", help="architecture (default: that of the sources)")
     for name, text in (
         ("check", "say what would run and what is wrong; run nothing"),
-        ("run", "run all that isn't done"),
-        ("status", "say where the study stands"),
-        ("report", "print the result so far, and where the report lies"),
+        ("run", "run or resume the study"),
+        ("status", "show the state of the study"),
+        ("report", "print the result so far and the path of the report"),
     ):
         _file_argument(add_action(actions, name, text, f"study {name} study.yaml"))
     run = actions.choices["run"]
     cores = os.cpu_count() or 1
     run.add_argument("--jobs", type=int, metavar="N", help=f"steps at a time (default: the GPUs here, or {cores})")
     run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
-    run.add_argument("--smoke", action="store_true", help="run every step with trainings of five iterations, then end")
+    run.add_argument("--smoke", action="store_true", help="try every step with trainings of five iterations, then stop")
     actions.choices["status"].add_argument(
         "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs (default: 10)"
     )
     run.add_argument("--dry-run", action="store_true", help="say what would run; run nothing")
-    run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, and end")
+    run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, then exit")
     step = add_action(
         actions, "step", "run one step in this process (for the workflow)", "study step study.yaml convert-atlas_r2"
     )
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 def _init(args: argparse.Namespace) -> int:
     init_study(args.file, args.target, args.source, profile=args.profile)
     if not args.target:
-        print(f"{args.file}: put in where your data lie, then run: nnunet_transfer study check {args.file}")
+        print(f"{args.file}: enter the paths of your data, then run: nnunet_transfer study check {args.file}")
         return 0
     print(args.file.read_text(encoding="utf-8"))
     status = _check(args)

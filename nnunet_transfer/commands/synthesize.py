@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--id", type=int, required=True, metavar="ID", help="id of the new data set")
     parser.add_argument("--name", default="Synthetic", help="name of the new data set (default: Synthetic)")
     parser.add_argument("--n", type=int, default=200, metavar="N", help="number of cases (default: 200)")
-    parser.add_argument("--profile", default="t1", help="t1 (default) or any-contrast: what labels look like")
+    parser.add_argument("--profile", default="t1", help="intensities: t1 (default) or any-contrast")
     parser.add_argument(
         "--images", default="synthetic", help="synthetic (default), or real: the data set's own, with pasted lesions"
     )
@@ -56,7 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="of all random numbers (default: 0)")
-    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="P")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=max(1, (os.cpu_count() or 1) // 2),
+        metavar="P",
+        help="cases at a time (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

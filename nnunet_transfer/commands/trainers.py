@@ -22,7 +22,7 @@ FROM_PLANS = "the one named in the plans (nnunet_transfer plan --source NAME)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `trainers`."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="explain these names; without any, list all there is")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="names to explain; without any, list everything")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -234,7 +234,7 @@ def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], set
         )
     if cases["reference_empty"].all():
         rule = EMPTY_RULES[settings.empty]
-        found.append(f"Doubtful: no reference has a lesion, so that scores tell of false positives only. {rule}")
+        found.append(f"Doubtful: no reference has a lesion, so scores show only false positives. {rule}")
     elif empty := cases.loc[cases["reference_empty"], "case"].nunique():
         share = f"{empty} of {counted(cases['case'].nunique(), 'case')} {verb(empty, 'has', 'have')}"
         found.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")

@@ -97,7 +97,7 @@ def score_runs(
     if stale:
         notices.append(
             f"summary.json disagrees with the masks in {counted(len(stale), 'case')} and is stale there (a mask or a "
-            f"reference was changed after validation): {shortened(stale, 5)}. The masks count."
+            f"reference was changed after validation): {shortened(stale, 5)}. The report uses the masks."
         )
     # without lesions there would be no header, and readers of the table would fail
     columns = None if lesions else [*HEAD_FIELDS, *LESION_FIELDS]

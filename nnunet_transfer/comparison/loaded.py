@@ -90,7 +90,7 @@ def _the_same_in_all(folds: Mapping[int, Path], read: Callable[[Path], Fact | No
     if len(set(found.values())) > 1:
         listed = "; ".join(f"fold {k}: {stated}" for k, stated in found.items())
         raise ComparisonError(
-            f"the folds of {fault} and are no cross-validation of one: {listed}; train the odd ones again, or leave the "
+            f"the folds of {fault}, so they are not one cross-validation: {listed}; train the odd ones again, or leave the "
             f"arm out with --arms"
         )
     return next(iter(found.values()), None)

@@ -176,7 +176,7 @@ def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
         name = f"{name}@{source}"
     if loaded is not None:
         task, domain = TASKS.get(loaded.task, loaded.task), DOMAINS.get(loaded.domain, loaded.domain)
-        # a name that contradicts what was loaded is no title
+        # a name that contradicts what was loaded is not a title
         truthful = stated(loaded.name) in (("", ""), (loaded.task, loaded.domain))
         title = _source_title(loaded.task, loaded.domain) or (loaded.name if truthful else f"{domain} {task}")
         arm = Arm(name, title, trainer, loaded.name, task, domain, loaded.sha256)
@@ -267,7 +267,7 @@ def source_notices(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         folds = {k: validation.parent for k, validation in run.folds.items()}
         if text := contradiction(run.trainer, loaded_by(run.trainer, folds), planned_source(run.folder)):
-            found.append(f"Doubtful: {text}. The report goes by what was loaded.")
+            found.append(f"Doubtful: {text}. The report uses what was loaded.")
         expected = run.arm.trainer.base == TRANSFER or ARMS.get(run.arm.trainer.base) is not None
         if expected and (missing := [str(k) for k, folder in folds.items() if read_loaded(folder) is None]):
             some = len(missing) < len(folds)

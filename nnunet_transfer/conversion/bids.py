@@ -113,7 +113,7 @@ def _is_derivative(path: Path) -> bool:
 
 
 def _read_patterns(path: Path) -> GitIgnoreSpec:
-    """Read a `.bidsignore`, which has the rules of `.gitignore`; lines that are no pattern are passed over, as git does."""
+    """Read a `.bidsignore`, which has the rules of `.gitignore`; lines that aren't patterns are passed over, as git does."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
 

@@ -16,7 +16,7 @@ from nnunet_transfer.conversion.label_resampling import resample_by_coverage, re
 from nnunet_transfer.conversion.spatial_images import SpatialImage
 from nnunet_transfer.errors import DataError
 
-#: more values than this are no list of labels
+#: more values than this are not a list of labels
 _MAX_LISTED_VALUES = 300
 _MIRROR = (
     "it is stored with its axes in another order or direction, so copying the header would mirror or turn it; "
@@ -49,7 +49,7 @@ def read_label(masks: Sequence[Sequence[Path]], combine: str, job: Job, findings
             if merged is None:
                 merged = mask
             elif reason := geometry.describe_mismatch(merged.data.shape, merged.affine, mask.data.shape, mask.affine):
-                raise DataError(f"{path.name} is on another grid than the case's other masks: {reason}")
+                raise DataError(f"{path.name} is on a different grid from the case's other masks: {reason}")
             rater = mask.data if rater is None else rater | mask.data
         if rater is not None:
             by_rater.append(rater)
@@ -76,9 +76,9 @@ def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, count
     if not job.rule.binary:
         return labels.relabelled(mask, job.rule, name)
     if any(np.isnan(value) for value in found):
-        findings.warn(f"{name}: NaN taken as background")
+        findings.warn(f"{name}: NaN read as background")
     if job.threshold is not None:
-        findings.actions.append(f"{name}: values above {job.threshold:g} taken as 1")
+        findings.actions.append(f"{name}: values above {job.threshold:g} set to 1")
         return labels.above(mask, job.threshold)
     level = labels.find_level(found, mask.dtype, name)
     if level.note:
@@ -108,7 +108,7 @@ def put_label_on_grid(
     elif reason:
         raise DataError(
             f"the label is not on the image's grid: {reason}; "
-            f"{job.hint or 'see --geometry for ways to go on if you know which one is right'}"
+            f"{job.hint or 'if you know which one is right, choose with --geometry'}"
         )
     label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
 

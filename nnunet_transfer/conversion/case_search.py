@@ -124,7 +124,7 @@ def _reasons_of_layouts(description: DatasetDescription, request: Request) -> Ca
 
 def _check_request(description: DatasetDescription, request: Request) -> None:
     if not request.root.is_dir():
-        raise DataError(f"{request.root} is no folder; give the folder that holds {description.title}")
+        raise DataError(f"{request.root} is not a folder; give the folder that holds {description.title}")
     _check_choice(description, "label set", [request.label_set], description.label_sets)
     if not description.pictures:
         _check_choice(description, "channel", request.channels, description.all_channels())
@@ -268,13 +268,13 @@ def _refuse_two_endings(paths: Sequence[Path]) -> None:
     seen: dict[Path, Path] = {}
     for path in paths:
         if (other := seen.setdefault(path.with_name(without_ending(path.name)), path)) != path:
-            raise DataError(f"{other.name} and {path.name} are one name with two endings; remove the one out of date")
+            raise DataError(f"{other.name} and {path.name} are one name with two endings; remove the outdated file")
 
 
 def _choose_raters(
     masks: Mapping[str, Sequence[Path]], rater: str, consensus: str | None
 ) -> tuple[tuple[tuple[Path, ...], ...], str]:
-    """Return the files of each rater that takes part and how to combine them; a published consensus is no rater."""
+    """Return the files of each rater that takes part and how to combine them; a published consensus is not a rater."""
     if rater in CONSENSUS_RULES:
         no_rater = (consensus or "").casefold()
         return tuple(tuple(masks[name]) for name in sorted(masks) if name.casefold() != no_rater or not name), rater

@@ -78,7 +78,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
 def file_of(item: Path | Pixels) -> Path:
     """Return the file that a case of volumes names."""
     if not isinstance(item, Path):
-        raise DataError(f"{item.path} is no volume; descriptions of volumes must name files")
+        raise DataError(f"{item.path} is not a volume; descriptions of volumes must name files")
     return item
 
 
@@ -89,13 +89,13 @@ def _measure_image(image: SpatialImage, findings: Findings) -> None:
 
 
 def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
-    """Refuse an image of one value, replace what is no number; return the smallest value."""
+    """Refuse an image of one value, replace what is not a number; return the smallest value."""
     low, high = image.data.min(), image.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(image.data)
         image.data = np.where(bad, image.data.dtype.type(0), image.data)
         image.intact = False
-        findings.warn(f"{name}: {int(bad.sum())} voxels that are no numbers set to 0")
+        findings.warn(f"{name}: {int(bad.sum())} voxels that aren't finite numbers set to 0")
         low, high = image.data.min(), image.data.max()
     if low == high:
         raise DataError(f"{name} is empty: all voxels are {low:g}")

@@ -17,7 +17,7 @@ DESCRIPTIONS = "nnunet_transfer.dataset_conversion"
 
 def _check_description(name: str, description: DatasetDescription) -> None:
     if not isinstance(description, DatasetDescription) or description.name != name:
-        raise SettingsError(f"data set {name}: register a DatasetDescription of this very name")
+        raise SettingsError(f"data set {name}: register a DatasetDescription with this name")
 
 
 #: descriptions that a program or an installed package adds to those in the folder
@@ -58,7 +58,7 @@ def get_description(name: str) -> DatasetDescription:
 def _from_file(path: Path) -> DatasetDescription:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise SettingsError(f"{path} is no Python file; give the file that holds your DatasetDescription")
+        raise SettingsError(f"{path} is not a Python file; give the file that holds your DatasetDescription")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

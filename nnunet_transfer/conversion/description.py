@@ -18,7 +18,7 @@ RGB = ("R", "G", "B")
 
 @runtime_checkable
 class Pixels(Protocol):
-    """A picture or mask that is no file of its own, such as an entry of an archive or polygons; must be picklable."""
+    """A picture or mask that is not a file of its own, such as an entry of an archive or polygons; must be picklable."""
 
     @property
     def path(self) -> Path:
@@ -98,7 +98,7 @@ class Layout:
         Raises
         ------
         ValueError
-            If a text is no pattern, or images and labels have different fields and so can't find each other.
+            If a text is not a pattern, or images and labels have different fields and so can't find each other.
         """
         patterns = [*self.image_patterns().values(), *(Pattern(self.prefix + text) for text in self.labels.values())]
         if len({frozenset(pattern.fields) - {"rater"} for pattern in patterns}) != 1:

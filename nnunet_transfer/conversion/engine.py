@@ -110,10 +110,12 @@ def _up_to_date(plan: Plan, state: str) -> Outcome | None:
         return None
     last = read_json(folder / STATE) if (folder / STATE).is_file() else {}
     if last.get("state") != state:
-        raise DataError(f"{folder} exists and isn't what this would make; give --overwrite or another id with -d")
+        raise DataError(
+            f"{folder} exists and differs from what this command makes; give --overwrite or another id with -d"
+        )
     records = journal.read_journal(folder)
     if missing := [name for record in records for name in record.files if not (folder / name).exists()]:
-        raise DataError(f"{folder / missing[0]} is gone; give --overwrite to convert it again")
+        raise DataError(f"{folder / missing[0]} is missing; give --overwrite to convert it again")
     problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in last["problems"]]
     return Outcome(folder, records, problems, last["warnings"], 0, True, plan.found.left_out)
 
@@ -135,7 +137,7 @@ def _convert_cases(
     journal.write_journal(out, finished.values())
     todo = [case for case in plan.cases if case.name not in finished]
     if finished:
-        logger.info("going on: %d of %d cases are done", len(finished), len(plan.cases))
+        logger.info("resuming: %d of %d cases are done", len(finished), len(plan.cases))
     problems = []
     with journal.open_journal(out) as stream:
         for number, (case, result) in enumerate(convert_cases(todo, plan.job, states, plan.options.processes), start=1):

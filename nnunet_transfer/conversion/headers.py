@@ -134,7 +134,7 @@ def _parse(start: bytes, name: str) -> tuple[Header, bool]:
     if len(start) < kind.template_dtype.itemsize:
         raise DataError(f"{name} has a damaged header ({len(start)} bytes are left of it)")
     if not plain and kind is _Nifti1Header:
-        raise DataError(f"{name} has its voxels in a file of their own (.img); convert it to .nii.gz")
+        raise DataError(f"{name} has its voxels in a separate file (.img); convert it to .nii.gz")
     try:
         return kind.from_fileobj(io.BytesIO(start), **({} if kind is MGHHeader else {"check": False})), plain
     except Exception as error:
@@ -160,7 +160,7 @@ def _read_scaling(header: nib.Nifti1Header, reading: Reading, name: str) -> None
     if slope == 0 or not np.isfinite(slope):
         # the standard: no scaling at all. A slope of 0 with an intercept of 0 is what many writers leave
         if slope != 0 or inter != 0:
-            reading.differ(f"header has slope {slope:g} and intercept {inter:g}: voxels taken as stored")
+            reading.differ(f"header has slope {slope:g} and intercept {inter:g}: voxels used as stored")
     elif not np.isfinite(inter):
         raise DataError(f"{name} has an unusable header: slope {slope:g}, intercept {inter:g}; correct its scl_inter")
     elif (slope, inter) != (1, 0):
@@ -171,9 +171,7 @@ def _read_scaling(header: nib.Nifti1Header, reading: Reading, name: str) -> None
 def _read_place(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
     for code in ("sform_code", "qform_code"):
         if int(header[code]) not in _TRANSFORM_CODES:
-            reading.warn(
-                f"header's {code} {int(header[code])} is not one of the standard's: its transform is not taken"
-            )
+            reading.warn(f"header's {code} {int(header[code])} isn't in the NIfTI standard: its transform is ignored")
             header[code] = 0
     stored = np.array(header["pixdim"][1:4], np.float64)
     _repair_pixdim(header)
@@ -182,7 +180,7 @@ def _read_place(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
     except (HeaderDataError, ValueError) as error:
         raise DataError(f"{name} has an unusable orientation ({error})") from None
     if not (header["sform_code"] or header["qform_code"]):
-        reading.warn("header says nothing of the orientation: taken as nibabel does, first axis to the left")
+        reading.warn("header doesn't state the orientation: read as nibabel does, first axis to the left")
     _compare_transforms(header, affine, reading)
     _compare_spacings(stored, affine, reading)
     affine = _in_millimetres(header, affine, reading, name)
@@ -216,7 +214,7 @@ def _compare_transforms(header: nib.Nifti1Header, affine: geometry.Affine, readi
         if not np.isfinite(distance):
             reading.differ("header's qform is unusable: sform taken")
         elif distance >= geometry.TOLERANCE_MM:
-            reading.warn(f"header's two transforms lie up to {distance:.3g} mm apart: sform taken")
+            reading.warn(f"header's two transforms lie up to {distance:.3g} mm apart: sform used")
 
 
 def _coded_affines(header: nib.Nifti1Header) -> Iterator[geometry.Affine | None]:
@@ -241,7 +239,7 @@ def _in_millimetres(header: nib.Nifti1Header, affine: geometry.Affine, reading: 
     unit = int(header["xyzt_units"]) & 7
     factor = _MM_PER_UNIT.get(unit)
     if factor is None:
-        reading.warn(f"header's unit of length, code {unit}, is not one of the standard's: numbers taken as mm")
+        reading.warn(f"header's unit of length, code {unit}, isn't in the NIfTI standard: lengths read as mm")
         return affine
     if factor == 1:
         return affine
@@ -252,7 +250,7 @@ def _in_millimetres(header: nib.Nifti1Header, affine: geometry.Affine, reading: 
         )
     scaled = affine.copy()
     scaled[:3] *= factor
-    reading.warn(f"header is in {_UNIT_NAMES[unit]}: turned into mm")
+    reading.warn(f"header is in {_UNIT_NAMES[unit]}: converted to mm")
     return scaled
 
 

@@ -42,7 +42,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
 
 
 def check_form(splits: Any, path: Path) -> None:
-    """Raise a `DataError` if the content of `path` is no list of folds, or a case is on both sides of one."""
+    """Raise a `DataError` if the content of `path` is not a list of folds, or a case is on both sides of one."""
     fine = (
         isinstance(splits, list)
         and splits
@@ -51,7 +51,7 @@ def check_form(splits: Any, path: Path) -> None:
         )
     )
     if not fine:
-        raise DataError(f"{path} is no list of folds with train and val; convert the data set again")
+        raise DataError(f"{path} is not a list of folds with train and val; convert the data set again")
     for number, fold in enumerate(splits):
         if both := set(fold["train"]) & set(fold["val"]):
             raise DataError(f"{path}: {min(both)} is in train and in val of fold {number}; convert the data set again")

@@ -25,7 +25,7 @@ LARGEST_LESION_ML = 800.0
 #: lesions are counted with 26 neighbours in 3D, 8 in 2D
 CONNECTIVITY = 26
 _BLOCK = 1 << 20
-#: more values than this are no list of labels
+#: more values than this are not a list of labels
 _MAX_VALUES = 1000
 _SHOWN = 5
 
@@ -224,10 +224,10 @@ def _whole(mask: NDArray[Any], name: str) -> NDArray[Any]:
     if mask.dtype.kind in "iub":
         return mask
     if not np.isfinite(mask).all():
-        raise DataError(f"{name} holds values that are no numbers")
+        raise DataError(f"{name} holds values that aren't numbers")
     rounded = np.rint(mask).astype(np.int32)
     if np.abs(mask - rounded).max() > WHOLE_TOLERANCE:
-        raise DataError(f"{name} holds values that are no whole numbers, such as labels blurred by resampling")
+        raise DataError(f"{name} holds values that aren't whole numbers, such as labels blurred by resampling")
     return rounded
 
 

@@ -221,7 +221,7 @@ def _binning(text: str) -> Callable[[str], str]:
     except ValueError:
         raise SettingsError(f"--option bins={text}: give numbers such as bins=40,60") from None
     if bounds != sorted(set(bounds)):
-        raise SettingsError(f"--option bins={text}: the bounds must rise")
+        raise SettingsError(f"--option bins={text}: the bounds must increase")
     names = [f"below {bounds[0]:g}"]
     names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bounds)]
     names.append(f"{bounds[-1]:g} and above")
@@ -232,7 +232,7 @@ def _binning(text: str) -> Callable[[str], str]:
         except ValueError:
             number = math.nan
         if math.isnan(number):
-            raise DataError(f"{value} is no number, so --option bins can't be used; correct the table")
+            raise DataError(f"{value} is not a number, so --option bins can't be used; correct the table")
         return names[bisect.bisect_right(bounds, number)]
 
     return to_class

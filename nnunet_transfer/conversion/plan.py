@@ -117,7 +117,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     rule = description.label_sets[chosen.label_set]
     if options.threshold is not None and not rule.binary:
         raise SettingsError(
-            f"--threshold is for binary masks; label set {chosen.label_set} has values with a meaning each"
+            f"--threshold is for binary masks; label set {chosen.label_set} has several values with different meanings"
         )
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
     # a trial of a few cases must have some to train on
@@ -142,7 +142,7 @@ def _check_options(options: Options) -> None:
     if options.group_by not in GROUPINGS:
         raise SettingsError(f"cases can't be grouped by {options.group_by}; there are: {', '.join(GROUPINGS)}")
     if options.reorient and not _ORIENTATION.fullmatch(options.reorient):
-        raise SettingsError(f"{options.reorient} is no orientation; give three letters such as RAS or LPS")
+        raise SettingsError(f"{options.reorient} is not an orientation; give three letters such as RAS or LPS")
     for name, value, least in (
         ("limit", options.limit, 1),
         ("processes", options.processes, 1),
@@ -157,7 +157,7 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
     folder = f"Dataset{dataset_id:03d}_{name}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not 0 < dataset_id < 1000:
         raise SettingsError(
-            f"{folder} is no name nnU-Net understands; give an id from 1 to 999 and a name of letters and digits"
+            f"{folder} isn't a name that nnU-Net accepts; give an id from 1 to 999 and a name of letters and digits"
         )
     return folder
 
@@ -167,4 +167,4 @@ def check_id(folder: Path) -> None:
     raw, dataset_id = folder.parent, int(folder.name[len("Dataset") :].split("_")[0])
     others = [found.name for found in folders_of_id(raw, dataset_id)]
     if others and others != [folder.name]:
-        raise DataError(f"id {dataset_id} belongs to {', '.join(others)} in {raw}; choose another with -d")
+        raise DataError(f"id {dataset_id} is used by {', '.join(others)} in {raw}; choose another with -d")

@@ -80,7 +80,7 @@ def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subje
     sets, ignore = read_sets([nnunet_raw() / n for n in names], same_subjects)
     if not same_subjects and (namesake := _namesake(sets)):
         logger.warning(
-            "several sets have a subject %s, taken for different ones; if they are the same, give --same-subjects",
+            "several sets have a subject %s, treated as different people; if it is one person, give --same-subjects",
             namesake,
         )
     return Pool(folder, sets, ignore, pooled_folds(sets))

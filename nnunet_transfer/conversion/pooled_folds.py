@@ -33,7 +33,9 @@ def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
     counts = {dataset: len(folds) for dataset, folds in own.items() if folds}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{dataset} {count}" for dataset, count in counts.items())
-        raise DataError(f"the sets have different numbers of folds ({listed}); give them equally many, or remove one's")
+        raise DataError(
+            f"the sets have different numbers of folds ({listed}); give them the same number, or remove the folds of one"
+        )
     number = next(iter(counts.values()), DEFAULT)
     folds: Folds = [{"train": [], "val": []} for _ in range(number)]
     for pooled in sets:
@@ -41,7 +43,7 @@ def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
             for role in fold:
                 fold[role] += [pooled.pooled_name(case) for case in cases[role]]
     if subject := _on_both_sides(folds, sets):
-        logger.warning("subject %s would be on both sides of a fold: the folds of all sets are dealt again", subject)
+        logger.warning("subject %s would be on both sides of a fold: the folds of all sets are made again", subject)
         return _dealt(sets, number, pooled_names=True)
     return folds
 

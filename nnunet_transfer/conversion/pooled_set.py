@@ -114,7 +114,9 @@ def _read_dataset_json(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder.name} is not in {folder.parent}: pooling needs the raw data")
     content = read_json(folder / "dataset.json")
     if not isinstance(content, dict):
-        raise DataError(f"{folder / 'dataset.json'} holds no mapping; complete it as nnU-Net's dataset_format.md says")
+        raise DataError(
+            f"{folder / 'dataset.json'} is not a JSON object; complete it as nnU-Net's dataset_format.md says"
+        )
     if missing := [key for key in ("labels", "file_ending") if not content.get(key)]:
         raise DataError(
             f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"

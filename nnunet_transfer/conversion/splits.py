@@ -33,7 +33,7 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
         If cases are to be grouped by site and a case has none, or `folds` is below 2.
     """
     if folds < 2:
-        raise SettingsError(f"{counted(folds, 'fold')} can't be made; take 2 or more")
+        raise SettingsError(f"{counted(folds, 'fold')} can't be made; give 2 or more")
     training = sorted((record for record in records if record.split == "train"), key=lambda record: record.case)
     groups = group_names(training, group_by)
     count = len(set(groups.values()))
@@ -111,7 +111,7 @@ def deal(groups: Mapping[str, str], strata: Mapping[str, Sequence[str]], folds: 
     for case in sorted(groups):
         members[groups[case]].append(case)
     if len(members) < folds:
-        raise DataError(f"{counted(len(members), 'group')} of cases can't be dealt into {folds} folds")
+        raise DataError(f"{counted(len(members), 'group')} of cases can't be split into {folds} folds")
     totals = Counter(name for case in groups for name in strata.get(case, ()))
     order = sorted(members)
     random.Random(SEED).shuffle(order)

@@ -64,7 +64,7 @@ def convert_cases(
             yield from _in_turn(pool, cases, states, _AHEAD * processes)
         except BrokenProcessPool:
             raise TransferError(
-                "a worker process was ended, perhaps for lack of memory; run again with fewer --processes, "
+                "a worker process was killed, perhaps because memory ran out; run again with fewer --processes, "
                 "finished cases are kept"
             ) from None
         finally:

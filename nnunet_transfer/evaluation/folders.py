@@ -68,7 +68,7 @@ class EvaluateSettings:
     labels : label values to score; by default those of `dataset_json`, else all that occur in the references but for those
         that a protocol ignores
     ignore_label : reference label whose voxels count neither way
-    dataset_json : nnU-Net's description of the labels; by default looked for in both folders and beside them
+    dataset_json : dataset.json with the names of the labels; by default looked for in both folders and beside them
     empty : what an empty reference scores, a key of `EMPTY_RULES`
     allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result
 
@@ -98,7 +98,7 @@ def list_masks(folder: Path) -> dict[str, Path]:
         If the folder is missing or has no image, or two files are one case in different formats.
     """
     if not folder.is_dir():
-        raise ComparisonError(f"{folder} is no folder")
+        raise ComparisonError(f"{folder} is not a folder")
     found: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
         case = strip_ending(path.name)
@@ -172,14 +172,14 @@ def _label_set(
     if described:
         read = read_label_set(described)
         return LabelSet(read.labels, read.ignore | ignore, read.file_ending)
-    # a label that a protocol ignores is no class, though it occurs
+    # a label that a protocol ignores is not a class, though it occurs
     protocols = [p for p in settings.scoring.protocols if p.ignore_label is not None]
     own_ignore = {p.ignore_label for p in protocols}
     occurring = _occurring(references) - ignore
     if left_out := sorted(occurring & own_ignore):
         names = ", ".join(p.name for p in protocols if p.ignore_label in left_out)
         notices.append(
-            f"Label {', '.join(map(str, left_out))} is not scored, because {names} ignores it; --labels scores it all the same."
+            f"Label {', '.join(map(str, left_out))} is not scored, because {names} ignores it; --labels scores it anyway."
         )
     return label_set_of(tuple(sorted(occurring - own_ignore)) or (1,), ignore)
 

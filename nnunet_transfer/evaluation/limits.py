@@ -26,7 +26,7 @@ def check_limits(
     Raises
     ------
     SettingsError
-        If a value is no number, NaN, infinite or out of range.
+        If a value is not a number, NaN, infinite or out of range.
     """
     if rope is not None and not 0 < _number(rope) < 1:
         raise SettingsError(f"rope is {rope}; give a difference above 0 and below 1")

@@ -53,7 +53,7 @@ def strip_ending(name: str) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Whether `path` has the ending of a readable format and is no hidden file."""
+    """Whether `path` has the ending of a readable format and is not a hidden file."""
     return not path.name.startswith(".") and strip_ending(path.name) != path.name
 
 
@@ -81,7 +81,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     if not all(np.isfinite(s) and s > 0 for s in volume.spacing):
         sizes = " x ".join(f"{s:g}" for s in volume.spacing)
         raise DataError(
-            f"{path} has voxels of {sizes} mm in its header: volumes and distances mean nothing; correct it"
+            f"{path} has voxels of {sizes} mm in its header: volumes and distances are meaningless; correct it"
         )
     return volume
 

@@ -53,7 +53,7 @@ class LesionProtocol:
     f1 : key of `F1_FAMILIES`
     min_volume_mm3, keep_equal : lesions below this volume are background in both masks (`keep_equal` keeps those of
         exactly this volume)
-    ignore_small_reference : small reference lesions count neither way, and what touches them is no false positive;
+    ignore_small_reference : small reference lesions count neither way, and what touches them is not a false positive;
         small predicted lesions stay
     merge_dilation : iterations of dilation that merge reference lesions lying close together
     max_outside, enough_covered : Anima's beta and gamma
@@ -109,7 +109,7 @@ class LesionProtocol:
 
 def _check_protocol(name: str, protocol: LesionProtocol) -> None:
     if not isinstance(protocol, LesionProtocol) or protocol.name != name:
-        raise SettingsError(f"lesion protocol {name}: register a LesionProtocol of this very name")
+        raise SettingsError(f"lesion protocol {name}: register a LesionProtocol with this name")
 
 
 PRESETS: Registry[LesionProtocol] = Registry(

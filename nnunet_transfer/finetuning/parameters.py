@@ -25,12 +25,12 @@ def check_parts(network: nn.Module) -> None:
     """Raise `AdaptationError` for a network that has no encoder and decoder to train apart."""
     if not isinstance(getattr(network, "encoder", None), nn.Module) or not hasattr(network, "decoder"):
         raise AdaptationError(
-            f"{type(network).__name__} has no encoder and decoder to train apart; use the recipe full or warmup"
+            f"{type(network).__name__} has no encoder and decoder to train separately; use the recipe full or warmup"
         )
 
 
 def part_of(name: str) -> str:
-    """Return the part that a parameter belongs to, by its name; what is no part of a U-Net learns with the decoder."""
+    """Return the part that a parameter belongs to, by its name; what is not part of a U-Net learns with the decoder."""
     return part_of_key(canonical_key(name)) or DECODER
 
 

@@ -131,7 +131,7 @@ class FineTuningTrainer(NamedTrainer):
         trained = frozenset().union(*(phase.trained for phase in self.recipe.phases))
         if report.channels_at_zero and STEM not in trained:
             raise AdaptationError(
-                f"{', '.join(report.channels_at_zero[:5])}: of these input channels the source knows nothing, so their "
+                f"{', '.join(report.channels_at_zero[:5])}: the source doesn't have these input channels, so their "
                 f"weights start at 0, and the recipe {self.recipe.name} never trains them: the network would never see "
                 f"them; take a recipe that does, such as lpft or sawtooth"
             )

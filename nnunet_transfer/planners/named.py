@@ -39,7 +39,7 @@ class TransferPlanner:
         if suppress_transpose:
             with one_line_errors():
                 raise PlansError(
-                    "transfer plans are transposed as nnU-Net's default plans; leave out suppress_transpose"
+                    "transfer plans are transposed like nnU-Net's default plans; leave out suppress_transpose"
                 )
         self.dataset = dataset_name_or_id
         self.plans_identifier = plans_name or plans_name_for(profile=self.profile, source=self.source)

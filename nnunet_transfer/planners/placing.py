@@ -46,7 +46,7 @@ def install() -> Path:
         with atomic_path(target) as temporary:
             shutil.copyfile(SHIM, temporary)
     except PermissionError:
-        raise SettingsError(f"{target.parent} can't be written by you; {INSTEAD}") from None
+        raise SettingsError(f"{target.parent} is not writable for you; {INSTEAD}") from None
     return target
 
 

@@ -74,13 +74,13 @@ def check_patch_size(patch_size: Sequence[int], architecture: Architecture) -> N
     Raises
     ------
     PlansError
-        If an axis is no multiple of the strides' product; the message names the nearest size that is.
+        If an axis is not a multiple of the strides' product; the message names the nearest size that is.
     """
     steps = divisor(architecture)
     if any(size < step or size % step for size, step in zip(patch_size, steps, strict=True)):
         nearest = [max(1, round(size / step)) * step for size, step in zip(patch_size, steps, strict=True)]
         raise PlansError(
-            f"patch size {' '.join(map(str, patch_size))} is no multiple of {' '.join(map(str, steps))}, the product "
+            f"patch size {' '.join(map(str, patch_size))} is not a multiple of {' '.join(map(str, steps))}, the product "
             f"of the network's strides; use {' '.join(map(str, nearest))}"
         )
     if tuple(patch_size) == steps:

@@ -111,7 +111,7 @@ def write_transfer_plans(
     base_plans : plans whose preprocessed data are shared where the settings agree
     follow_source : what else is taken from the source, of `FOLLOW`
     rules : how weights are made to fit when a training starts from these plans, see `adaptation.TransferSettings`
-    overwrite : replace plans of this name that differ
+    overwrite : replace plans with this name that differ
 
     Returns
     -------
@@ -127,7 +127,7 @@ def write_transfer_plans(
     design = _design(profile, source, follow_source)
     name = name or design.plans_name
     if "__" in name or "/" in name:
-        raise PlansError(f"plans name '{name}' must not hold '__' or '/': nnU-Net makes folder names from it")
+        raise PlansError(f"plans name '{name}' must not contain '__' or '/': nnU-Net uses it in folder names")
     _check_numbers(batch_size, gpu_memory, target_spacing)
     dataset = dataset_name(dataset)
     folder = nnunet_preprocessed() / dataset
@@ -190,7 +190,7 @@ class _Design:
 
 def _design(profile: str | None, source: str | None, follow: Collection[str]) -> _Design:
     if unknown := sorted(set(follow) - set(FOLLOW)):
-        raise PlansError(f"a source can't dictate {', '.join(unknown)}; there are: {', '.join(FOLLOW)}")
+        raise PlansError(f"a source can't set {', '.join(unknown)}; there are: {', '.join(FOLLOW)}")
     if source is None:
         if profile is None:
             raise PlansError("give a profile, a source, or both")
@@ -254,7 +254,7 @@ def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str
     # a source's folder may come from anyone, and nnU-Net calls what its card names
     if wrong := next(filter(None, map(wrong_class, design.architectures.values())), ""):
         raise PlansError(
-            f"{design.label} names {wrong}, which is none of the networks and layers that plans may name; not planned"
+            f"{design.label} names {wrong}, which isn't a network or layer that plans may name; not planned"
         )
     # nnU-Net prints every attempt; what it decided stands in the plans
     with contextlib.redirect_stdout(io.StringIO()) as printed:

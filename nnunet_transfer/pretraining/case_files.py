@@ -91,7 +91,7 @@ def _read_rows(path: Path, columns: Collection[str]) -> tuple[str, list[tuple[in
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; write a table with the columns {_headers(columns)}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV table in UTF-8 ({error}); save it again") from None
+        raise DataError(f"{path} is not a CSV table in UTF-8 ({error}); save it again") from None
 
 
 def _column(path: Path, header: Sequence[str], columns: Collection[str]) -> str:

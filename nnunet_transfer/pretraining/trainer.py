@@ -53,7 +53,7 @@ class PretrainingTrainer(NamedTrainer):
         existing = load_source(name).card
         if self._origin(existing) != self._origin(self.source_card()):
             raise SourceError(
-                f"there is a source {name} already, from {', '.join(existing.trained_on) or existing.created_with}"
+                f"source {name} already exists, from {', '.join(existing.trained_on) or existing.created_with}"
                 f" {existing.extra.get('configuration', '')}".rstrip()
                 + f"; name the new one with {VARIABLE}=NAME, or remove {sources_folder() / name}"
             )

@@ -116,7 +116,7 @@ def open_target(
     subjects = find_origin(cases, raw).subject
     if len(set(subjects.values())) < 2:
         raise DataError(
-            f"{name} has {len(set(subjects.values()))} subject here; heads are fitted on some, tried on others"
+            f"{name} has {len(set(subjects.values()))} subject here; ranking fits heads on some and tries them on others"
         )
     labels = manager.get_label_manager(content)
     return Target(name, manager, chosen, labels, content, tuple(cases), subjects, files)

@@ -102,7 +102,7 @@ def donor_warnings(donors: Iterable[str], target: str, target_donors: Iterable[s
         named = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
         warnings.append(
             f"{len(shared)} of the source's {len(donors)} lesion donors are in {target}, too ({named}); make the source's "
-            f"data with --leave-out-donors, or take it for an upper bound"
+            f"data with --leave-out-donors, or treat the result as an upper bound"
         )
     collections = sorted({match[0] for name in donors if (match := re.match(r"[A-Za-z]{3,}", name))})
     warnings += [

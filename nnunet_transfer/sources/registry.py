@@ -89,7 +89,7 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
     Raises
     ------
     SourceError
-        If the name is taken, or a tensor has NaN or infinite values or is no floating-point number.
+        If the name is taken, or a tensor has NaN or infinite values or is not a floating-point number.
     """
     from nnunet_transfer.sources.weights import write_weights
 
@@ -102,7 +102,7 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
             replace(card, sha256=sha256).write(temporary)
     except DataError:
         raise SourceError(
-            f"there is a source {card.name} already in {folder}; choose another name or overwrite it"
+            f"source {card.name} already exists in {folder}; choose another name or overwrite it"
         ) from None
     return folder
 

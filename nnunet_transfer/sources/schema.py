@@ -109,12 +109,12 @@ def architecture_problems(architecture: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the settings that an architecture has; which it needs is the network's to say."""
     kwargs, imports = architecture["arch_kwargs"], architecture["arch_kwargs_req_import"]
     if not _is_text(architecture["network_class_name"]):
-        yield "the architecture's network_class_name is no text"
+        yield "the architecture's network_class_name is not a string"
     if not isinstance(kwargs, Mapping) or not all(map(_is_text, kwargs)):
-        yield "the architecture's arch_kwargs are no mapping"
+        yield "the architecture's arch_kwargs are not a mapping"
         return
     if not _is_list(imports, lambda key: _is_text(key) and key in kwargs):
-        yield "the architecture's arch_kwargs_req_import is no list of keys of its arch_kwargs"
+        yield "the architecture's arch_kwargs_req_import is not a list of keys of its arch_kwargs"
     stages = kwargs.get("n_stages", 1)
     if not _is_count(stages, MAX_STAGES):
         yield f"the architecture's n_stages is {_shown(stages)}; it must be a whole number from 1 to {MAX_STAGES}"

@@ -70,7 +70,7 @@ def _datasets(context: _Context) -> _Found:
                 place,
                 context.finding(
                     place,
-                    f"no Dataset{dataset.number:03d}_* in {raw}; give converter and path, or folders.raw where it lies",
+                    f"no Dataset{dataset.number:03d}_* in {raw}; give converter and path, or its folder as folders.raw",
                 ),
             )
 
@@ -91,14 +91,14 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
         for value in [given] if isinstance(given, str) else given:
             if choices and value not in choices:
                 where = (*place, "options", option)
-                yield where, context.finding(where, f"'{value}' is none of {', '.join(choices)}")
+                yield where, context.finding(where, f"unknown '{value}'; there are: {', '.join(choices)}")
                 return
     job = context.jobs.get(f"convert-{dataset.name}")
     if job is None or dataset.path is None or state.is_done(context.study.folder, job):
         return
     where = (*place, "path")
     if not dataset.path.is_dir():
-        yield where, context.finding(where, f"there is no folder {dataset.path}")
+        yield where, context.finding(where, f"the folder {dataset.path} doesn't exist; correct the path")
         return
     try:
         find_cases(description, request(description, dataset.path, conversion_options(context.study, dataset)))
@@ -117,7 +117,10 @@ def _sources(context: _Context) -> _Found:
         if source.fetch or source.checkpoint:
             yield from _published(context, source, place)
         if "map" in source.details and not Path(source.details["map"]).is_file():
-            yield (*place, "map"), context.finding((*place, "map"), f"there is no file {source.details['map']}")
+            yield (
+                (*place, "map"),
+                context.finding((*place, "map"), f"{source.details['map']} doesn't exist; correct the path"),
+            )
         yield from _classes(context, source, place)
 
 
@@ -128,11 +131,14 @@ def _published(context: _Context, source: Source, place: Place) -> _Found:
 
     if source.fetch and source.fetch not in CATALOGUE:
         where = (*place, "fetch")
-        yield where, context.finding(where, f"'{source.fetch}' is none of {', '.join(CATALOGUE)}")
+        yield where, context.finding(where, f"unknown '{source.fetch}'; there are: {', '.join(CATALOGUE)}")
     if source.checkpoint and not is_address(source.checkpoint):
         file = context.study.file.parent / os.path.expanduser(source.checkpoint)
         if not file.exists():
-            yield (*place, "checkpoint"), context.finding((*place, "checkpoint"), f"there is no {file}")
+            yield (
+                (*place, "checkpoint"),
+                context.finding((*place, "checkpoint"), f"{file} doesn't exist; correct the path"),
+            )
 
 
 def _classes(context: _Context, source: Source, place: Place) -> _Found:
@@ -159,18 +165,18 @@ def _leakage(context: _Context) -> _Found:
 def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
     """Return what a source and a target share, empty if nothing, and whether it is the very data set."""
     if source.dataset == target.dataset:
-        message = f"is trained on the target {target.name}, whose test cases it would see; take other data"
-        return f"{message}, or say allow_leakage: true", True
+        message = f"is trained on the target {target.name}, whose test cases it would see; use other data"
+        return f"{message}, or set allow_leakage: true", True
     known_as = _known_as(study, study.datasets[target.dataset])
     if source.dataset and (shared := _shared_folder(study.datasets[source.dataset], study.datasets[target.dataset])):
-        message = f"is trained on data in {shared}, and so is the target {target.name}; take other data"
-        return f"{message}, or say allow_leakage: true", True
+        message = f"is trained on data in {shared}, and so is the target {target.name}; use other data"
+        return f"{message}, or set allow_leakage: true", True
     trained_on = _trained_on(study, source)
     if same := set(trained_on) & set(known_as):
         if min(same) in _GENERIC or min(same).endswith(".py"):
-            return f"target {target.name} is converted by {min(same)}, too; check that they share no subjects", False
-        message = f"was trained on {min(same)}, which is the target {target.name}; take another source"
-        return f"{message}, or say allow_leakage: true", True
+            return f"target {target.name} is also converted by {min(same)}; check that they share no subjects", False
+        message = f"was trained on {min(same)}, which is the target {target.name}; use another source"
+        return f"{message}, or set allow_leakage: true", True
     warnings = [w for name in known_as for w in overlap_warnings(trained_on, name)]
     if source.dataset:
         donors, theirs = (
@@ -225,7 +231,10 @@ def _folds(context: _Context) -> _Found:
         count = _number_of_folds(study, study.datasets[source.dataset]) if source.dataset else None
         if count is not None and isinstance(source.fold, int) and source.fold >= count:
             where: Place = ("sources", name, "fold")
-            yield where, context.finding(where, f"{source.dataset} has the folds 0 to {count - 1}, or all")
+            yield (
+                where,
+                context.finding(where, f"{source.dataset} has the folds 0 to {count - 1}; give one of them, or all"),
+            )
     for name, target in study.targets.items():
         dataset = study.datasets[target.dataset]
         count = _number_of_folds(study, dataset)
@@ -257,14 +266,14 @@ def _arms(context: _Context) -> _Found:
     for name in study.sources:
         if name not in arms:
             place: Place = ("sources", name)
-            yield place, context.finding(place, "no arm starts from it; it is made all the same", stops=False)
+            yield place, context.finding(place, "no arm starts from it, but it is made anyway", stops=False)
     if None not in arms and "baseline" not in study.comparison:
         yield ("arms",), context.finding(("arms",), "there is no arm scratch to compare with", stops=False)
     if study.device == "cuda" and not visible_gpus():
         message = "no GPU is visible here; run it where there is one, or on a cluster with --profile"
         yield ("device",), context.finding(("device",), message, stops=False)
     if study.device == "cpu" and study.configuration != "2d":
-        message = f"{study.configuration} on a processor takes very long; take 2d, or device: cuda"
+        message = f"{study.configuration} on a CPU takes very long; use 2d, or device: cuda"
         yield ("device",), context.finding(("device",), message, stops=False)
 
 
@@ -277,16 +286,14 @@ def _machine(context: _Context) -> _Found:
         while not place.exists():
             place = place.parent
         if not place.is_dir() or not os.access(place, os.W_OK):
-            yield (), Finding(f"{context.study.folders[variable]} can't be written: see {place}")
+            yield (), Finding(f"{context.study.folders[variable]} is not writable; check the permissions of {place}")
             continue
         device = place.stat().st_dev
         needed[device] = (place, needed.get(device, (place, 0.0))[1] + gigabytes)
     for place, gigabytes in needed.values():
         free = shutil.disk_usage(place).free / GB
         if gigabytes > free:
-            message = (
-                f"not enough disk: about {gigabytes:,.0f} GB will be written to {place}, where {free:,.0f} GB are free"
-            )
+            message = f"not enough disk: about {gigabytes:,.0f} GB will be written to {place}, {free:,.0f} GB are free"
             yield (), Finding(message)
 
 

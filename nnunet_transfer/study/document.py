@@ -69,7 +69,7 @@ def read_document(path: Path) -> Document:
     try:
         text = read_text(path, limit=_MOST_BYTES)
     except DataError as error:
-        raise StudyError(f"{path} is no text file ({error}); give a study.yaml") from None
+        raise StudyError(f"{path} is not a text file ({error}); give a study file") from None
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -83,16 +83,16 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        raise StudyError(f"{path.name}{where}: no valid YAML: {error.problem or error.context}") from None
+        raise StudyError(f"{path.name}{where}: invalid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path.name}: no valid YAML: {' '.join(str(error).split())}") from None
+        raise StudyError(f"{path.name}: invalid YAML: {' '.join(str(error).split())}") from None
 
 
 def _check_node(node: yaml.Node, path: Path) -> None:
     """Refuse what no study holds: dates, sets and the like that a tag (!!) makes, and characters that no file can hold."""
     line = node.start_mark.line + 1
     if node.tag not in _TAGS:
-        raise StudyError(f"{path.name}, line {line}: no valid YAML: the tag {node.tag.replace(_TAG, '!!')}; remove it")
+        raise StudyError(f"{path.name}, line {line}: invalid YAML: the tag {node.tag.replace(_TAG, '!!')}; remove it")
     if isinstance(node, yaml.ScalarNode):
         if "\0" in node.value:
             raise StudyError(f"{path.name}, line {line}: holds a NUL character; remove it")
@@ -105,7 +105,7 @@ def _check_node(node: yaml.Node, path: Path) -> None:
 
 
 def _check_numbers(document: Document, content: Any, place: Place) -> None:
-    """Refuse infinity, what is no number, and numbers beyond 64 bits."""
+    """Refuse infinity, what is not a number, and numbers beyond 64 bits."""
     if isinstance(content, dict):
         for key, value in content.items():
             _check_numbers(document, value, (*place, key))
@@ -119,7 +119,7 @@ def _check_numbers(document: Document, content: Any, place: Place) -> None:
 def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path, open_nodes: set[int]) -> None:
     lines.setdefault(place, node.start_mark.line + 1)
     if id(node) in open_nodes:
-        raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: an alias (*) refers to what it stands in")
+        raise StudyError(f"{path.name}, line {node.start_mark.line + 1}: an alias (*) refers to itself")
     if len(lines) > _MOST_PARTS:
         raise StudyError(f"{path.name}: more than {_MOST_PARTS} parts; use fewer aliases (*)")
     _check_node(node, path)
@@ -131,7 +131,7 @@ def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], path: Pa
             _check_node(key, path)
             if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
                 raise StudyError(
-                    f"{path.name}, line {line}: the key {str(key.value)[:100]} is no text; put quotes round it"
+                    f"{path.name}, line {line}: the key {str(key.value)[:100]} is not text; put quotes around it"
                 )
             if inner in lines:
                 raise StudyError(

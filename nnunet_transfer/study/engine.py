@@ -62,7 +62,7 @@ def run_study(
     Raises
     ------
     StudyError
-        If a step failed, or the study is being run already.
+        If a step failed, or the study is already running.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise StudyError(NO_SNAKEMAKE)
@@ -94,7 +94,7 @@ def run_study(
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({} if profile else _loaded_with(study, jobs))}
         if dry:
             if code := _run_to_the_end(command, environment, lock, cancel=False):
-                raise StudyError(f"Snakemake can't resolve the study (status {code}); its messages stand above")
+                raise StudyError(f"Snakemake can't resolve the study (status {code}); see its messages above")
             return
         log = study.folder / state.LOGS / SNAKEMAKE_LOG
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def _alone(study: Study) -> Iterator[TextIO]:
         if lock is None:
             holder = path.read_text(encoding="utf-8").strip()
             raise StudyError(
-                f"{study.file} is being run already{holder and f' ({holder})'}; "
+                f"{study.file} is already running{holder and f' ({holder})'}; "
                 f"see `nnunet_transfer study status {study.file}`"
             )
         lock.truncate(0)
@@ -194,7 +194,7 @@ def _run_to_the_end(
         try:
             event = _next_event(events, progress)
             if isinstance(event, Signalled) and cancel:
-                logger.info("taking the jobs off the cluster; press Ctrl-C again to leave them there")
+                logger.info("cancelling the jobs on the cluster; press Ctrl-C again to leave them there")
                 send(process.pid, signal.SIGINT)
                 events.get()
         finally:

@@ -37,7 +37,7 @@ def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str
     }
     comparable = {name: arms for name, arms in finished.items() if _can_be_compared(study, arms)}
     if not comparable:
-        raise StudyError("no target has the control arm and another one trained on all folds yet; run the study on")
+        raise StudyError("no target has the control arm and another one trained on all folds yet; continue the study")
     # arms are compared that all targets have; a target that has too few of them must wait
     while not _can_be_compared(study, shared := _shared(study, comparable)):
         comparable.pop(min(comparable, key=lambda name: len(comparable[name])))

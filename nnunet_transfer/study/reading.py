@@ -83,7 +83,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     if content["profile"] not in PROFILES:
         raise document.error(["profile"], unknown(content["profile"], PROFILES))
     if "__" in content["name"]:
-        raise document.error(["name"], "must not hold '__': nnU-Net splits its folders' names there")
+        raise document.error(["name"], "must not contain '__': nnU-Net splits folder names there")
     study = Study(
         name=content["name"],
         file=file,
@@ -220,7 +220,7 @@ def _sources(document: Document) -> dict[str, Source]:
 def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry: Mapping[str, Any]) -> TrainerName:
     task = entry.get("task") or next((task for task in DEFAULT_PRETRAINERS if name.endswith(task)), None)
     if "trainer" not in entry and task is None:
-        raise document.error(place, f"say what is learnt: task: {', '.join(DEFAULT_PRETRAINERS)}")
+        raise document.error(place, f"give what it learns: task: {', '.join(DEFAULT_PRETRAINERS)}")
     base = entry.get("trainer") or DEFAULT_PRETRAINERS[str(task)]
     if base not in PRETRAINERS:
         raise document.error([*place, "trainer"], unknown(base, PRETRAINERS))
@@ -231,7 +231,9 @@ def _pretrainer(document: Document, place: Sequence[str | int], name: str, entry
         raise document.error([*place, "recipe"], f"{base} has no recipe {entry['recipe']}; {possible}")
     mirroring = entry.get("mirroring", True)
     if base == SIMCLR and not mirroring:
-        raise document.error([*place, "mirroring"], f"{SIMCLR} itself mirrors; take another trainer, or leave this out")
+        raise document.error(
+            [*place, "mirroring"], f"{SIMCLR} itself mirrors images; take another trainer, or leave this out"
+        )
     return TrainerName(
         base,
         entry.get("recipe", OWN_SCHEDULE),
@@ -311,7 +313,7 @@ def _check_baseline(document: Document, study: Study) -> None:
         return
     try:
         parse_trainer_name(wanted.split("@")[0])
-        problem = "is no arm of this study"
+        problem = "is not an arm of this study"
     except SettingsError:
         problem = unknown(wanted, bases)
     place = ["comparison", "baseline"] if "baseline" in study.comparison else ["arms"]

@@ -121,5 +121,5 @@ def unknown(wrong: str, known: Iterable[str]) -> str:
     """Say that something has an unknown name, with the nearest of the known ones, or all of them."""
     known = list(map(str, known))
     if len(known) <= _FEW:
-        return f"'{wrong}' is none of {', '.join(known)}"
+        return f"unknown '{wrong}'; there are: {', '.join(known)}"
     return f"'{wrong}': {did_you_mean(wrong, known)}"

@@ -81,7 +81,7 @@ def find_label_maps(
     Raises
     ------
     DataError
-        If there are none, the files are no volumes, or labels have no known tissue.
+        If there are none, the files are not volumes, or labels have no known tissue.
     """
     folder = Path(labels)
     if not folder.is_dir():
@@ -89,7 +89,7 @@ def find_label_maps(
     if (folder / "dataset.json").is_file():
         return _from_dataset(folder, with_images, channel, structures, tissues or {})
     if with_images:
-        raise DataError(f"{folder} is no nnU-Net data set (no dataset.json); real images need one")
+        raise DataError(f"{folder} is not an nnU-Net data set (no dataset.json); real images need one")
     files = sorted(p for p in folder.glob("*") if _ENDING.search(p.name) and not p.name.startswith("."))
     if not files:
         raise DataError(f"{folder} holds no label maps (*.nii, *.nii.gz, *.mgz) and no dataset.json")
@@ -178,6 +178,6 @@ def read_labels(path: Path, numbering: Numbering) -> tuple[NDArray[np.int32], ND
     volume, affine = read_volume(path)
     labels = np.rint(volume).astype(np.int32)
     if not np.array_equal(labels, volume):
-        raise DataError(f"{path} has values with fractions, so it is no label map; was it interpolated?")
+        raise DataError(f"{path} has values with fractions, so it is not a label map; was it interpolated?")
     numbering.check(np.unique(labels).tolist(), path)
     return labels, affine

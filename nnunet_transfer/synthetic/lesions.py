@@ -20,7 +20,7 @@ Kinds = NDArray[np.uint8]
 _MARGIN = 12.0
 #: mm over which the push of a mass effect falls to 1/e
 MASS_REACH = 10.0
-#: voxels; less is no lesion
+#: voxels; less is not a lesion
 MINIMUM_VOXELS = 3
 #: share of the donor's mask that must lie in tissue
 MINIMUM_SHARE = 0.3
@@ -111,7 +111,7 @@ def paste_lesion(
 
     A voxel becomes `T + w (s (f - T) + texture)`: T is the intensity it had, f that of fluid (the lower half of the CSF's
     median and quarter), s the severity, a smooth random field about a drawn mean, and w the mask blurred by 0.4 to 1.2 mm.
-    Underlying anatomy, bias field and noise stay visible where s is below 1. Fluid and what is no tissue stay unchanged.
+    Underlying anatomy, bias field and noise stay visible where s is below 1. Fluid and what is not a tissue stay unchanged.
 
     Parameters
     ----------

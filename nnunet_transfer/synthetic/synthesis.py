@@ -99,7 +99,7 @@ def _make_cases(
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
             raise TransferError(
-                "a worker process was ended, perhaps for lack of memory; run again with fewer --processes, finished "
+                "a worker process was killed, perhaps because memory ran out; run again with fewer --processes, finished "
                 "cases are kept"
             ) from None
         finally:

@@ -293,8 +293,8 @@ class NamedTrainer(nnUNetTrainer):
         earlier = recorded_run(Path(self.output_folder)).get("recipe") or self.settings.recipe
         if earlier != self.settings.recipe:
             raise SettingsError(
-                f"{self.output_folder} was trained with the recipe {earlier}, which an earlier version took where the name "
-                f"says none; finish it with that version, or start again as {replace(self.settings, recipe=earlier)}"
+                f"{self.output_folder} was trained with the recipe {earlier}, the default of an earlier version; "
+                f"finish it with that version, or start again as {replace(self.settings, recipe=earlier)}"
             )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

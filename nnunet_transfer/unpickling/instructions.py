@@ -70,20 +70,20 @@ class Interpreter:
     def popped(self) -> Any:
         """Take the last thing off the stack."""
         if not self.stack:
-            raise DamagedError("it takes what was never made")
+            raise DamagedError("it uses a value that was never made")
         return self.stack.pop()
 
     def since_mark(self) -> list[Any]:
         """Take all things since the last mark off the stack."""
         if not self.marks:
-            raise DamagedError("it takes what was never made")
+            raise DamagedError("it uses a value that was never made")
         items, self.stack = self.stack, self.marks.pop()
         return items
 
     def last(self, kind: type) -> Any:
         """Return the last thing on the stack, which must be of a kind."""
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise DamagedError(f"it fills what is no {kind.__name__}")
+            raise DamagedError(f"it fills something other than a {kind.__name__}")
         return self.stack[-1]
 
     def add_items(self, items: list[Any]) -> None:
@@ -106,7 +106,7 @@ class Interpreter:
     def global_name(self, module: Any, name: Any) -> None:
         """Put a name on the stack if it is in the table."""
         if not isinstance(module, str) or not isinstance(name, str):
-            raise DamagedError("a name is no text")
+            raise DamagedError("a name is not text")
         full = f"{module}.{name}"[:200]
         if NOT_PLAIN.fullmatch(full):
             raise RefusedError("has a tensor that is sparse, nested or without values; weights are plain")
@@ -118,7 +118,7 @@ class Interpreter:
     def persistent(self, identity: Any) -> None:
         """Put a storage on the stack."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise DamagedError("it refers to what is no storage")
+            raise DamagedError("it refers to something that is not a storage")
         kind, key, count = identity[1], identity[2], integer(identity[4])
         if not isinstance(kind, Name) or kind.key[1].lstrip("_") not in STORAGES or count < 0:
             raise DamagedError("a storage has no type")
@@ -158,7 +158,7 @@ class Interpreter:
                 return self.popped()
             act = _INSTRUCTIONS.get(code)
             if act is None:
-                raise DamagedError(f"byte {code} at {self.position - 1} is no instruction of weights")
+                raise DamagedError(f"byte {code} at {self.position - 1} is not an instruction that weights need")
             act(self)
 
 
@@ -169,7 +169,7 @@ def _text(content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise DamagedError("a text is no UTF-8") from None
+        raise DamagedError("a text is not UTF-8") from None
 
 
 def _long(content: bytes) -> int:
@@ -180,7 +180,7 @@ def _long(content: bytes) -> int:
 
 def _decimal(content: bytes) -> int:
     if not re.fullmatch(rb"[+-]?[0-9]{1,20}", text := content.removesuffix(b"L")):
-        raise DamagedError("a number is none")
+        raise DamagedError("a number is invalid")
     return int(text)
 
 
@@ -193,7 +193,7 @@ def _float(p: Interpreter) -> None:
     try:
         p.push(float(p.line()[:50]))
     except ValueError:
-        raise DamagedError("a number is none") from None
+        raise DamagedError("a number is invalid") from None
 
 
 def _old_text(content: bytes) -> str:
@@ -204,7 +204,7 @@ def _old_text(content: bytes) -> str:
 def _quoted(p: Interpreter) -> None:
     line = p.line()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"') or b"\\" in line:
-        raise DamagedError("a text is none")
+        raise DamagedError("a text is invalid")
     p.push(_old_text(line[1:-1]))
 
 
@@ -213,7 +213,7 @@ def _raw_unicode(p: Interpreter) -> None:
         text = p.line().decode("raw-unicode-escape")
         text.encode()
     except UnicodeError:
-        raise DamagedError("a text is none") from None
+        raise DamagedError("a text is invalid") from None
     p.push(text)
 
 

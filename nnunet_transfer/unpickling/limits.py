@@ -26,7 +26,7 @@ MAX_KEY = 1000
 
 
 class DamagedError(Exception):
-    """The file is no weights file, or not all of one."""
+    """The file is not a weights file, or not all of one."""
 
 
 class RefusedError(Exception):

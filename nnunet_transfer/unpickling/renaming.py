@@ -18,7 +18,7 @@ def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> list[
     Raises
     ------
     RefusedError
-        If a line is no rule, or a key grows without bounds.
+        If a line is not a rule, or a key grows without bounds.
     """
     compiled = []
     for line, pattern, replacement in rules:
@@ -26,7 +26,9 @@ def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> list[
             expression = re.compile(pattern)
             expression.sub(replacement, "")
         except (re.error, IndexError, OverflowError, RecursionError) as error:
-            raise RefusedError(f"line {line}: '{pattern[:100]} = {replacement[:100]}' is no rule ({error})") from None
+            raise RefusedError(
+                f"line {line}: '{pattern[:100]} = {replacement[:100]}' is not a rule ({error})"
+            ) from None
         compiled.append((line, expression, replacement))
     names = []
     for key in keys:

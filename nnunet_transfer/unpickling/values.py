@@ -207,7 +207,7 @@ CALLS: dict[tuple[str, str], Callable[..., Any]] = {
 
 def called(function: Any, arguments: Any) -> Any:
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
-        raise DamagedError("it calls what is no function")
+        raise DamagedError("it calls something that is not a function")
     call = CALLS.get(function.key)
     if call is None:
         raise UnknownNameError(".".join(function.key))
@@ -223,4 +223,4 @@ def safe_key(value: Any) -> Any:
         return value
     if isinstance(value, tuple) and all(v is None or isinstance(v, str | int | float) for v in value):
         return str(value)
-    raise RefusedError("has a mapping with keys that are no texts or numbers; no network has")
+    raise RefusedError("has a mapping with keys that are neither texts nor numbers; no network has")

@@ -139,7 +139,7 @@ class LabelTable(CaseTable):
         _refuse_unseen(counts)
         if everywhere := [name for name, count in counts.items() if count == len(cases)]:
             raise DataError(
-                f"every training case of the fold has the class {everywhere[0]}; take another fold, or fix the split"
+                f"every training case of the fold has the class {everywhere[0]}; use another fold, or fix the split"
             )
 
     def balanced(self, cases: Sequence[str]) -> list[str]:
@@ -161,7 +161,7 @@ class ValueTable(CaseTable):
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> ValueTable:
-        """Refuse, too, what is no finite number, and a constant."""
+        """Refuse, too, what is not a finite number, and a constant."""
         values = {case: _number(case, cell) for case, cell in sorted(cells.items())}
         if len(set(values.values())) < 2:
             raise DataError(
@@ -183,13 +183,11 @@ class ValueTable(CaseTable):
         """
         values = self.values(sorted(cases))
         if len(set(values.tolist())) < 2:
-            raise DataError("all training cases of the fold have the same value; take another fold, or fix the split")
+            raise DataError("all training cases of the fold have the same value; use another fold, or fix the split")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = float(values.mean()), float(values.std())
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
-            raise DataError(
-                f"values from {values.min():g} to {values.max():g} can't be standardised; take another unit"
-            )
+            raise DataError(f"values from {values.min():g} to {values.max():g} can't be standardised; use another unit")
         return mean, deviation
 
     def check_training(self, cases: Sequence[str]) -> None:
@@ -204,7 +202,7 @@ def _number(case: str, cell: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(
-            f"the value of case {case}, '{cell}', is no finite number; write it as 41.5, or remove the case from the "
+            f"the value of case {case}, '{cell}', is not a finite number; write it as 41.5, or remove the case from the "
             f"data set if it is unknown"
         )
     return number
@@ -220,4 +218,4 @@ def _refuse_single(counts: Mapping[str, int]) -> None:
 
 def _refuse_unseen(counts: Mapping[str, int]) -> None:
     if unseen := [name for name, count in counts.items() if not count]:
-        raise DataError(f"no training case of the fold has the class {unseen[0]}; take another fold, or fix the split")
+        raise DataError(f"no training case of the fold has the class {unseen[0]}; use another fold, or fix the split")

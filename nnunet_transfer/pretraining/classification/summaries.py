@@ -149,5 +149,5 @@ def _macro(values: Iterable[float]) -> float | None:
 
 
 def _finite(value: float) -> float | None:
-    # NaN is no JSON
+    # NaN is not a JSON
     return None if math.isnan(value) else value

@@ -42,7 +42,7 @@ def random_block_mask(
     """Draw masks that hide whole blocks, each sample its own.
 
     In every sample the same number of blocks is hidden, `ratio` of them rounded to the nearest integer, but
-    never none and never all. Blocks at the far border are cut where the patch is no multiple of the block.
+    never none and never all. Blocks at the far border are cut where the patch is not a multiple of the block.
 
     Parameters
     ----------
