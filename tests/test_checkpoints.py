@@ -256,10 +256,10 @@ def test_a_user_s_key_map(tmp_path: Path) -> None:
     same_functions(network, source, 3)
     torch.save(odd, tmp_path / "odd.pth")
     for text, message in (
-        ("( = down", "no rule"),
+        ("( = down", "not a rule"),
         ("down", "line 1"),
         ("# nothing", "has no rules"),
-        ("(.)own = \\2", "no rule"),
+        ("(.)own = \\2", "not a rule"),
         (".* = x", "gives two tensors the name x"),
         ("down = up", "keys are not nnU-Net's"),
     ):

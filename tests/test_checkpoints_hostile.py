@@ -366,9 +366,9 @@ def test_missing_paths(tmp_path: Path) -> None:
     [
         ("(a+)+$ = x", "takes more than 1 s"),
         ("a = aaaaaaaaaa", "line 1: makes a name of"),
-        ("( = x", "line 1: .* is no rule"),
-        ("a = \\9", "line 1: .* is no rule"),
-        (f"{'(' * 5000}a{')' * 5000} = x", "line 1: .* is no rule|takes more than"),
+        ("( = x", "line 1: .* is not a rule"),
+        ("a = \\9", "line 1: .* is not a rule"),
+        (f"{'(' * 5000}a{')' * 5000} = x", "line 1: .* is not a rule|takes more than"),
     ],
 )
 def test_key_maps_end(rule: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

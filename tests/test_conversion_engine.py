@@ -201,7 +201,7 @@ def test_a_worker_that_is_ended_is_reported_and_the_rest_kept(
     with monkeypatch.context() as patched:
         patched.setattr(workers, "convert_case", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         assert main(["convert", "atlas_r2", str(tree), "-d", "4", "--processes", "2"]) == 2
-    assert "a worker process was ended" in capsys.readouterr().err
+    assert "a worker process was killed" in capsys.readouterr().err
     assert run(tree).converted == CASES
 
 

@@ -97,7 +97,7 @@ def test_unknown_label_values_are_refused(
     files["subjects/sub-01_ses-1/mri/aparc+aseg.mgz"] = data, lia
     error = refusal(nnunet_folders, capsys, "freesurfer", files, "--label-set", "aparc+aseg")
     wanted = "aren't whole numbers" if value == 0.5 else f"aren't in the data set's table: {value:g}"
-    assert f"sub-01_ses-1: aparc+aseg.mgz holds {'values that are ' * (value == 0.5)}" in error
+    assert f"sub-01_ses-1: aparc+aseg.mgz holds {'values that ' * (value == 0.5)}" in error
     assert wanted in error
 
 

@@ -118,7 +118,7 @@ def test_subjects_that_sets_share_stay_on_one_side_of_each_fold(raw: Path, caplo
     _manifests(raw)
     write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
     assert main([*COMMAND, "--same-subjects"]) == 0
-    assert "dealt again" in caplog.text
+    assert "made again" in caplog.text
     folder = raw / "Dataset020_Pooled"
     subject = {row["case"]: row["subject"] for row in _rows(folder / "conversion_manifest.csv")}
     assert subject["Hammers_case01"] == subject["Lobes_case01"] == "sub-1"

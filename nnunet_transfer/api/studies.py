@@ -69,7 +69,7 @@ def check_study(file: str | PathLike[str]) -> StudyCheck:
     Parameters
     ----------
     file
-        The study's file.
+        The study file.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def study_status(file: str | PathLike[str]) -> list[JobState]:
     Parameters
     ----------
     file
-        The study's file.
+        The study file.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def report_study(file: str | PathLike[str]) -> tuple[Path, list[str]]:
     Parameters
     ----------
     file
-        The study's file.
+        The study file.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def run_demo(
     Parameters
     ----------
     folder
-        New or empty folder; the study's file and all results go there.
+        New or empty folder; the study file and all results go there.
     quick
         One target, two arms, a few iterations.
     seed
