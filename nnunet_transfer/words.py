@@ -20,10 +20,10 @@ def verb(number: int, one: str, many: str) -> str:
     return one if number == 1 else many
 
 
-def joined(names: Sequence[object]) -> str:
+def joined(names: Sequence[object], word: str = "and") -> str:
     """Return names as a list in words: "a", "a and b", "a, b and c"."""
     first, last = [str(name) for name in names[:-1]], str(names[-1])
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def shortened(names: Sequence[str], most: int) -> str:

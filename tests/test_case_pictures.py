@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.draw import polygon2mask
 
 from nnunet_transfer.comparison.orientation import Plane, bright, describe, planes, sample
-from nnunet_transfer.comparison.pictures import case_panels, contour_path
+from nnunet_transfer.comparison.pictures import ELSEWHERE, case_panels, contour_path
 from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
 
 #: mm along right, anterior, superior
@@ -152,7 +152,11 @@ def test_panels_hold_the_image_once_and_say_what_they_show(tmp_path: Path) -> No
     assert {node.get("href") for node in root.iter("use")} == {f"#{i}" for i in ids}
     texts = [node.text for node in root.iter("text")]
     assert texts.count("R") == texts.count("L") == 2  # axial and coronal; contours refer to them
-    assert texts.count("20 mm") == 0 or "mm" in "".join(filter(None, texts))
+    # one length of the bars, and letters in proportion to the height, in which all slices are alike
+    assert {text for text in texts if re.fullmatch(r"\d+ mm", text or "")} == {"10 mm"}
+    for svg in root:
+        height = float(svg.get("viewBox", "").split()[3])
+        assert {float(text.get("font-size", 0)) for text in svg.iter("text")} <= {round(0.055 * height, 1)}
     labels = [svg.get("aria-label") or "" for svg in root]
     areas = re.findall(r"reference ([\d.]+) cm², prediction ([\d.]+) cm², of which ([\d.]+) cm² agree", "".join(labels))
     assert len(areas) == 6
@@ -179,3 +183,16 @@ def test_an_empty_reference_shows_the_false_positives(tmp_path: Path) -> None:
     panels, _ = case_panels("c", tmp_path / "empty.nii", None, {"arm": tmp_path / "lesion.nii"})
     assert panels[1].svg.count('class="pred"') == 3
     assert 'class="ref"' not in panels[1].svg
+
+
+def test_a_prediction_that_no_slice_crosses_is_told_of(tmp_path: Path) -> None:
+    _, lesion = phantom()
+    inside = np.asarray(lesion.dataobj)
+    masks = {"far": np.zeros_like(inside), "none": np.zeros_like(inside), "true": inside}
+    masks["far"][2:5, 2:5, 2:5] = 1
+    for name, mask in masks.items():
+        nib.save(nib.Nifti1Image(mask, lesion.affine), tmp_path / f"{name}.nii")
+    files = {name: tmp_path / f"{name}.nii" for name in masks}
+    panels, _ = case_panels("c", files["true"], None, files)
+    assert {panel.title: panel.note for panel in panels[1:]} == {"far": ELSEWHERE, "none": "", "true": ""}
+    assert 'class="pred"' not in panels[1].svg

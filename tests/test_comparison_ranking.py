@@ -52,6 +52,12 @@ def test_the_bars_of_a_podium_are_shares_of_subjects_and_ties_are_divided() -> N
     assert shares["C"] == pytest.approx([1.5 / 4, 0.5 / 4, 2 / 4])  # 3rd, 3rd, 1st, 1st or 2nd
     lines = [line for line in figure.axes[0].lines if line.get_color() == "grey"]
     assert [sorted(line.get_ydata(), reverse=True) == list(line.get_ydata()) for line in lines] == [True] * 4
+    titles = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert titles == {"1  arm B", "2  arm A", "3  arm C"}
+    marks = {
+        (text.get_text(), round(text.xy[0])) for text in figure.axes[1].texts
+    }  # at each arm's most frequent places
+    assert marks == {("1", 2), ("2", 3), ("3", 3)}
     words = alt_texts.podium(result(A=2, B=1, C=3))
     assert "4 subjects" in words
     assert words.endswith("Arm B 38 %; arm C 38 %; arm A 25 %.")
@@ -106,8 +112,7 @@ def test_the_terminal_gets_one_table_whose_columns_say_what_they_hold(monkeypatc
             summary=pd.DataFrame(summary),
             tests=pd.DataFrame(tests),
             baselines={"A": "A", "B": "A", "C": "C", "D": "C"},
-            n_cases=9,
-            n_subjects=8,
+            size="9 cases of 8 subjects",
         )
 
     monkeypatch.setattr(terminal_table, "_verdict", lambda result: "")  # test_wording.py has its sentences

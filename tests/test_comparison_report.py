@@ -21,6 +21,7 @@ from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, 
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.pages import render
+from nnunet_transfer.comparison.report_tables import tables
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.run_card import references_checksum
 from nnunet_transfer.comparison.training_logs import read_epochs
@@ -331,6 +332,29 @@ def test_the_run_card_names_data_arms_and_command(comparison: Comparison, tmp_pa
     card = text[text.index('id="card"') : text.index('id="verdict"')]
     for words in ("nnunet_transfer compare -d 801", "T1 segmentation", "t1_segmentation", "cases.csv"):
         assert words in card
+
+
+def test_the_table_of_folds_has_a_row_for_every_seed_and_a_column_for_every_fold(
+    comparison: Comparison, cases: pd.DataFrame
+) -> None:
+    result = comparison.results[0]
+    (table,) = (t for t in tables(result) if t.name == "folds")
+    headings = [column.heading for column in table.columns.values()]
+    assert headings[:5] == ["Arm", "Seed", "Fold 0, n = 3", "Fold 1, n = 3", "Fold 2, n = 3"]
+    assert table.frame[["arm", "seed"]].to_numpy().tolist() == [
+        [a, s] for a in (SCRATCH, T1) for s in ("all", "0", "1")
+    ]
+    means = cases[cases["fold"] == 1].groupby(["arm", "seed"])["dice"].mean()
+    shown = table.frame.set_index(["arm", "seed"])["fold_1"]
+    assert shown[T1, "1"] == f"{means[T1, 1]:.3f}"
+    assert shown[T1, "all"] == f"{means[T1].mean():.3f} ({means[T1].mean() - means[SCRATCH].mean():+.3f})"
+    assert shown[SCRATCH, "all"] == f"{means[SCRATCH].mean():.3f}"
+    odd = (result.folds["arm"] == T1) & (result.folds["seed"] == "1") & result.folds["fold"].isin([0, 2])
+    (table,) = (t for t in tables(replace(result, folds=result.folds.assign(outlier=odd))) if t.name == "folds")
+    assert "note" in table.columns
+    assert table.frame["note"].tolist() == ["", "", "", "", "", "Folds 0 and 2 stand out"]
+    (table,) = (t for t in tables(replace(result, folds=result.folds.assign(outlier=False))) if t.name == "folds")
+    assert "note" not in table.columns
 
 
 def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
 from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
-from nnunet_transfer.words import counted, shortened, verb
+from nnunet_transfer.words import counted, joined, shortened, verb
 
 #: tables of a `TargetResult` that are written as files
 TABLES = (
@@ -127,8 +127,10 @@ class TargetResult:
     @property
     def baseline_title(self) -> str:
         """How sentences and headings call what the arms are compared with."""
-        if len(set(self.baselines.values())) > 1:
-            return f"{self.title_of(self.baseline).partition(' (')[0]} with the same recipe"
+        if len(baselines := dict.fromkeys(self.baselines.values())) > 1:
+            # titles name the recipe in brackets, codes don't: "Scratch" is one name, "A1 or A2" are two
+            names = list(dict.fromkeys(self.title_of(name).partition(" (")[0] for name in baselines))
+            return f"{joined(names, 'or')} with the same recipe"
         return self.title_of(self.baseline)
 
     @property

@@ -134,6 +134,20 @@ def bare(axis: Any) -> None:
     axis.grid(axis="x", alpha=0.3)
 
 
+def hide_unused(axes: Any, used: int) -> None:
+    """Hide the panels after those that are used; the axis of the panel above is labelled in their place.
+
+    Parameters
+    ----------
+    axes : rows of panels that share their axes
+    """
+    for axis in axes.flat[used:]:
+        axis.axis("off")
+    columns = axes.shape[1]
+    for axis in axes.flat[max(0, used - columns) : used]:
+        axis.tick_params(labelbottom=True)
+
+
 def curves(result: TargetResult) -> Figure:
     """Draw the mean score over the number of training cases, one line per arm, with 95 % intervals."""
     figure, axis = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")

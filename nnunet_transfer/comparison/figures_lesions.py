@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hollow, plt, styles
+from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hide_unused, hollow, plt, styles
 from nnunet_transfer.comparison.lesions import STRATA
 from nnunet_transfer.comparison.volumes import subject_volumes
 
@@ -35,8 +35,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
         axis.plot(own["mean"], own["difference"], "o", **hollow(colour))
         axis.set_title(f"{arm.title}\nbias {line['bias_ml']:+.3g} ml, n = {len(own)}", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes.flat[len(result.arms) :]:
-        axis.axis("off")
+    hide_unused(axes, len(result.arms))
     figure.supxlabel(f"{label}: mean of reference and prediction, ml", fontsize=9)
     figure.supylabel("prediction - reference, ml", fontsize=9)
     return figure

@@ -22,6 +22,8 @@ from nnunet_transfer.comparison.figures import (
 
 #: inches that a place of a podium takes
 _PER_PLACE = 0.62
+#: longest titles that are read on a bar; of so many arms the bars are narrower than a letter
+_SHORT, _CROWDED = 3, 8
 
 
 def podium(result: TargetResult) -> Figure | None:
@@ -47,23 +49,27 @@ def podium(result: TargetResult) -> Figure | None:
     for row in range(len(values)):
         above.plot(x[row, order[row]], values[row, order[row]], color="grey", linewidth=0.4, alpha=0.4)
     titles = {arm.name: arm.title for arm in result.arms}
+    # bars have no room for names: their arms are numbered, unless they are called by codes
+    short = all(len(title) <= _SHORT for title in titles.values())
+    marks = {name: titles[name] if short else str(i) for i, name in enumerate(arms, 1)}
     drawn = styles(result)
     for i, name in enumerate(arms):
         colour = colour_of(result, name)
         style = drawn[name] | {"linestyle": "none", "markersize": 3.5, "markeredgewidth": 0.7}
-        above.plot(x[:, i], values[:, i], label=titles[name], **style)
+        above.plot(x[:, i], values[:, i], label=titles[name] if short else f"{marks[name]}  {titles[name]}", **style)
         shares = [_share(first[:, i], last[:, i], p) for p in range(1, k + 1)]
         below.bar(np.arange(1, k + 1) + lanes[i], shares, 0.8 / k, color=colour, edgecolor="white", linewidth=0.3)
         for p, share in enumerate(shares, start=1):
             if share == max(shares):
                 below.annotate(
-                    titles[name],
+                    marks[name],
                     (p + lanes[i], share),
-                    rotation=90,
-                    fontsize=6,
+                    rotation=90 if short else 0,
+                    fontsize=6 if k < _CROWDED else 5,
                     ha="center",
                     va="bottom",
-                    xytext=(0, 2),
+                    # of many arms two neighbours may have their highest bars in one place
+                    xytext=(0, 2 if k < _CROWDED or i % 2 else 2 + 6 * len(marks[name])),
                     textcoords="offset points",
                 )
     for edge in np.arange(1, k) + 0.5:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.figures import Figure, colour_of, plt
+from nnunet_transfer.comparison.figures import Figure, colour_of, hide_unused, plt
 
 COLUMNS = 4
 #: points per line that are drawn; longer trainings are thinned out
@@ -43,8 +43,7 @@ def training(result: TargetResult, curves: pd.DataFrame) -> Figure:
         axis.set_title(arm.title, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
-    for axis in axes.flat[len(result.arms) :]:
-        axis.axis("off")
+    hide_unused(axes, len(result.arms))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("pseudo Dice", fontsize=9)
     return figure

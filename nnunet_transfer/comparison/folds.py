@@ -14,6 +14,7 @@ from nnunet_transfer.comparison.metrics import PRIMARY
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.spread import LEAST_FOLD, outlying_groups
 from nnunet_transfer.comparison.statistics import FloatArray
+from nnunet_transfer.words import joined
 
 #: smallest distance of a seed's mean Dice in a fold from that of the other seeds that matters
 LEAST_SEED = 0.1
@@ -78,6 +79,11 @@ def find_outliers(scores: Scores, arms: Sequence[Arm], pairs: Sequence[tuple[Arm
         found += [Outlier(arm.name, fold, None, means[arm.name][fold], rest) for fold in sorted(odd[arm.name])]
         found += _outlying_seeds(scores, arm.name)
     return tuple(found)
+
+
+def named_folds(folds: Sequence[int]) -> str:
+    """Return folds as a sentence begins with them: "Fold 2", "Folds 0 and 2"."""
+    return f"Fold{'s' if len(folds) > 1 else ''} {joined(folds)}"
 
 
 def _fold_means(values: pd.Series) -> dict[int, float]:

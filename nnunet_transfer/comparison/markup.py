@@ -244,19 +244,21 @@ def _latex_character(character: str) -> str:
     return rf"\othercharacter{{{character}}}{{{ord(character):04X}}}"
 
 
-def figure(image: str, caption: str, alt: str, *, wide: bool = False, of: str = "") -> Markup:
+def figure(image: str, caption: str, alt: str, *, inches: float, wide: bool = False, of: str = "") -> Markup:
     """Return an image with its caption; a wide one scrolls sideways on a narrow screen.
 
     Parameters
     ----------
     image : data URI
     alt : what the figure shows, for readers who don't see it
+    inches : height as drawn, from which that on paper follows
     of : target whose figure it is, if others have one with the same caption
     """
     kind = ' class="wide"' if wide else ""
     # what scrolls must be reachable by keyboard
     focus = f' tabindex="0" role="region" aria-label="{escape(f"{of}: {caption}" if of else caption)}"' if wide else ""
     return Markup(
-        f'<figure{kind}><div class="scroll"{focus}><img src="{image}" alt="{escape(alt)}"></div>'
+        f'<figure{kind}><div class="scroll"{focus}><img src="{image}" alt="{escape(alt)}" '
+        f'style="--inches: {inches:.2f}"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

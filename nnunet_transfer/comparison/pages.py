@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 _DOI = re.compile(r"\b(doi[:\s]*)(10\.\d{4,9}/[^\s;,]*[^\s;,.])", re.IGNORECASE)
+_P_VALUE = re.compile(r"\bp ([<=]) ")
 
 
 @cache
@@ -22,6 +23,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["doi"] = link_dois
+    environment.filters["unbroken"] = unbroken
     return environment
 
 
@@ -39,6 +41,11 @@ def link_dois(text: str) -> Markup:
         parts.append(Markup('<a href="https://doi.org/{}">{}</a>').format(doi, doi))
         end = match.end()
     return Markup("").join([*parts, escape(text[end:])])
+
+
+def unbroken(text: str) -> str:
+    """Return text whose p-values stay on one line."""
+    return _P_VALUE.sub("p\u00a0\\1\u00a0", text)
 
 
 def style() -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ BARS = (100, 50, 20, 10, 5, 2, 1)
 BAR_SHARE = 0.3
 #: pictures lower than this share of their width have no room for all marks
 THIN = 0.3
+ELSEWHERE = "prediction outside these slices"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The slices of one arm (or of the bare image): ready SVG and what they show in words."""
+    """The slices of one arm (or of the bare image): ready SVG, and what is to be said beside its scores."""
 
     title: str
     svg: Markup
+    note: str = ""
 
 
 def case_panels(
@@ -64,19 +66,21 @@ def case_panels(
     chosen = planes(reference, foreground, content)
     backgrounds = [_background(image, plane, window) for plane in chosen]
     cuts = [sample(reference, plane, smooth=False) for plane in chosen]
+    bar = _bar(chosen)
     bare = [
         _svg(
             plane,
-            f'<g id="{escape(key)}i{n}">{_image_element(backgrounds[n], plane)}{_marks(plane)}</g>',
+            f'<g id="{escape(key)}i{n}">{_image_element(backgrounds[n], plane)}{_marks(plane, bar)}</g>',
             f"{_where(plane)}, without contours",
         )
         for n, plane in enumerate(chosen)
     ]
     panels = [Panel("Image", Markup("").join(bare))]
     for i, (title, mask) in enumerate(masks.items()):
-        drawn = []
+        drawn, seen = [], False
         for n, plane in enumerate(chosen):
             cut = sample(mask, plane, smooth=False)
+            seen |= bool(cut.any())
             outline = (
                 f'<g id="{escape(key)}r{n}">{_outline(cuts[n], plane, "ref")}</g>'
                 if i == 0
@@ -84,7 +88,7 @@ def case_panels(
             )
             inner = f'<use href="#{escape(key)}i{n}"/>{outline}{_outline(cut, plane, "pred")}'
             drawn.append(_svg(plane, inner, f"{title}, {_where(plane)}: {_areas(cuts[n], cut, plane)}"))
-        panels.append(Panel(title, Markup("").join(drawn)))
+        panels.append(Panel(title, Markup("").join(drawn), "" if seen or not mask.array.any() else ELSEWHERE))
     return panels, views(reference)[0].name != "image"
 
 
@@ -129,10 +133,22 @@ def _image_element(uri: str, plane: Plane) -> str:
     return f'{black}<image href="{uri}" {box} preserveAspectRatio="none"/>' if uri else black
 
 
-def _marks(plane: Plane) -> str:
-    """Return the letters at the edges, the position, and a scale bar."""
+def _bar(chosen: Sequence[Plane]) -> int:
+    """Return the length of the scale bar of a case's slices, the same in all."""
+    narrowest = min((plane.size[0] for plane in chosen), default=0.0)
+    return next((bar for bar in BARS if bar <= BAR_SHARE * narrowest), BARS[-1])
+
+
+def _unit(plane: Plane) -> float:
+    """Return what a percent of the height is, in mm: slices of one case stand side by side, equally high."""
     width, height = plane.size
-    unit = max(width, height) / 100
+    return max(width / WIDEST, height) / 100
+
+
+def _marks(plane: Plane, bar: int) -> str:
+    """Return the letters at the edges, the position, and a scale bar of `bar` mm."""
+    width, height = plane.size
+    unit = _unit(plane)
     size = 5.5 * unit
     view = plane.view
     parts = []
@@ -152,7 +168,6 @@ def _marks(plane: Plane) -> str:
             place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}" text-anchor="{anchor}"'
             parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
     if view.left and not thin:
-        bar = next((b for b in BARS if b <= BAR_SHARE * width), BARS[-1])
         x, y = width - 2 * unit, height - 2 * unit
         parts.append(
             f'<path class="bar" stroke-width="{unit:.2f}" d="M{x:.1f} {y:.1f}h{-bar}"/>'
@@ -166,7 +181,7 @@ def _outline(labels: NDArray[Any], plane: Plane, kind: str) -> str:
     path = contour_path(labels, plane.pixel)
     if not path:
         return ""
-    unit = max(plane.size) / 100
+    unit = _unit(plane)
     return (
         f'<path class="rim" stroke-width="{1.3 * unit:.2f}" d="{path}"/>'
         f'<path class="{kind}" stroke-width="{0.65 * unit:.2f}" d="{path}"/>'

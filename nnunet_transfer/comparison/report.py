@@ -117,7 +117,7 @@ class Chapter:
     def figure(self, drawn: figures.Figure, file: str, caption: str, alt: str, *, wide: bool = False) -> Markup:
         """Save a figure and return it for the page."""
         image = figures.save(drawn, self.folder / "figures", f"{self.id}_{file}")
-        return figure(image, caption, alt, wide=wide, of=self.result.target.title)
+        return figure(image, caption, alt, inches=drawn.get_figheight(), wide=wide, of=self.result.target.title)
 
 
 # whatever was drawn in this process before, as by nnU-Net's training, leaves its fonts and colours in matplotlib's settings
@@ -191,7 +191,7 @@ def _overview(results: Sequence[TargetResult], folder: Path) -> Markup:
     panels = sum(result.grid["panel"].nunique() for result in results if len(result.grid))
     caption = f"Mean paired difference in Dice to the baseline, by source task and source domain ({counts})."
     image = figures.save(drawn, folder / "figures", "grid")
-    return figure(image, caption, alt_texts.grid(results), wide=panels > 1)
+    return figure(image, caption, alt_texts.grid(results), inches=drawn.get_figheight(), wide=panels > 1)
 
 
 def _consensus(results: Sequence[TargetResult]) -> Markup:
@@ -269,7 +269,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
         if (podium := figures_ranking.podium(drawn)) is not None:
             caption = (
                 f"Podium: every subject's Dice by the place that an arm takes for it, a line per subject, and how often "
-                f"each arm takes each place, {n}."
+                f"each arm takes each place, marked where it does so most often, {n}."
             )
             pairs.figures.append(chapter.figure(podium, "podium", caption, alt_texts.podium(result), wide=wide))
         yield pairs

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, compared_metrics, metric_name
-from nnunet_transfer.comparison.markup import Column
+from nnunet_transfer.comparison.folds import named_folds
+from nnunet_transfer.comparison.markup import MISSING, Column, number
+from nnunet_transfer.words import verb
 
 SUMMARY = {
     "title": Column("Arm"),
@@ -43,15 +45,6 @@ OTHER = {
     "n_informative": Column("that differ"),
     "p": Column("p", 3, p_value=True),
     "p_holm": Column("p (Holm)", 3, p_value=True),
-}
-FOLDS = {
-    "title": Column("Arm"),
-    "fold": Column("Fold"),
-    "seed": Column("Seed"),
-    "n_subjects": Column("subjects"),
-    PRIMARY: Column("mean Dice", 3),
-    "difference": Column("difference to the baseline", 3, sign=True),
-    "note": Column("remark"),
 }
 LESION_FREE = {
     "title": Column("Arm"),
@@ -146,9 +139,7 @@ def tables(result: TargetResult) -> Iterator[Table]:
         caption = f"Dice difference to {reference} if both arms were trained again: {where}."
         if primary["procedure_low"].notna().any():
             yield Table("procedure", primary, PROCEDURE, caption)
-    folds = result.folds.assign(note=result.folds["outlier"].map({True: "stands out", False: ""}))
-    shown = {key: column for key, column in FOLDS.items() if key != "difference" or folds[key].notna().any()}
-    yield Table("folds", folds, shown, f"Mean Dice by fold: {where}.")
+    yield _folds(result, where)
     if len(result.lesion_free):
         counts = {f"{p.name}_fp_per_case": Column(f"{p.title} false lesions per case", 1) for p in result.protocols}
         caption = f"False positives where the reference is empty: {where}."
@@ -168,6 +159,35 @@ def tables(result: TargetResult) -> Iterator[Table]:
             f"The control is scratch with its own recipe chosen in the same way."
         )
         yield Table("recipes", result.recipes, RECIPES, caption)
+
+
+def _folds(result: TargetResult, where: str) -> Table:
+    """Return the mean Dice of every arm, and of its seeds, with a column for each fold."""
+    folds = result.folds
+    columns = {"title": Column("Arm"), "seed": Column("Seed")}
+    for fold, own in folds.groupby("fold"):
+        counts = sorted(set(own["n_subjects"]))
+        columns[f"fold_{fold}"] = Column(
+            f"Fold {fold}, n = {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))}"
+        )
+    rows = []
+    for (arm, title, seed), own in folds.groupby(["arm", "title", "seed"], sort=False):
+        means = {f"fold_{row.fold}": _mean_of_fold(row) for _, row in own.iterrows()}
+        odd = own.loc[own["outlier"], "fold"].tolist()
+        note = f"{named_folds(odd)} {verb(len(odd), 'stands', 'stand')} out" if odd else ""
+        rows.append({"arm": arm, "title": title, "seed": seed, **means, "note": note})
+    frame = pd.DataFrame(rows)
+    if (frame["seed"] == "all").all():
+        del columns["seed"]
+    if frame["note"].any():
+        columns["note"] = Column("remark")
+    known = "; in brackets: difference to the baseline" if folds["difference"].notna().any() else ""
+    return Table("folds", frame.fillna(MISSING), columns, f"Mean Dice by fold{known}: {where}.")
+
+
+def _mean_of_fold(row: pd.Series) -> str:
+    mean = number(row[PRIMARY], Column("", 3))
+    return mean if pd.isna(row["difference"]) else f"{mean} ({number(row['difference'], Column('', 3, sign=True))})"
 
 
 def _secondary(result: TargetResult, reference: str, where: str) -> Iterator[Table]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
-from nnunet_transfer.comparison.folds import NO_SEED, Outlier
+from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
@@ -92,7 +92,7 @@ def _odd_trainings(result: TargetResult) -> Iterator[str]:
     common = sorted(fold for fold, count in counts.items() if count == len(result.arms) > 1)
     if common:
         verb, whose = ("stand", "their") if len(common) > 1 else ("stands", "its")
-        yield f"{_folds(common)} {verb} out in every arm: {whose} subjects differ from those of the other folds."
+        yield f"{named_folds(common)} {verb} out in every arm: {whose} subjects differ from those of the other folds."
     # a fold of which a seed stands out is named by the seed
     by_seed = {(outlier.arm, outlier.fold) for outlier in seeds}
     left = [o for o in whole if o.fold not in common and (o.arm, o.fold) not in by_seed]
@@ -119,9 +119,9 @@ def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[st
         folds = next(iter(found.values()))
         listed = ", ".join(f"{titles[arm]} ({means[arm]})" for arm in by_arm)
         verb, whose = ("stand", "their") if len(folds) > 1 else ("stands", "its")
-        yield f"{_folds(folds)} {verb} out, check {whose} {what}: {listed}."
+        yield f"{named_folds(folds)} {verb} out, check {whose} {what}: {listed}."
         return
-    listed = ", ".join(f"{_folds(found[arm]).lower()} of {titles[arm]} ({means[arm]})" for arm in by_arm)
+    listed = ", ".join(f"{named_folds(found[arm]).lower()} of {titles[arm]} ({means[arm]})" for arm in by_arm)
     yield f"Some folds stand out, check their {what}: {listed}."
 
 
@@ -137,10 +137,6 @@ def _odd_seeds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[st
         yield f"One training stands out, check it: {named[0]}."
     elif named:
         yield f"{len(named)} trainings stand out, check them: {', '.join(named)}."
-
-
-def _folds(folds: Sequence[int]) -> str:
-    return f"Fold{'s' if len(folds) > 1 else ''} {joined(folds)}"
 
 
 def _seed_name(seed: int) -> str:
