@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nnunet_transfer.adaptation import AdaptationRules, Target, transfer_weights
+from nnunet_transfer.errors import SettingsError
 from tests.unets import residual, saved
 
 T1 = {"channel_names": ("T1",)}
@@ -50,12 +51,35 @@ def test_a_cascade_as_source_gives_its_image_channels() -> None:
 
 def test_channels_that_the_source_does_not_have_are_named() -> None:
     source = saved(residual(), **T1)
-    report = transfer_weights(residual(input_channels=2), source, target=Target(channel_names=("t1", "DWI")))
-    assert report.channels_at_zero == ("DWI",)
-    assert report.to_dict()["channels_at_zero"] == ["DWI"]
-    assert any("start at 0: DWI" in text for text in report.warnings)
+    target = residual(input_channels=2)
+    report = transfer_weights(target, source, target=Target(channel_names=("t1", "DWI")))
+    weight = target.encoder.stem.convs[0].conv.weight
+    assert torch.equal(weight[:, 0], weight[:, 1])  # of one channel the mean is the channel
+    assert (report.channels_at_zero, report.channels_guessed) == ((), ("DWI",))
+    assert report.to_dict()["channels_guessed"] == ["DWI"]
+    assert any("start with the mean of its own: DWI" in text for text in report.warnings)
+    (stem,) = [d for d in report.decisions if d.key == "encoder.stem.convs.0.conv.weight"]
+    assert stem.transferred == stem.parameters // 2  # a guess is not loaded
     fed = transfer_weights(residual(input_channels=2), source, target=Target(channel_names=("DWI", "FLAIR")))
-    assert fed.channels_at_zero == ()
+    assert (fed.channels_at_zero, fed.channels_guessed) == ((), ())
+
+
+def test_new_channels_start_at_0_if_asked_to() -> None:
+    origin = residual()
+    target = residual(input_channels=2)
+    report = transfer_weights(
+        target,
+        saved(origin, **T1),
+        rules=AdaptationRules(new_channels="zero"),
+        target=Target(channel_names=("DWI", "T1")),
+    )
+    image = torch.randn(1, 1, 16, 16)
+    dwi = torch.randn(1, 1, 16, 16)
+    assert torch.equal(target.encoder.stem(torch.cat([dwi, image], 1)), origin.encoder.stem(image))
+    assert (report.channels_at_zero, report.channels_guessed) == (("DWI",), ())
+    assert any("start at 0: DWI" in text for text in report.warnings)
+    with pytest.raises(SettingsError, match="new channels"):
+        AdaptationRules(new_channels="noise")
 
 
 def test_what_differs_is_noted() -> None:

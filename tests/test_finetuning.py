@@ -201,6 +201,10 @@ def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Pat
     content = read_json(path)
     del content["channel_names"]
     write_json(path, content | {"modality": {"b": "T1", "a": "DWI"}})
+    file = folders / "preprocessed" / dataset / f"{plans}.json"
+    own = read_json(file)
+    own["transfer"]["rules"] = {"new_channels": "zero"}
+    write_json(file, own)
     with pytest.raises(SystemExit, match=r"DWI: .* the network would never see them; take a recipe"):
         _train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations")
     trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_lpft_1epochs_1iterations", folders)
@@ -209,6 +213,12 @@ def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Pat
     report = read_json(Path(trainer.output_folder) / "transfer_report.json")
     assert report["channels_at_zero"] == ["DWI"]
     assert "start at 0: DWI" in Path(trainer.log_file).read_text()
+    own["transfer"]["rules"] = {}
+    write_json(file, own)
+    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations", folders)
+    trainer.initialize()
+    trainer.prepare_fresh_network()
+    assert "start with the mean of its own: DWI" in Path(trainer.log_file).read_text()
 
 
 def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: tuple[Path, str, str]) -> None:

@@ -161,12 +161,15 @@ def _running_mean(key: str) -> str:
     return f"{key.rsplit('.', 1)[0]}.running_mean"
 
 
-def channels_at_zero(decisions: Sequence[Decision], names: InputChannels) -> tuple[str, ...]:
-    """Return the names of the input channels whose weights start at 0, if the first convolution was loaded."""
+def new_channels(decisions: Sequence[Decision], names: InputChannels) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the image and of the label channels that the source has no weights for.
+
+    Both are empty if the first convolution was not loaded.
+    """
     for d in decisions:
         if is_input_convolution(d.key) and d.status in TRANSFERRED and d.source_shape and d.target_shape:
-            return names.at_zero(d.source_shape[1], d.target_shape[1])
-    return ()
+            return names.new(d.source_shape[1], d.target_shape[1]), names.labels
+    return (), ()
 
 
 def coverage(decisions: Sequence[Decision]) -> dict[str, float]:

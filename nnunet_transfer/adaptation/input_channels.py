@@ -36,12 +36,17 @@ class InputChannels:
         same = [*map(comparable, self.source)] == [*map(comparable, self.target)]
         return not twice and not same and bool(set(source) & set(target))
 
-    def at_zero(self, before: int, after: int) -> tuple[str, ...]:
-        """Return the names of the target's input channels that nothing of the source feeds: their weights start at 0."""
+    def new(self, before: int, after: int) -> tuple[str, ...]:
+        """Return the names of the target's image channels that the source doesn't have, if they are matched by name."""
+        if not self.match(*self.images(before, after)):
+            return ()
         known = set(_known(self.source))
-        unfed = [name for name in self.target if comparable(name) not in known or not is_name(name)]
-        by_name = self.match(*self.images(before, after))
-        return (*(unfed if by_name else ()), *(f"{name} (label of the previous stage)" for name in self.target_labels))
+        return tuple(name for name in self.target if comparable(name) not in known or not is_name(name))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the label channels, which no source has."""
+        return tuple(f"{name} (label of the previous stage)" for name in self.target_labels)
 
 
 def _known(names: tuple[str, ...]) -> list[str]:

@@ -30,6 +30,7 @@ class TransferReport:
     decisions : one per tensor of the target, then the source's unused ones
     coverage : part -> fraction of the target's parameters that came from the source; `encoder` includes the stem
     channels_at_zero : names of the input channels that nothing of the source feeds, so that their weights start at 0
+    channels_guessed : names of the input channels that start with the mean of the source's channels
     notes : differences that no tensor shows, such as strides, normalisation or spacing
     warnings : what a reader of the results must know
     fitted_heads : what fitting the output layers to training patches gave, if the recipe asks for that
@@ -41,6 +42,7 @@ class TransferReport:
     decisions: tuple[Decision, ...]
     coverage: dict[str, float]
     channels_at_zero: tuple[str, ...] = ()
+    channels_guessed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fitted_heads: Mapping[str, Any] | None = None
@@ -60,6 +62,7 @@ class TransferReport:
             "minimum_encoder": self.minimum_encoder,
             "coverage": self.coverage,
             "channels_at_zero": list(self.channels_at_zero),
+            "channels_guessed": list(self.channels_guessed),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "fitted_heads": self.fitted_heads,

@@ -170,9 +170,17 @@ def fit_widths(weight: Tensor, own: Tensor, rule: str, shares: Sequence[int], tr
     return weight if function is None else function(weight, own, shares, transposed)
 
 
-def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str]) -> Tensor:
-    """Give each target channel the weights of the source channel of the same name, 0 where there is none."""
-    result = weight.new_zeros((weight.shape[0], len(target), *weight.shape[2:]))
+#: what a channel that the source doesn't have gets from the source's weights `(out, in, *kernel)`
+NEW_CHANNEL_RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda weight: weight.mean(dim=1),
+    "zero": lambda weight: torch.zeros_like(weight[:, 0]),
+}
+
+
+def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str], new: str) -> Tensor:
+    """Give each target channel the weights of the source channel of the same name, or those of a `NEW_CHANNEL_RULES`."""
+    fresh = NEW_CHANNEL_RULES[new](weight)
+    result = torch.stack([fresh] * len(target), dim=1)
     position = {comparable(name): i for i, name in enumerate(source) if is_name(name)}
     for i, name in enumerate(target):
         if is_name(name) and comparable(name) in position:

@@ -14,6 +14,7 @@ from nnunet_transfer.adaptation.rules import (
     INFLATION_RULES,
     INPUT_CHANNEL_RULES,
     KERNEL_RULES,
+    NEW_CHANNEL_RULES,
     OVERLAPPING_KERNEL,
     OVERLAPPING_STRIDE,
     WIDTH_RULES,
@@ -40,18 +41,21 @@ class AdaptationRules:
     Attributes
     ----------
     input_channels : one of `INPUT_CHANNEL_RULES`; not asked where channels are matched by name
+    new_channels : where they are, for those that the source doesn't have: one of `NEW_CHANNEL_RULES`
     inflation : 2D to 3D, one of `INFLATION_RULES`
     kernel : other kernel sizes, one of `KERNEL_RULES`
     widths : other numbers of channels inside the network, one of `WIDTH_RULES`
     """
 
     input_channels: str = "mean"
+    new_channels: str = "mean"
     inflation: str = "mean"
     kernel: str = "sum"
     widths: str = "refuse"
 
     def __post_init__(self) -> None:
         checked_rule("input channels", self.input_channels, INPUT_CHANNEL_RULES)
+        checked_rule("new channels", self.new_channels, NEW_CHANNEL_RULES)
         checked_rule("2D to 3D", self.inflation, INFLATION_RULES)
         checked_rule("kernel sizes", self.kernel, KERNEL_RULES)
         checked_rule("widths", self.widths, WIDTH_RULES)
@@ -103,7 +107,7 @@ STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "input channels": lambda w, own, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
     "image channels": lambda w, own, s: w[:, : s.argument],
     "label channels": lambda w, own, s: with_zero_channels(w, s.argument),
-    "channel names": lambda w, own, s: by_channel_name(w, s.argument.source, s.argument.target),
+    "channel names": lambda w, own, s: by_channel_name(w, *s.argument),
     "inflate": lambda w, own, s: INFLATION_RULES[s.rule](w, s.argument),
     "flatten": lambda w, own, s: w.sum(2),
     "kernel": lambda w, own, s: fit_kernel(w, s.argument, s.rule),
@@ -172,13 +176,15 @@ def _channel_steps(before: int, target: Shape, rules: AdaptationRules, names: In
     images_before, images_after = names.images(before, after)
     if images_before < 1 or images_after < 1:
         raise MisfitError(f"{before} input channels in the source, {after} in the target, of which too many are labels")
-    kept = math.prod(target) // after * (after - len(names.at_zero(before, after)))
+    new = names.new(before, after)
+    # a guess is not counted as loaded
+    kept = math.prod(target) // after * (after - len(new) - len(names.labels))
     text = f"input channels {images_before}→{images_after}"
     steps = []
     if images_before != before:
         steps.append(Step("image channels", "dropped", images_before, f"label channels {before - images_before}→0"))
     if names.match(images_before, images_after):
-        steps.append(Step("channel names", "by name", names, text, kept))
+        steps.append(Step("channel names", "by name", (names.source, names.target, rules.new_channels), text, kept))
     elif images_before != images_after:
         steps.append(Step("input channels", rules.input_channels, images_after, text))
     if images_after != after:

@@ -14,9 +14,9 @@ from nnunet_transfer.adaptation.decisions import (
     TRANSFERRED,
     Decision,
     Scope,
-    channels_at_zero,
     coverage,
     decide,
+    new_channels,
 )
 from nnunet_transfer.adaptation.input_channels import InputChannels
 from nnunet_transfer.adaptation.parts import family_of
@@ -61,7 +61,7 @@ def transfer_weights(
     """
     if scope not in SCOPES:
         raise SettingsError(f"unknown scope '{scope}'; there are: {', '.join(SCOPES)}")
-    target = target or Target()
+    target, rules = target or Target(), rules or AdaptationRules()
     names = InputChannels(
         source.card.channel_names, target.channel_names, source.card.label_channels, target.label_channels
     )
@@ -85,7 +85,9 @@ def transfer_weights(
                 # half precision is widened and brought to the target's device before it is mixed with fresh values
                 tensor = weights[decision.source_key].to(mine) if decision.steps else weights[decision.source_key]
                 mine.copy_(apply_steps(tensor, mine, decision.steps))
-    at_zero = channels_at_zero(decisions, names)
+    new, at_zero = new_channels(decisions, names)
+    if rules.new_channels == "zero":
+        new, at_zero = (), (*new, *at_zero)
     return TransferReport(
         source=source.card,
         scope=scope,
@@ -93,11 +95,17 @@ def transfer_weights(
         decisions=decisions,
         coverage=fractions,
         channels_at_zero=at_zero,
+        channels_guessed=new,
         notes=differences(source.card, _settings(network), target),
         warnings=(
             *(leakage_warnings(source.card, target.dataset) if target.dataset else ()),
             *learning_warnings(source.card),
             *([f"input channels that the source has nothing for start at 0: {_listed(at_zero)}"] if at_zero else ()),
+            *(
+                [f"input channels that the source doesn't have start with the mean of its own: {_listed(new)}"]
+                if new
+                else ()
+            ),
         ),
     )
 

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="how weights are made to fit: input_channels=mean|sum|repeat, inflation=mean|centre, kernel=sum|mean, "
-        "widths=refuse|leading, minimum_encoder=0.9",
+        help="how weights are made to fit: input_channels=mean|sum|repeat, new_channels=mean|zero, inflation=mean|centre, "
+        "kernel=sum|mean, widths=refuse|leading, minimum_encoder=0.9",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace plans with this name")
 
