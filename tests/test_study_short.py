@@ -10,9 +10,11 @@ import yaml
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import SettingsError, StudyError
+from nnunet_transfer.locks import locked_at_once
 from nnunet_transfer.study import read_study, state, study_jobs
+from nnunet_transfer.study.engine import RUN_LOCK
 from nnunet_transfer.study.short import write_short_study, write_smoke_study
-from nnunet_transfer.study.status import job_states, watch
+from nnunet_transfer.study.status import is_run, job_states, watch
 
 
 def test_init_asks_nothing_and_says_what_the_study_takes(
@@ -152,5 +154,11 @@ def test_status_says_how_far_a_training_is_and_watching_ends_with_it(
         log.write_text("x: Epoch 9 \nx: Epoch time: 36.0 s \nx: Epoch 10 \n")
         (found,) = [s for s in job_states(study, jobs) if s.job == job]
         assert "epoch 10 of 1000, about 9.9 h left" in found.detail
-    watch(lambda: job_states(study, jobs), 60)  # nothing runs: it must not wait
-    assert "waiting" in capsys.readouterr().out
+    watch(lambda: job_states(study, jobs), lambda: is_run(study), 60)  # nothing runs: it must not wait
+    assert capsys.readouterr().out.count("waiting") == 1
+    with locked_at_once(study.folder / state.LOCKS / RUN_LOCK):
+        assert is_run(study)  # though no step does
+    assert not is_run(study)
+    states = iter([True, False])
+    watch(lambda: job_states(study, jobs), lambda: next(states), 0)
+    assert capsys.readouterr().out.count("waiting") == 2

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
     run.add_argument("--smoke", action="store_true", help="try every step with trainings of five iterations, then stop")
     actions.choices["status"].add_argument(
-        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until nothing runs (default: 10)"
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until the run ends (default: 10)"
     )
     run.add_argument("--dry-run", action="store_true", help="say what would run; run nothing")
     run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, then exit")
@@ -118,12 +118,14 @@ def _run(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     if args.watch is not None and not args.watch > 0:
         raise SettingsError(f"--watch {args.watch:g}: give seconds above 0")
-    from nnunet_transfer.study.status import status_table, watch
+    from nnunet_transfer.study import read_study
+    from nnunet_transfer.study.status import is_run, status_table, watch
 
     if args.watch is None:
         print(status_table(study_status(args.file)))
     else:
-        watch(lambda: study_status(args.file), args.watch)
+        study = read_study(args.file)
+        watch(lambda: study_status(args.file), lambda: is_run(study), args.watch)
     return 0
 
 

@@ -22,6 +22,8 @@ from nnunet_transfer.study.jobs import KINDS, Job
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN = "time left not known yet"
+
 
 def duration(seconds: float) -> str:
     """Return a duration with as many digits as anybody wants to know."""
@@ -79,8 +81,9 @@ class Progress:
             self.bar.update(1)
             if self.bar.disable:
                 took = duration(self._seconds[job.key])
-                left = f"; {self._left()}" if number == self.done else ""
-                logger.info("%d/%d %s done in %s%s", number, len(self.jobs), job.name, took, left)
+                left = self._left() if number == self.done else UNKNOWN
+                told = "" if left == UNKNOWN else f"; {left}"
+                logger.info("%d/%d %s done in %s%s", number, len(self.jobs), job.name, took, told)
         for key, when in self._failures().items():
             if self._failed.get(key) != when:
                 self._failed[key] = when
@@ -137,7 +140,7 @@ class Progress:
         if self.done == len(self.jobs):
             return "all done"
         seconds = self.seconds_left()
-        return "time left not known yet" if seconds is None else f"about {duration(seconds)} left"
+        return UNKNOWN if seconds is None else f"about {duration(seconds)} left"
 
     def seconds_left(self) -> float | None:
         """Return about how long the steps that are left take; None as long as no training tells.

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_transfer.locks import is_locked
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.engine import RUN_LOCK
 from nnunet_transfer.study.epochs import latest_epoch
 from nnunet_transfer.study.jobs import KINDS, Job
 
@@ -81,14 +83,25 @@ def _epoch(study: Study, job: Job) -> str:
     return f", epoch {epoch.number} of {epoch.total}{left}"
 
 
-def watch(ask: Callable[[], list[JobState]], seconds: float) -> None:
-    """Ask where a study stands and print it, again and again, until no step runs."""
+def is_run(study: Study) -> bool:
+    """Whether a run of the study is under way: between two steps, or while a cluster lets them wait, no step runs."""
+    return is_locked(study.folder / state.LOCKS / RUN_LOCK)
+
+
+def watch(ask: Callable[[], list[JobState]], is_run: Callable[[], bool], seconds: float) -> None:
+    """Ask where a study stands and print it, again and again, until no step runs and no run starts others.
+
+    Parameters
+    ----------
+    is_run : whether a run is under way
+    """
     while True:
+        goes_on = is_run()
         states = ask()
         text = status_table(states)
         # on a terminal the next table takes this one's place
         print(f"\x1b[2J\x1b[H{text}" if sys.stdout.isatty() else text, flush=True)
-        if not any(found.state == RUNNING for found in states):
+        if not goes_on and not any(found.state == RUNNING for found in states):
             return
         time.sleep(seconds)
 
