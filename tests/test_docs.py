@@ -87,7 +87,13 @@ def test_the_page_on_sources_names_all_rules_and_kinds_of_addresses() -> None:
     from nnunet_transfer.checkpoints.downloads import SCHEMES
 
     page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
-    values = (rules.INPUT_CHANNEL_RULES, rules.INFLATION_RULES, rules.KERNEL_RULES, rules.WIDTH_RULES)
+    values = (
+        rules.INPUT_CHANNEL_RULES,
+        rules.NEW_CHANNEL_RULES,
+        rules.INFLATION_RULES,
+        rules.KERNEL_RULES,
+        rules.WIDTH_RULES,
+    )
     for names, rule in zip(values, fields(AdaptationRules), strict=True):
         (line,) = [line for line in page.splitlines() if line.startswith(f"| `{rule.name}` |")]
         assert all(f"`{name}`" in line for name in names)

@@ -100,7 +100,7 @@ def run_study(
         log = study.folder / state.LOGS / SNAKEMAKE_LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         logger.info("Snakemake's messages: %s", log)
-        logger.info("its state, in another terminal: nnunet_transfer study status %s --watch", quoted(study.file))
+        logger.info("its state, in another terminal: nnunet_transfer study status %s --watch", quoted(str(study.file)))
         with Progress(study, jobs, slots) as progress, open(log, "w", encoding="utf-8") as output:
             code = _run_to_the_end(
                 command, environment, lock, cancel=profile is not None, output=output, progress=progress
