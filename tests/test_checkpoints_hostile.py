@@ -93,7 +93,7 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
     content = valid(tmp_path)
     path = tmp_path / "cut.pth"
     path.write_bytes(content[: int(kept if kept in (0, 1, 100) else kept * len(content))])
-    with pytest.raises(CheckpointError, match="get it again"):
+    with pytest.raises(CheckpointError, match="download it again"):
         inspect_checkpoint(path)
 
 
@@ -346,11 +346,11 @@ def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="header of"):
         read_weights_file(path)
     path.write_bytes((2).to_bytes(8, "little") + b"{}" + b"x" * 5)
-    with pytest.raises(CheckpointError, match="get it again"):
+    with pytest.raises(CheckpointError, match="download it again"):
         read_weights_file(path)
     header = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(CheckpointError, match="get it again"):
+    with pytest.raises(CheckpointError, match="download it again"):
         read_weights_file(path)
 
 

@@ -251,7 +251,7 @@ def test_processes_make_no_difference(tree: Path, nnunet_folders: Path) -> None:
 def test_an_id_in_use_is_refused(tree: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (nnunet_folders / "raw/Dataset004_Else").mkdir()
     assert main(["convert", "atlas_r2", str(tree), "-d", "4"]) == 2
-    assert "id 4 belongs to Dataset004_Else" in capsys.readouterr().err
+    assert "id 4 is used by Dataset004_Else" in capsys.readouterr().err
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_Else"]
 
 
@@ -437,5 +437,5 @@ def test_a_case_without_site_can_not_be_grouped_by_site() -> None:
 
 
 def test_more_folds_than_groups_can_not_be_dealt() -> None:
-    with pytest.raises(DataError, match="1 groups of cases can't be split into 2 folds"):
+    with pytest.raises(DataError, match="1 group of cases can't be split into 2 folds"):
         deal({"a": "x", "b": "x"}, {}, 2)

@@ -168,7 +168,7 @@ def test_voxels_that_are_no_numbers_are_reported_and_set_to_zero(
     data = image(1)
     data[0, 0, :3] = np.nan, np.inf, -np.inf
     assert convert(nnunet_folders, "atlas_r2", case_r2(1, data, box()) | GOOD_SECOND) == 0
-    assert "voxels that aren't finite numbers set to 0 in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
+    assert "voxels that aren't finite numbers set to 0 in 1 case: sub-r001_ses-1" in capsys.readouterr().out
     assert "3 voxels that aren't finite numbers" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
     written = np.asarray(nib.load(nnunet_folders / f"raw/{OUT}/imagesTr/sub-r001_ses-1_0000.nii.gz").dataobj)
     np.testing.assert_array_equal(written, np.nan_to_num(data, posinf=0, neginf=0))
@@ -181,7 +181,7 @@ def test_an_image_without_content_is_refused(nnunet_folders: Path, capsys: pytes
 
 def test_an_empty_mask_is_kept_and_reported(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), box(0)) | GOOD_SECOND) == 0
-    assert "empty label in 1 cases: sub-r001_ses-1" in capsys.readouterr().out
+    assert "empty label in 1 case: sub-r001_ses-1" in capsys.readouterr().out
     assert rows(nnunet_folders)["sub-r001_ses-1"]["lesion_ml"] == "0"
 
 

@@ -134,7 +134,7 @@ def test_the_user_s_checksum_decides(server: FileServer, weights: bytes, capsys:
             {"Location": "http://elsewhere.invalid/x.pth?token=secret"},
             "redirects to another host, elsewhere.invalid",
         ),
-        (302, {"Location": "http://[/"}, "not a valid address"),
+        (302, {"Location": "http://[/"}, "invalid address"),
         (302, {"Location": "/x.pth"}, "answers 302"),
     ],
 )

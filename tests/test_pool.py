@@ -58,7 +58,7 @@ def test_pooled_sets_keep_images_labels_folds_and_terms(raw: Path, capsys: pytes
     folder = raw / "Dataset020_Pooled"
     assert capsys.readouterr().out.splitlines() == [
         "Hammers: 4 cases, 2 labels, from Dataset011_Hammers",
-        "Lobes: 3 cases, 1 labels, from Dataset012_Lobes",
+        "Lobes: 3 cases, 1 label, from Dataset012_Lobes",
         str(folder),
     ]
     content = read_json(folder / "dataset.json")
@@ -246,7 +246,7 @@ def test_of_two_poolings_into_one_id_one_wins(raw: Path) -> None:
     with id_held(first.folder), pytest.raises(DataError, match="another process is making Dataset020"):
         pool_module.pool(second)
     assert pool_module.pool(first).is_dir()
-    with pytest.raises(DataError, match=r"id 20 belongs to .*Dataset020_A"):
+    with pytest.raises(DataError, match=r"id 20 is used by .*Dataset020_A"):
         pool_module.pool(second)
     assert [path.name for path in raw.glob("*020*")] == ["Dataset020_A"]
 

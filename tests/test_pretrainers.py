@@ -305,7 +305,7 @@ def test_retraining_replaces_the_source_and_another_data_set_does_not(
     trainer = run.build("nnUNetPretrainerSelfSupervised_1epochs_1iterations_seed1")
     with pytest.raises(SystemExit) as caught:
         trainer.on_train_start()
-    assert "a source t1_self_supervised already, from Dataset999_Other" in refusal(caught)
+    assert "source t1_self_supervised already exists, from Dataset999_Other" in refusal(caught)
     # a name that the registry wouldn't take is refused before the first epoch, not after the last
     monkeypatch.setenv("nnUNet_source_name", "my__src")
     with pytest.raises(SystemExit) as caught:

@@ -251,4 +251,4 @@ def test_the_source_of_another_data_set_is_never_replaced(base: str, run: Run, m
     refuse_loading(monkeypatch)
     with pytest.raises(SystemExit) as caught:
         run.build(name).on_train_start()
-    assert f"a source t1_{SOURCE[base]} already, from Dataset999_Other" in refusal(caught)
+    assert f"source t1_{SOURCE[base]} already exists, from Dataset999_Other" in refusal(caught)

@@ -251,7 +251,7 @@ def test_donors_go_on_into_pools_and_are_compared_with_the_targets(root: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset_id": 12}, "id 12 belongs to"),
+        ({"dataset_id": 12}, "id 12 is used by"),
         ({"profile": "t2"}, "t1, any-contrast"),
         ({"lesions": ("tumour=x",)}, "stroke, ms, any"),
         ({"lesions": ("nowhere",)}, "holds no masks"),
@@ -273,7 +273,7 @@ def test_an_id_that_another_process_took_meanwhile_is_not_taken_again(root: Path
     plan = plan_synthesis(_real(root, count=1))
     other = root / "raw/Dataset033_Other"
     other.mkdir()
-    with pytest.raises(DataError, match=r"id 33 belongs to .*Dataset033_Other"):
+    with pytest.raises(DataError, match=r"id 33 is used by .*Dataset033_Other"):
         synthesis.synthesize(plan)
     assert [path.name for path in (root / "raw").glob("*033*")] == ["Dataset033_Other"]
 

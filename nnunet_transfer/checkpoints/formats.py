@@ -145,5 +145,5 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
             f"after the key map the keys are not nnU-Net's (encoder.stages.0...), "
             f"but {', '.join(list(own)[:KEYS_SHOWN])}"
         )
-    notes = ("keys by the user's map; the architecture was read off the shapes",)
+    notes = ("keys by the user's map; the architecture was derived from the shapes",)
     return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts_of(own), notes=notes)

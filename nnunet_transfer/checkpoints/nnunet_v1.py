@@ -49,7 +49,7 @@ def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: 
 def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
     architecture = architecture_from_shapes(tensors)
-    notes = ["nnU-Net v1: the architecture was read off the shapes"]
+    notes = ["nnU-Net v1: the architecture was derived from the shapes"]
     if len({tuple(kernel) for kernel in architecture["arch_kwargs"]["kernel_sizes"]}) > 1:
         # Generic_UNet: conv_blocks_localization takes conv_kernel_sizes[-(u + 1)], nnU-Net v2 one stage further up
         notes.append("v1's decoder stages have the kernel of the stage below; the transfer fits it to v2's")

@@ -72,7 +72,7 @@ def _convert_run(found: Found) -> Converted:
     tensors = nnunet_tensors(found.tensors)
     own = stated.architecture(configuration) or stated.old_architecture(configuration)
     why = "the plans with the weights don't state it" if plans else "no plans lie beside the weights"
-    notes = [] if own else [f"the architecture was read off the shapes: {why}"]
+    notes = [] if own else [f"the architecture was derived from the shapes: {why}"]
     architecture = (
         {
             "network_class_name": own["network_class_name"],
@@ -185,7 +185,7 @@ def _convert_keys(found: Found) -> Converted:
         architecture_from_shapes(tensors),
         input_channels_of(tensors),
         parts=parts_of(tensors),
-        notes=("the architecture was read off the shapes; strides without a decoder are taken as 2",),
+        notes=("the architecture was derived from the shapes; strides without a decoder are taken as 2",),
     )
 
 

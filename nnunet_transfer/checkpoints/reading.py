@@ -83,7 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     with open(path, "rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > min(MAX_DIRECTORY, path.stat().st_size):
-            raise CheckpointError(f"{path} has a header of {length} bytes; it is damaged: get it again")
+            raise CheckpointError(f"{path} has a header of {length} bytes; it is damaged; copy or download it again")
         header = stream.read(length)
     try:
         described = parse_json(header.decode("utf-8"))

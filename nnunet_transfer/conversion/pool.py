@@ -102,7 +102,7 @@ def _check_id_is_free(folder: Path) -> None:
     others = [Path(path) for name in ("nnUNet_preprocessed", "nnUNet_results") if (path := os.environ.get(name))]
     for root in (folder.parent, *others):
         for found in folders_of_id(root, dataset_id):
-            raise DataError(f"id {dataset_id} belongs to {found}; choose another for {folder.name} with --id")
+            raise DataError(f"id {dataset_id} is used by {found}; choose another for {folder.name} with --id")
 
 
 def pool(plan: Pool, *, link: bool = False) -> Path:

@@ -189,7 +189,7 @@ def check_id_is_free(folder: Path) -> None:
     """Raise a `DataError` if the id of a data set's folder belongs to a data set."""
     dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
     for found in folders_of_id(folder.parent, dataset_id):
-        raise DataError(f"id {dataset_id} belongs to {found}; choose another with -d")
+        raise DataError(f"id {dataset_id} is used by {found}; choose another with -d")
 
 
 def _donors(settings: Settings) -> tuple[tuple[Donor, ...], tuple[str, ...]]:
