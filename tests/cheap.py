@@ -17,6 +17,7 @@ def _as_many_threads_as_there_are(**_: object) -> AbstractContextManager[None]:
 
 
 def _no_figure(path: Path, _: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
 
