@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_transfer.cli import main
+from nnunet_transfer.cli import command_parser, main
+from nnunet_transfer.conversion.geometry import POLICIES
+from nnunet_transfer.conversion.plan import Options
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.naming import SIMCLR
 from nnunet_transfer.study import read_study, study_jobs
@@ -239,6 +243,27 @@ def test_any_value_is_read_or_refused_in_one_line(
 def jobs_of(folder: Path, change: Change | None = None) -> dict[str, str]:
     """Return the digests of the small study's jobs, changed."""
     return {name: job.digest for name, job in study_jobs(read_study(write_study(folder, change))).items()}
+
+
+def test_a_study_converts_with_every_option_of_convert() -> None:
+    entries = next(
+        node
+        for node in _nodes(schema())
+        if {"geometry", "group_by"} <= set(node.get("properties", {}))  # those of a data set's options
+    )["properties"]
+    # of those, a study decides itself where files may be replaced and how many run at a time
+    own = {f.name for f in fields(Options)} - {"processes", "overwrite", "dataset_options"} | {"settings"}
+    assert set(entries) == own
+    assert tuple(entries["geometry"]["enum"]) == POLICIES
+    choices = {a.dest: a.choices for a in command_parser("convert")._actions}
+    assert (tuple(choices["geometry"]), tuple(choices["group_by"])) == (POLICIES, tuple(entries["group_by"]["enum"]))
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
 
 
 def test_jobs_come_after_what_they_need(tmp_path: Path) -> None:
