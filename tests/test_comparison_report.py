@@ -12,12 +12,22 @@ from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import unquote
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, case_section, compare, figures, viewer
+from nnunet_transfer.comparison import (
+    CompareSettings,
+    Comparison,
+    ReportText,
+    case_section,
+    compare,
+    figures,
+    figures_training,
+    viewer,
+)
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.pages import render
@@ -379,6 +389,28 @@ def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> Non
     assert found[1] == pytest.approx({"train_loss": -0.1, "val_loss": -0.05, "pseudo_dice": 0.2, "seconds": 12.5})
     assert found[2]["train_loss"] == pytest.approx(0.8)
     assert read_epochs(tmp_path / "nowhere") == {}
+
+
+def test_each_arms_training_is_drawn_beside_that_of_its_own_baseline() -> None:
+    arms = [SimpleNamespace(name=n, title=n, domain="", task="") for n in ("s1", "s2", "a1", "a2", "n")]
+    values = {"s1": 0.25, "s2": 0.5, "a1": 0.75, "a2": 1.0, "n": 0.125}
+    curves = pd.DataFrame(
+        [
+            {"arm": arm, "seed": 0, "fold": fold, "epoch": epoch, "pseudo_dice": value}
+            for arm, value in values.items()
+            for fold in (0, 1)
+            for epoch in (0, 1)
+        ]
+    )
+    baselines = {"s1": "s1", "s2": "s2", "a1": "s1", "a2": "s2"}
+    drawn = figures_training.training(SimpleNamespace(arms=arms, baseline="s1", baselines=baselines), curves)  # type: ignore[arg-type]
+    grey = [[line.get_ydata()[0] for line in a.lines if line.get_color() == figures_training.GREY] for a in drawn.axes]
+    assert grey[:5] == [[], [], [0.25], [0.5], [0.25]]
+    drawn.canvas.draw()
+    # five panels in rows of four: those of the first row that have none below them, and the last, have their ticks named
+    named = [any(label.get_visible() and label.get_text() for label in a.get_xticklabels()) for a in drawn.axes[:5]]
+    assert named == [False, True, True, True, True]
+    plt.close(drawn)
 
 
 def test_long_names_become_the_same_codes_in_every_target(comparison: Comparison) -> None:

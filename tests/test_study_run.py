@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -432,6 +433,7 @@ def test_a_killed_study_goes_on_ends_like_one_in_one_process_and_then_has_nothin
     assert not (best.parent / "checkpoint_final.pth").exists()
     run = snakemake(file)
     assert run.returncode == 0, run.stderr
+    assert f"nnunet_transfer study status {shlex.quote(str(file))} --watch" in run.stderr
     assert "Report:" in run.stdout
     assert most_at_a_time(file) == 2
     assert tables(file) == tables(finished)

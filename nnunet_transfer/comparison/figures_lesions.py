@@ -20,7 +20,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
     volumes = volumes.assign(mean=mean, difference=volumes["volume_pred_ml"] - volumes["volume_ref_ml"])
     columns = min(COLUMNS, len(result.arms))
     rows = -(-len(result.arms) // columns)
-    size = (1.8 * columns + 0.8 if columns > 1 else WIDTH, 1.9 * rows + 0.4)
+    size = (1.8 * columns + 0.8, 1.9 * rows + 0.4) if columns > 1 else (WIDTH, 3.2)
     figure, axes = plt.subplots(
         rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )

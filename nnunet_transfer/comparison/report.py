@@ -285,13 +285,12 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
     epochs = training_curves(result.runs)
     if len(epochs):
         training = section("training", "Training")
-        caption = (
-            "nnU-Net's pseudo Dice on validation patches, a line per seed and fold; "
-            f"grey: mean of {result.baseline_title}."
-        )
+        several = len(result.arms) > 1
+        grey = f"; grey: mean of {result.baseline_title}" if several else ""
+        caption = f"nnU-Net's pseudo Dice on validation patches, a line per seed and fold{grey}."
         drawing = figures_training.training(drawn, epochs)
         training.figures.append(
-            chapter.figure(drawing, "training", caption, alt_texts.training(result, epochs), wide=True)
+            chapter.figure(drawing, "training", caption, alt_texts.training(result, epochs), wide=several)
         )
         yield training
     if left:
