@@ -249,15 +249,19 @@ def short_titles(runs: Sequence[Run]) -> tuple[Run, ...]:
         return (f"{title} ({', '.join(kept)})" if kept else title) + mark
 
     arms = list(dict.fromkeys(r.arm for r in runs))
-    titles = [shorten(arm) for arm in arms]
-    for detail in ("label", "name"):
-        again = Counter(titles)
-        titles = [
-            f"{title} [{getattr(arm, detail)}]" if again[title] > 1 else title
-            for arm, title in zip(arms, titles, strict=True)
-        ]
-    named = {arm: replace(arm, title=title) for arm, title in zip(arms, titles, strict=True)}
-    return tuple(replace(r, arm=named[r.arm]) for r in runs)
+    titles = {arm: shorten(arm) for arm in arms}
+    for title in {*titles.values()}:
+        alike = [arm for arm in arms if titles[arm] == title]
+        if len(alike) > 1:
+            # the name is distinct in any case
+            detail = next(d for d in ("source", "label", "name") if _distinct(alike, d) or d == "name")
+            titles |= {arm: f"{title} [{getattr(arm, detail)}]" for arm in alike}
+    return tuple(replace(r, arm=replace(r.arm, title=titles[r.arm])) for r in runs)
+
+
+def _distinct(arms: Sequence[Arm], detail: str) -> bool:
+    values = [getattr(arm, detail) for arm in arms]
+    return all(values) and len(set(values)) == len(values)
 
 
 def source_notices(runs: Sequence[Run]) -> list[str]:
