@@ -60,7 +60,7 @@ def test_a_threshold_takes_what_lies_above_it(nnunet_folders: Path) -> None:
     assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), mask) | GOOD_SECOND, "--threshold", "0.5") == 0
     np.testing.assert_array_equal(label(nnunet_folders, "sub-r001_ses-1"), mask > 0.5)
     row = rows(nnunet_folders)["sub-r001_ses-1"]
-    assert "values above 0.5 taken as 1" in row["actions"]
+    assert "values above 0.5 set to 1" in row["actions"]
     assert int(row["written_voxels"].split(";")[-1].split()[-1]) == int((mask > 0.5).sum())
 
 
