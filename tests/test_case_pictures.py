@@ -156,7 +156,10 @@ def test_panels_hold_the_image_once_and_say_what_they_show(tmp_path: Path) -> No
     assert {text for text in texts if re.fullmatch(r"\d+ mm", text or "")} == {"10 mm"}
     for svg in root:
         height = float(svg.get("viewBox", "").split()[3])
-        assert {float(text.get("font-size", 0)) for text in svg.iter("text")} <= {round(0.055 * height, 1)}
+        sizes = {text.text: float(text.get("font-size", 0)) for text in svg.iter("text")}
+        assert {size for text, size in sizes.items() if len(text or "") == 1} <= {round(0.055 * height, 1)}
+        middle = float(svg.get("viewBox", "").split()[2]) / 2
+        assert all(0.5 * len(text) * size < middle for text, size in sizes.items() if text and "=" in text)
     labels = [svg.get("aria-label") or "" for svg in root]
     areas = re.findall(r"reference ([\d.]+) cm², prediction ([\d.]+) cm², of which ([\d.]+) cm² agree", "".join(labels))
     assert len(areas) == 6

@@ -25,11 +25,12 @@ from nnunet_transfer.comparison import (
     case_section,
     compare,
     figures,
+    figures_lesions,
     figures_training,
     viewer,
 )
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
-from nnunet_transfer.comparison.lesions import size_sensitivity
+from nnunet_transfer.comparison.lesions import STRATA, size_sensitivity
 from nnunet_transfer.comparison.pages import render
 from nnunet_transfer.comparison.report_tables import tables
 from nnunet_transfer.comparison.results import Arm
@@ -389,6 +390,32 @@ def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> Non
     assert found[1] == pytest.approx({"train_loss": -0.1, "val_loss": -0.05, "pseudo_dice": 0.2, "seconds": 12.5})
     assert found[2]["train_loss"] == pytest.approx(0.8)
     assert read_epochs(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize("n_arms", [2, 14])
+def test_the_arms_of_a_stratum_stay_apart_from_those_of_the_next(n_arms: int) -> None:
+    arms = [SimpleNamespace(name=str(i), title=f"A{i}", domain="", task="") for i in range(n_arms)]
+    sizes = pd.DataFrame(
+        [
+            {
+                "protocol": "p",
+                "arm": arm.name,
+                "stratum": s,
+                "sensitivity": 0.5,
+                "low": 0.25,
+                "high": 0.75,
+                "n_lesions": 3,
+            }
+            for arm in arms
+            for s in STRATA[:3]
+        ]
+    )
+    drawn = figures_lesions.size_sensitivity(SimpleNamespace(arms=arms, sizes=sizes), "p")  # type: ignore[arg-type]
+    x = np.array([container[0].get_xdata() for container in drawn.axes[0].containers])
+    assert x.shape == (n_arms, 3)
+    assert (x[:, 1:].min(axis=0) - x[:, :-1].max(axis=0)).min() > 0.15
+    assert (np.diff(x, axis=0) > 0.05).all()
+    plt.close(drawn)
 
 
 def test_each_arms_training_is_drawn_beside_that_of_its_own_baseline() -> None:

@@ -33,6 +33,8 @@ ALPHA = 0.05
 DPI = 130
 #: inches; text stays readable where the figure shrinks to a phone's width
 WIDTH = 5.4
+#: more arms make figures of all beside all wider than others
+MOST_NARROW = 7
 
 
 def colour_of(result: TargetResult, arm: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hide_unused, hollow, plt, styles
+from nnunet_transfer.comparison.figures import MOST_NARROW, WIDTH, Figure, colour_of, hide_unused, hollow, plt, styles
 from nnunet_transfer.comparison.lesions import STRATA
 from nnunet_transfer.comparison.volumes import subject_volumes
 
@@ -45,11 +45,14 @@ def size_sensitivity(result: TargetResult, protocol: str) -> Figure:
     """Draw the share of detected reference lesions per stratum of size, with 95 % intervals."""
     table = result.sizes[result.sizes["protocol"] == protocol]
     strata = [s for s in STRATA if s in set(table["stratum"])]
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+    many = len(result.arms) > MOST_NARROW
+    figure, axis = plt.subplots(figsize=(1.7 * WIDTH if many else WIDTH, 4.2), layout="constrained")
     drawn = styles(result)
+    # the arms of a stratum stay apart from those of the next
+    step = min(0.09, 0.8 / len(result.arms))
     for i, arm in enumerate(result.arms):
         rows = table[table["arm"] == arm.name].set_index("stratum").reindex(strata)
-        x = np.arange(len(strata)) + 0.09 * (i - (len(result.arms) - 1) / 2)
+        x = np.arange(len(strata)) + step * (i - (len(result.arms) - 1) / 2)
         error = np.nan_to_num([rows["sensitivity"] - rows["low"], rows["high"] - rows["sensitivity"]])
         # rounding may put an estimate beyond the end of its interval
         error = np.maximum(error, 0)
@@ -60,7 +63,7 @@ def size_sensitivity(result: TargetResult, protocol: str) -> Figure:
     axis.set_xlabel("volume of the reference lesion, ml; n: lesions")
     axis.set_ylabel("share detected")
     axis.set_ylim(-0.03, 1.03)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=7 if many else 2, frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.3)
     return figure

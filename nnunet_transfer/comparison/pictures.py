@@ -26,6 +26,8 @@ BARS = (100, 50, 20, 10, 5, 2, 1)
 BAR_SHARE = 0.3
 #: pictures lower than this share of their width have no room for all marks
 THIN = 0.3
+#: width of a letter, as a share of its size
+_LETTER = 0.56
 ELSEWHERE = "prediction outside these slices"
 
 
@@ -165,7 +167,9 @@ def _marks(plane: Plane, bar: int) -> str:
         ]
     for text, x, y, anchor in marks:
         if text:
-            place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}" text-anchor="{anchor}"'
+            # in a narrow picture the position's letters are smaller, so that it ends before the middle's mark
+            own = min(size, (width / 2 - x - size / 2) / (_LETTER * len(text))) if anchor == "start" else size
+            place = f'x="{x:.1f}" y="{y:.1f}" font-size="{own:.1f}" text-anchor="{anchor}"'
             parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
     if view.left and not thin:
         x, y = width - 2 * unit, height - 2 * unit

@@ -38,8 +38,6 @@ DRAWN_LABELS = 4
 DEFAULT_NAME = "Comparison"
 #: long tables that most readers don't need: closed until they are opened, and on paper
 FOLDED = ("tests_iou", "tests_other")
-#: more arms make figures of all against all wider than others
-MOST_NARROW = 7
 ONE_RUN = (
     "With one seed and few folds nothing can be said about arms that are trained again: the intervals above describe the "
     "networks at hand. Train several seeds (_seed1, _seed2, ...) for that."
@@ -250,7 +248,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
         yield differences
     if len(result.pairs) > 1 or len(result.ranks):
         pairs = section("pairs", "All arms against each other", "ranks")
-        wide = len(result.arms) > MOST_NARROW
+        wide = len(result.arms) > figures.MOST_NARROW
         if len(result.pairs) > 1:
             caption = (
                 f"Significance map: mean paired Dice difference, row minus column, best arm first; * and frame: "
@@ -317,7 +315,8 @@ def _detection(chapter: Chapter, section: Section) -> Section:
             )
             drawn = figures_lesions.size_sensitivity(chapter.drawn, protocol.name)
             alt = alt_texts.sizes(result, protocol.name)
-            section.figures.append(chapter.figure(drawn, f"sizes_{protocol.name}", caption, alt))
+            wide = len(result.arms) > figures.MOST_NARROW
+            section.figures.append(chapter.figure(drawn, f"sizes_{protocol.name}", caption, alt, wide=wide))
     return section
 
 
