@@ -56,7 +56,7 @@ class Registry(Mapping[str, T], Generic[T]):
             If another entry has this name.
         """
         if name in self and self[name] != value:
-            raise SettingsError(f"{self.group}: there already is an entry {name}; choose another name")
+            raise SettingsError(f"{self.group}: there is already an entry {name}; choose another name")
         self._check(name, value)
         if name not in self.own:
             self._added[name] = value

@@ -91,7 +91,7 @@ def test_a_program_registers_an_arm_and_a_recipe() -> None:
     assert trainer.source_name(object.__new__(trainer)) == "lab"
     assert get_trainer_class("nnUNetTrainerLab") in trainer.__mro__
     nt.register_arm("nnUNetTrainerLab", source="lab")  # the same again changes nothing
-    with pytest.raises(SettingsError, match="another entry nnUNetTrainerLab"):
+    with pytest.raises(SettingsError, match="already an entry nnUNetTrainerLab"):
         nt.register_arm("nnUNetTrainerLab", source="other")
 
 
@@ -102,11 +102,11 @@ def test_a_program_registers_an_arm_and_a_recipe() -> None:
         (lambda: nt.register_arm("nnUNetTrainer_Lab", source="lab"), "without '_'"),
         (lambda: nt.register_arm("LabTrainer", source="lab"), "can't name an arm"),
         (lambda: nt.register_arm("nnUNetTrainerLab", source=""), "source's name"),
-        (lambda: nt.register_arm("nnUNetTrainerScratch", source="lab"), "another entry"),
+        (lambda: nt.register_arm("nnUNetTrainerScratch", source="lab"), "already an entry"),
         (lambda: nt.register_recipe(Recipe("5cases", "", (Phase("all", 1.0),))), "can't be a suffix"),
         (lambda: nt.register_recipe(Recipe("seed5", "", (Phase("all", 1.0),))), "can't be a suffix"),
         (lambda: nt.register_recipe(Recipe("half", "", (Phase("all", 0.5, WHOLE),))), "add up to 1"),
-        (lambda: nt.register_protocol(LesionProtocol("atlas_r2", "other", 26)), "another entry"),
+        (lambda: nt.register_protocol(LesionProtocol("atlas_r2", "other", 26)), "already an entry"),
         (lambda: nt.register_format(SimpleNamespace(name="lab")), "register a Format"),  # type: ignore[arg-type]
         (lambda: nt.register_dataset(SimpleNamespace(name="lab")), "DatasetDescription"),  # type: ignore[arg-type]
     ],

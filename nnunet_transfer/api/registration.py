@@ -117,5 +117,5 @@ def register_dataset(description: DatasetDescription) -> None:
     from nnunet_transfer.errors import SettingsError
 
     if all_descriptions().get(description.name, description) != description:
-        raise SettingsError(f"datasets: there already is an entry {description.name}; choose another name")
+        raise SettingsError(f"datasets: there is already an entry {description.name}; choose another name")
     ADDED.register(description.name, description)
