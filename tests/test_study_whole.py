@@ -29,10 +29,11 @@ def test_a_smoke_run_ends_with_a_report_of_its_own(tmp_path: Path) -> None:
     assert "A smoke run" in (smoke.folder / "report" / "report.html").read_text(encoding="utf-8")
     jobs = study_jobs(smoke)
     assert sum(job.kind == "finetune" for job in jobs.values()) == 2
-    # a line per step, and where the rest of what Snakemake says went
-    told = run.stderr.splitlines()
-    assert str(smoke.folder / "logs" / "snakemake.log") in told[0]
-    assert sorted(line.split()[1] for line in told[1:]) == sorted(jobs)
+    # where the rest of what Snakemake says went, how to watch the run, and a line per step
+    log, watch, *told = run.stderr.splitlines()
+    assert str(smoke.folder / "logs" / "snakemake.log") in log
+    assert watch.endswith(f"nnunet_transfer study status {smoke.file} --watch")
+    assert sorted(line.split()[1] for line in told) == sorted(jobs)
     assert told[-1].startswith(f"{len(jobs)}/{len(jobs)} report done in ")
     # nothing of it is where the long run writes
     assert done(file) == set()
