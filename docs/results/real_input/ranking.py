@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnunet_transfer.naming import ARMS
 from nnunet_transfer.ranking.measures import mean_ranks, weighted_kendall
 
 MEASURES = ("Dice", "lesion F1", "LogME", "GBC", "LEEP", "CC-FV", "GRTD", "LBTC", "TopoTE", "mean rank elsewhere")
@@ -41,15 +42,10 @@ def read_outcomes(study: Path) -> pd.DataFrame:
 
 
 def source_of(arm: str) -> str:
-    """Return the source of an arm, `nnUNetTrainerT1Segmentation` -> `t1_segmentation`."""
-    words = arm.removeprefix("nnUNetTrainer").split("_")[0]
-    known = {"T1": "t1", "Natural": "natural", "Scratch": "scratch"}
-    for start, domain in known.items():
-        if words.startswith(start):
-            task = words.removeprefix(start)
-            snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in task)
-            return domain + snake
-    raise ValueError(f"{arm} has no source that this script knows")
+    """Return the source of an arm, `nnUNetTrainerT1Segmentation` -> `t1_segmentation`; what follows an @ is a source."""
+    trainer, at, source = arm.partition("@")
+    base = trainer.split("_")[0]
+    return source if at else ARMS[base] or "scratch"
 
 
 def read_rankings(folder: Path) -> pd.DataFrame:
@@ -89,17 +85,18 @@ def mean_tau(ranks: pd.DataFrame, dice: pd.DataFrame, measures: Iterable[str]) -
 def draw(
     ranks: pd.DataFrame, dice: pd.DataFrame, sources: list[str], rng: np.random.Generator
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Draw sources, the same ones everywhere, and in each target and fold subjects, both with replacement."""
-    while len(set(chosen := rng.choice(sources, len(sources)))) < FEWEST_SOURCES:
+    """Draw sources, the same ones everywhere, and in each target and fold subjects, both with replacement.
+
+    A source that is drawn twice counts once: its tie with itself would be neither right nor wrong.
+    """
+    while len(chosen := set(rng.choice(sources, len(sources)))) < FEWEST_SOURCES:
         pass
-    some = pd.DataFrame({"source": chosen}).value_counts().rename("times").reset_index()
     parts = []
-    for _, cell in dice[dice["source"].isin(some["source"])].groupby(["target", "fold"]):
+    for _, cell in dice[dice["source"].isin(chosen)].groupby(["target", "fold"]):
         subjects = cell["subject"].unique()
         drawn = pd.DataFrame({"subject": rng.choice(subjects, len(subjects))})
         parts.append(drawn.merge(cell, on="subject"))
-    repeated = ranks.merge(some, on="source")
-    return repeated.loc[repeated.index.repeat(repeated["times"])], pd.concat(parts)
+    return ranks[ranks["source"].isin(chosen)], pd.concat(parts)
 
 
 def main() -> None:
@@ -122,7 +119,8 @@ def main() -> None:
         low, high = np.nanpercentile(drawn[measure], [2.5, 97.5])
         own = [mean_tau(ranks[ranks["target"] == t], dice[dice["target"] == t], [measure])[measure] for t in names]
         cells = " | ".join("–" if np.isnan(value) else f"{value:+.2f}" for value in own)
-        print(f"| {measure} | {points[measure]:+.2f} | {low:+.2f} to {high:+.2f} | {cells} |".replace("-", "−"))
+        numbers = f"{points[measure]:+.2f} | {low:+.2f} to {high:+.2f} | {cells}".replace("-", "−")
+        print(f"| {measure} | {numbers} |")
 
 
 if __name__ == "__main__":
