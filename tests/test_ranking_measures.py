@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize
 from scipy.linalg import sqrtm
@@ -80,6 +80,7 @@ def test_leep_is_zero_for_the_labels_and_minus_their_entropy_for_constants() -> 
 
 @given(seed=seeds, shape=st.sampled_from([(30, 4), (12, 20)]))
 @settings(max_examples=8, deadline=None)
+@example(seed=25268716, shape=(12, 20))  # MacKay's fixed point stops below the maximum here
 def test_logme_is_the_maximum_of_the_marginal_likelihood(seed: int, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
     features = rng.normal(size=shape)

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_ITERATIONS, _TOLERANCE = 100, 1e-6
+#: where LogME looks for the peak: logarithms of alpha / beta, relative to the largest eigenvalue
+_LOG_RATIOS = np.linspace(-25, 25, 101)
 #: share of the mean variance that is added to each, so that constant features don't divide by zero
 _RIDGE = 1e-6
 _RESAMPLINGS = 2000
@@ -46,7 +47,8 @@ def leep(outputs: Floats, labels: Integers, weights: Floats | None = None) -> fl
 def logme(features: Floats, labels: Integers) -> float:
     """Return the log maximum evidence per voxel of Bayesian linear regression on each class's indicator, mean over classes.
 
-    Prior and noise precision alpha and beta are those that maximise the evidence (MacKay's fixed point).
+    Prior and noise precision alpha and beta are those that maximise the evidence. LogME's authors iterate MacKay's fixed
+    point, which may stop at a lower peak; here the ratio of the two is searched, and the best beta for it is known.
 
     Parameters
     ----------
@@ -59,25 +61,24 @@ def logme(features: Floats, labels: Integers) -> float:
 
 
 def _evidence(left: Floats, eigenvalues: Floats, shape: tuple[int, ...], indicator: NDArray[np.bool_]) -> float:
-    count, channels = shape
+    count = shape[0]
     y = indicator.astype(float)
     projected = (left.T @ y) ** 2
     outside = max(0.0, float(y @ y - projected.sum()))
-    alpha = beta = 1.0
-    for _ in range(_ITERATIONS):
-        ratio = alpha / beta
-        used = (eigenvalues / (eigenvalues + ratio)).sum()
-        size = (eigenvalues * projected / (eigenvalues + ratio) ** 2).sum()
-        error = (projected * (ratio / (eigenvalues + ratio)) ** 2).sum() + outside
-        alpha, beta = used / (size + 1e-12), (count - used) / (error + 1e-12)
-        if abs(alpha / beta - ratio) <= _TOLERANCE * ratio:
-            break
-    ratio = alpha / beta
-    size = (eigenvalues * projected / (eigenvalues + ratio) ** 2).sum()
-    error = (projected * (ratio / (eigenvalues + ratio)) ** 2).sum() + outside
-    logdet = np.log(alpha + beta * eigenvalues).sum() + (channels - len(eigenvalues)) * np.log(alpha)
-    evidence = channels * np.log(alpha) + count * np.log(beta) - logdet - beta * error - alpha * size
-    return float((evidence - count * np.log(2 * np.pi)) / (2 * count))
+
+    def of_ratio(logarithm: float) -> float:
+        """Evidence at this ratio alpha / beta, with the best beta for it, `count / misfit`."""
+        ratio = np.exp(logarithm)
+        misfit = (projected * ratio / (eigenvalues + ratio)).sum() + outside
+        determinant = np.log1p(eigenvalues / ratio).sum()
+        return float(-(count * np.log(2 * np.pi * misfit / count) + count + determinant) / (2 * count))
+
+    # the evidence may have more than one peak where there are more channels than voxels
+    grid = np.log(max(float(eigenvalues.max()), np.finfo(float).tiny)) + _LOG_RATIOS
+    peak = grid[int(np.argmax([of_ratio(value) for value in grid]))]
+    step = _LOG_RATIOS[1] - _LOG_RATIOS[0]
+    found = optimize.minimize_scalar(lambda v: -of_ratio(v), bounds=(peak - step, peak + step), method="bounded")
+    return max(of_ratio(peak), -float(found.fun))
 
 
 def gbc(features: Floats, labels: Integers) -> float:
