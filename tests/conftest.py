@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -16,6 +17,11 @@ from hypothesis import settings
 
 from nnunet_transfer.training.progress_plot import ThrottledPlots
 from tests.nnunet_data import Prepared, make_folders, no_plot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nnunet_transfer.comparison import Comparison
 
 # one thread per test process: the networks are tiny and the thread pools cost more than they give
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,6 +71,22 @@ def whole(cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.cheap import make_whole
 
     make_whole(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Two arms with two seeds and three folds, and both of them trained on three cases."""
+    from tests.seeded_comparison import compare_seeds
+
+    return compare_seeds(tmp_path_factory.mktemp("seeds"))
+
+
+@pytest.fixture
+def cases(comparison: Comparison) -> pd.DataFrame:
+    """The scores of all cases of `comparison`."""
+    import pandas as pd
+
+    return pd.read_csv(comparison.report.parent / "cases.csv")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,109 @@
+"""What the figures of a comparison are drawn from, and where their marks stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_transfer.comparison import (
+    figures,
+    figures_lesions,
+    figures_training,
+)
+from nnunet_transfer.comparison.lesions import STRATA
+from nnunet_transfer.comparison.training_logs import read_epochs
+
+
+@pytest.mark.parametrize("n_arms", [2, 14])
+def test_the_arms_of_a_stratum_stay_apart_from_those_of_the_next(n_arms: int) -> None:
+    arms = [SimpleNamespace(name=str(i), title=f"A{i}", domain="", task="") for i in range(n_arms)]
+    sizes = pd.DataFrame(
+        [
+            {
+                "protocol": "p",
+                "arm": arm.name,
+                "stratum": s,
+                "sensitivity": 0.5,
+                "low": 0.25,
+                "high": 0.75,
+                "n_lesions": 3,
+            }
+            for arm in arms
+            for s in STRATA[:3]
+        ]
+    )
+    drawn = figures_lesions.size_sensitivity(SimpleNamespace(arms=arms, sizes=sizes), "p")  # type: ignore[arg-type]
+    x = np.array([container[0].get_xdata() for container in drawn.axes[0].containers])
+    assert x.shape == (n_arms, 3)
+    assert (x[:, 1:].min(axis=0) - x[:, :-1].max(axis=0)).min() > 0.15
+    assert (np.diff(x, axis=0) > 0.05).all()
+    plt.close(drawn)
+
+
+def test_each_arms_training_is_drawn_beside_that_of_its_own_baseline() -> None:
+    arms = [SimpleNamespace(name=n, title=n, domain="", task="") for n in ("s1", "s2", "a1", "a2", "n")]
+    values = {"s1": 0.25, "s2": 0.5, "a1": 0.75, "a2": 1.0, "n": 0.125}
+    curves = pd.DataFrame(
+        [
+            {"arm": arm, "seed": 0, "fold": fold, "epoch": epoch, "pseudo_dice": value}
+            for arm, value in values.items()
+            for fold in (0, 1)
+            for epoch in (0, 1)
+        ]
+    )
+    baselines = {"s1": "s1", "s2": "s2", "a1": "s1", "a2": "s2"}
+    drawn = figures_training.training(SimpleNamespace(arms=arms, baseline="s1", baselines=baselines), curves)  # type: ignore[arg-type]
+    grey = [[line.get_ydata()[0] for line in a.lines if line.get_color() == figures_training.GREY] for a in drawn.axes]
+    assert grey[:5] == [[], [], [0.25], [0.5], [0.25]]
+    drawn.canvas.draw()
+    # five panels in rows of four: those of the first row that have none below them, and the last, have their ticks named
+    named = [any(label.get_visible() and label.get_text() for label in a.get_xticklabels()) for a in drawn.axes[:5]]
+    assert named == [False, True, True, True, True]
+    plt.close(drawn)
+
+
+def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> None:
+    arms = [
+        ("lpft", "classification", "natural images", 0.09),
+        ("lpft", "segmentation", "T1 brain MRI", 0.142),
+        ("sawtooth", "classification", "natural images", -0.063),
+        ("sawtooth", "segmentation", "T1 brain MRI", -0.135),
+    ]
+    table = pd.DataFrame(arms, columns=["panel", "task", "domain", "difference"])
+    result = SimpleNamespace(grid=table, target=SimpleNamespace(title="stroke"))
+    drawn = figures.grid([result])  # type: ignore[list-item]
+    assert drawn is not None
+    panels = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in drawn.axes if axis.get_title()}
+    assert set(panels) == {"stroke: lpft", "stroke: sawtooth"}
+    for name, _, _, value in arms:
+        assert f"{value:+.3f}".replace("-", "−") in [t.replace("-", "−") for t in panels[f"stroke: {name}"]]
+    assert sum(text != "not run" for texts in panels.values() for text in texts) == len(arms)
+
+
+def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:
+    def log(epochs: range, shift: float) -> str:
+        lines = ["This is the configuration used by this training: Epoch 99"]
+        for epoch in epochs:
+            for text in (
+                f"Epoch {epoch} ",
+                "Current learning rate: 0.01 ",
+                f"train_loss {-0.1 * epoch + shift:.4f} ",
+                f"val_loss {-0.05 * epoch + shift:.4f} ",
+                f"Pseudo dice [np.float32({0.1 * epoch:.4f}), np.float32(nan), {0.1 * epoch + 0.2:.4f}] ",
+                "Epoch time: 12.5 s ",
+            ):
+                lines.append(f"2026-01-01 10:00:00.000001: {text}")
+        return "\n".join([*lines, "2026-01-01 10:00:00.000001: Epoch 77 ", ""])
+
+    (tmp_path / "training_log_2026_1_01.txt").write_text(log(range(3), 0))
+    (tmp_path / "training_log_2026_1_02.txt").write_text(log(range(2, 5), 1))  # continued with --c
+    found = read_epochs(tmp_path)
+    assert list(found) == [0, 1, 2, 3, 4]
+    assert found[1] == pytest.approx({"train_loss": -0.1, "val_loss": -0.05, "pseudo_dice": 0.2, "seconds": 12.5})
+    assert found[2]["train_loss"] == pytest.approx(0.8)
+    assert read_epochs(tmp_path / "nowhere") == {}
