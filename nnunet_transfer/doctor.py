@@ -384,7 +384,7 @@ def check_trained() -> Iterator[Finding]:
     except (TransferError, OSError):
         return  # the folder has a check of its own
     for dataset, text in found:
-        fix = "compare goes by what was loaded; train the arm again from the source that its name says"
+        fix = "compare uses what was loaded; train the arm again from the source that its name says"
         yield Finding(f"trained {dataset}", State.WARN, text, fix)
 
 

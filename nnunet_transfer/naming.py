@@ -49,7 +49,7 @@ PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerModelsGenesis": "self_supervised",
     SIMCLR: "self_supervised",
 }
-#: the pretrainer that can train with a recipe in place of nnU-Net's schedule, and those that need no source
+#: the pretrainer that can train with a recipe instead of nnU-Net's schedule, and those that need no source
 SEGMENTATION_PRETRAINER = "nnUNetPretrainerSegmentation"
 PRETRAINING_RECIPES = ("adamw", "fitted")
 #: source task -> its default pretrainer

@@ -47,7 +47,7 @@ def add_source(
     Raises
     ------
     TransferError
-        If the file can't be read safely, is of no use to an nnU-Net network, or the name is taken.
+        If the file can't be read safely, doesn't fit any nnU-Net network, or the name is taken.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def inspect_source(
     Raises
     ------
     TransferError
-        If the file can't be read safely, or is of no use to an nnU-Net network.
+        If the file can't be read safely or doesn't fit any nnU-Net network.
 
     Examples
     --------

@@ -241,7 +241,7 @@ def run_demo(
     --------
     >>> import nnunet_transfer as nt
     >>> nt.run_demo("demo")  # doctest: +SKIP
-    PosixPath('demo/small/report/report.html')
+    PosixPath('/home/me/demo/report/report.html')
     """
     from nnunet_transfer.study.demo import run_demo
 

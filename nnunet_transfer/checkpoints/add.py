@@ -98,7 +98,7 @@ def add_source(
     Raises
     ------
     CheckpointError
-        If it can't be read safely or is of no use to an nnU-Net network.
+        If it can't be read safely or doesn't fit any nnU-Net network.
     SourceError
         If the name is taken or a value is not allowed.
     """

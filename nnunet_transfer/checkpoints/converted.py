@@ -64,7 +64,7 @@ class Format:
     ----------
     name : for cards and messages
     recognise : says "this is mine" by looking at keys
-    convert : raises `CheckpointError` with the reason where the weights are of no use to an nnU-Net network
+    convert : raises `CheckpointError` with the reason where the weights don't fit any nnU-Net network
     """
 
     name: str

@@ -115,7 +115,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     Raises
     ------
     CheckpointError
-        If a layer is missing or has parts that MONAI's haven't.
+        If a layer is missing, or has parts that MONAI's layers don't have.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     matches = {key: match for key in own if (match := _KEY.fullmatch(key))}

@@ -122,7 +122,7 @@ _SHOWN = ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_st
 
 
 def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Check that plans describe the network whose weights have these keys; `found` was read off the weights."""
+    """Check that plans describe the network whose weights have these keys; `found` was derived from the weights."""
     stages, axes = found["n_stages"], len(found["kernel_sizes"][0])
     shown = list(_SHOWN)
     if any(re.match(r"decoder\.stages\.\d+\.convs\.", key) for key in keys):

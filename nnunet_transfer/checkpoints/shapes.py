@@ -1,4 +1,4 @@
-"""The architecture of a network with nnU-Net's keys, read off its tensors' shapes."""
+"""The architecture of a network with nnU-Net's keys, derived from its tensors' shapes."""
 
 from __future__ import annotations
 

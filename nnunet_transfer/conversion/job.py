@@ -33,7 +33,7 @@ class Job:
     rule : what label values mean
     geometry : one of `geometry.POLICIES`
     reorient : axes' directions such as RAS, empty to leave them
-    link : make symbolic links to files that needn't change
+    link : make symbolic links to files that need no change
     pictures : 2D pictures
     hint : added to messages about geometry
     threshold : binary masks are foreground above it; None takes the one level that they have beside 0

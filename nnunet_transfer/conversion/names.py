@@ -52,7 +52,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
         wanted[transliterated(name) or "case"].append(name)
     safe: dict[str, str] = {}
     used: set[str] = set()
-    # names that needn't change come first, so that no other takes theirs
+    # names that stay the same come first, so that no other name replaces them
     for plain in sorted(wanted):
         for name in sorted(wanted[plain], key=lambda n: (n != plain, n)):
             if name == plain and plain.lower() not in used:

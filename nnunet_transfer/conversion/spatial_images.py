@@ -44,7 +44,7 @@ class SpatialImage:
     actions : what was decided or repaired on reading
     warnings : those of them that a user should see
     intact : all readers read the file as it was read here, so it may be copied
-    usual : its header and stream are so common that its voxels needn't be read by another reader to know this
+    usual : its header and stream are so common that no second reader has to confirm its voxels
     checksum : CRC-32 of the file
     """
 

@@ -67,7 +67,7 @@ def walk_tree(root: Path) -> Tree:
 def _open(
     folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree
 ) -> list[os.DirEntry[str]] | None:
-    """Return a folder's entries, None if it can't or needn't be searched."""
+    """Return a folder's entries, or None if it can't be searched or doesn't have to be."""
     try:
         status = os.stat(folder.path)
         key = status.st_dev, status.st_ino

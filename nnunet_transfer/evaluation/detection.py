@@ -57,7 +57,7 @@ def detect(table: LesionOverlap, protocol: LesionProtocol, voxel_mm3: float) -> 
     if protocol.ignore_small_reference:
         every_pred = np.ones(table.n_pred, bool)
         ref_found, pred_found = match(table.select(scored_ref, every_pred), protocol)
-        # what is matched only by a small reference lesion counts neither way
+        # predictions that match only a small reference lesion aren't scored
         scored_pred = pred_found | ~match(table, protocol)[1]
         pred_found = pred_found[scored_pred]
     else:

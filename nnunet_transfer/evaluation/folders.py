@@ -67,7 +67,7 @@ class EvaluateSettings:
     scoring : metrics and lesion protocols
     labels : label values to score; by default those of `dataset_json`, else all that occur in the references but for those
         that a protocol ignores
-    ignore_label : reference label whose voxels count neither way
+    ignore_label : reference label whose voxels aren't scored
     dataset_json : dataset.json with the names of the labels; by default looked for in both folders and beside them
     empty : what an empty reference scores, a key of `EMPTY_RULES`
     allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result

@@ -39,7 +39,7 @@ def check_limits(
 
 
 def _number(value: object) -> float:
-    """Return a number as float; what is none as NaN, which lies in no range."""
+    """Return a number as a float, and anything else as NaN, which is outside every range."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     return float(value)

@@ -125,7 +125,7 @@ def overlap(table: Confusion, values: tuple[int, ...], ignore: frozenset[int] = 
     Parameters
     ----------
     values : label values that make up the class (several for one of nnU-Net's regions)
-    ignore : reference labels whose voxels count neither way
+    ignore : reference labels whose voxels aren't scored
     """
     inside = np.isin(table.values, values)
     counted = ~np.isin(table.values, tuple(ignore))

@@ -53,7 +53,7 @@ class LesionProtocol:
     f1 : key of `F1_FAMILIES`
     min_volume_mm3, keep_equal : lesions below this volume are background in both masks (`keep_equal` keeps those of
         exactly this volume)
-    ignore_small_reference : small reference lesions count neither way, and what touches them is not a false positive;
+    ignore_small_reference : small reference lesions aren't scored, and what touches them is not a false positive;
         small predicted lesions stay
     merge_dilation : iterations of dilation that merge reference lesions lying close together
     max_outside, enough_covered : Anima's beta and gamma

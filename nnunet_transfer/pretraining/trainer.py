@@ -22,7 +22,7 @@ from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
-#: output layers: those of a classifier are of no use to a target, a U-Net's only where its labels' names are kept
+#: output layers: a target can't use those of a classifier, and those of a U-Net only where its labels' names are kept
 _CLASSIFIER, _SEGMENTATION = "head.", "decoder.seg_layers."
 
 

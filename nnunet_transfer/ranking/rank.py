@@ -61,7 +61,7 @@ class RankSettings:
 
 @dataclass(frozen=True)
 class RankedSource:
-    """One row. Scores that can't be had are NaN; higher is better for all of them.
+    """One row. Scores that can't be computed are NaN; higher is better for all of them.
 
     Attributes
     ----------

@@ -125,7 +125,7 @@ def _sources(context: _Context) -> _Found:
 
 
 def _published(context: _Context, source: Source, place: Place) -> _Found:
-    # imports torch, which most studies needn't wait for
+    # imports torch, which most studies don't need
     from nnunet_transfer.checkpoints import is_address
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
 

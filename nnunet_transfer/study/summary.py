@@ -22,7 +22,7 @@ class StudyCheck:
     ----------
     study, jobs : the study and its steps, by name
     expected : hours of training and gigabytes that are left
-    findings : in the order of the file; one that `stops` must be mended before the study can run
+    findings : in the order of the file; the study can't run until those that `stops` are fixed
     """
 
     study: Study
@@ -32,7 +32,7 @@ class StudyCheck:
 
     @property
     def errors(self) -> list[str]:
-        """What must be mended before the study can run."""
+        """What to fix before the study can run."""
         return [finding.text for finding in self.findings if finding.stops]
 
     def __str__(self) -> str:

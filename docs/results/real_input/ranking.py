@@ -111,8 +111,8 @@ def main() -> None:
     points = mean_tau(ranks, dice, measures)
     rng = np.random.default_rng(0)
     drawn = pd.DataFrame([mean_tau(*draw(ranks, dice, sources, rng), measures) for _ in range(DRAWS)])
-    pairs = ranks[["source", "target"]].drop_duplicates()
-    print(f"{len(sources)} sources, {ranks['target'].nunique()} targets: {len(pairs)} pairs\n")
+    pairs = ranks[["source", "target"]].merge(dice[["source", "target"]]).drop_duplicates()
+    print(f"{len(sources)} sources, {pairs['target'].nunique()} targets: {len(pairs)} pairs\n")
     print("| measure | weighted tau | 95 % interval | " + " | ".join(names := sorted(ranks["target"].unique())) + " |")
     print("|---" * (3 + len(names)) + "|")
     for measure in measures:
