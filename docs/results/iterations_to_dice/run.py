@@ -1,9 +1,11 @@
 """Measure Dice against training iterations for several arms and recipes, on one core.
 
-    python run.py WORK OUT [--stop FILE]
+    python run.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
 WORK holds the nnUNet_raw of `../real_input/prepare.py`; everything else is written to OUT. A run that was stopped goes on
 with the next training. The trainings with 3 cases come first, then those with 1 and with 8. `table.py` reads the curves.
+To use several cores, make the data sets and sources first (`--only 'prepare-*'`, then one process for each
+`--only 'pretrain-*-312'`), then start a process per fold (`--only '*-fold0'`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
@@ -77,6 +80,19 @@ LESION_ARM = replace(
     title="T1 tissues and lesions, fitted",
     registry="sources_lesions",
 )
+#: T1 arms whose sources have seen no image of a person: label maps became images, without and with lesions
+SYNTHETIC_ARM = replace(
+    T1_ARM,
+    key="synthetic-fitted",
+    title="synthetic T1 segmentation, fitted",
+    registry="sources_synthetic",
+)
+SYNTHETIC_LESION_ARM = replace(
+    T1_ARM,
+    key="synthetic-lesion-fitted",
+    title="synthetic T1 tissues and lesions, fitted",
+    registry="sources_synthetic_lesions",
+)
 BY_NAME_ARM = replace(
     T1_ARM,
     key="t1seg-byname",
@@ -99,6 +115,8 @@ ARMS = (
     T1_ARM,
     BY_NAME_ARM,
     LESION_ARM,
+    SYNTHETIC_ARM,
+    SYNTHETIC_LESION_ARM,
 )
 Source = tuple[str, int, str, int, int, str]
 #: name of the source, data set, recipe, epochs and iterations per epoch of its pre-training, registry below OUT
@@ -106,6 +124,12 @@ T1_SOURCE: Source = ("t1_segmentation", 312, "fitted", 30, 150, "sources")
 NATURAL_SOURCE: Source = ("natural_segmentation", 302, "fitted", 20, 150, "sources")
 #: made by `synthesize --images real` from the subjects of group train
 LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 30, 150, "sources_lesions")
+#: made by `synthesize` from label maps of other people, without and with lesions
+SYNTHETIC_SOURCE: Source = ("t1_segmentation", 315, "fitted", 30, 150, "sources_synthetic")
+SYNTHETIC_LESION_SOURCE: Source = ("t1_segmentation", 316, "fitted", 30, 150, "sources_synthetic_lesions")
+SOURCES = (T1_SOURCE, LESION_SOURCE, SYNTHETIC_SOURCE, SYNTHETIC_LESION_SOURCE, NATURAL_SOURCE)
+LESION_TARGETS = (STROKE, MS)
+FROM_SCRATCH = (SCRATCH_FITTED, SCRATCH_SGD, SCRATCH_ADAMW)
 
 
 def preparation(out: Path, dataset: int) -> Step:
@@ -178,33 +202,13 @@ def curve_file(out: Path, dataset: int, arm: str, cases: int, fold: int) -> Path
 
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps in the order in which they are run: what is finished at any time is a comparison of its own."""
-    for source in (T1_SOURCE, LESION_SOURCE):
+    for source in SOURCES:
         yield from pretraining(out, source)
-    lesions, transferred, scratch = (
-        (STROKE, MS),
-        (T1_ARM, LESION_ARM),
-        (SCRATCH_FITTED, SCRATCH_SGD),
-    )
     for cases in CASES:
-        for dataset in lesions:
-            yield from curves(out, transferred, dataset, cases)
-        yield from curves(out, (T1_ARM,), ANATOMY, cases)
-        # of anatomy's recipes from scratch, fitted ends at more than twice the Dice of the others
-        for dataset, arms in ((STROKE, scratch), (MS, scratch), (ANATOMY, scratch[:1])):
-            yield from curves(out, arms, dataset, cases)
-    yield from curves(out, (*transferred, *scratch), REAL_MS, CASES[0])
-    for arms, targets in (
-        ((BY_NAME_ARM, LESION_ARM), (ANATOMY,)),
-        ((SCRATCH_ADAMW,), lesions),
-        ((SCRATCH_SGD, SCRATCH_ADAMW), (ANATOMY,)),
-    ):
-        for cases in CASES:
-            for dataset in targets:
-                yield from curves(out, arms, dataset, cases)
-    yield from pretraining(out, NATURAL_SOURCE)
-    for cases in CASES:
-        for dataset in (STROKE, ANATOMY, MS):
-            yield from curves(out, (NATURAL_ARM,), dataset, cases)
+        yield from curves(out, (T1_ARM, LESION_ARM, SYNTHETIC_ARM, SYNTHETIC_LESION_ARM), LESION_TARGETS, cases)
+        yield from curves(out, (T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM), (ANATOMY,), cases)
+        yield from curves(out, (*FROM_SCRATCH, NATURAL_ARM), (*LESION_TARGETS, ANATOMY), cases)
+    yield from curves(out, (T1_ARM, LESION_ARM, *FROM_SCRATCH), (REAL_MS,), CASES[0])
 
 
 def pretraining(out: Path, source: Source) -> Iterator[Step]:
@@ -213,11 +217,12 @@ def pretraining(out: Path, source: Source) -> Iterator[Step]:
     yield source_step(out, *source)
 
 
-def curves(out: Path, arms: Iterable[Arm], dataset: int, cases: int) -> Iterator[Step]:
-    """Yield the steps that measure the curves of these arms on a target, all arms of a fold together: they share batches."""
-    yield preparation(out, dataset)
-    for fold in FOLDS:
-        yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
+def curves(out: Path, arms: Iterable[Arm], datasets: Iterable[int], cases: int) -> Iterator[Step]:
+    """Yield the steps that measure the curves of these arms on targets, all arms of a fold together: they share batches."""
+    for dataset in datasets:
+        yield preparation(out, dataset)
+        for fold in FOLDS:
+            yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
 
 
 def main() -> None:
@@ -229,12 +234,16 @@ def main() -> None:
         type=Path,
         help="end after the present training once this file appears",
     )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="PATTERN", help="run the steps alone whose names match one of these"
+    )
     args = parser.parse_args()
     out = args.out.resolve()
     os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
     for folder in ("curves", "sources"):
         (out / folder).mkdir(exist_ok=True)
-    failed = run_queue(list(queue(out)), out / "logs", args.stop)
+    steps = [step for step in queue(out) if any(fnmatch(step.name, pattern) for pattern in args.only)]
+    failed = run_queue(steps, out / "logs", args.stop)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
