@@ -1,9 +1,9 @@
-"""The public functions, as `import nnunet_transfer as nt` gives them; what they need is imported when they are called.
+"""The public functions and classes, available as `import nnunet_transfer as nt`.
+
+Each function imports its dependencies when it is called.
 
 Examples
 --------
-A laboratory's own images, from files to a report:
-
 >>> import nnunet_transfer as nt
 >>> nt.list_sources()  # doctest: +SKIP
 [...]
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from nnunet_transfer.study.summary import StudyCheck as StudyCheck
     from nnunet_transfer.synthetic.settings import Settings as SynthesisSettings
 
-#: classes that the functions take and return -> the module that defines them and, where it differs, their name there
+#: class that the functions take or return -> the module that defines it, and its name in that module
 CLASSES: dict[str, tuple[str, str]] = {
     "Case": ("conversion.description", "Case"),
     "CompareSettings": ("comparison.settings", "CompareSettings"),

@@ -1,4 +1,4 @@
-"""Scores of predictions, and comparisons of arms."""
+"""Score predictions and compare arms."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     processes: int = 1,
 ) -> Evaluation:
-    """Score a folder of predicted masks against a folder of references of the same names.
+    """Score a folder of predicted masks against a folder of reference masks with the same names.
 
     Parameters
     ----------
     references, predictions
         Folders of masks in one of nnU-Net's formats.
     settings
-        Labels, lesion protocols, surface scores and their tolerance in mm, and what a missing case means.
+        Labels, lesion protocols, surface metrics and their tolerance in mm, and how to handle missing cases.
     processes
-        Cases scored side by side.
+        Number of cases to score in parallel.
 
     Returns
     -------
     Evaluation
-        `cases`, a DataFrame with one row per case and label, `lesions` with one row per reference lesion, and problems.
+        `cases` is a DataFrame with one row per case and label, `lesions` has one row per reference lesion.
 
     Raises
     ------
     TransferError
-        If a case lacks a mask or can't be scored; every such case is named.
+        If a case lacks a mask or can't be scored; the message lists the cases.
 
     Examples
     --------
@@ -64,29 +64,30 @@ def compare(
     scores_folder: str | PathLike[str] | None = None,
     text: ReportText | None = None,
 ) -> Comparison:
-    """Compare all arms of one or several targets over cross-validation, subject by subject.
+    """Compare the arms of one or several targets by cross-validation, paired by subject.
 
     Parameters
     ----------
     datasets
-        Targets, by id or folder name; their trained folds lie in `$nnUNet_results`.
+        Targets, by id or folder name; `$nnUNet_results` must contain their trained folds.
     out
         Folder for the report, its figures and tables.
     arms
-        Trainers to compare; default: all.
+        Names of the trainers to compare; default: all.
     settings
-        Lesion protocols, the rule for lesion-free references, baseline, bootstrap, region of practical equivalence.
+        Lesion protocols, rule for empty references, baseline, bootstrap, region of practical equivalence.
     processes
-        Cases scored side by side.
+        Number of cases to score in parallel.
     scores_folder
-        Where scores of single cases are kept for the next comparison; default: a folder in `out`.
+        Folder that caches the scores of single cases for the next comparison; default: a folder in `out`.
     text
-        What the report says beside the numbers, and whether it draws every case.
+        Notes to print in the report, and whether it shows every case.
 
     Returns
     -------
     Comparison
-        `table(name)` gives a tidy DataFrame (`summary`, `tests`, `cases`, `folds`, ...), `report` the page that was written.
+        `table(name)` returns a tidy DataFrame (`summary`, `tests`, `cases`, `folds`, ...); `report` is the path of the
+        report.
 
     Raises
     ------

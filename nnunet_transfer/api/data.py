@@ -1,4 +1,4 @@
-"""Data sets: convert, prepare and synthesise them."""
+"""Convert, prepare and synthesise data sets."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ def convert(
     dataset_id: int,
     options: ConversionOptions | None = None,
 ) -> Conversion:
-    """Turn a public data set, or your own, into an nnU-Net data set in `$nnUNet_raw`.
+    """Convert a public data set, or your own, to an nnU-Net data set in `$nnUNet_raw`.
 
     Parameters
     ----------
     dataset
-        Name of a known data set (`nnunet_transfer convert --list`), a Python file that holds a `DatasetDescription`, or
-        the description itself.
+        Name of a known data set (`nnunet_transfer convert --list` prints them), a Python file that contains a
+        `DatasetDescription`, or the description itself.
     source
-        Folder that the data set was unpacked to.
+        Folder with the unpacked data set.
     dataset_id
-        nnU-Net's id of the new data set.
+        nnU-Net id of the new data set, from 1 to 999.
     options
-        Channels, label set, rater, geometry, folds and more; the defaults are those of the command line.
+        Channels, label set, rater, geometry, folds and more.
 
     Returns
     -------
     Conversion
-        The new folder, a record of each case, what was left out and why, and warnings.
+        The new folder, one record per case, the cases and images left out with the reasons, and warnings.
 
     Raises
     ------
     TransferError
-        If a case can't be converted (unless `options.allow_skips`) or the data set exists and differs.
+        If a case can't be converted (unless `options.allow_skips` is set), or a different data set with this id
+        exists.
 
     Examples
     --------
@@ -83,22 +84,23 @@ def plan_conversion(
     dataset_id: int,
     options: ConversionOptions | None = None,
 ) -> ConversionPlan:
-    """Find the cases of a data set and check the options, without reading a voxel or writing anything.
+    """Find the cases of a data set and check the options, without reading voxels or writing files.
 
     Parameters
     ----------
     dataset, source, dataset_id, options
-        As `convert` takes them.
+        As for `convert`.
 
     Returns
     -------
     ConversionPlan
-        `cases`, `folder`, and in `found` the images that no case is made from, with the reasons.
+        `cases` lists the cases, `folder` is the new data set, and `found` lists the problems and the images that belong
+        to no case, with the reasons.
 
     Raises
     ------
     TransferError
-        If there are no cases, or options don't go with the data set.
+        If no case is found, or the data set doesn't support an option.
 
     Examples
     --------
@@ -121,19 +123,24 @@ def plan_conversion(
 
 
 def convert_planned(plan: ConversionPlan, progress: Callable[[int, int], None] | None = None) -> Conversion:
-    """Convert the cases of a plan, as `convert` does that makes the plan itself.
+    """Convert the cases of a plan. `convert` makes the plan and converts its cases in one call.
 
     Parameters
     ----------
     plan
-        What `plan_conversion` returned.
+        The plan, from `plan_conversion`.
     progress
-        Called with the number of cases done and of all cases, whenever one is done.
+        Called after each case with the number of finished cases and the number of all cases.
+
+    Returns
+    -------
+    Conversion
+        As from `convert`.
 
     Raises
     ------
     TransferError
-        As `convert`.
+        As from `convert`.
 
     Examples
     --------
@@ -145,14 +152,16 @@ def convert_planned(plan: ConversionPlan, progress: Callable[[int, int], None] |
 
 
 def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
-    """Copy a converted data set's folds to where nnU-Net reads them, once it is preprocessed.
+    """Copy the folds of a converted data set to its preprocessed folder, where nnU-Net reads them.
+
+    Preprocess the data set first.
 
     Parameters
     ----------
     dataset
         Folder name or id of the data set.
     overwrite
-        Replace other folds that are there.
+        Replace different folds that are already installed.
 
     Returns
     -------
@@ -162,7 +171,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     Raises
     ------
     TransferError
-        If the folds don't fit the preprocessed cases, or other folds are there already.
+        If the folds don't match the preprocessed cases, or different folds are already installed.
 
     Examples
     --------
@@ -178,28 +187,28 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
 def pool(
     datasets: Sequence[str], dataset_id: int, name: str, *, same_subjects: bool = False, link: bool = False
 ) -> Pool:
-    """Pool data sets with different labels into one, to pre-train on all of them with one head per set.
+    """Pool data sets with different labels into one data set, to pre-train with one head per set.
 
     Parameters
     ----------
     datasets
-        Ids or folder names of the sets in `$nnUNet_raw`; they stay as they are.
+        Ids or folder names of the sets in `$nnUNet_raw`; the sets don't change.
     dataset_id, name
-        Of the new data set; the name without `DatasetXXX_`.
+        Id and name of the new data set; the name without `DatasetXXX_`.
     same_subjects
-        Subjects of the same name in several sets are the same, and stay on one side of each fold.
+        Treat subjects with the same name in several sets as one subject, so that all their cases stay in one fold.
     link
         Link to the images instead of copying them.
 
     Returns
     -------
     Pool
-        `folder`, `sets` with their cases and labels, and the pooled folds.
+        The new folder, the sets with their cases and labels, and the pooled folds.
 
     Raises
     ------
     TransferError
-        If the id is in use, the sets don't go together, or a label file can't be used.
+        If the id is in use, the sets can't be combined, or a label file can't be used.
 
     Examples
     --------
@@ -216,9 +225,16 @@ def pool(
 
 
 def synthesize(settings: SynthesisSettings, *, processes: int = 1) -> Path:
-    """Make an nnU-Net data set of T1-like images from label maps, with or without pasted lesions, to pre-train on.
+    """Make an nnU-Net data set for pre-training: T1-like images from label maps, with or without pasted lesions.
 
-    Needs the extra `synthesize` (`pip install "nnunet_transfer[synthesize]"`).
+    Synthetic images need the extra `synthesize` (`pip install "nnunet_transfer[synthesize]"`).
+
+    Parameters
+    ----------
+    settings
+        Label maps, id of the new data set, number of cases, lesions and more.
+    processes
+        Number of cases to make in parallel; the result doesn't depend on it.
 
     Returns
     -------
@@ -228,7 +244,7 @@ def synthesize(settings: SynthesisSettings, *, processes: int = 1) -> Path:
     Raises
     ------
     TransferError
-        If label maps, lesion masks or settings can't be used.
+        If a label map, a lesion mask or a setting can't be used.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Networks: plan them, load a source into one, share a trained one."""
+"""Plan networks, load sources into them, and share trained models."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def plan(
     settings: PlanSettings | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write nnU-Net plans whose architecture is a profile's or a source's.
+    """Write nnU-Net plans with the architecture of a profile or a source.
 
-    The data set must have nnU-Net's fingerprint (`nnUNetv2_extract_fingerprint`). Preprocess and train as usual with
-    the plans' name.
+    The data set needs nnU-Net's fingerprint (`nnUNetv2_extract_fingerprint`). Preprocess and train with these plans as
+    usual (`-p PLANS`).
 
     Parameters
     ----------
     dataset
         Folder name or id of the data set.
     profile
-        Architecture by name: `resnet18`, `resnet50`, `resenc_m`, ...
+        Name of an architecture: `resnet18`, `resnet50`, `resenc_m`, ...
     source
-        Source in the registry, or its folder; its architecture is taken unless a profile is given.
+        Name of a source in the registry, or its folder. Without a profile, the plans use the source's architecture.
     settings
         Configurations, patch and batch size, GPU memory, spacing and more.
     overwrite
-        Replace plans of this name.
+        Replace different plans with this name.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def plan(
     Raises
     ------
     TransferError
-        If the fingerprint is missing or something doesn't fit the network.
+        If the fingerprint is missing, a setting doesn't fit the network, or different plans with this name exist.
 
     Examples
     --------
@@ -75,7 +75,9 @@ def transfer_weights(
     channel_names: Sequence[str] = (),
     encoder_only: bool = False,
 ) -> TransferReport:
-    """Load a source into a network of your own code, in place; the arms do the same before the first epoch.
+    """Load the weights of a source into a network from your own code, in place.
+
+    The trainers do the same before the first epoch.
 
     Parameters
     ----------
@@ -84,21 +86,21 @@ def transfer_weights(
     source
         The source, its name in the registry, or its folder.
     settings
-        Rules for channels, kernels, depth and widths, and the smallest share of the encoder that must fit.
+        Rules for channels, kernels, depth and widths, and the smallest share of the encoder that must load.
     channel_names
-        The network's input channels, to match them with the source's by name.
+        Names of the network's input channels, to match them with the source's channels.
     encoder_only
-        Leave the decoder as it is.
+        Don't load the decoder.
 
     Returns
     -------
     TransferReport
-        What happened to every tensor; `str(report.table())` is readable, `report.write(path)` saves it.
+        What happened to every tensor. `print(report.table())` shows a summary, `report.write(path)` saves it as JSON.
 
     Raises
     ------
     TransferError
-        If too little fits; the network is then unchanged.
+        If too little of the encoder loads; the network is then unchanged.
 
     Examples
     --------
@@ -130,30 +132,31 @@ def export_stock(
     checkpoint: str = "checkpoint_final.pth",
     overwrite: bool = False,
 ) -> StockModel:
-    """Write a trained model so that people who have only nnU-Net predict with it, with the same result.
+    """Export a trained model so that nnU-Net predicts with it, without this package and with the same result.
 
     Parameters
     ----------
     model
-        Folder `TRAINER__PLANS__CONFIGURATION`, or an archive that `nnUNetv2_export_model_to_zip` made of it.
+        Folder `TRAINER__PLANS__CONFIGURATION`, or an archive of it from `nnUNetv2_export_model_to_zip`.
     output
-        An archive for `nnUNetv2_install_pretrained_model_from_zip` if the name ends in `.zip`, else a folder.
+        An archive for `nnUNetv2_install_pretrained_model_from_zip` if the name ends in `.zip`, otherwise a folder.
     folds
-        Folds to keep; default: all that have the checkpoint.
+        Folds to export; default: all that have the checkpoint.
     checkpoint
-        File name in the folds' folders.
+        File name of the checkpoint in each fold's folder.
     overwrite
-        Replace what is there.
+        Replace `output` if it exists.
 
     Returns
     -------
     StockModel
-        `path`, `folds`, and `sources`: name and licence of what the model was fine-tuned from.
+        Where the model was written, its folds, and the sources it was fine-tuned from, with their licences.
 
     Raises
     ------
     TransferError
-        If the model can't be read, or its network or plans need more than nnU-Net.
+        If the model can't be read, was trained by another package's trainer, or has a network or plans that nnU-Net
+        doesn't support.
 
     Examples
     --------

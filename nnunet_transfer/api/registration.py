@@ -1,4 +1,4 @@
-"""Entries of one's own in the tables that names are looked up in, for this process."""
+"""Register your own arms, recipes, protocols, formats and data sets for the current process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ if TYPE_CHECKING:
 
 
 def register_arm(name: str, *, source: str) -> None:
-    """Add an arm for this process: a trainer's name and the registry name of the source it starts from.
+    """Register an arm for the current process.
 
-    `nnUNetv2_train` is a process of its own: for that, an installed package adds the arm by an entry point
-    (`docs/extending.md`).
+    `nnUNetv2_train` runs in its own process: to train the arm there, declare it as an entry point of an installed
+    package (`docs/extending.md`).
+
+    Parameters
+    ----------
+    name
+        Name of the trainer.
+    source
+        Registry name of the source that the trainer starts from.
 
     Raises
     ------
     TransferError
-        If the name can't be a trainer's or is taken.
+        If the name is taken or isn't a valid trainer name.
 
     Examples
     --------
@@ -33,12 +40,19 @@ def register_arm(name: str, *, source: str) -> None:
 
 
 def register_recipe(recipe: Recipe) -> None:
-    """Add a recipe for this process; its name becomes a suffix of every arm.
+    """Register a fine-tuning recipe for the current process.
+
+    The name of the recipe can then be used as a suffix of every arm.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
 
     Raises
     ------
     TransferError
-        If the name can't be a suffix or is taken, or the phases' shares don't add up to 1.
+        If the name is taken or isn't a valid suffix, or the shares of the phases don't add up to 1.
 
     Examples
     --------
@@ -51,7 +65,12 @@ def register_recipe(recipe: Recipe) -> None:
 
 
 def register_protocol(protocol: LesionProtocol) -> None:
-    """Add a lesion protocol for this process.
+    """Register a lesion protocol for the current process.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
 
     Raises
     ------
@@ -69,7 +88,14 @@ def register_protocol(protocol: LesionProtocol) -> None:
 
 
 def register_format(checkpoint_format: Format) -> None:
-    """Add a checkpoint format for this process; it is asked before the package's own.
+    """Register a checkpoint format for the current process.
+
+    Registered formats take precedence over the built-in ones.
+
+    Parameters
+    ----------
+    checkpoint_format
+        The format.
 
     Raises
     ------
@@ -89,7 +115,12 @@ def register_format(checkpoint_format: Format) -> None:
 
 
 def register_dataset(description: DatasetDescription) -> None:
-    """Add a data set for this process, to be converted by its name.
+    """Register a data set for the current process, so that `convert` finds it by name.
+
+    Parameters
+    ----------
+    description
+        The data set.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pre-trained networks: inspect, add, list, rank and publish them."""
+"""Inspect, add, list, rank and publish pre-trained networks."""
 
 from __future__ import annotations
 
@@ -29,25 +29,32 @@ def add_source(
     Parameters
     ----------
     location
-        Weights file, nnU-Net run or model folder, exported zip, or an address: `https://`, `hf://OWNER/REPOSITORY/FILE`,
-        `timm://MODEL`, `torchvision://WEIGHTS`; also a folder of `publish_source`, or `hf://OWNER/REPOSITORY` with it.
+        Weights file, folder of an nnU-Net model or run, exported zip, or address: `https://...`,
+        `hf://OWNER/REPOSITORY/FILE`, `timm://MODEL`, `torchvision://WEIGHTS`. A source that `publish_source` wrote is
+        given as its folder or as `hf://OWNER/REPOSITORY`.
     name
-        Name in the registry; a published source has one of its own.
+        Name in the registry; a published source has a default in its card.
     task, domain
-        What the network was trained to do (`classification`, `segmentation`, `self_supervised`), on which images; the same.
+        What the network was trained for (`classification`, `segmentation` or `self_supervised`) and on which kind of
+        images; a published source has defaults in its card.
     provenance
-        Licence, citation, training data and channel names; what is left out is read from the file.
+        Licence, citation, training data and channel names; empty fields are filled from the file where possible.
     reading
-        Which fold and file of a model, a key map, and whether to trust the file.
+        Which fold and checkpoint of a model to read, a key map, and whether to trust the file.
     sha256
-        Checksum, or its first digits, of what an address gives.
+        SHA-256 checksum of the download, or its first digits.
     overwrite
-        Replace a source of this name.
+        Replace a source with this name.
+
+    Returns
+    -------
+    Source
+        The source in the registry.
 
     Raises
     ------
     TransferError
-        If the file can't be read safely, doesn't fit any nnU-Net network, or the name is taken.
+        If the file can't be read safely or doesn't fit any nnU-Net network, or the name is taken.
 
     Examples
     --------
@@ -79,12 +86,12 @@ def add_source(
 def inspect_source(
     location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
 ) -> dict[str, Any]:
-    """Return what a checkpoint holds and what it can be used for, without adding it.
+    """Describe a checkpoint and what it can be used for, without adding it.
 
     Parameters
     ----------
     location, reading, sha256
-        As of `add_source`.
+        As for `add_source`.
 
     Returns
     -------
@@ -109,21 +116,28 @@ def inspect_source(
 
 
 def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = False) -> Source:
-    """Download a checkpoint of the catalogue (`nnunet_transfer sources fetch`) and add it to the registry.
+    """Download a checkpoint from the catalogue and add it to the registry.
+
+    `nnunet_transfer sources fetch` lists the catalogue.
 
     Parameters
     ----------
     name
         Name in the catalogue.
     save_as
-        Name in the registry; default: the catalogue's.
+        Name in the registry; default: the name in the catalogue.
     overwrite
-        Replace a source of this name.
+        Replace a source with this name.
+
+    Returns
+    -------
+    Source
+        The source in the registry.
 
     Raises
     ------
     TransferError
-        If the name is unknown or taken, there is no network, or the file is not what its publisher states.
+        If the name is unknown or taken, the download fails, or the file's checksum is not the one in the catalogue.
 
     Examples
     --------
@@ -146,7 +160,9 @@ def publish_source(
     leave_out_cases: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a source into a folder for Hugging Face, with a model card; `add_source` reads it back as it was.
+    """Write a source and its model card to a folder for Hugging Face.
+
+    `add_source` reads the folder back without loss, except for what `leave_out_cases` removes.
 
     Parameters
     ----------
@@ -155,16 +171,21 @@ def publish_source(
     folder
         New or empty folder.
     licence, licence_file
-        Licence of the weights, where its card states none or another, and a file with its text.
+        Licence of the weights, if the card states none or a different one, and a file with the licence text.
     leave_out_cases
         Leave out the identifiers of training cases and lesion donors.
     overwrite
-        Replace what was published into this folder before.
+        Replace a source that was published to this folder before.
+
+    Returns
+    -------
+    Path
+        The folder.
 
     Raises
     ------
     TransferError
-        If no licence is known, the weights were changed, or the folder holds something else.
+        If no licence is known, the weights have changed since they were added, or the folder contains other files.
 
     Examples
     --------
@@ -188,10 +209,15 @@ def publish_source(
 def load_source(name: str | PathLike[str]) -> Source:
     """Return a source by its name in the registry, or by its folder.
 
+    Parameters
+    ----------
+    name
+        Name in the registry, or the source's folder.
+
     Raises
     ------
     TransferError
-        If there is none, or its card can't be read.
+        If the source doesn't exist, or its card can't be read.
 
     Examples
     --------
@@ -208,6 +234,13 @@ def load_source(name: str | PathLike[str]) -> Source:
 
 def list_sources() -> list[SourceCard]:
     """Return the cards of all sources in the registry, sorted by name.
+
+    Sources with a damaged card are logged and left out.
+
+    Returns
+    -------
+    list of SourceCard
+        One card per source.
 
     Examples
     --------
@@ -230,28 +263,28 @@ def rank_sources(
     settings: RankSettings | None = None,
     device: str = "cpu",
 ) -> list[RankedSource]:
-    """Score sources for a target before any fine-tuning, on its training cases alone.
+    """Score sources for a target without fine-tuning, on its training cases only.
 
     Parameters
     ----------
     dataset, configuration, plans
-        The target, preprocessed.
+        The target; it must be preprocessed with these plans.
     names
-        Sources in the registry; default: all.
+        Names of sources in the registry; default: all.
     settings
-        Fold, number of cases and patches, seed, and scores reached on other targets.
+        Fold, number of cases and patches, seed, and a table of scores on other targets.
     device
-        Where features are computed.
+        Device that computes the features, such as `cpu` or `cuda`.
 
     Returns
     -------
     list of RankedSource
-        The best fitted-head Dice first; a random network is among them as the zero line.
+        Sorted by fitted-head Dice, best first. The list includes a randomly initialised network as the reference.
 
     Raises
     ------
     TransferError
-        If the target or a source that is named can't be read.
+        If the target or a source can't be read.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whole studies: write their file, check, run and watch them, and read their report; the demo."""
+"""Set up, check, run and watch studies, and write their reports; run the demo."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 def init_study(
     file: str | PathLike[str], targets: Sequence[str] = (), sources: Sequence[str] = (), *, profile: str | None = None
 ) -> Path:
-    """Write the file of a study: a short one of these targets and sources, or, without any, a long one with comments.
+    """Write a study file: a short one for the given targets and sources, or a commented template without targets.
 
     Parameters
     ----------
     file
-        The file to write; there must be none.
+        The file to write; it must not exist.
     targets
-        `<converter>=<folder of the data>` for each; see `nnunet_transfer convert --list`.
+        One `CONVERTER=FOLDER` per target: the data set's name in `nnunet_transfer convert --list`, and the folder with
+        the data.
     sources
-        Names in the catalogue; see `nnunet_transfer sources fetch`.
+        Names in the catalogue; `nnunet_transfer sources fetch` lists them.
     profile
         Architecture; default: that of the sources.
 
@@ -36,7 +37,7 @@ def init_study(
     Raises
     ------
     TransferError
-        If a name is unknown, the sources need different architectures, or there is a file already.
+        If a name is unknown, the sources need different architectures, or the file exists.
 
     Examples
     --------
@@ -64,17 +65,22 @@ def init_study(
 
 
 def check_study(file: str | PathLike[str]) -> StudyCheck:
-    """Say what a study would run, what that takes, and what is wrong; nothing is run.
+    """Check a study without running it: its steps, the time and disk space they need, and any problems.
 
     Parameters
     ----------
     file
         The study file.
 
+    Returns
+    -------
+    StudyCheck
+        The steps, the expected cost, and the findings; `print` shows all of it.
+
     Raises
     ------
     TransferError
-        If the file can't be read as a study; what else is wrong is among the findings.
+        If the file is not a valid study file. All other problems are listed in the findings.
 
     Examples
     --------
@@ -101,30 +107,31 @@ def run_study(
     smoke: bool = False,
     dry_run: bool = False,
 ) -> Path:
-    """Run a study, or go on with it; what is finished is not done again.
+    """Run a study, or resume it; finished steps are not repeated.
 
     Parameters
     ----------
     file
-        The study file, see `nnunet_transfer study init`.
+        The study file; `init_study` writes one.
     jobs
-        Steps at a time on this machine, or jobs at a time in a cluster; default: one per GPU, or per core.
+        Number of parallel steps on this machine, or of parallel jobs on a cluster; default: one per GPU, or one per
+        core if there is no GPU.
     profile
-        Folder with Snakemake's `config.yaml`, for instance for SLURM.
+        Folder with Snakemake's `config.yaml`, for example for SLURM.
     smoke
-        Run every step in minutes, with trainings of five iterations, in a folder of its own in the study's.
+        Run every step within minutes, with trainings of five iterations, in a subfolder of the study's folder.
     dry_run
-        Only resolve what would run.
+        Only resolve which steps would run.
 
     Returns
     -------
     Path
-        The report; of a dry run, where it would lie.
+        The report; after a dry run, the path that it will have.
 
     Raises
     ------
     TransferError
-        If the file is wrong or a step failed.
+        If the file has errors or a step failed.
 
     Examples
     --------
@@ -144,7 +151,7 @@ def run_study(
 
 
 def study_status(file: str | PathLike[str]) -> list[JobState]:
-    """Return where each step of a study stands, at any time.
+    """Return the state of each step of a study, also while it runs.
 
     Parameters
     ----------
@@ -154,12 +161,12 @@ def study_status(file: str | PathLike[str]) -> list[JobState]:
     Returns
     -------
     list of StudyStep
-        In the order in which they may run.
+        In the order of execution.
 
     Raises
     ------
     TransferError
-        If the file can't be read as a study.
+        If the file is not a valid study file.
 
     Examples
     --------
@@ -178,7 +185,9 @@ def study_status(file: str | PathLike[str]) -> list[JobState]:
 
 
 def report_study(file: str | PathLike[str]) -> tuple[Path, list[str]]:
-    """Return a study's report; before the study is finished, make one of the arms whose folds are all trained.
+    """Return the report of a study.
+
+    Before the study is finished, write a report on the arms whose folds are all trained.
 
     Parameters
     ----------
@@ -188,7 +197,7 @@ def report_study(file: str | PathLike[str]) -> tuple[Path, list[str]]:
     Returns
     -------
     Path, list of str
-        The report, and which targets and arms are not in it yet.
+        The report, and the targets and arms that are still missing from it.
 
     Raises
     ------
@@ -212,20 +221,20 @@ def report_study(file: str | PathLike[str]) -> tuple[Path, list[str]]:
 def run_demo(
     folder: str | PathLike[str], *, quick: bool = False, seed: int = 0, jobs: int = 2, resume: bool = False
 ) -> Path:
-    """Run a whole study on small synthetic data, offline and without a GPU: some minutes on two cores.
+    """Run a complete study on small synthetic data, offline and without a GPU; it takes some minutes on two cores.
 
     Parameters
     ----------
     folder
-        New or empty folder; the study file and all results go there.
+        New or empty folder for the study file and all results.
     quick
-        One target, two arms, a few iterations.
+        Run one target, two arms and a few iterations only.
     seed
-        Seed of data and trainings.
+        Seed of the data and the trainings.
     jobs
-        Trainings at a time, one core each.
+        Number of parallel trainings, one core each.
     resume
-        Go on with a demo that lies in `folder`; what is finished is kept.
+        Resume a demo in `folder`; finished steps are kept.
 
     Returns
     -------
@@ -235,7 +244,7 @@ def run_demo(
     Raises
     ------
     TransferError
-        If `folder` holds something else, or a step failed.
+        If `folder` contains other files, or a step failed.
 
     Examples
     --------
