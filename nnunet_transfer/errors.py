@@ -2,10 +2,10 @@
 
 
 class TransferError(Exception):
-    """Base of every error caused by input, settings or the machine, not by a bug.
+    """Base class of all errors caused by input, settings or the machine.
 
-    The command line prints it as one line and exits with status 2. Control characters, which a file may hold and a
-    terminal may obey, are shown escaped.
+    The command line prints such an error as one line and exits with status 2. Control characters in the message are
+    escaped, because a terminal could interpret them. Any other exception is a bug.
     """
 
     def __str__(self) -> str:

@@ -53,14 +53,18 @@ DECAY_EXPONENT = 0.9
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a training.
+    """A phase of a training.
 
     Attributes
     ----------
-    name : for the log
-    share : share of all epochs
-    trained : parts whose weights change, of `stem`, `encoder`, `decoder` and `head`
-    rises : whether the learning rate rises linearly to the initial one, or decays from it polynomially
+    name
+        Name in the log.
+    share
+        Share of all epochs.
+    trained
+        Parts whose weights are trained: any of `stem`, `encoder`, `decoder` and `head`.
+    rises
+        Whether the learning rate rises linearly to its initial value; otherwise it decays polynomially from there.
     """
 
     name: str
@@ -105,15 +109,23 @@ class Recipe:
 
     Attributes
     ----------
-    name : suffix in a trainer's name
-    summary : one line for listings
-    phases : in order; their shares add up to 1
-    layer_decay : factor of the learning rate from one encoder stage to the next one further from the output
-    start_pull : strength of the pull towards the weights that the training started from
-    optimiser : with its initial learning rate
-    heads : how the output layers start: `random` as in nnU-Net; `fitted` to training patches before the first step; `by
-        name`: where the source segmented labels of the same names, their rows are its own, and the others are fitted
-    body_rate : factor of the learning rate of all but the output layers
+    name
+        Suffix in trainer names.
+    summary
+        One line for listings.
+    phases
+        Phases in order; their shares add up to 1.
+    layer_decay
+        Factor of the learning rate from one encoder stage to the next one further from the output.
+    start_pull
+        Strength of the pull towards the initial weights (L2-SP).
+    optimiser
+        Optimiser and its initial learning rate.
+    heads
+        How to initialise the output layers. `random`: as nnU-Net does; `fitted`: fit them to training patches before the
+        first step; `by name`: copy the weights of labels that the source has by name, and fit the others.
+    body_rate
+        Factor of the learning rate of all layers except the output layers.
     """
 
     name: str
@@ -128,7 +140,7 @@ class Recipe:
     def boundaries(self, num_epochs: int) -> tuple[int, ...]:
         """Return each phase's first epoch and, at the end, `num_epochs`.
 
-        Shares are rounded to whole epochs; short trainings may leave a phase without an epoch, but never the last.
+        Shares are rounded to whole epochs. A short training may leave a phase without epochs, but never the last one.
         """
         total, edges = 0.0, [0]
         for phase in self.phases[:-1]:
@@ -137,10 +149,10 @@ class Recipe:
         return (*edges, num_epochs)
 
     def at(self, epoch: int, num_epochs: int) -> EpochState:
-        """Return what holds in `epoch` (from 0) of `num_epochs`.
+        """Return phase, trained parts and learning-rate factor in `epoch` (from 0) of `num_epochs`.
 
-        In a phase of n epochs, epoch i (from 0) has the factor (i + 1) / (n + 1) where the rate rises, and
-        (1 - i / n) ** 0.9 where it decays.
+        In a phase of n epochs, epoch i (from 0) has the factor (i + 1) / (n + 1) if the rate rises, and (1 - i / n) ** 0.9 if it
+        decays.
         """
         edges = self.boundaries(num_epochs)
         number = max(k for k, first in enumerate(edges[:-1]) if first <= epoch)

@@ -64,10 +64,14 @@ class StockModel:
 
     Attributes
     ----------
-    path : the folder or archive that was written
-    folds : those that it holds
-    sources : name and licence of what it was fine-tuned from, as its transfer reports say
-    postprocessing : files in the model's folder for `nnUNetv2_apply_postprocessing -pp_pkl_file`, by their paths there
+    path
+        The folder or archive.
+    folds
+        The exported folds.
+    sources
+        Name and licence of each source that the model was fine-tuned from, from its transfer reports.
+    postprocessing
+        Files for `nnUNetv2_apply_postprocessing -pp_pkl_file`, as paths relative to the model's folder.
     """
 
     path: Path

@@ -20,20 +20,30 @@ PART_ORDER = ("stem", "encoder", "decoder", "head", "other")
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What a transfer did.
+    """The result of a transfer.
 
     Attributes
     ----------
-    source : the card of the source
-    scope : `encoder` or `encoder+decoder`
-    minimum_encoder : the fraction that was asked for
-    decisions : one per tensor of the target, then the source's unused ones
-    coverage : part -> fraction of the target's parameters that came from the source; `encoder` includes the stem
-    channels_at_zero : names of the input channels that nothing of the source feeds, so that their weights start at 0
-    channels_guessed : names of the input channels that start with the mean of the source's channels
-    notes : differences that no tensor shows, such as strides, normalisation or spacing
-    warnings : what a reader of the results must know
-    fitted_heads : what fitting the output layers to training patches gave, if the recipe asks for that
+    source
+        Card of the source.
+    scope
+        `encoder` or `encoder+decoder`.
+    minimum_encoder
+        Required share of the encoder.
+    decisions
+        One decision per tensor of the target, followed by the unused tensors of the source.
+    coverage
+        Part -> share of the target's parameters that were loaded from the source; `encoder` includes the stem.
+    channels_at_zero
+        Input channels without a counterpart in the source; their weights start at 0.
+    channels_guessed
+        Input channels that start with the mean over the source's channels.
+    notes
+        Differences that don't show in the tensors, such as strides, normalisation or spacing.
+    warnings
+        What readers of the results must know.
+    fitted_heads
+        Result of fitting the output layers to training patches, if the recipe does so.
     """
 
     source: SourceCard
@@ -88,7 +98,7 @@ class TransferReport:
         write_json(path, self.to_dict())
 
     def table(self) -> str:
-        """Return the report for the console and the training log: counts by part, then what was not just loaded."""
+        """Return a readable summary: counts by part, then all tensors that were not simply loaded."""
         card = self.source
         lines = [
             f"Transfer report: source {card.name} (task {card.task}, domain {card.domain}, sha256 {card.sha256[:12]})",

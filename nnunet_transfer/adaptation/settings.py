@@ -14,24 +14,26 @@ MINIMUM = "minimum_encoder"
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """How weights are to be made to fit, and how much of the encoder must be.
+    """How to adapt weights, and how much of the encoder must load.
 
     Attributes
     ----------
-    rules : which adaptation is used where several are sensible
-    minimum_encoder : smallest fraction of the encoder's parameters, stem included, that must be loaded
+    rules
+        Which adaptation to use where several are possible.
+    minimum_encoder
+        Smallest share of the encoder's parameters, including the stem, that must load.
     """
 
     rules: AdaptationRules = field(default_factory=AdaptationRules)
     minimum_encoder: float = 0.9
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain JSON types, as `from_dict` takes it."""
+        """Return everything as plain JSON types, in the form that `from_dict` reads."""
         return {**asdict(self.rules), MINIMUM: self.minimum_encoder}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TransferSettings:
-        """Return the settings that are given by name; the others have their defaults.
+        """Return settings from their names and values; missing ones have their defaults.
 
         Raises
         ------
@@ -51,7 +53,7 @@ class TransferSettings:
 
     @classmethod
     def from_words(cls, words: Sequence[str]) -> TransferSettings:
-        """Return the settings of words such as `inflation=centre`.
+        """Return settings from words such as `inflation=centre`.
 
         Raises
         ------

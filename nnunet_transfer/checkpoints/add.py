@@ -27,13 +27,16 @@ from nnunet_transfer.sources.schema import LABEL_CHANNELS, NAME, NAME_RULE
 
 @dataclass(frozen=True)
 class Reading:
-    """How to open a checkpoint.
+    """How to read a checkpoint.
 
     Attributes
     ----------
-    trust : unpickle whatever it asks for
-    key_map : file with the user's key map
-    fold, checkpoint : which of a model folder's
+    trust
+        Unpickle the file without restrictions. This can run arbitrary code.
+    key_map
+        File with a map from the checkpoint's keys to nnU-Net's.
+    fold, checkpoint
+        Fold and checkpoint file, if the location is a model folder.
     """
 
     trust: bool = False
@@ -44,9 +47,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the user says about a checkpoint; empty fields are taken from the file, where it has them.
+    """What the user states about a checkpoint. Empty fields are filled from the file where possible.
 
-    `address` is where it was downloaded.
+    Attributes
+    ----------
+    licence, citation
+        Licence of the weights, and the publication to cite.
+    trained_on
+        Names of the training data sets.
+    channel_names
+        Names of the image channels.
+    address
+        Where the file was downloaded from.
     """
 
     licence: str = ""

@@ -62,9 +62,13 @@ class Format:
 
     Attributes
     ----------
-    name : for cards and messages
-    recognise : says "this is mine" by looking at keys
-    convert : raises `CheckpointError` with the reason where the weights don't fit any nnU-Net network
+    name
+        Name in cards and messages.
+    recognise
+        Function that returns whether a checkpoint has this format, judged by its keys.
+    convert
+        Function that converts a checkpoint. It raises `CheckpointError` with the reason if the weights don't fit any
+        nnU-Net network.
     """
 
     name: str

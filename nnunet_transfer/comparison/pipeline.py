@@ -39,18 +39,31 @@ CONSENSUS = "consensus.csv"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all targets, and the report (without one: the summary) that was written."""
+    """The results of a comparison.
+
+    Attributes
+    ----------
+    results
+        The results of each target.
+    report
+        Path of the report, or of the summary if no report was requested.
+    """
 
     results: tuple[TargetResult, ...]
     report: Path
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of `TABLES` with the rows of all targets, as its CSV file has them.
+        """Return a table with the rows of all targets, as in its CSV file.
+
+        Parameters
+        ----------
+        name
+            One of `TABLES`.
 
         Raises
         ------
         SettingsError
-            If there is no such table.
+            If there is no table with this name.
         """
         if name not in TABLES:
             raise SettingsError(f"no table {name!r}; there are: {', '.join(TABLES)}")

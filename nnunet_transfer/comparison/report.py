@@ -46,16 +46,22 @@ ONE_RUN = (
 
 @dataclass(frozen=True)
 class ReportText:
-    """What the report says beside the numbers.
+    """What the report states besides the results.
 
     Attributes
     ----------
-    note : on the data
-    left_out : cases that were left out of the comparison, and why
-    name : of the study
-    command : that wrote the report
-    all_cases : draw all cases, those beyond the first in a folder beside the report
-    viewer : niivue's script, for interactive pages of the drawn cases, see `comparison.viewer`
+    note
+        A note about the data.
+    left_out
+        Cases that were left out of the comparison, with the reasons.
+    name
+        Name of the study.
+    command
+        The command that wrote the report.
+    all_cases
+        Draw all cases; those that don't fit into the report go to a folder beside it.
+    viewer
+        Script of NiiVue, to add interactive pages of the drawn cases (see `comparison.viewer`).
     """
 
     note: str = ""

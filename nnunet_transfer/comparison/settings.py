@@ -25,15 +25,26 @@ class CompareSettings:
 
     Attributes
     ----------
-    protocols : lesion protocols, by name or as objects, for all targets or per data set id
-    surface, tolerance_mm : whether HD95 and NSD are computed, and the tolerance of the NSD in mm
-    empty : what a reference without lesions scores, a key of `EMPTY_RULES`
-    rope : half-width of the region of practical equivalence, in Dice
-    draws, seed : of every bootstrap
-    baseline : the arm that the others are compared with, with or without suffixes
-    configuration, plans : of nnU-Net; default: the only ones there are
-    allow_missing : leave out, for all arms, cases that can't be compared
-    tables_only : write no figures and no report
+    protocols
+        Lesion protocols, by name or as objects, for all targets or per data set id.
+    surface
+        Whether to compute HD95 and NSD.
+    tolerance_mm
+        Tolerance of the NSD in mm.
+    empty
+        How to score cases with an empty reference, a key of `EMPTY_RULES`.
+    rope
+        Half-width of the region of practical equivalence, in Dice.
+    draws, seed
+        Number of samples and random seed of each bootstrap.
+    baseline
+        The arm that the others are compared with, with or without suffixes.
+    configuration, plans
+        nnU-Net configuration and plans; default: the only ones present.
+    allow_missing
+        Leave out cases that can't be compared, for all arms.
+    tables_only
+        Don't write figures or a report.
 
     Raises
     ------

@@ -32,16 +32,23 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class LabelRule:
-    """What the values of a mask mean. Values that are named nowhere are an error.
+    """The meaning of the values in a mask. Values not listed here are an error.
 
     Attributes
     ----------
-    classes : class name -> its value or values in the files; classes are numbered 1, 2, ... in this order
-    background : further values that count as background; 0 always does
-    ignore : values that become nnU-Net's `ignore` label, because the data set's own evaluation leaves them out
-    binary : the masks have one level beside 0, which is the one class, whatever its size or type (see `labels.find_level`)
-    largest_share : binary masks that cover more of the first image's content than this are refused; 1 takes them all
-    foreground : there are no masks; whatever isn't zero in the first channel is the one class, a picture as a whole
+    classes
+        Class name -> its value or values in the files. Classes are numbered 1, 2, ... in this order.
+    background
+        Further values that count as background; 0 always does.
+    ignore
+        Values that become nnU-Net's `ignore` label because the data set's own evaluation ignores them.
+    binary
+        Masks have a single non-zero value, of any magnitude and data type, which is the only class (see
+        `labels.find_level`).
+    foreground
+        There are no masks: all non-zero voxels of the first channel are the only class. In a picture, every pixel is.
+    largest_share
+        Refuse binary masks that cover more than this share of the first image's content; 1 accepts all.
     """
 
     classes: Mapping[str, int | tuple[int, ...]]
@@ -52,20 +59,20 @@ class LabelRule:
     largest_share: float = 0.5
 
     def values(self) -> dict[int, int]:
-        """Return raw value -> label, of all values that are named."""
+        """Return raw value -> label for all listed values."""
         mapped = dict.fromkeys((0, *self.background), 0)
         for label, raw in enumerate(self.classes.values(), start=1):
             mapped |= dict.fromkeys((raw,) if isinstance(raw, int) else raw, label)
         return mapped | dict.fromkeys(self.ignore, len(self.classes) + 1)
 
     def names(self) -> dict[str, int]:
-        """Return class name -> label as in `dataset.json`, with background and, if there is one, `ignore`."""
+        """Return class name -> label as in `dataset.json`, with background and, if used, `ignore`."""
         labels = {"background": 0} | {name: label for label, name in enumerate(self.classes, start=1)}
         return labels | ({"ignore": len(self.classes) + 1} if self.ignore else {})
 
     @property
     def remaps(self) -> bool:
-        """Whether labels get other values than they have in the files."""
+        """Whether any label value differs from the value in the files."""
         return not (self.binary or self.foreground) and any(raw != label for raw, label in self.values().items())
 
 
@@ -76,15 +83,19 @@ FOREGROUND = LabelRule({"foreground": 1}, foreground=True)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of the cases lie below the data set's root, as patterns (see `patterns.Pattern`).
+    """File layout of the cases below the data set's root folder, as patterns (see `patterns.Pattern`).
 
     Attributes
     ----------
-    images : channel -> pattern; a case is a distinct set of the fields' values
-    labels : label set -> pattern; all files that match for a case are united. With a field `{rater}`, per rater.
-        May be absent
-    prefix : written before each of the patterns
-    split : "train", or "test" for cases that go to imagesTs (and labelsTs if they have masks)
+    images
+        Channel -> pattern. Each distinct combination of field values is one case.
+    labels
+        Label set -> pattern. All matching files of a case are merged, separately for each rater if the pattern has a
+        field `{rater}`. A case may have no label file.
+    prefix
+        Prepended to each pattern.
+    split
+        `train`, or `test` for cases that go to `imagesTs` (and `labelsTs` if they have masks).
     """
 
     images: Mapping[str, str]
@@ -93,12 +104,12 @@ class Layout:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        """Compile the patterns, so that a mistake shows when the description is read.
+        """Compile the patterns, so that mistakes show up when the description is created.
 
         Raises
         ------
         ValueError
-            If a text is not a pattern, or images and labels have different fields and so can't find each other.
+            If a text is not a valid pattern, or images and labels have different fields and so can't be matched.
         """
         patterns = [*self.image_patterns().values(), *(Pattern(self.prefix + text) for text in self.labels.values())]
         if len({frozenset(pattern.fields) - {"rater"} for pattern in patterns}) != 1:
@@ -109,26 +120,37 @@ class Layout:
         return {channel: Pattern(self.prefix + text) for channel, text in self.images.items()}
 
     def label_pattern(self, label_set: str) -> Pattern | None:
-        """Return the compiled pattern of a label set, None if this layout has no masks for it."""
+        """Return the compiled pattern of a label set, or None if this layout has no masks for it."""
         text = self.labels.get(label_set)
         return None if text is None else Pattern(self.prefix + text)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case as found on disk; nothing of it has been read.
+    """One case as found on disk; none of its files has been read.
 
     Attributes
     ----------
-    name : unique within the data set, in any script: it is made safe for nnU-Net later (see `names.safe_names`)
-    source_name : the name before it was made safe, where that changed it
-    images : channel -> file; of pictures a single entry "RGB"
-    masks : files of each rater that takes part; empty if the case has no label
-    combine : how several raters' masks become one, one of `CONSENSUS_RULES`
-    subject, session, site, rater : empty where unknown. Cases of one subject never straddle folds
-    split : "train" or "test"
-    class_name : for classification; empty if the data set has no classes
-    notes : lines for the manifest's column `actions`
+    name
+        Unique name within the data set, in any script; nnU-Net gets a safe version of it (see `names.safe_names`).
+    images
+        Channel -> file; a picture has the single entry `RGB`.
+    masks
+        The files of each rater; empty if the case has no label.
+    combine
+        How to combine the masks of several raters, one of `CONSENSUS_RULES`.
+    subject
+        Subject, empty if unknown. All cases of one subject go to the same fold.
+    session, site, rater
+        Session, site and rater, empty if unknown.
+    split
+        `train` or `test`.
+    class_name
+        Class for classification; empty if the data set has no classes.
+    notes
+        Lines for the column `actions` of the manifest.
+    source_name
+        The original name, if it was changed to be safe.
     """
 
     name: str
@@ -172,28 +194,43 @@ class Request:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """A public data set.
+    """A data set and how to convert it.
 
     Attributes
     ----------
-    name : as typed on the command line
-    title : one line
-    folder_name : default `Name` of `DatasetXXX_Name`
-    licence, citation, request : the terms, what to cite, where to get the data
-    label_sets : name -> rule; the first one is the default
-    layouts : ways in which the files are known to lie. Those with the same split are alternatives, the first that finds
-        anything is taken
-    case, subject : templates of a case's and a subject's name from the patterns' fields
-    channels : taken by default; all that layouts name can be asked for
-    default_rater : None if the user must choose
-    find_cases : replaces `layouts` where files alone don't tell the cases
-    refine : adds to the cases found by `layouts` what stands in the data set's tables
-    known_options : option -> one line of help
-    why_left_out : gives, for a request, the function path -> reason why an image was not taken; an empty reason leaves it to
-        what the layouts tell
-    pictures : 2D pictures, written as RGB PNG
-    hint : what to do about a known fault, added to messages about geometry
-    unconfirmed : what of this description could not be checked with the publisher's files; shown in the list
+    name
+        Name on the command line.
+    title
+        Description in one line.
+    folder_name
+        Default `Name` in `DatasetXXX_Name`.
+    licence, citation, request
+        Terms of use, publication to cite, and where to get the data.
+    label_sets
+        Name -> rule; the first entry is the default.
+    layouts
+        Known file layouts. Layouts with the same split are alternatives: the first one that matches any file is used.
+    case, subject
+        Templates of the case and subject names, filled from the fields of the patterns.
+    channels
+        Default channels; all channels in the layouts can be requested.
+    default_rater
+        Default rater; None if the user must choose.
+    find_cases
+        Function that replaces `layouts` where file names alone don't identify the cases.
+    refine
+        Function that adds information from the data set's tables to the cases found by `layouts`.
+    why_left_out
+        Function that returns, for a request, a function from path to the reason why an image was not used. If the reason
+        is empty, it is derived from the layouts.
+    known_options
+        Option -> one line of help.
+    pictures
+        Whether the images are 2D pictures, which are written as RGB PNG files.
+    hint
+        How to handle a known defect of the data set; added to messages about geometry.
+    unconfirmed
+        What in this description could not be checked against the publisher's files; shown by `convert --list`.
     """
 
     name: str
@@ -217,11 +254,11 @@ class DatasetDescription:
     unconfirmed: str = ""
 
     def all_channels(self) -> tuple[str, ...]:
-        """Return the channels that can be asked for, the default ones first."""
+        """Return all channels that can be requested, the default ones first."""
         return tuple(dict.fromkeys([*self.channels, *(c for layout in self.layouts for c in layout.images)]))
 
     def channel_names(self, channels: tuple[str, ...]) -> dict[str, str]:
-        """Return `channel_names` as in `dataset.json`; nnU-Net chooses the normalisation by them."""
+        """Return `channel_names` for `dataset.json`; nnU-Net chooses the normalisation by these names."""
         return {str(i): name for i, name in enumerate(RGB if self.pictures else channels)}
 
     @property
@@ -230,6 +267,6 @@ class DatasetDescription:
         return ".png" if self.pictures else ".nii.gz"
 
     def has_raters(self, label_set: str) -> bool:
-        """Whether masks of several raters can be told apart."""
+        """Whether the masks of a label set are stored per rater."""
         patterns = [layout.label_pattern(label_set) for layout in self.layouts]
         return any("rater" in pattern.fields for pattern in patterns if pattern)

@@ -36,17 +36,24 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes
     ----------
-    folder : the data set
-    records : of all cases in it
-    problems : of the cases left out
-    warnings : what a user should see
-    converted : how many cases this run converted
-    unchanged : the data set was there already and nothing was done
-    left_out : images below the root that no case was made from
+    folder
+        The new data set.
+    records
+        One record for each case in the data set.
+    problems
+        The cases that were left out, with the reasons.
+    warnings
+        Warnings for the user.
+    converted
+        Number of cases that this call converted.
+    unchanged
+        Whether the data set was already up to date.
+    left_out
+        Images in the source folder that belong to no case, with the reasons.
     """
 
     folder: Path

@@ -23,17 +23,34 @@ _ORIENTATION = re.compile(r"(?=.*[LR])(?=.*[PA])(?=.*[IS])[LRPAIS]{3}")
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose; the names are those of the command line.
+    """Options of a conversion, named as on the command line.
 
     Attributes
     ----------
-    name, channels, label_set, rater : None for the data set's default
-    geometry : one of `geometry.POLICIES`
-    reorient : axes' directions such as RAS; empty leaves them as they are
-    threshold : binary masks are foreground above it; None takes the one level that they have beside 0
-    processes : number of worker processes; 1 works without any
-    limit : convert the first so many cases only
-    dataset_options : options of this data set alone, `--option` on the command line
+    name, channels, label_set, rater
+        Name of the new data set, images, segmentation and rater to use; None for the data set's default.
+    geometry
+        What to do if image and label are on different grids, one of `geometry.POLICIES`.
+    reorient
+        Axis directions to reorient to, such as `RAS`; empty keeps the orientation.
+    threshold
+        Threshold above which binary masks are foreground; None takes the single non-zero value of the mask.
+    group_by
+        What stays together in one fold: `subject` or `site`.
+    folds
+        Number of folds.
+    processes
+        Number of worker processes; 1 converts in the calling process.
+    limit
+        Convert only this many cases, training cases first.
+    link
+        Link to files that need no change instead of copying them.
+    allow_skips
+        Leave out cases that can't be converted instead of raising an error.
+    overwrite
+        Replace the data set with this id and name.
+    dataset_options
+        Options of this data set only, `--option` on the command line.
     """
 
     name: str | None = None
@@ -55,7 +72,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided before the first voxel is read."""
+    """Everything that is decided before the first voxel is read.
+
+    Attributes
+    ----------
+    description
+        The data set.
+    request
+        What is requested of the data set, with its defaults filled in.
+    found
+        Cases, problems, and images that belong to no case.
+    folder
+        The new data set.
+    job
+        How to convert each case.
+    options
+        The options that the plan was made with.
+    """
 
     description: DatasetDescription
     request: Request
@@ -70,7 +103,7 @@ class Plan:
         return self.found.cases
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes a difference to the data set."""
+        """Return everything that determines the content of the data set."""
         return {
             "description": self.description.name,
             "version": __version__,

@@ -41,14 +41,18 @@ POOLED_FROM = "pooled_from"
 
 @dataclass(frozen=True)
 class Pool:
-    """What is to be pooled, all checked.
+    """A plan for pooling data sets, checked for conflicts.
 
     Attributes
     ----------
-    folder : of the new data set
-    sets : in the order of their labels
-    ignore : value of the ignore label; None if no set has one
-    splits : the pooled folds
+    folder
+        The new data set.
+    sets
+        The pooled sets, in the order of their labels.
+    ignore
+        Value of the ignore label; None if no set has one.
+    splits
+        The pooled folds.
     """
 
     folder: Path

@@ -47,9 +47,12 @@ class Evaluation:
 
     Attributes
     ----------
-    cases, lesions : tables, see `score_case`
-    problems : case -> why it was left out; empty unless missing cases were allowed
-    notices : sentences on what was scored
+    cases, lesions
+        One row per case and label, and one row per reference lesion; the columns are those of `score_case`.
+    problems
+        Case -> why it was left out; empty unless `allow_missing` is set.
+    notices
+        Sentences about what was scored.
     """
 
     cases: pd.DataFrame
@@ -60,17 +63,23 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is scored in a folder, and how.
+    """Settings for scoring a folder.
 
     Attributes
     ----------
-    scoring : metrics and lesion protocols
-    labels : label values to score; by default those of `dataset_json`, else all that occur in the references but for those
-        that a protocol ignores
-    ignore_label : reference label whose voxels aren't scored
-    dataset_json : dataset.json with the names of the labels; by default looked for in both folders and beside them
-    empty : what an empty reference scores, a key of `EMPTY_RULES`
-    allow_missing : leave out cases that lack a mask or can't be scored, and list them in the result
+    scoring
+        Metrics and lesion protocols.
+    labels
+        Label values to score; default: those in `dataset_json`, or all values in the references except those that a
+        protocol ignores.
+    ignore_label
+        Reference label whose voxels are not scored.
+    dataset_json
+        `dataset.json` with the names of the labels; default: searched for in both folders and their parents.
+    empty
+        How to score cases with an empty reference, a key of `EMPTY_RULES`.
+    allow_missing
+        Leave out cases that lack a mask or can't be scored, and list them in the result.
 
     Raises
     ------

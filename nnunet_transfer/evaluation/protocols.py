@@ -43,23 +43,35 @@ class EmptyScores:
 
 @dataclass(frozen=True)
 class LesionProtocol:
-    """One set of rules for lesion-wise detection.
+    """Rules for lesion-wise detection.
 
     Attributes
     ----------
-    name, title : key on the command line; how a report calls it
-    connectivity : 6, 18 or 26 neighbours make a lesion (2D: 4, 8, 8)
-    matching, threshold : key of `MATCHINGS` and its threshold
-    f1 : key of `F1_FAMILIES`
-    min_volume_mm3, keep_equal : lesions below this volume are background in both masks (`keep_equal` keeps those of
-        exactly this volume)
-    ignore_small_reference : small reference lesions aren't scored, and what touches them is not a false positive;
-        small predicted lesions stay
-    merge_dilation : iterations of dilation that merge reference lesions lying close together
-    max_outside, enough_covered : Anima's beta and gamma
-    ignore_label : reference label whose voxels are removed from both masks first
-    both_empty, reference_empty, prediction_empty : scores where a mask has no lesion
-    source : where the rules were read
+    name
+        Name on the command line.
+    title
+        Name in a report.
+    connectivity
+        Number of neighbours of a voxel in a connected component: 6, 18 or 26 (in 2D: 4, 8, 8).
+    matching, threshold
+        Matching rule, a key of `MATCHINGS`, and its threshold.
+    f1
+        Definition of F1, a key of `F1_FAMILIES`.
+    min_volume_mm3, keep_equal
+        Lesions of at most this volume count as background in both masks. With `keep_equal`, only smaller lesions do.
+    ignore_small_reference
+        Don't score small reference lesions, and don't count predictions that touch them as false positives. Small
+        predicted lesions are kept.
+    merge_dilation
+        Number of dilation iterations that merge neighbouring reference lesions.
+    max_outside, enough_covered
+        Parameters beta and gamma of Anima.
+    ignore_label
+        Reference label whose voxels are first removed from both masks.
+    both_empty, reference_empty, prediction_empty
+        Scores if both masks, the reference or the prediction have no lesion.
+    source
+        Where the rules come from.
     """
 
     name: str

@@ -28,13 +28,16 @@ DETECTION_FIELDS = ("n_ref", "n_pred", "tp", "fp", "fn", "sensitivity", "precisi
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """What is computed for each case.
+    """What to compute for each case.
 
     Attributes
     ----------
-    protocols : lesion protocols
-    surface : whether HD95 and NSD are computed
-    tolerance_mm : tolerance of the NSD
+    protocols
+        Lesion protocols.
+    surface
+        Whether to compute HD95 and NSD.
+    tolerance_mm
+        Tolerance of the NSD in mm.
     """
 
     protocols: tuple[LesionProtocol, ...] = ()

@@ -54,7 +54,32 @@ GIVEN = "given by the user"
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What `write_transfer_plans` may be told besides the architecture; see there."""
+    """Settings of plans, apart from the architecture.
+
+    Attributes
+    ----------
+    configurations
+        Which of `2d`, `3d_fullres`, ... to write, together with the configurations they inherit from and the other
+        stages of their cascade; default: all that nnU-Net plans.
+    patch_size
+        Patch size in voxels, for the configurations with this number of axes.
+    batch_size
+        Replaces nnU-Net's choice.
+    gpu_memory
+        GPU memory in GB that patch and batch size are fitted to; default: that of the profile, or 8 GB for a source.
+    target_spacing
+        Spacing in mm per axis of the data set's images; replaces nnU-Net's choice.
+    preprocessor
+        Class name of nnU-Net's preprocessor.
+    name
+        Name of the plans; default: derived from profile and source.
+    base_plans
+        Plans whose preprocessed data are reused where the settings agree.
+    follow_source
+        What else to take from the source: any of `spacing`, `normalization` and `patch_size`.
+    rules
+        How to adapt the weights when a training starts from these plans, see `TransferSettings`.
+    """
 
     configurations: tuple[str, ...] | None = None
     patch_size: tuple[int, ...] | None = None

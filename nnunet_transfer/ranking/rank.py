@@ -40,15 +40,22 @@ _PER_CLASS = 500
 
 @dataclass(frozen=True)
 class RankSettings:
-    """How sources are ranked.
+    """How to rank sources.
 
     Attributes
     ----------
-    fold : training cases of this fold only; None for all cases of the data set
-    folds : of the cross-validation of fitted heads, by subject
-    cases : at most so many
-    patches : drawn of each case
-    results : table of scores that sources reached elsewhere, columns source, target, score; None if there is none
+    fold
+        Use only the training cases of this fold; None for all cases of the data set.
+    folds
+        Number of cross-validation folds for the fitted heads, split by subject.
+    cases
+        Maximum number of cases.
+    patches
+        Number of patches per case.
+    seed
+        Random seed.
+    results
+        CSV table of scores on other targets, with the columns `source`, `target` and `score`.
     """
 
     fold: int | None = None
@@ -61,18 +68,32 @@ class RankSettings:
 
 @dataclass(frozen=True)
 class RankedSource:
-    """One row. Scores that can't be computed are NaN; higher is better for all of them.
+    """Scores of one source. Scores that can't be computed are NaN. Higher is better for all scores.
 
     Attributes
     ----------
-    dice, dice_low, dice_high : fitted-head score, mean over subjects, with its 95 % interval
-    lesion_f1 : of the same predictions
-    subjects : that the means are of
-    grtd, lbtc : TopoTE's global and local scores
-    topote : both, scaled over the sources that are ranked together
-    elsewhere : minus the mean rank on other targets, in the table that was given
-    seconds : wall time
-    note : why there are no scores
+    source
+        Name of the source.
+    dice, dice_low, dice_high
+        Dice of the fitted head, mean over subjects, with its 95 % interval.
+    lesion_f1
+        Lesion-wise F1 of the same predictions, mean over subjects.
+    logme, gbc, leep, cc_fv
+        Transferability estimates, see `ranking.measures`.
+    grtd, lbtc
+        Global and local topological scores of TopoTE.
+    topote
+        Combination of both, scaled over all sources in the ranking.
+    elsewhere
+        Negative mean rank on the other targets in the table `RankSettings.results`.
+    subjects
+        Number of subjects behind the means.
+    rank
+        Rank by Dice, from 1; None without Dice.
+    seconds
+        Wall time.
+    note
+        Why there are no scores.
     """
 
     source: str

@@ -21,28 +21,45 @@ _SEQUENCES = ("channel_names", "normalization_schemes", "spacing", "patch_size",
 
 @dataclass(frozen=True)
 class SourceCard:
-    """What is known about a source, apart from its weights.
+    """The description of a source: everything except its weights.
 
     Attributes
     ----------
-    name : registry name
-    task : one of `TASKS`
-    domain : the images, e.g. `natural` or `t1`
-    architecture : `network_class_name`, `arch_kwargs`, `arch_kwargs_req_import`, as in nnU-Net's plans
-    input_channels : what the first convolution reads
-    channel_names : of the image channels
-    parts : `encoder` or `encoder+decoder`
-    normalization_schemes : one per channel, nnU-Net's names
-    spacing : mm, in the order of the tensor axes; pixels without a physical size have spacing 1
-    patch_size : voxels, in the order of the tensor axes
-    trained_on : names of the data sets
-    trained_on_cases : identifiers of the training cases, where known
-    licence, citation : of the weights
-    format : the format that the weights came in
-    sha256 : of `weights.safetensors`; filled in when the source is saved
-    created_with : name and version of the program that wrote the card
-    extra : anything else worth keeping; `label_channels`, of a cascade's second stage, is the number of input channels
-        behind those of images: the first stage's labels
+    name
+        Name in the registry.
+    task
+        One of `TASKS`.
+    domain
+        Kind of images, such as `natural` or `t1`.
+    architecture
+        `network_class_name`, `arch_kwargs` and `arch_kwargs_req_import`, as in nnU-Net's plans.
+    input_channels
+        Number of input channels of the first convolution.
+    channel_names
+        Names of the image channels.
+    parts
+        `encoder` or `encoder+decoder`.
+    normalization_schemes
+        nnU-Net's normalisation of each channel.
+    spacing
+        Spacing in mm, in the order of the tensor axes; images without physical pixel size have spacing 1.
+    patch_size
+        Patch size in voxels, in the order of the tensor axes.
+    trained_on
+        Names of the training data sets.
+    trained_on_cases
+        Identifiers of the training cases, if known.
+    licence, citation
+        Licence and citation of the weights.
+    format
+        Original format of the weights.
+    sha256
+        Checksum of `weights.safetensors`; set when the source is saved.
+    created_with
+        Name and version of the program that wrote the card.
+    extra
+        Further information. For the second stage of a cascade, `label_channels` is the number of input channels that
+        follow the image channels and contain the first stage's labels.
     """
 
     name: str
@@ -77,12 +94,12 @@ class SourceCard:
 
     @property
     def label_channels(self) -> int:
-        """Number of input channels that hold labels and no images."""
+        """Number of input channels that contain labels instead of images."""
         return label_channels_of(self.extra, self.input_channels)
 
     @property
     def dimensions(self) -> int:
-        """Number of spatial axes, 2 or 3, by the convolution's class name."""
+        """Number of spatial axes, 2 or 3, from the class name of the convolution."""
         return 2 if str(self.architecture["arch_kwargs"].get("conv_op", "")).endswith("2d") else 3
 
     def write(self, folder: Path) -> None:

@@ -31,8 +31,10 @@ class Source:
 
     Attributes
     ----------
-    card : its card
-    folder : the folder that holds `source.json` and `weights.safetensors`
+    card
+        Its card.
+    folder
+        The folder that contains `source.json` and `weights.safetensors`.
     """
 
     card: SourceCard
@@ -49,7 +51,7 @@ class Source:
         Raises
         ------
         SourceError
-            If the file is missing or is not the one that was saved.
+            If the file is missing or has changed since it was saved.
         """
         if not self.weights.is_file():
             raise SourceError(f"source {self.card.name} has no {WEIGHTS_FILE} in {self.folder}; add it again")
@@ -61,7 +63,13 @@ class Source:
             )
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all tensors by canonical name, memory-mapped, after comparing the checksum."""
+        """Return all tensors by canonical name, memory-mapped, after verifying the checksum.
+
+        Raises
+        ------
+        SourceError
+            If the file is missing, changed or damaged.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -109,13 +109,34 @@ class Resources:
 
 @dataclass(frozen=True)
 class Study:
-    """A whole study; the names of its parts are the keys of the file.
+    """A study; the attributes are named after the keys of the study file.
 
     Attributes
     ----------
-    file, folder : the file, and where everything is written
-    folders : nnU-Net's variable -> folder
-    comparison : keyword arguments of `compare`
+    name
+        Name of the study.
+    file, folder
+        The study file, and the folder that all output goes to.
+    folders
+        nnU-Net's environment variable -> folder.
+    profile
+        Architecture of all networks.
+    configuration
+        nnU-Net configuration of the targets.
+    device
+        Device of the trainings.
+    datasets, sources, targets
+        Data sets, sources and targets by name.
+    arms
+        The arms to train.
+    comparison
+        Keyword arguments for the comparison.
+    resources
+        What each kind of step needs.
+    environment
+        Environment variables of the steps.
+    allow_leakage
+        Run although a source has seen the subjects of a target.
     """
 
     name: str

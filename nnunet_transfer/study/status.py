@@ -22,13 +22,16 @@ DONE, RUNNING, INTERRUPTED, FAILED, WAITING = STATES = ("done", "running", "inte
 
 @dataclass(frozen=True)
 class JobState:
-    """Where a step of a study stands.
+    """The state of one step of a study.
 
     Attributes
     ----------
-    job : the step
-    state : `done`, `running`, `interrupted`, `failed` or `waiting`
-    detail : for how long it runs and how far it is, or why it failed
+    job
+        The step.
+    state
+        `done`, `running`, `interrupted`, `failed` or `waiting`.
+    detail
+        How long a running step has been running and its progress, or why a step failed.
     """
 
     job: Job

@@ -16,13 +16,18 @@ from nnunet_transfer.words import counted
 
 @dataclass(frozen=True)
 class StudyCheck:
-    """What a study would run, what that takes, and what is wrong or doubtful; `print` shows all of it.
+    """What a study would run, what it needs, and its problems; `print` shows all of it.
 
     Attributes
     ----------
-    study, jobs : the study and its steps, by name
-    expected : hours of training and gigabytes that are left
-    findings : in the order of the file; the study can't run until those that `stops` are fixed
+    study
+        The study.
+    jobs
+        Its steps by name.
+    expected
+        Estimated training time in hours and disk space in GB of the remaining steps.
+    findings
+        Problems, in the order of the file. The study can't run until those with `stops` are fixed.
     """
 
     study: Study

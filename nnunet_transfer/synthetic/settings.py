@@ -30,25 +30,45 @@ DEFAULT_FOLDS = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked for.
+    """Settings of a synthetic data set.
 
     Attributes
     ----------
-    labels : folder of label maps, or an nnU-Net data set by folder, name or id
-    dataset_id, name : of the new data set
-    count : number of cases
-    images : one of `IMAGES`; real ones are the data set's own and get lesions
-    profile : key of `PROFILES`
-    lesions : folders of masks, each as `FOLDER` or `KIND=FOLDER`
-    leave_out : donors to leave out: names, tables as `FILE` or `FILE:COLUMN`, or folders of data sets with donors
-    mask_space : one of `MASK_SPACES`
-    mass_effect : mm by which a lesion's border moves outwards, at most
-    head : one of `HEADS`: with what lies around the brain, without, or half of the cases each
-    spacing : mm of synthetic images; empty for that of the label maps
-    upright : turn synthetic images to the axes of MNI space, so that their slices are axial
-    channel : of real images, the one with T1
-    structures : output label -> values it merges; empty for the usual ones
-    tissues : label -> tissue, where its name doesn't tell
+    labels
+        Folder of label maps, or an nnU-Net data set by folder, name or id.
+    dataset_id, name
+        Id and name of the new data set.
+    count
+        Number of cases.
+    images
+        `synthetic`, or `real` to paste lesions into the data set's own images.
+    profile
+        Intensity profile, a key of `PROFILES`.
+    lesions
+        Folders of lesion masks, each as `FOLDER` or `KIND=FOLDER`.
+    leave_out
+        Lesion donors to leave out: names, tables as `FILE` or `FILE:COLUMN`, or folders of data sets with donors.
+    mask_space
+        Space of the masks: `mni`, or `image` for the space of the images.
+    mass_effect
+        Maximum outward shift of a lesion's border, in mm.
+    head
+        What synthetic images show: `whole` includes the tissue around the brain, `brain` doesn't, `both` draws one of them
+        for each case.
+    spacing
+        Spacing of synthetic images in mm, x y z; empty for that of the label maps.
+    upright
+        Align synthetic images with the axes of MNI space, so that their slices are axial.
+    channel
+        The T1 channel of real images.
+    structures
+        Output label -> values to merge; empty for the default labels.
+    tissues
+        Label -> tissue, for labels whose name doesn't determine it.
+    folds
+        Number of folds.
+    seed
+        Random seed.
     """
 
     labels: str
@@ -71,12 +91,12 @@ class Settings:
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse what makes no sense.
+        """Check the settings.
 
         Raises
         ------
         SettingsError
-            With the option and its valid values.
+            If a value is invalid; the message names the option and its valid values.
         """
         for option, value, valid in (
             ("--images", self.images, IMAGES),
