@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: the network halves its input three times
 MULTIPLE = 8
+#: of the moving average of weights, per iteration: about the last 100
+AVERAGE_DECAY = 0.99
 
 
 def measure_curve(
@@ -31,6 +34,8 @@ def measure_curve(
 ) -> None:
     """Train without checkpoints; write the mean Dice of the validation cases after each of these epochs.
 
+    The same of the moving average of the weights stands beside it.
+
     Parameters
     ----------
     epochs : 0 is before the first step, after the weights entered and the output layers were fitted
@@ -40,6 +45,7 @@ def measure_curve(
 
     base = get_trainer_class(trainer)
     curve: dict[int, float] = {}
+    averaged: dict[int, float] = {}
     last: list[list[float]] = []
 
     class Measured(base):  # type: ignore[misc, valid-type]
@@ -59,7 +65,13 @@ def measure_curve(
             self.num_val_iterations_per_epoch = 1
             super().on_train_start()
             self.logger.plot_progress_png = self.logger.plot_now = lambda *_: None
+            self.average = Average(self.network)
             self.measure()
+
+        def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+            result: dict[str, Any] = super().train_step(batch)
+            self.average.update(self.network)
+            return result
 
         def on_epoch_end(self) -> None:
             super().on_epoch_end()
@@ -67,8 +79,11 @@ def measure_curve(
                 self.measure()
 
         def measure(self) -> None:
+            iterations = self.current_epoch * self.num_iterations_per_epoch
             last[:] = validation_dice(self)
-            curve[self.current_epoch * self.num_iterations_per_epoch] = mean_dice(last)
+            curve[iterations] = mean_dice(last)
+            with self.average.applied(self.network):
+                averaged[iterations] = mean_dice(validation_dice(self))
 
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
             pass
@@ -78,7 +93,7 @@ def measure_curve(
     start = time.monotonic()
     with variables({} if sources is None else {"nnUNet_sources": str(sources)}), one_thread():
         run(dataset, configuration, fold, Measured)
-    write_json(out, {"curve": curve, "last": last, "seconds": time.monotonic() - start})
+    write_json(out, {"curve": curve, "averaged": averaged, "last": last, "seconds": time.monotonic() - start})
 
 
 def make_source(
@@ -127,6 +142,31 @@ def run(dataset: int, configuration: str, fold: int, trainer: type, *, continue_
     run_training_in_process(
         dataset, configuration, fold, trainer, PLANS, device=device, continue_training=continue_training
     )
+
+
+class Average:
+    """An exponential moving average of a network's weights; the first steps count more, so that it isn't held back."""
+
+    def __init__(self, network: Any) -> None:
+        self.weights = {name: weights.detach().clone() for name, weights in network.state_dict().items()}
+        self.steps = 0
+
+    def update(self, network: Any) -> None:
+        """Add the present weights."""
+        self.steps += 1
+        share = 1 - min(AVERAGE_DECAY, (1 + self.steps) / (10 + self.steps))
+        for name, weights in network.state_dict().items():
+            self.weights[name].lerp_(weights.detach(), share)
+
+    @contextlib.contextmanager
+    def applied(self, network: Any) -> Iterator[None]:
+        """Give the network the average for a while."""
+        own = {name: weights.detach().clone() for name, weights in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
 
 
 def prepare_network(trainer: NamedTrainer) -> None:

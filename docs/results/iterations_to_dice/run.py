@@ -195,20 +195,27 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])
 
 
+def curve_name(dataset: int, arm: str, cases: int, fold: int) -> str:
+    """Return the name of a curve."""
+    return f"{dataset}-{cases}cases-{arm}-fold{fold}"
+
+
 def curve_file(out: Path, dataset: int, arm: str, cases: int, fold: int) -> Path:
     """Return where a curve is kept."""
-    return out / "curves" / f"{dataset}-{cases}cases-{arm}-fold{fold}.json"
+    return out / "curves" / f"{curve_name(dataset, arm, cases, fold)}.json"
 
 
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps in the order in which they are run: what is finished at any time is a comparison of its own."""
     for source in SOURCES:
         yield from pretraining(out, source)
+    lesion_arms = (T1_ARM, LESION_ARM, SYNTHETIC_ARM, SYNTHETIC_LESION_ARM, *FROM_SCRATCH, NATURAL_ARM)
+    anatomy_arms = (T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
     for cases in CASES:
-        yield from curves(out, (T1_ARM, LESION_ARM, SYNTHETIC_ARM, SYNTHETIC_LESION_ARM), LESION_TARGETS, cases)
-        yield from curves(out, (T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM), (ANATOMY,), cases)
-        yield from curves(out, (*FROM_SCRATCH, NATURAL_ARM), (*LESION_TARGETS, ANATOMY), cases)
-    yield from curves(out, (T1_ARM, LESION_ARM, *FROM_SCRATCH), (REAL_MS,), CASES[0])
+        for dataset in LESION_TARGETS:
+            yield from curves(out, lesion_arms, dataset, cases)
+        yield from curves(out, anatomy_arms, ANATOMY, cases)
+    yield from curves(out, (T1_ARM, LESION_ARM, *FROM_SCRATCH), REAL_MS, CASES[0])
 
 
 def pretraining(out: Path, source: Source) -> Iterator[Step]:
@@ -217,12 +224,11 @@ def pretraining(out: Path, source: Source) -> Iterator[Step]:
     yield source_step(out, *source)
 
 
-def curves(out: Path, arms: Iterable[Arm], datasets: Iterable[int], cases: int) -> Iterator[Step]:
-    """Yield the steps that measure the curves of these arms on targets, all arms of a fold together: they share batches."""
-    for dataset in datasets:
-        yield preparation(out, dataset)
-        for fold in FOLDS:
-            yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
+def curves(out: Path, arms: Iterable[Arm], dataset: int, cases: int) -> Iterator[Step]:
+    """Yield the steps that measure the curves of these arms on a target, all arms of a fold together: they share batches."""
+    yield preparation(out, dataset)
+    for fold in FOLDS:
+        yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py OUT [--figure FILE]
+    python table.py [OUT] [--keep FILE] [--figure FILE]
 
-A setting counts once it has all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that
-were run in this setting: chosen on the validation cases themselves, so in favour of scratch. Of some trainings from scratch
-only the Dice before the first step and at the end is known, from an earlier run of the same trainings: `earlier_run.json`.
+Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
+all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
+chosen on the validation cases themselves, so in favour of scratch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from run import ANATOMY, ARMS, CASES, FOLDS, REAL_MS, SCRATCH_LENGTH, TARGETS, Arm, curve_file
+from run import ANATOMY, ARMS, CASES, FOLDS, REAL_MS, SCRATCH_LENGTH, TARGETS, Arm, curve_name
 
-from nnunet_transfer.files import read_json
+from nnunet_transfer.files import read_json, write_json
 
 Curve = dict[int, float]
 NEVER = float("inf")
@@ -47,9 +47,12 @@ COLOURS = {
     "t1seg-fitted": "#0072B2",
     "t1seg-byname": "#56B4E9",
     "lesion-fitted": "#C0392B",
+    "synthetic-fitted": "#CC79A7",
+    "synthetic-lesion-fitted": "#E69F00",
 }
-#: target, cases, arm and fold -> Dice before the first step and after the last
-EARLIER = read_json(Path(__file__).parent / "earlier_run.json")
+KEPT = Path(__file__).parent / "curves.json"
+#: decimals of the Dice in `curves.json`
+DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -88,22 +91,23 @@ def first_reaching(curve: Curve, dice: float) -> float:
     return min((iterations for iterations, value in curve.items() if value >= dice), default=NEVER)
 
 
-def read_setting(out: Path, target: int, cases: int) -> Setting:
-    """Read the curves of all arms that have all folds."""
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Return the curves by name, of a run's folder or of `curves.json`."""
+    if path.is_file():
+        content = read_json(path)
+    else:
+        content = {file.stem: read_json(file)["curve"] for file in sorted((path / "curves").glob("*.json"))}
+    return {name: {int(i): dice for i, dice in curve.items()} for name, curve in content.items()}
+
+
+def setting(curves: Mapping[str, Curve], target: int, cases: int) -> Setting:
+    """Return the arms that have all folds."""
     found = {}
     for arm in ARMS:
-        curves = [read_curve(curve_file(out, target, arm.key, cases, fold)) for fold in FOLDS]
-        if all(curves):
-            found[arm.key] = [curve for curve in curves if curve]
+        names = [curve_name(target, arm.key, cases, fold) for fold in FOLDS]
+        if all(name in curves for name in names):
+            found[arm.key] = [curves[name] for name in names]
     return Setting(target, cases, found)
-
-
-def read_curve(file: Path) -> Curve | None:
-    """Read a curve, or its two ends from the earlier run."""
-    if file.exists():
-        return {int(i): dice for i, dice in read_json(file)["curve"].items()}
-    ends = EARLIER.get(file.stem)
-    return ends and {0: ends[0], SCRATCH_LENGTH: ends[1]}
 
 
 def print_tables(settings: Sequence[Setting]) -> None:
@@ -192,9 +196,6 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
         for arm in in_order(setting):
             curves = setting.curves[arm.key]
             points, colour = sorted(set.intersection(*map(set, curves))), COLOURS[arm.key]
-            if len(points) == 2:  # of the earlier run only the ends are known
-                panel.plot(points[-1:], [statistics.median(map(final, curves))], "D", color=colour, label=arm.title)
-                continue
             for curve in curves:
                 panel.plot(points, [curve[i] for i in points], color=colour, linewidth=0.5, alpha=0.4)
             median = [statistics.median(curve[i] for curve in curves) for i in points]
@@ -218,10 +219,15 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=KEPT)
+    parser.add_argument("--keep", type=Path, help="write the curves to this file")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
-    settings = [read_setting(args.out, target, cases) for cases in CASES for target in TARGETS]
+    curves = read_curves(args.out)
+    if args.keep:
+        kept = {name: {i: round(dice, DECIMALS) for i, dice in curve.items()} for name, curve in curves.items()}
+        write_json(args.keep, kept)
+    settings = [setting(curves, target, cases) for cases in sorted(CASES) for target in TARGETS]
     settings = [s for s in settings if any(arm.startswith(SCRATCH) for arm in s.curves) and len(s.curves) > 1]
     print_tables(settings)
     print_goals(settings)
