@@ -169,7 +169,7 @@ def source_step(
         "name": source,
         "sources": out / "nnUNet_results" / folder,
     }
-    return Step(f"pretrain-{source}-{dataset}", make_source, arguments, arguments["out"])
+    return Step(f"pretrain-{folder}-{source}-{dataset}", make_source, arguments, arguments["out"])
 
 
 def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step:
