@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -118,6 +119,16 @@ def test_same_seed_same_bytes_after_an_interrupt_and_for_other_numbers_of_cases(
     few.rename(root / "third")
     other = _bytes_of(synthesize(plan_synthesis((_real if kind == "real" else _settings)(root, seed=5))))
     assert not {other[n] for n in other if n.startswith("imagesTr")} & set(first.values())
+
+
+def test_cases_of_a_stopped_run_are_kept_only_if_they_would_be_made_again(root: Path) -> None:
+    plans = [plan_synthesis(_settings(root, count=count)) for count in range(1, 7)]
+    for fewer, more in itertools.combinations(plans, 2):
+        same = more.cases[: len(fewer.cases)] == fewer.cases
+        assert (fewer.state() == more.state()) == same, f"{len(fewer.cases)} and {len(more.cases)} cases"
+    # the folds, and with them the donors, change until every label map is in use
+    assert plans[0].state() != plans[1].state()
+    assert plans[-2].state() == plans[-1].state()
 
 
 @pytest.mark.slow

@@ -158,11 +158,11 @@ class Plan:
     validation: Mapping[str, int]
 
     def state(self) -> str:
-        """Return a checksum of all that cases depend on, number of cases aside: it tells which may be kept."""
+        """Return a checksum of all that a case depends on: it tells which may be kept. The number of cases decides the folds."""
         files = [p for m in self.maps.maps for p in (m.path, m.image) if p] + [d.path for d in self.donors]
         content = {k: v for k, v in asdict(self.settings).items() if k != "count"}
         stats = [(str(p), s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)]
-        text = json.dumps([__version__, content, stats, self.left_out], sort_keys=True)
+        text = json.dumps([__version__, content, stats, self.left_out, self.validation], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
