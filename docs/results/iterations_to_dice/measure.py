@@ -121,8 +121,9 @@ def make_source(
             self.logger.plot_progress_png = self.logger.plot_now = lambda *_: None
 
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-            names = [label for label, value in self.dataset_json["labels"].items() if value]
-            found.update(zip(names, np.nanmean(validation_dice(self), axis=0).tolist(), strict=True))
+            names = {value: name for name, value in self.dataset_json["labels"].items()}
+            means = np.nanmean(validation_dice(self), axis=0).tolist()
+            found.update(zip((names[label] for label in self.label_manager.foreground_labels), means, strict=True))
 
     Quick.__name__ = base.__name__
     start = time.monotonic()
