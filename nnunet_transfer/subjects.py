@@ -79,11 +79,11 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         site = {c: m[1] if (m := _SITE.search(c)) else "" for c in cases}
         how = "Subjects were read from the case names"
         if all(c == name and "sub-" not in c for c, name in subject.items()):
-            how = "Nothing in the case names says which cases share a subject, so each case counts as a subject of its own"
+            how = "The case names don't identify subjects, so each case counts as a separate subject"
     counts = Counter(subject.values())
     example = max(cases, key=lambda c: counts[subject[c]], default="")
     statement = f"{how}: {counted(len(counts), 'subject')} in {counted(len(cases), 'case')}"
-    statement += f", e.g. case {example} is of subject {subject[example]}." if example else "."
+    statement += f"; for example, case {example} belongs to subject {subject[example]}." if example else "."
     return Origin(subject, site, statement, _doubt(counts))
 
 
@@ -100,9 +100,9 @@ def _doubt(counts: Counter[str]) -> str:
     listed = ", ".join(f"{name} {counts[name]}" for name in many[:5]) + (", ..." if len(many) > 5 else "")
     return (
         f"Doubtful: {len(many)} of {counted(len(counts), 'subject')} {verb(len(many), 'has', 'have')} very many cases "
-        f"({listed}). If these are different people, give "
-        "the data set a conversion_manifest.csv with the columns case and subject: the number of "
-        "subjects decides every interval and test."
+        f"({listed}). If these are different people, add "
+        "a conversion_manifest.csv with the columns case and subject to the data set: every interval and test depends on "
+        "the number of subjects."
     )
 
 

@@ -138,7 +138,7 @@ def test_how_subjects_were_found_is_said_with_an_example() -> None:
     cases = [f"sub-{i:02d}_ses-{k}" for i in range(5) for k in range(2)]
     origin = find_origin(cases, None)
     assert "5 subjects in 10 cases" in origin.statement
-    assert "case sub-00_ses-0 is of subject sub-00" in origin.statement
+    assert "case sub-00_ses-0 belongs to subject sub-00" in origin.statement
     assert origin.warning == ""
     nameless = find_origin([f"P-{i:03d}" for i in range(7)], None)
     assert "each case counts as a subject of its own" in nameless.statement

@@ -56,10 +56,10 @@ def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float],
     write_results(nnunet_folders, arms, cases, n_folds=1)
     text = check_words(report_of(nnunet_folders))
     subjects = "1 subject" if len(cases) == 1 else "2 subjects"
-    assert (f"Only {subjects}: no p-values are given. What follows are hints" in text) == (len(arms) > 1)
+    assert (f"Only {subjects}: no p-values are given. Treat the results as hints" in text) == (len(arms) > 1)
     assert '<a href="https://doi.org/10.1038/s41592-020-01008-z">' in page_of(nnunet_folders)
     # a single arm has no difference to anything
-    assert ("difference to the baseline" in text) == (len(arms) > 1)
+    assert ("difference from the baseline" in text) == (len(arms) > 1)
 
 
 def test_one_empty_reference_has_its_verb(nnunet_folders: Path) -> None:

@@ -27,10 +27,10 @@ NAMES = ("Control", "Arm A", "Arm B", "Arm C", "Arm D")
 HIGHER = r"(Better than|These networks scored higher than|Dice was higher than)"
 LOWER = r"(Worse than|These networks scored lower than|Dice was lower than)"
 EQUAL = r"(Practically equal|These networks are practically equal|Dice was within)"
-OPEN = r"No difference to"
-UNCLEAR = r"Unclear against"
+OPEN = r"A difference from"
+UNCLEAR = r"Unclear compared with"
 UNTESTED = r"Too few subjects differ"
-FAILED = r"Segmented nothing right"
+FAILED = r"No correct voxel"
 #: a noun in the plural after the number 1
 ONE_OF_MANY = r"(?<![\d.,+-])1 (lesion-free |more |training )?(arm|case|fold|pair|scan|seed|subject|test)s\b"
 KINDS = (HIGHER, LOWER, EQUAL, OPEN, UNCLEAR, UNTESTED, FAILED)
@@ -173,7 +173,9 @@ def check_caveats(result: TargetResult) -> None:
     """Check the order and the strength of what is said."""
     text, before = sentence(result), caveats(result)
     if result.n_counted < 20 and len(result.arms) > 1:
-        assert re.match(rf"Only {result.n_counted} subjects?: .*What follows are hints, not findings\.$", before[-1])
+        assert re.match(
+            rf"Only {result.n_counted} subjects?: .*Treat the results as hints, not findings\.$", before[-1]
+        )
         assert ("no p-values" in before[-1]) == (result.n_counted < 6)
         assert not re.search(r"Better|Worse|[Pp]ractically|scored (higher|lower)|trained again", text)
     else:
@@ -203,7 +205,7 @@ def test_without_any_lesion_that_counts_no_arm_is_judged() -> None:
         outliers=(),
     )
     text = sentence(nothing)
-    assert text.startswith("No arm has a Dice: no reference has a lesion that counts")
+    assert text.startswith("Dice is undefined for all arms: no reference contains a lesion")
     assert not re.search("|".join((*KINDS, "hints")), text)
     assert "nan" not in text_table([nothing])
 
@@ -229,16 +231,16 @@ def with_outliers(*places: tuple[str, int, int | None, float]) -> str:
 
 def test_all_folds_that_stand_out_are_named_in_one_sentence() -> None:
     one = with_outliers(("Arm A", 2, None, 0.1))
-    assert "Fold 2 stands out, check its training: Arm A (mean Dice 0.100, other folds 0.800)." in one
+    assert "Fold 2 stands out; check its training: Arm A (mean Dice 0.100, other folds 0.800)." in one
     three = with_outliers(*(("Arm A", fold, None, fold / 100) for fold in (3, 0, 2)))
-    assert "Folds 0, 2 and 3 stand out, check their training: Arm A (mean Dice 0.000, 0.020 and 0.030, other" in three
+    assert "Folds 0, 2 and 3 stand out; check their training: Arm A (mean Dice 0.000, 0.020 and 0.030, other" in three
     assert len(re.findall(r"stands? out", three)) == 1
     mixed = with_outliers(("Arm A", 0, None, 0.1), ("Arm A", 1, None, 0.2), ("Control", 3, None, 0.3))
     assert "fold 3 of Control (mean Dice 0.300" in mixed
     assert "folds 0 and 1 of Arm A (mean Dice 0.100 and 0.200, other folds 0.800)" in mixed
     assert len(re.findall(r"stands? out", mixed)) == 1
     higher = with_outliers(("Arm A", 2, None, 0.9))
-    assert "Fold 2 stands out, check its training and cases: Arm A" in higher
+    assert "Fold 2 stands out; check its training and cases: Arm A" in higher
     # the seed says it
     once = with_outliers(("Arm A", 2, None, 0.4), ("Arm A", 2, 1, 0.0))
     assert len(re.findall(r"stands? out", once)) == 1
@@ -246,7 +248,7 @@ def test_all_folds_that_stand_out_are_named_in_one_sentence() -> None:
     every = with_outliers(*((arm, fold, None, 0.1) for arm in NAMES[:3] for fold in (1, 4)))
     assert "Folds 1 and 4 stand out in every arm: their subjects differ from those of the other folds." in every
     seeds = with_outliers(("Arm A", 0, 1, 0.1), ("Arm B", 2, 0, 0.2))
-    assert "2 trainings stand out, check them: seed 1 in fold 0 of Arm A (mean Dice 0.100, other seeds 0.800)" in seeds
+    assert "2 trainings stand out; check them: seed 1 in fold 0 of Arm A (mean Dice 0.100, other seeds 0.800)" in seeds
     assert len(re.findall(r"stands? out", seeds)) == 1
 
 

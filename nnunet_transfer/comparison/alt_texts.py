@@ -1,4 +1,4 @@
-"""What each figure shows, in words, for readers who don't see it: read from the tables that it is drawn from."""
+"""Alternative texts of the figures, written from the tables behind them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.words import counted, verb
 
-#: entries of a list that are read out
+#: maximum number of entries in a list
 MOST = 14
 
 
@@ -22,10 +22,10 @@ def dots(result: TargetResult) -> str:
 
 
 def forest(result: TargetResult, metric: str) -> str:
-    """Describe the differences to the baseline."""
+    """Describe the differences from the baseline."""
     rows = result.tests[result.tests["metric"] == metric]
     name = metric_name(result, metric)
-    return f"{name}, difference to {result.baseline_title}: " + _listed(
+    return f"{name}, difference from {result.baseline_title}: " + _listed(
         f"{row['title']} {_interval(row, 'difference', 'headline_low', 'headline_high')}" for _, row in rows.iterrows()
     )
 
@@ -42,7 +42,7 @@ def grid(results: Sequence[TargetResult]) -> str:
             if arm.task and arm.name in known
         ]
         parts.append(f"{result.target.title}: {_listed(cells)}")
-    return "Mean Dice difference to the baseline. " + " ".join(parts)
+    return "Mean Dice difference from the baseline. " + " ".join(parts)
 
 
 def significance(result: TargetResult, alpha: float) -> str:
@@ -74,7 +74,7 @@ def podium(result: TargetResult) -> str:
     """Describe how often each arm comes first for a subject."""
     wide = result.per_subject.pivot(index="subject", columns="arm", values=PRIMARY).dropna()
     first = wide.rank(axis=1, method="min", ascending=False).eq(1)
-    # arms that are level share the first place
+    # tied arms share the first place
     shares = first.div(first.sum(axis=1), axis=0).mean()
     names = {arm.name: arm.title for arm in result.arms}
     ordered = shares[list(names)].sort_values(ascending=False, kind="stable")
@@ -90,7 +90,7 @@ def sizes(result: TargetResult, protocol: str) -> str:
     for stratum, own in rows.groupby("stratum", sort=False):
         best, worst = own.iloc[int(own["sensitivity"].argmax())], own.iloc[int(own["sensitivity"].argmin())]
         parts.append(
-            f"of lesions of {stratum} ml the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
+            f"of lesions of {stratum} ml, the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
             f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
         )
     return _sentence("; ".join(parts))
@@ -99,7 +99,7 @@ def sizes(result: TargetResult, protocol: str) -> str:
 def volumes(result: TargetResult, label: str) -> str:
     """Describe the agreement of volumes."""
     rows = result.volumes[result.volumes["label"] == label]
-    return f"Bias of the volume of {label} with limits of agreement, ml: " + _listed(
+    return f"Bias of the volume of {label} with limits of agreement, in ml: " + _listed(
         f"{row['title']} {row['bias_ml']:+.2f} ({row['limit_low_ml']:+.2f} to {row['limit_high_ml']:+.2f})"
         for _, row in rows.iterrows()
     )
@@ -117,7 +117,7 @@ def curves(result: TargetResult) -> str:
 
 
 def training(result: TargetResult, curves: pd.DataFrame) -> str:
-    """Describe the training curves by where they end."""
+    """Describe the training curves by their final values."""
     last = curves.sort_values("epoch").groupby(["arm", "seed", "fold"], dropna=False).tail(1)
     ends = last.groupby("arm")["pseudo_dice"].agg(["min", "max"])
     return "Pseudo Dice after the last epoch: " + _listed(

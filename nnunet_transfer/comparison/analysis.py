@@ -232,18 +232,20 @@ def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], set
         found.append(
             f"Doubtful: {counted(len(straddling), 'subject')} {verb(len(straddling), 'has', 'have')} cases in several folds, so "
             "networks were validated on subjects they were "
-            f"trained on, and scores are too good: {shortened(straddling, 5)}."
+            f"trained on, and the scores are too high: {shortened(straddling, 5)}."
         )
     if cases["reference_empty"].all():
         rule = EMPTY_RULES[settings.empty]
-        found.append(f"Doubtful: no reference has a lesion, so scores show only false positives. {rule}")
+        found.append(f"Doubtful: no reference has a lesion, so the scores only reflect false positives. {rule}")
     elif empty := cases.loc[cases["reference_empty"], "case"].nunique():
         share = f"{empty} of {counted(cases['case'].nunique(), 'case')} {verb(empty, 'has', 'have')}"
         found.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
     seeds = {arm.title: sum(run.arm == arm for run in runs) for arm in arms}
     if len(set(seeds.values())) > 1:
         listed = ", ".join(f"{title} {n}" for title, n in seeds.items())
-        found.append(f"The arms have different numbers of seeds, and so of averaging: {listed}.")
+        found.append(
+            f"The arms have different numbers of seeds, so their scores average over different numbers of runs: {listed}."
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Arms and seeds that are one training under two names: the same scores everywhere, or the same weights."""
+"""Arms and seeds that are the same training under two names: identical scores or identical weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pandas as pd
 from nnunet_transfer.comparison.results import Arm, Run
 from nnunet_transfer.words import joined
 
-#: what two trainings hardly share in every case; the surface metrics are there if they were computed
+#: scores that two trainings hardly ever share in every case; surface metrics are used if they were computed
 SCORES = ("voxels_tp", "voxels_fp", "voxels_fn", "hd95_mm", "nsd")
-#: so many cases of a fold must be partly right before equal scores mean more than chance
+#: number of partly correct cases in a fold from which equal scores are unlikely to be chance
 LEAST_TELLING = 2
 
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """All scores of a run in a fold, whether it predicted anything there, and how many cases are partly right."""
+    """All scores of a run in a fold, whether it predicted anything there, and the number of partly correct cases."""
 
     scores: Hashable
     anything: bool
@@ -27,23 +27,23 @@ class _Fingerprint:
 
 
 def same_weights(runs: Sequence[Run]) -> list[str]:
-    """Return a sentence on each set of arms that pass for different sources but loaded the same weights."""
+    """Return a sentence on each set of arms that name different sources but loaded the same weights."""
     by_sha256: dict[str, dict[Arm, None]] = {}
     for run in runs:
         if run.arm.sha256:
             by_sha256.setdefault(run.arm.sha256, {})[run.arm] = None
     return [
-        f"Doubtful: {joined([arm.title for arm in arms])} loaded the same weights (sha256 {sha256[:12]}): they are one "
-        "source under several names."
+        f"Doubtful: {joined([arm.title for arm in arms])} loaded the same weights (sha256 {sha256[:12]}): they are the "
+        "same source under several names."
         for sha256, arms in by_sha256.items()
         if len({(arm.trainer.base, arm.source) for arm in arms}) > 1
     ]
 
 
 def same_scores(cases: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
-    """Return a sentence on each set of arms, or of seeds of an arm, that score the same in every case, or in all of a fold.
+    """Return a sentence on each set of arms or seeds with identical scores in all cases, or in all cases of a fold.
 
-    Runs that predict nothing at all are left out: that is a failure, not a copy.
+    Runs with only empty predictions are left out: they failed and are not copies.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ def same_scores(cases: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
 
 def _sentences(alike: Sequence[Sequence[str]], partly: Mapping[tuple[str, ...], Sequence[int]]) -> Iterator[str]:
     for names in alike:
-        yield f"Doubtful: {joined(names)} have the same scores in every case, as copies of one folder have."
+        yield f"Doubtful: {joined(names)} have the same scores in every case; they may be copies of one folder."
     for some, folds in partly.items():
         where = f"fold{'s' if len(folds) > 1 else ''} {joined(folds)}"
-        yield f"Doubtful: in {where}, {joined(some)} have the same scores in every case, as copies of one folder have."
+        yield f"Doubtful: in {where}, {joined(some)} have the same scores in every case; they may be copies of one folder."
 
 
 def _run_names(runs: Sequence[Run]) -> dict[tuple[str, int | None], str]:
-    """Return how sentences call each run, by arm and seed."""
+    """Return the name of each run in sentences, by arm and seed."""
     several = Counter(run.arm.name for run in runs)
     names = {}
     for run in runs:

@@ -52,7 +52,7 @@ GRID_COLUMNS = 3
 
 
 def grid(results: Sequence[TargetResult]) -> Figure | None:
-    """Draw the mean Dice difference to the baseline for source task by source domain.
+    """Draw the mean Dice difference from the baseline for source task by source domain.
 
     There is one panel per target, recipe and further source of a task and domain, as in the table `grid`.
     """
@@ -89,7 +89,7 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
 
 
 def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
-    """Draw each arm's mean paired difference to the baseline with its 95 % interval."""
+    """Draw each arm's mean paired difference from the baseline with its 95 % interval."""
     rows = result.tests[result.tests["metric"] == metric].iloc[::-1]
     figure, axis = plt.subplots(figsize=(WIDTH, 0.42 * len(rows) + 1.2), layout="constrained")
     axis.axvline(0, color="grey", linewidth=1)
@@ -100,7 +100,7 @@ def forest(result: TargetResult, metric: str = PRIMARY) -> Figure:
     axis.xaxis.set_major_locator(plt.MaxNLocator(5))
     axis.set_yticks(range(len(rows)), list(rows["title"]))
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_xlabel(f"{metric_name(result, metric)}: difference to\n{result.baseline_title} (95 % interval)")
+    axis.set_xlabel(f"{metric_name(result, metric)}: difference from\n{result.baseline_title} (95 % interval)")
     bare(axis)
     return figure
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network. It lays out numbers that were computed elsewhere."""
+"""The report: one HTML file that works offline. It prints numbers that were computed elsewhere."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from nnunet_transfer.comparison.wording import caveats, methods, sentence
 from nnunet_transfer.files import write_text
 from nnunet_transfer.words import counted
 
-#: labels of a data set whose volumes are drawn; volumes.csv has all
+#: maximum number of labels whose volumes are drawn; volumes.csv has all labels
 DRAWN_LABELS = 4
 DEFAULT_NAME = "Comparison"
-#: long tables that most readers don't need: closed until they are opened, and on paper
+#: long tables that most readers don't need: folded on screen, open in print
 FOLDED = ("tests_iou", "tests_other")
 ONE_RUN = (
-    "With one seed and few folds nothing can be said about arms that are trained again: the intervals above describe the "
-    "networks at hand. Train several seeds (_seed1, _seed2, ...) for that."
+    "The intervals above describe the networks at hand. With one seed and few folds, they say nothing about arms that are "
+    "trained again; for that, train several seeds (_seed1, _seed2, ...)."
 )
 
 
@@ -74,11 +74,11 @@ class ReportText:
 
 @dataclass
 class Section:
-    """A part of a target's chapter.
+    """A section of a target's chapter.
 
     Attributes
     ----------
-    lead : tables above the figures
+    lead : tables to print above the figures
     """
 
     id: str
@@ -92,12 +92,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Chapter:
-    """All of one target.
+    """Everything about one target.
 
     Attributes
     ----------
-    result : with the arms' titles
-    drawn : the same with codes for titles, if these are too long for figures
+    result : the result, with the arms' titles
+    drawn : the result for figures, with codes instead of titles that are too long
     """
 
     result: TargetResult
@@ -112,22 +112,22 @@ class Chapter:
         return self.result.target.dataset
 
     def with_code(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose arms are named with the codes that the figures have."""
+        """Return a table with the codes of the figures before the arms' titles."""
         if not self.coded or not {"arm", "title"} <= set(frame.columns):
             return frame
         titles = [f"{self.codes.get(arm, '')} {title}" for arm, title in zip(frame["arm"], frame["title"], strict=True)]
         return frame.assign(title=[title.strip() for title in titles])
 
     def figure(self, drawn: figures.Figure, file: str, caption: str, alt: str, *, wide: bool = False) -> Markup:
-        """Save a figure and return it for the page."""
+        """Save a figure and return its markup."""
         image = figures.save(drawn, self.folder / "figures", f"{self.id}_{file}")
         return figure(image, caption, alt, inches=drawn.get_figheight(), wide=wide, of=self.result.target.title)
 
 
-# whatever was drawn in this process before, as by nnU-Net's training, leaves its fonts and colours in matplotlib's settings
+# earlier drawing in this process, such as nnU-Net's training plots, changes fonts and colours in matplotlib's settings
 @matplotlib.style.context("default")
 def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText) -> Path:
-    """Write `report.html`, its figures and its tables as LaTeX into `folder`; return the report's path."""
+    """Write `report.html`, its figures and its LaTeX tables to `folder`; return the report's path."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     codes, coded = arm_codes(results), needs_codes(results)
     chapters = [Chapter(r, with_codes(r, codes) if coded else r, codes, coded, folder) for r in results]
@@ -193,7 +193,7 @@ def _overview(results: Sequence[TargetResult], folder: Path) -> Markup:
         return Markup("")
     counts = ", ".join(f"{r.target.title} n = {r.n_cases}" for r in results)
     panels = sum(result.grid["panel"].nunique() for result in results if len(result.grid))
-    caption = f"Mean paired difference in Dice to the baseline, by source task and source domain ({counts})."
+    caption = f"Mean paired difference in Dice from the baseline, by source task and source domain ({counts})."
     image = figures.save(drawn, folder / "figures", "grid")
     return figure(image, caption, alt_texts.grid(results), inches=drawn.get_figheight(), wide=panels > 1)
 
@@ -206,13 +206,13 @@ def _consensus(results: Sequence[TargetResult]) -> Markup:
     columns = {"title": Column("Arm"), "place": Column("Place", 1), "mean_rank": Column("mean rank", 2)}
     columns |= {title: Column(f"rank: {title}", 1) for title in titles}
     caption = (
-        "Consensus over targets: arms that all targets have, by the mean of their ranks; every target counts the same."
+        "Consensus over targets: arms trained on all targets, sorted by mean rank; every target has the same weight."
     )
     return html_table(table, columns, caption)
 
 
 def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, share: float) -> Iterator[Section]:
-    """Yield the parts of a target's chapter; a table that none of them places comes before the cases."""
+    """Yield the sections of a target's chapter; tables that belong to no section come before the cases."""
     result, drawn = chapter.result, chapter.drawn
     n = f"n = {counted(result.n_cases, 'case')}"
     left = dict(tables)
@@ -230,12 +230,12 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
     scores = section("scores", "Scores", "folds")
     scores.lead = shown("summary")
     scores.figures.append(
-        chapter.figure(figures.dots(drawn), "dots", f"Every subject in every arm, {n}.", alt_texts.dots(result))
+        chapter.figure(figures.dots(drawn), "dots", f"Dice of each subject in each arm, {n}.", alt_texts.dots(result))
     )
     yield scores
     if len(result.tests):
         metrics = compared_metrics(result.protocols)
-        title = f"Differences to {result.baseline_title}"
+        title = f"Differences from {result.baseline_title}"
         differences = section(
             "differences", title, *(f"tests_{metric}" for metric in metrics), "tests_other", "procedure"
         )
@@ -253,11 +253,11 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
             differences.texts.append(ONE_RUN)
         yield differences
     if len(result.pairs) > 1 or len(result.ranks):
-        pairs = section("pairs", "All arms against each other", "ranks")
+        pairs = section("pairs", "Pairwise comparison of all arms", "ranks")
         wide = len(result.arms) > figures.MOST_NARROW
         if len(result.pairs) > 1:
             caption = (
-                f"Significance map: mean paired Dice difference, row minus column, best arm first; * and frame: "
+                f"Significance map: mean paired Dice difference, row minus column, best arm first; asterisk and frame: "
                 f"p < {figures.ALPHA} (Holm over all pairs), {n}."
             )
             alt = alt_texts.significance(result, figures.ALPHA)
@@ -272,8 +272,8 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
             pairs.figures.append(chapter.figure(drawing, "ranks", caption, alt_texts.ranks(result)))
         if (podium := figures_ranking.podium(drawn)) is not None:
             caption = (
-                f"Podium: every subject's Dice by the place that an arm takes for it, a line per subject, and how often "
-                f"each arm takes each place, marked where it does so most often, {n}."
+                f"Podium plot, {n}. Top: Dice of each subject, sorted by the place of the arms for this subject; one line per "
+                f"subject. Bottom: how often each arm takes each place; its most frequent place is marked."
             )
             pairs.figures.append(chapter.figure(podium, "podium", caption, alt_texts.podium(result), wide=wide))
         yield pairs
@@ -291,7 +291,7 @@ def _sections(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, s
         training = section("training", "Training")
         several = len(result.arms) > 1
         grey = f"; grey: mean of {result.baseline_title}" if several else ""
-        caption = f"nnU-Net's pseudo Dice on validation patches, a line per seed and fold{grey}."
+        caption = f"nnU-Net's pseudo Dice on validation patches, one line per seed and fold{grey}."
         drawing = figures_training.training(drawn, epochs)
         training.figures.append(
             chapter.figure(drawing, "training", caption, alt_texts.training(result, epochs), wide=several)

@@ -1,4 +1,4 @@
-"""The tables of the report: which columns of the results they print, for HTML and LaTeX."""
+"""The tables of the report: the columns that they print, in HTML and LaTeX."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TESTS = {
     "headline": Column("Interval covers"),
     "n_cases": Column("cases"),
     "n_subjects": Column("subjects"),
-    "n_informative": Column("that differ"),
+    "n_informative": Column("differing subjects"),
     "p": Column("p", 3, p_value=True),
     "p_holm": Column("p (Holm)", 3, p_value=True),
     "rank_biserial": Column("rank-biserial", 2, sign=True),
@@ -42,7 +42,7 @@ OTHER = {
     "mean_baseline": Column("baseline", 3),
     "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
     "n_subjects": Column("subjects"),
-    "n_informative": Column("that differ"),
+    "n_informative": Column("differing subjects"),
     "p": Column("p", 3, p_value=True),
     "p_holm": Column("p (Holm)", 3, p_value=True),
 }
@@ -73,7 +73,7 @@ RANKS = {
     "title": Column("Arm"),
     "n_cases": Column("n"),
     "rank": Column("Rank (95 % interval)", 1, low="rank_low", high="rank_high"),
-    "share_1": Column("comes first", 2),
+    "share_1": Column("share ranked first", 2),
 }
 DETECTION = {
     "title": Column("Arm"),
@@ -93,7 +93,7 @@ VOLUMES = {
     "bias_ml": Column("bias ml (95 % interval)", 2, low="bias_low_ml", high="bias_high_ml", sign=True),
     "limit_low_ml": Column("limits of agreement from", 2, sign=True),
     "limit_high_ml": Column("to", 2, sign=True),
-    "absolute_ml": Column("mean absolute ml", 2),
+    "absolute_ml": Column("mean absolute difference ml", 2),
 }
 CURVES = {
     "title": Column("Arm"),
@@ -101,14 +101,14 @@ CURVES = {
     "n_cases": Column("n"),
     PRIMARY: Column("Dice (95 % interval)", 3, low="low", high="high"),
     "difference": Column(
-        "Difference to the baseline of that size", 3, low="difference_low", high="difference_high", sign=True
+        "Difference from the baseline of that size", 3, low="difference_low", high="difference_high", sign=True
     ),
 }
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of one target: its rows, and how its columns are printed."""
+    """A table of one target: its rows, and how to print its columns."""
 
     name: str
     frame: pd.DataFrame
@@ -117,7 +117,7 @@ class Table:
 
 
 def tables(result: TargetResult) -> Iterator[Table]:
-    """Yield the tables of a target that have rows."""
+    """Yield the tables of a target that aren't empty."""
     where = f"{result.target.title}, {result.size}"
     summary = dict(SUMMARY)
     for protocol in result.protocols:
@@ -132,11 +132,11 @@ def tables(result: TargetResult) -> Iterator[Table]:
             rows = result.tests[result.tests["metric"] == metric]
             # only the declared family has adjusted p-values
             columns = {key: column for key, column in TESTS.items() if rows[key].notna().any()}
-            caption = f"{metric_name(result, metric)}, paired difference to {reference}: {where}."
+            caption = f"{metric_name(result, metric)}, paired difference from {reference}: {where}."
             yield Table(f"tests_{metric}", rows, columns, caption)
         yield from _secondary(result, reference, where)
         primary = result.tests[result.tests["metric"] == PRIMARY]
-        caption = f"Dice difference to {reference} if both arms were trained again: {where}."
+        caption = f"Dice difference from {reference} if both arms were trained again: {where}."
         if primary["procedure_low"].notna().any():
             yield Table("procedure", primary, PROCEDURE, caption)
     yield _folds(result, where)
@@ -155,14 +155,14 @@ def tables(result: TargetResult) -> Iterator[Table]:
         yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
     if len(result.recipes):
         caption = (
-            f"Every arm with the recipe that was best on the other folds: {where}. In brackets: for how many folds. "
-            f"The control is scratch with its own recipe chosen in the same way."
+            f"Each arm with the recipe that scored best on the other folds: {where}. In parentheses: number of folds. "
+            f"The control is scratch, with its recipe chosen in the same way."
         )
         yield Table("recipes", result.recipes, RECIPES, caption)
 
 
 def _folds(result: TargetResult, where: str) -> Table:
-    """Return the mean Dice of every arm, and of its seeds, with a column for each fold."""
+    """Return the mean Dice of each arm and seed, with one column per fold."""
     folds = result.folds
     columns = {"title": Column("Arm"), "seed": Column("Seed")}
     for fold, own in folds.groupby("fold"):
@@ -180,8 +180,8 @@ def _folds(result: TargetResult, where: str) -> Table:
     if (frame["seed"] == "all").all():
         del columns["seed"]
     if frame["note"].any():
-        columns["note"] = Column("remark")
-    known = "; in brackets: difference to the baseline" if folds["difference"].notna().any() else ""
+        columns["note"] = Column("note")
+    known = "; in parentheses: difference from the baseline" if folds["difference"].notna().any() else ""
     return Table("folds", frame.fillna(MISSING), columns, f"Mean Dice by fold{known}: {where}.")
 
 
@@ -191,7 +191,7 @@ def _mean_of_fold(row: pd.Series) -> str:
 
 
 def _secondary(result: TargetResult, reference: str, where: str) -> Iterator[Table]:
-    """Yield the differences in the metrics that have no table of their own."""
+    """Yield the differences in the metrics without a separate table."""
     rows = result.tests[~result.tests["metric"].isin(compared_metrics(result.protocols))]
     if len(rows):
         titles = [metric_name(result, metric) for metric in rows["metric"]]
@@ -199,5 +199,5 @@ def _secondary(result: TargetResult, reference: str, where: str) -> Iterator[Tab
             "tests_other",
             rows.assign(metric=titles),
             OTHER,
-            f"Other metrics, paired difference to {reference}: {where}.",
+            f"Other metrics, paired difference from {reference}: {where}.",
         )

@@ -265,21 +265,19 @@ def _distinct(arms: Sequence[Arm], detail: str) -> bool:
 
 
 def source_notices(runs: Sequence[Run]) -> list[str]:
-    """Return sentences on arms whose name contradicts what they loaded, or of which no report says what they loaded."""
+    """Return sentences on arms whose name contradicts the loaded source, or that have no transfer report."""
     found: list[str] = []
     silent: list[str] = []
     for run in runs:
         folds = {k: validation.parent for k, validation in run.folds.items()}
         if text := contradiction(run.trainer, loaded_by(run.trainer, folds), planned_source(run.folder)):
-            found.append(f"Doubtful: {text}. The report uses what was loaded.")
+            found.append(f"Doubtful: {text}. The report uses the loaded source.")
         expected = run.arm.trainer.base == TRANSFER or ARMS.get(run.arm.trainer.base) is not None
         if expected and (missing := [str(k) for k, folder in folds.items() if read_loaded(folder) is None]):
             some = len(missing) < len(folds)
             silent.append(f"{run.trainer} (fold {', '.join(missing)})" if some else run.trainer)
     if silent:
-        found.append(
-            f"No {REPORT_FILE} says what these loaded; their source is taken from their name: {', '.join(silent)}."
-        )
+        found.append(f"No {REPORT_FILE} found, so the source is taken from the trainer's name: {', '.join(silent)}.")
     return found
 
 

@@ -103,7 +103,7 @@ def _read_splits(
     trained = sorted({k for run in runs for k in run.folds})
     path = preprocessed / "splits_final.json"
     if not path.is_file():
-        notices.append("There is no splits_final.json: the folds were taken from the validation folders.")
+        notices.append("No splits_final.json found: the folds were taken from the validation folders.")
         folds = {k: tuple(sorted(list_masks(next(r.folds[k] for r in runs if k in r.folds)))) for k in trained}
         total = sum(map(len, folds.values()))
         return folds, {k: total - len(cases) for k, cases in folds.items()}

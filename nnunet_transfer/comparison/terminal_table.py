@@ -1,4 +1,4 @@
-"""What a comparison ends with in the terminal: one table, and the verdict in words."""
+"""Output of a comparison in the terminal: one table, and the verdict in words."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pandas as pd
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.wording import caveats, sentence
 
-#: characters of a column's name in one line of the head
+#: characters per line in a column heading
 _HEAD_WIDTH = 14
 _TEXT_WIDTH = 100
 _NOTHING = "-"
 
 
 def text_table(results: Sequence[TargetResult], left_out: Sequence[str] = ()) -> str:
-    """Return means of all arms and differences to the baseline, each column under the name of what it holds, and the verdict.
+    """Return a table of the arms' means and differences from the baseline, and the verdict.
 
-    A lesion protocol has a column of its own: F1 of the same masks is another number by another protocol's rules.
+    Each lesion protocol has its own column, because F1 depends on the protocol.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def text_table(results: Sequence[TargetResult], left_out: Sequence[str] = ()) ->
     head = ["Arm", "Dice", "mIoU (cases)", *(f"lesion F1 {title}" for _, title in protocols)]
     compared = any(len(r.tests) for r in results)
     if compared:
-        head += ["Dice difference to the baseline", "95 % interval"]
+        head += ["Dice difference from the baseline", "95 % interval"]
     groups = [
         (
             f"{r.target.title}: {r.size}",
@@ -46,7 +46,7 @@ def text_table(results: Sequence[TargetResult], left_out: Sequence[str] = ()) ->
 
 
 def _verdict(result: TargetResult) -> str:
-    """Return what the report says first: the caveats, and the outcome in words."""
+    """Return the caveats and the outcome in words, as the report begins."""
     text = " ".join([f"{result.target.title}:", *caveats(result), sentence(result)])
     return "\n" + _filled(text)
 
@@ -64,7 +64,7 @@ def _differences(result: TargetResult, row: pd.Series) -> list[str]:
     tests = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
     found = tests[tests["arm"] == row["arm"]] if len(tests) else tests
     if not len(found):
-        # with several recipes each has a baseline; a single arm is none
+        # with several recipes, each has a baseline; a single arm has none
         serves = row["arm"] in result.baselines.values() and len(result.summary) > 1
         return ["baseline" if serves else _NOTHING, ""]
     test = found.iloc[0]

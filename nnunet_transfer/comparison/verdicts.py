@@ -1,4 +1,4 @@
-"""One verdict for each arm, from the numbers as they are printed."""
+"""One verdict per arm, from the printed numbers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from nnunet_transfer.comparison.statistics import ALPHA
 
 BETTER, WORSE, EQUAL, OPEN = "better", "worse", "equal", "open"
-#: what a verdict is about: these networks, or also networks trained again in the same way
+#: scope of a verdict: these networks only, or also networks trained again in the same way
 NETWORKS_ONLY, PROCEDURE = "networks", "procedure"
-#: numbers are judged as a reader sees them
+#: verdicts use the rounded numbers that a reader sees
 PRINTED_DECIMALS = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of an arm against its baseline.
+    """Verdict on an arm compared with its baseline.
 
     Attributes
     ----------
     outcome : "better", "worse", "equal" (within the region of practical equivalence) or "open"
-    scope : "procedure" where it also holds for networks trained again, else "networks"; empty for "open"
+    scope : "procedure" if it also holds for networks trained again, otherwise "networks"; empty for "open"
     """
 
     outcome: str
@@ -33,8 +33,9 @@ class Verdict:
 def judge(row: Mapping[Any, Any], rope: float) -> Verdict:
     """Judge a paired difference.
 
-    Equal needs the headline interval of the mean within ±rope. Better and worse need an adjusted p below 0.05 and a headline
-    interval on one side of zero. An arm that meets both is called equal: its difference is real, but too small to matter.
+    Equal: the headline interval of the mean lies within ±rope. Better or worse: adjusted p below 0.05, a headline interval
+    on one side of zero, and an effect size of the same sign. An arm that meets both is called equal: its difference is real,
+    but too small to matter.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def judge(row: Mapping[Any, Any], rope: float) -> Verdict:
         return Verdict(EQUAL, PROCEDURE if inside else NETWORKS_ONLY)
     if not _printed(row["p_holm"]) < ALPHA:
         return Verdict(OPEN)
-    # the test is about ranks, the interval about the mean: a verdict needs both to point the same way
+    # the test compares ranks, the interval means: a verdict needs both to point the same way
     if low > 0 and row["rank_biserial"] > 0:
         return Verdict(BETTER, PROCEDURE if again[0] > 0 else NETWORKS_ONLY)
     if high < 0 and row["rank_biserial"] < 0:

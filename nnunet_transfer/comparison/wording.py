@@ -14,6 +14,7 @@ from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
+from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
     BETTER,
@@ -27,7 +28,7 @@ from nnunet_transfer.comparison.verdicts import (
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
 from nnunet_transfer.words import counted, joined
 
-#: verdict and its scope -> how it is said; with few subjects in weaker words
+#: verdict and its scope -> sentence; weaker wording for few subjects
 MANY = {
     (BETTER, PROCEDURE): "Better than {reference}, also if trained again",
     (BETTER, NETWORKS_ONLY): "These networks scored higher than those of {reference}",
@@ -41,11 +42,11 @@ FEW = {
     WORSE: "Dice was lower than in {reference}",
     EQUAL: "Dice was within {rope} of that in {reference}",
 }
-#: how sentences on subjects begin, see `nnunet_transfer.subjects.find_origin`
-SUBJECT_STATEMENTS = ("Subjects were read", "Nothing in the case names")
-#: beginnings of notices that belong before the verdict
+#: beginnings of the sentences on subjects, see `nnunet_transfer.subjects.find_origin`
+SUBJECT_STATEMENTS = ("Subjects were read", "The case names don't")
+#: beginnings of the notices to print before the verdict
 CAVEATS = ("Only ", "The arms have different", "summary.json", "Doubtful: ")
-#: packages that the numbers come from
+#: packages that compute the numbers
 PACKAGES = ("nnunetv2", "numpy", "scipy", "pandas", "connected-components-3d")
 
 REFERENCES: dict[str, str] = {
@@ -71,16 +72,16 @@ REFERENCES: dict[str, str] = {
 
 
 def caveats(result: TargetResult) -> list[str]:
-    """Return what a reader has to know before the verdict."""
+    """Return what a reader must know before the verdict."""
     found = [notice for notice in result.notices if notice.startswith(CAVEATS)]
     if len(result.arms) > 1 and 0 < result.n_counted < FEW_SUBJECTS:
         tests = "no p-values are given" if result.n_counted < LEAST_PAIRS else "the tests have little power"
-        found.append(f"Only {counted(result.n_counted, 'subject')}: {tests}. What follows are hints, not findings.")
+        found.append(f"Only {counted(result.n_counted, 'subject')}: {tests}. Treat the results as hints, not findings.")
     return found
 
 
 def sentence(result: TargetResult) -> str:
-    """Say the target's outcome in plain words: what stands out first, then one verdict for each arm."""
+    """Describe the outcome of a target: what stands out first, then one verdict per arm."""
     parts = [*_odd_trainings(result), _highest(result), *_verdicts(result), _false_positives(result)]
     return " ".join(part for part in parts if part)
 
@@ -101,7 +102,7 @@ def _odd_trainings(result: TargetResult) -> Iterator[str]:
 
 
 def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:
-    """Name all folds that stand out in some arms, in one sentence."""
+    """Name all folds that stand out in some but not all arms, in one sentence."""
     by_arm: dict[str, list[Outlier]] = {}
     for outlier in sorted(outliers, key=lambda o: o.fold):
         by_arm.setdefault(outlier.arm, []).append(outlier)
@@ -113,16 +114,16 @@ def _odd_folds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[st
         arm: f"mean Dice {joined([f'{o.mean:.3f}' for o in odd])}, other folds {odd[0].others:.3f}"
         for arm, odd in by_arm.items()
     }
-    # no training is too good: where a fold scores higher, its cases are the first suspects
+    # a training is never too good: if a fold scores higher, suspect its cases first
     what = "training" if all(o.mean < o.others for o in outliers) else "training and cases"
     if len({tuple(folds) for folds in found.values()}) == 1:
         folds = next(iter(found.values()))
         listed = ", ".join(f"{titles[arm]} ({means[arm]})" for arm in by_arm)
         verb, whose = ("stand", "their") if len(folds) > 1 else ("stands", "its")
-        yield f"{named_folds(folds)} {verb} out, check {whose} {what}: {listed}."
+        yield f"{named_folds(folds)} {verb} out; check {whose} {what}: {listed}."
         return
     listed = ", ".join(f"{named_folds(found[arm]).lower()} of {titles[arm]} ({means[arm]})" for arm in by_arm)
-    yield f"Some folds stand out, check their {what}: {listed}."
+    yield f"Some folds stand out; check their {what}: {listed}."
 
 
 def _odd_seeds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[str]:
@@ -134,9 +135,9 @@ def _odd_seeds(result: TargetResult, outliers: Sequence[Outlier]) -> Iterator[st
         if o.seed is not None
     ]
     if len(named) == 1:
-        yield f"One training stands out, check it: {named[0]}."
+        yield f"One training stands out; check it: {named[0]}."
     elif named:
-        yield f"{len(named)} trainings stand out, check them: {', '.join(named)}."
+        yield f"{len(named)} trainings stand out; check them: {', '.join(named)}."
 
 
 def _seed_name(seed: int) -> str:
@@ -153,7 +154,7 @@ def _highest(result: TargetResult) -> str:
         counts += f", {counted(result.n_cases, 'scan')}"
     means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
     if means.isna().all():
-        return f"No arm has a Dice: no reference has a lesion that counts ({counts})."
+        return f"Dice is undefined for all arms: no reference contains a lesion ({counts})."
     if len(result.arms) == 1:
         return f"{result.summary['title'].iloc[0]} is the only arm: mean Dice {means.iloc[0]:.3f} ({counts})."
     best = result.summary.loc[means == means.max(), "title"]
@@ -177,24 +178,24 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
                 template = FEW[outcome] if few else MANY[outcome, scopes[0]]
                 yield f"{template.format(reference=reference, rope=rope)}: {_listed(chosen)}."
     undecided = judged[judged["verdict"] == OPEN]
-    # as printed: a reader compares these numbers with 0 and 0.05
+    # as printed, because readers compare the printed numbers with 0 and 0.05
     low, high, p = (undecided[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
     excludes = (low > 0) | (high < 0)
     untested = excludes & p.isna()
     mixed = (excludes & ~untested) | (p < ALPHA)
     if mixed.any():
-        yield f"Unclear against {reference}, because interval and test don't agree: {_listed(undecided[mixed])}."
+        yield f"Unclear compared with {reference}, because interval and test disagree: {_listed(undecided[mixed])}."
     if untested.any():
         yield f"Too few subjects differ from {reference} for a test: {_listed(undecided[untested])}."
     none = ~(mixed | untested)
     if none.any():
-        yield f"No difference to {reference} is shown, and none is ruled out: {_listed(undecided[none])}."
+        yield f"A difference from {reference} is neither shown nor ruled out: {_listed(undecided[none])}."
     if len(failed):
-        yield f"Segmented nothing right in any case: {', '.join(failed['title'])}."
+        yield f"No correct voxel in any case: {', '.join(failed['title'])}."
 
 
 def _false_positives(result: TargetResult) -> str:
-    """Say in how many lesion-free cases each arm segmented something, where arms differ in that."""
+    """Say in how many lesion-free cases each arm has false positives, if the arms differ in this."""
     table = result.lesion_free
     if not len(table) or table.groupby("label")["n_with_fp"].nunique().max() < 2:
         return ""
@@ -203,7 +204,7 @@ def _false_positives(result: TargetResult) -> str:
         what = f" ({label})" if table["label"].nunique() > 1 else ""
         counts = ", ".join(f"{row['title']} in {row['n_with_fp']}" for _, row in rows.iterrows())
         where = counted(int(rows["n_cases"].iloc[0]), "lesion-free case")
-        parts.append(f"In {where}{what}, false positives had: {counts}.")
+        parts.append(f"False positives in {where}{what}: {counts}.")
     return " ".join(parts)
 
 
@@ -223,7 +224,7 @@ def _listed(rows: pd.DataFrame) -> str:
 
 
 def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
-    """Return the methods paragraph, with numbers of references in brackets, and the list of references."""
+    """Return the methods paragraph, with numbered citations, and the list of references."""
     cited: list[str] = []
 
     def cite(key: str) -> str:
@@ -242,40 +243,43 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
     seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
     text = [
-        f"Arms were trained with nnU-Net {cite('nnunet')} and compared after {cite('study')} by cross-validation with the same "
-        f"plans, splits and schedule ({targets}), {runs} per arm and fold.",
-        "All scores were computed from the masks. A case's score is the mean over labels, then over seeds; a subject's that "
-        f"over its scans. Means, differences, tests and ranks are about subjects. {EMPTY_RULES[settings.empty]} So whether a "
-        "case counts follows from the reference alone, for all arms alike. mIoU is given as the mean over "
+        f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
+        f"the same plans, splits and schedule ({targets}) and {runs} per arm and fold.",
+        "All scores were computed from the masks. The score of a case is the mean over labels, then over seeds; the score of a "
+        "subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
+        f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
+        "mIoU is given as the mean over "
         "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels. "
-        f"HD95 and normalised surface distance {cite('metrics')} count surface voxels; an empty mask against one that is not "
-        "costs the image's diagonal and 0.",
+        f"HD95 and normalised surface distance (NSD) {cite('metrics')} are computed on surface voxels; if only one of the two "
+        "masks is empty, HD95 is the image's diagonal and NSD is 0.",
     ]
     if tests:
         text += [
-            f"Differences to {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
+            f"Differences from {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
             f"bootstrap intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
-            f"{cite('levels')}, seed {settings.seed}). P-values are two-sided, from the signed-rank test on the subjects' "
-            f"differences with Pratt's zeros {cite('wilcoxon')}: exact, over all sign flips, for up to {EXACT_PAIRS} subjects "
-            f"that differ, else by normal approximation; none is given below {LEAST_PAIRS} subjects or "
-            f"{LEAST_INFORMATIVE} that differ. They are adjusted by Holm's rule {cite('holm')} in two families: every arm "
+            f"{cite('levels')}, seed {settings.seed}). P-values are two-sided and come from the signed-rank test on the "
+            f"subjects' differences, with zeros handled as by Pratt {cite('wilcoxon')}. The test is exact, over all sign flips, "
+            f"for up to {EXACT_PAIRS} subjects that differ, and uses the normal approximation for more. No p-value is given "
+            f"for fewer than {LEAST_PAIRS} subjects, or fewer than {LEAST_INFORMATIVE} that differ. P-values are adjusted by "
+            f"Holm's method {cite('holm')} in two families: every arm "
             f"against {baseline} on Dice, over all targets ({counted(tests, 'test')}), which the verdicts rest on; and all "
-            f"other metrics ({counted(others, 'test')}). Comparisons between all arms are a family of their own for each "
-            "target. The effect "
-            f"size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called better or worse if its "
-            "adjusted p is below 0.05 and its interval excludes zero, and practically equal if the interval lies within "
-            f"±{settings.rope:g}.",
-            "These intervals describe the networks at hand. For networks trained again, the interval is that of a "
-            f"two-level bootstrap over training runs and subjects {cite('levels')} where both arms have several seeds, else "
-            f"that of the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A fold "
-            "whose mean difference lies further from the median of all folds than one in a thousand draws of its subjects "
-            "would is named; there the interval quoted also covers the spread between folds.",
-            f"Ranks are those of the mean Dice, with intervals from the same bootstrap {cite('ranks')}, which draws whole folds "
-            "where one stands out.",
+            f"other metrics ({counted(others, 'test')}). The comparisons between all arms are a separate family for each "
+            f"target. The effect size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called "
+            f"practically equal if its interval lies within ±{settings.rope:g}; otherwise it is called better or worse if its "
+            "adjusted p is below 0.05, its interval excludes zero, and interval and effect size have the same sign.",
+            "These intervals describe the networks at hand. For networks trained again, the interval comes from a "
+            f"two-level bootstrap over training runs and subjects {cite('levels')} if both arms have several seeds, and "
+            f"otherwise from the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A "
+            "fold stands out if its mean difference is further from the median of all folds than the spread between subjects "
+            f"explains (p < {OUTLIER_LEVEL:g}, Bonferroni-adjusted over folds; for scores from 0 to 1 also by more than "
+            f"{LEAST_FOLD:g}); the quoted interval then also covers the spread between folds.",
+            f"Arms are ranked by mean Dice, with intervals from the same bootstrap {cite('ranks')}, which draws whole folds "
+            "if one stands out.",
         ]
     text += [
-        f"Agreement of volumes is given as bias and 95 % limits of agreement {cite('bland')}. Pooled lesion detection and "
-        "detection by lesion size have intervals over subjects, by Clopper and Pearson where all or nothing was detected.",
+        f"Agreement of volumes is given as bias and 95 % limits of agreement {cite('bland')}. Intervals of pooled lesion "
+        "detection and of detection by lesion size are over subjects; if all or no lesions were detected, they are Clopper "
+        "and Pearson's.",
         " ".join(dict.fromkeys(n for r in results for n in r.notices if n.startswith(SUBJECT_STATEMENTS))),
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
