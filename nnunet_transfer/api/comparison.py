@@ -73,7 +73,7 @@ def compare(
     out
         Folder for the report, its figures and tables.
     arms
-        Names of the trainers to compare; default: all.
+        Names of the trainers to compare; default: all except pretrainers.
     settings
         Lesion protocols, rule for empty references, baseline, bootstrap, region of practical equivalence.
     processes

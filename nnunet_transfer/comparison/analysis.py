@@ -1,4 +1,4 @@
-"""From scores of cases to the numbers of the report: means, paired differences, tests. No file is read or written."""
+"""From scores of cases to the results in the report: means, paired differences, tests. Doesn't access files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.words import counted, joined, shortened, verb
 
-#: tables of a `TargetResult` that are written as files
+#: tables of a `TargetResult` that are written to files
 TABLES = (
     *("cases", "lesions", "summary", "tests", "pairs", "ranks", "folds", "grid", "detection", "lesion_free", "sizes"),
     *("volumes", "curves", "recipes", "arm_key"),
@@ -47,35 +47,35 @@ PRIMARY_FAMILY, SECONDARY_FAMILY = "primary", "secondary"
 
 @dataclass(frozen=True)
 class TargetResult:
-    """All numbers of one target.
+    """All results of one target.
 
     Attributes
     ----------
-    target, arms, runs : what was compared. Arms trained on fewer cases than their baseline are in `cases`, `lesions`
-        and `curves` only
+    target, arms, runs : the compared arms and their runs. Arms trained on fewer cases than their baseline are only in
+        `cases`, `lesions` and `curves`
     baseline : name of the (first) baseline
-    baselines : arm -> the baseline it is compared with; with several recipes each arm has the one of its own recipe
+    baselines : arm -> its baseline; with several recipes, the baseline of the same recipe
     protocols : lesion protocols
-    settings : of scores and statistics
+    settings : settings of scores and statistics
     cases : one row per run, case and label
     lesions : one row per run, case, protocol and reference lesion
     per_case : one row per arm and case: mean over labels, then over seeds
-    per_subject : one row per arm and subject: mean over its scans, too
+    per_subject : one row per arm and subject: also averaged over its scans
     summary : one row per arm: n, means, medians over subjects
-    tests : one row per arm but the baselines and per metric: paired difference with interval, p, effect size, and for the
-        primary metric the verdict
-    pairs : one row per pair of arms: the same on the primary metric
+    tests : one row per metric and arm except baselines: paired difference with interval, p and effect size, and the verdict
+        for the primary metric
+    pairs : one row per pair of arms: the same for the primary metric
     ranks : one row per arm: rank, its interval, and how often it takes each rank
     folds : one row per arm, fold and seed: mean of the primary metric
-    grid : one row per arm with a known source: where it stands in the grid of task by domain, panel by panel
+    grid : one row per arm with a known source: its position in the grid of task by domain
     detection : one row per protocol and arm: detection pooled over subjects
     lesion_free : one row per label and arm: false positives where the reference is empty
     sizes : one row per protocol, arm and stratum of lesion size: sensitivity
     volumes : one row per label and arm: agreement of volumes
-    curves : one row per arm and number of training cases; empty if there is one number only
+    curves : one row per arm and number of training cases; empty if all have the same number
     recipes : one row per arm, with its recipe chosen on other folds; empty if no arm has several
     outliers : folds and seeds that stand out
-    notices : sentences for the head of the report
+    notices : sentences for the top of the report
     """
 
     target: Target
@@ -111,7 +111,7 @@ class TargetResult:
 
     @property
     def n_subjects(self) -> int:
-        """Number of subjects that they come from."""
+        """Number of subjects of these cases."""
         return int(self.per_case["subject"].nunique())
 
     @property
@@ -121,12 +121,12 @@ class TargetResult:
 
     @property
     def n_counted(self) -> int:
-        """Number of subjects with a score: without those whose references are all empty, where these are left out."""
+        """Number of subjects with a score; subjects with only empty references may be left out."""
         return int(self.per_subject.groupby("arm")[PRIMARY].count().max())
 
     @property
     def baseline_title(self) -> str:
-        """How sentences and headings call what the arms are compared with."""
+        """Title of the baseline in sentences and headings."""
         if len(baselines := dict.fromkeys(self.baselines.values())) > 1:
             # titles name the recipe in brackets, codes don't: "Scratch" is one name, "A1 or A2" are two
             names = list(dict.fromkeys(self.title_of(name).partition(" (")[0] for name in baselines))
@@ -135,7 +135,7 @@ class TargetResult:
 
     @property
     def arm_key(self) -> pd.DataFrame:
-        """One row per arm: its title, trainer, and the source that it loaded."""
+        """One row per arm: title, trainer and loaded source."""
         rows = [
             (a.title, a.name, a.source or "", a.task, a.domain, a.sha256, self.baselines.get(a.name, ""))
             for a in self.arms
@@ -148,7 +148,7 @@ class TargetResult:
 
 
 def metric_name(result: TargetResult, metric: str) -> str:
-    """Return how the report calls a metric."""
+    """Return the title of a metric."""
     return metric_of(metric, result.protocols).title
 
 
@@ -163,8 +163,9 @@ def analyse(
 ) -> TargetResult:
     """Summarise the scores of one target.
 
-    A case's score is the mean over labels, then over seeds; a subject's that over its scans. All means, differences,
-    intervals, tests and ranks are about subjects. Intervals come from a bootstrap that draws subjects within folds.
+    The score of a case is the mean over labels, then over seeds; the score of a subject is the mean over its scans. All
+    means, differences, intervals, tests and ranks are computed over subjects. Intervals come from a bootstrap over subjects
+    within folds.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def analyse(
     protocols = settings.protocols_of(target.dataset)
     cases = add_differences(apply_empty_rule(cases, protocols, settings.empty), protocols)
     every_arm = tuple(dict.fromkeys(run.arm for run in runs))
-    # arms are compared at equal numbers of training cases; the other numbers make the learning curves
+    # arms are compared at equal numbers of training cases; the other numbers go into the learning curves
     arms = tuple(arm for arm in every_arm if arm in baselines)
     names = [arm.name for arm in arms]
     pairs = [(arm, baselines[arm]) for arm in arms if baselines[arm] != arm]
@@ -275,7 +276,7 @@ def _summarise(
 
 
 def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings, *, by_fold: bool) -> pd.DataFrame:
-    """Rank the arms; the bootstrap draws folds instead of subjects within folds where a fold stands out."""
+    """Rank the arms; if a fold stands out, the bootstrap draws folds instead of subjects within folds."""
     if len(arms) < 2:
         return pd.DataFrame()
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
@@ -308,8 +309,8 @@ def _ranks(scores: Scores, arms: Sequence[Arm], settings: CompareSettings, *, by
 def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
     """Add `p_holm`, `family` and the verdicts that follow from it.
 
-    The primary family are all arms against their baseline, on Dice, over all targets; the secondary family are all other
-    metrics.
+    The primary family consists of all arms against their baseline on Dice, over all targets; the secondary family of all
+    other metrics.
     """
     tables = [
         r.tests.assign(family=np.where(r.tests["metric"] == PRIMARY, PRIMARY_FAMILY, SECONDARY_FAMILY), p_holm=np.nan)

@@ -10,14 +10,14 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one target, averaged over labels. What the report estimates is always a mean over subjects.
+    """Scores of one target, averaged over labels. All estimates in the report are means over subjects.
 
     Attributes
     ----------
     per_case : one row per arm and case, averaged over seeds
-    per_subject : one row per arm and subject, averaged over the subject's scans, too
+    per_subject : one row per arm and subject, averaged also over the subject's scans
     per_run : one row per arm, subject and seed
-    train_sizes, test_sizes : fold -> number of cases that train, and that are compared
+    train_sizes, test_sizes : fold -> number of training cases, and of compared cases
     """
 
     per_case: pd.DataFrame
@@ -28,7 +28,7 @@ class Scores:
 
     @property
     def ratios(self) -> dict[int, float]:
-        """Fold -> compared cases divided by training cases; without folds that train on none."""
+        """Fold -> compared cases divided by training cases; folds without training cases are omitted."""
         return {fold: n / self.train_sizes[fold] for fold, n in self.test_sizes.items() if self.train_sizes[fold]}
 
     def of(self, arms: Sequence[str]) -> Scores:

@@ -1,4 +1,4 @@
-"""Cluster bootstrap: subjects are drawn, not cases, within the folds they belong to."""
+"""Cluster bootstrap that resamples subjects instead of cases, within folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_transfer.comparison.settings import DEFAULT_DRAWS
 FloatArray = NDArray[np.float64]
 
 DEFAULT_LEVEL = 0.95
-#: draws handled at once: bounds the memory, and sets the order in which random numbers are used
+#: draws per block; limits the memory and determines the order of the random numbers
 CHUNK = 500
 
 
@@ -24,8 +24,8 @@ class Intervals:
 
     Attributes
     ----------
-    estimate, low, high : NaN where there is nothing to estimate
-    method : "BCa", "percentile" where BCa is degenerate, or "none" with fewer than two clusters
+    estimate, low, high : NaN if there is nothing to estimate
+    method : "BCa", "percentile" if BCa is degenerate, or "none" with fewer than two clusters
     """
 
     estimate: FloatArray
@@ -37,9 +37,9 @@ class Intervals:
 def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterator[FloatArray]:
     """Yield blocks of bootstrap weights, shape (block, n_clusters): how much each cluster counts.
 
-    Of n clusters of a stratum n - 1 are drawn and scaled up to n: drawing n would understate the variance by
-    (n - 1) / n, which matters for folds of few subjects. Strata of one cluster, which could not vary, are collapsed
-    first, see `collapsed`.
+    From the n clusters of a stratum, n - 1 are drawn and scaled up to n. Drawing n would underestimate the variance by the
+    factor (n - 1) / n, which matters for folds with few subjects. Strata with a single cluster, which could not vary, are
+    merged first, see `collapsed`.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def cluster_weights(strata: NDArray[np.int64], draws: int, seed: int) -> Iterato
 
 
 def collapsed(strata: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join all strata of one cluster, a single one with the smallest other stratum; the rest stays.
+    """Merge all strata with a single cluster; if there is only one, merge it with the smallest other stratum.
 
-    Resampling within a stratum of one cluster gives that cluster each time: with one subject per fold every interval
-    would have no width.
+    Resampling a stratum with one cluster always gives the same cluster: with one subject per fold, all intervals would
+    have zero width.
 
     References
     ----------
@@ -110,8 +110,8 @@ def cluster_bootstrap(
 ) -> Intervals:
     """Estimate sum(numerator) / sum(denominator) with bias-corrected and accelerated intervals.
 
-    The acceleration is that of the jackknife over clusters. Where all replicates are alike, or the correction leaves
-    the range of the replicates, the percentile interval is given instead.
+    The acceleration comes from the jackknife over clusters. If all replicates are equal, or the correction leaves the range
+    of the replicates, the percentile interval is returned instead.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def cluster_bootstrap(
 def _interval(replicates: FloatArray, estimate: float, jackknife: FloatArray, level: float) -> tuple[float, float, str]:
     replicates = replicates[np.isfinite(replicates)]
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    # half of the ties count as below: replicates of few distinct values would bias the correction
+    # half of the ties count as below: with few distinct values, replicates would bias the correction
     below = np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2
     deviation = np.nanmean(jackknife) - jackknife[np.isfinite(jackknife)]
     spread = float((deviation**2).sum())

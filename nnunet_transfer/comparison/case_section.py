@@ -17,7 +17,7 @@ from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.comparison.viewer import write_viewer
 from nnunet_transfer.files import write_text
 
-#: of all pictures in the report; more are put beside it, so that the page stays below 15 MB
+#: maximum size of all pictures in the report, so that it stays below 15 MB; further pictures go to separate pages
 MOST_BYTES = 11_000_000
 #: folder of the cases that are not in the page
 BESIDE = "cases"
@@ -25,12 +25,12 @@ BESIDE = "cases"
 
 @dataclass(frozen=True)
 class CaseSection:
-    """What the template of the cases needs.
+    """Input of the template of the cases.
 
     Attributes
     ----------
     codes : code (or name) of an arm -> its title
-    coded : whether figures call arms by codes
+    coded : whether figures use codes for arms
     pictures : key of a case -> its panels; empty for cases without pictures in the page
     captions : key of a case -> title of a panel -> the arm's scores in words
     pages : key of a case -> page beside the report, if it has one
@@ -58,7 +58,7 @@ class CaseSection:
 
     @property
     def beside(self) -> bool:
-        """Whether all other cases have pictures, too."""
+        """Whether all other cases have pictures in separate pages."""
         return self.pictured + len(self.pages) == len(self.rows)
 
     @property
@@ -77,15 +77,15 @@ def case_section(
     share: float,
     viewer: bool = False,
 ) -> CaseSection:
-    """Draw the cases of a target that tell most, and list all.
+    """Draw the most informative cases of a target, and list all cases.
 
     Parameters
     ----------
     codes : name of an arm -> code
-    folder : that of the report
-    all_cases : draw the others, too, in pages of their own
-    share : of the report's size that the target may take
-    viewer : write an interactive page for each case that is drawn
+    folder : folder of the report
+    all_cases : also draw the other cases, in separate pages
+    share : share of `MOST_BYTES` that the target may use
+    viewer : write an interactive page for each drawn case
     """
     rows = case_rows(result, dict(codes), folder)
     runs: dict[str, Run] = {}

@@ -1,4 +1,4 @@
-"""The report's table of cases: which case differs most, and what lies behind its scores."""
+"""The report's table of cases, sorted by difference, with the details behind each score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.results import Arm, Run
 
-#: cases with pictures in the report, unless all are asked for
+#: cases with pictures in the report, unless all are requested
 PICTURED = 30
 #: reference lesions listed per case, largest first
 MOST_LESIONS = 12
@@ -28,8 +28,8 @@ class ArmScores:
 
     Attributes
     ----------
-    title, code : of the arm
-    difference : Dice minus that of the baseline; NaN for the baseline itself
+    title, code : title and code of the arm
+    difference : Dice minus the Dice of the baseline; NaN for the baseline itself
     lesions : title of a protocol -> (reference lesions found, reference lesions, predicted lesions)
     files : label of a run -> link to its prediction, relative to the report
     """
@@ -56,14 +56,14 @@ class Lesion:
 
 @dataclass(frozen=True)
 class CaseRow:
-    """A row of the table, and what is behind it.
+    """A row of the table and its details.
 
     Attributes
     ----------
-    key : unique in the page, usable as an id
-    worst : smallest difference to the baseline over all arms; with one arm its Dice
-    volume_ml : of the reference
-    more_lesions : number of lesions that the table leaves out
+    key : unique id in the page
+    worst : lowest difference from the baseline over all arms; if there is only one arm, its Dice
+    volume_ml : volume of the reference
+    more_lesions : number of lesions that the table omits
     """
 
     key: str
@@ -81,12 +81,12 @@ class CaseRow:
 
 
 def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list[CaseRow]:
-    """Return one row per case, worst difference to the baseline first.
+    """Return one row per case, worst difference from the baseline first.
 
     Parameters
     ----------
     codes : name of an arm -> short code
-    folder : that of the report, for links
+    folder : folder of the report, for links
     """
     runs: dict[str, list[Run]] = {}
     for run in result.runs:
@@ -96,7 +96,7 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
         for row in result.per_case.to_dict("records")
     }
     lesions = _lesions(result, codes)
-    # scores count in the fold of their subject's first case; files lie where the case was validated
+    # scores count in the fold of the subject's first case, but files are in the fold that validated the case
     validated = {case: fold for fold, cases in result.target.folds.items() for case in cases}
 
     def arm_scores(case: str) -> list[ArmScores]:
@@ -127,7 +127,7 @@ def case_rows(result: TargetResult, codes: dict[str, str], folder: Path) -> list
 
 
 def _sorting(row: CaseRow) -> tuple[float | str, ...]:
-    """Return what rows are sorted by: the worst difference, then the lowest Dice; what isn't known comes last."""
+    """Return the sort key of a row: the worst difference, then the lowest Dice; unknown values come last."""
     lowest = min((arm.dice for arm in row.arms if np.isfinite(arm.dice)), default=np.inf)
     return (float(np.inf) if np.isnan(row.worst) else row.worst, lowest, row.case)
 
@@ -210,7 +210,7 @@ def link(path: Path, folder: Path) -> str:
 def telling_cases(rows: Sequence[CaseRow], most: int = PICTURED) -> list[CaseRow]:
     """Return the cases to draw: a third each with the largest losses and gains, and a third spread over all mean scores.
 
-    The spread holds the best, the middle and the worst case; where cases coincide, more of the losses and gains follow.
+    The last third includes the best, the median and the worst case. If cases coincide, further losses and gains are added.
     """
     if len(rows) <= most:
         return list(rows)

@@ -1,4 +1,4 @@
-"""Short codes for arms, where their names are too long for a figure."""
+"""Short codes for arms whose names are too long for a figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from nnunet_transfer.comparison.analysis import TargetResult
 
-#: longer names, or more arms, are drawn as codes
+#: with longer names or more arms, figures use codes
 LONGEST_TITLE, MOST_TITLES = 26, 8
 
 
@@ -20,13 +20,13 @@ def arm_codes(results: Sequence[TargetResult]) -> dict[str, str]:
 
 
 def needs_codes(results: Sequence[TargetResult]) -> bool:
-    """Whether the arms' names don't fit beside a figure."""
+    """Whether the arms' names are too long for a figure."""
     titles = {arm.title for result in results for arm in result.arms}
     return len(titles) > MOST_TITLES or max(map(len, titles), default=0) > LONGEST_TITLE
 
 
 def with_codes(result: TargetResult, codes: dict[str, str]) -> TargetResult:
-    """Return the result with codes for titles, in every table."""
+    """Return the result with codes instead of titles in every table."""
     changed: dict[str, object] = {"arms": tuple(replace(arm, title=codes[arm.name]) for arm in result.arms)}
     for part in fields(result):
         frame = getattr(result, part.name)

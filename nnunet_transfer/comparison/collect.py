@@ -1,4 +1,4 @@
-"""Score all predictions of all arms, keeping each case's scores so that a second comparison is fast."""
+"""Score all predictions of all arms, and cache the scores so that the next comparison is fast."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from nnunet_transfer.words import counted, shortened
 
 logger = logging.getLogger(__name__)
 
-#: agreement of recomputed Dice and IoU with nnU-Net's summary.json
+#: tolerance between recomputed Dice and IoU and those in nnU-Net's summary.json
 SUMMARY_TOLERANCE = 1e-6
-#: what every row of the tables begins with
+#: first columns of the tables
 HEAD_FIELDS = ("target", "arm", "recipe", "seed", "fold", "case", "subject", "site")
 
 
@@ -59,8 +59,8 @@ def score_runs(
     Parameters
     ----------
     folds : case -> fold, the cases to compare
-    cache_folder : where scores are kept, keyed by the content of both masks and the settings
-    problems, notices : added to
+    cache_folder : folder of cached scores, keyed by the content of both masks and the settings
+    problems, notices : new entries are appended
 
     Raises
     ------
@@ -99,7 +99,7 @@ def score_runs(
             f"summary.json disagrees with the masks in {counted(len(stale), 'case')} and is stale there (a mask or a "
             f"reference was changed after validation): {shortened(stale, 5)}. The report uses the masks."
         )
-    # without lesions there would be no header, and readers of the table would fail
+    # keep the header of an empty table, which readers of the file need
     columns = None if lesions else [*HEAD_FIELDS, *LESION_FIELDS]
     return Scored(pd.DataFrame(cases), pd.DataFrame(lesions, columns=columns))
 

@@ -1,4 +1,4 @@
-"""One order of the arms over several targets."""
+"""Consensus ranking of the arms over several targets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from nnunet_transfer.comparison.analysis import TargetResult
 
 
 def consensus(results: Sequence[TargetResult]) -> pd.DataFrame:
-    """Rank the arms that all targets have by the mean of their ranks, every target counting the same.
+    """Rank the arms that were trained on all targets by their mean rank, with equal weight for every target.
 
     Returns
     -------
-    One row per arm, best first: its title, its rank on each target among these arms (column by the target's title), the
-    mean of these, and its place; tied arms share the mean of their places. Empty for fewer than two targets or arms.
+    DataFrame
+        One row per arm, best first: its title, its rank on each target among these arms (one column per target, named by
+        its title), the mean rank, and its place. Tied arms share the mean of their places. Empty for fewer than two
+        targets or arms.
 
     References
     ----------

@@ -36,10 +36,10 @@ def learning_curves(
     settings: CompareSettings,
     unsteady: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Return one row per arm and number of training cases; no rows if every arm has one number only.
+    """Return one row per arm and number of training cases; no rows if each arm has only one number.
 
-    Each point has the mean score over subjects, and the paired difference to the baseline trained on as many cases, with
-    the interval to quote, see `paired_table`.
+    Each row has the mean score over subjects and the paired difference from the baseline trained on the same number of
+    cases, with the headline interval, see `paired_table`.
     """
     families: dict[str, list[Arm]] = {}
     for arm in arms:

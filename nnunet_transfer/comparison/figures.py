@@ -1,4 +1,4 @@
-"""Figures of the report, drawn with matplotlib; no arithmetic on scores beyond medians for the eye."""
+"""Figures of the report, drawn with matplotlib. The only arithmetic on scores is a median."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt  # the backend is chosen before pyplot is imported
 from matplotlib.figure import Figure
 
-#: after Okabe and Ito, "Color universal design", 2008; the orange and the purple are darker, for a contrast of 3 to 1
+#: Okabe and Ito, "Color universal design", 2008, with darker orange and purple for a contrast of 3 to 1
 BASELINE, T1, NATURAL, OTHER = "#000000", "#0072B2", "#C47A00", "#B8578D"
 DOMAIN_COLOURS = {"T1 brain MRI": T1, "natural images": NATURAL, "": BASELINE}
 #: source task -> marker and line
@@ -31,14 +31,14 @@ FILLS = ("full", "none", "left", "top", "right", "bottom")
 DIVERGING = "PuOr"
 ALPHA = 0.05
 DPI = 130
-#: inches; text stays readable where the figure shrinks to a phone's width
+#: inches; text stays readable when the figure shrinks to the width of a phone
 WIDTH = 5.4
-#: more arms make figures of all beside all wider than others
+#: with more arms, figures with one row and column per arm are wide
 MOST_NARROW = 7
 
 
 def colour_of(result: TargetResult, arm: str) -> str:
-    """Return an arm's colour: its source domain's."""
+    """Return the colour of an arm, which depends on the domain of its source."""
     domain = next(a.domain for a in result.arms if a.name == arm)
     return DOMAIN_COLOURS.get(domain, OTHER)
 
@@ -47,7 +47,7 @@ def _panels(result: TargetResult) -> list[tuple[str, pd.DataFrame]]:
     return [(str(name), rows) for name, rows in result.grid.groupby("panel", sort=False)] if len(result.grid) else []
 
 
-#: panels of the grid side by side
+#: panels per row of the grid
 GRID_COLUMNS = 3
 
 
@@ -124,24 +124,24 @@ def dots(result: TargetResult, metric: str = PRIMARY) -> Figure:
 
 
 def hollow(colour: str) -> dict[str, Any]:
-    """Return how a point among many is drawn: overlaps are seen, and so is a single one."""
+    """Return the style of points in a dense plot: overlaps and single points are both visible."""
     face = matplotlib.colors.to_rgba(colour, 0.35)
     return {"color": colour, "markerfacecolor": face, "markeredgewidth": 0.7, "markersize": 4}
 
 
 def bare(axis: Any) -> None:
-    """Leave away what a figure doesn't need."""
+    """Remove the parts of an axis that a figure doesn't need."""
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.3)
 
 
 def hide_unused(axes: Any, used: int) -> None:
-    """Hide the panels after those that are used; the axis of the panel above is labelled in their place.
+    """Hide unused panels, and label the axis of the panel above instead.
 
     Parameters
     ----------
-    axes : rows of panels that share their axes
+    axes : array of panels with shared axes, shape (rows, columns)
     """
     for axis in axes.flat[used:]:
         axis.axis("off")
@@ -173,7 +173,7 @@ def curves(result: TargetResult) -> Figure:
 
 
 def line_style(task: str, domain: str, same: int = 0) -> dict[str, Any]:
-    """Return how a line of this arm is drawn: the colour is its source domain's, the marker its source task's.
+    """Return the line style of an arm: the colour shows the domain of its source, the marker the task.
 
     Parameters
     ----------
@@ -191,13 +191,13 @@ def line_style(task: str, domain: str, same: int = 0) -> dict[str, Any]:
 
 
 def styles(result: TargetResult) -> dict[str, dict[str, Any]]:
-    """Return how each arm's lines and markers are drawn."""
+    """Return the line and marker style of each arm."""
     drawn = line_styles([(arm.task, arm.domain) for arm in result.arms])
     return {arm.name: style for arm, style in zip(result.arms, drawn, strict=True)}
 
 
 def line_styles(kinds: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return how the lines of several arms are drawn, given the source task and domain of each: no two alike."""
+    """Return distinct line styles for several arms, given the source task and domain of each."""
     return [line_style(*kind, kinds[:i].count(kind)) for i, kind in enumerate(kinds)]
 
 
@@ -208,7 +208,7 @@ def signed(value: float) -> str:
 
 
 def ink(value: float, limit: float) -> str:
-    """Return a colour that is read on a cell of that value."""
+    """Return a text colour that is readable on a cell of this value."""
     return "white" if abs(value) > 0.6 * limit else "black"
 
 
@@ -218,7 +218,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     figure.savefig(buffer, format="png", dpi=DPI)
     with atomic_path(folder / f"{name}.png") as path:
         path.write_bytes(buffer.getvalue())
-    # without date and random names, equal results give equal files
+    # omit the date and random names, so that equal results give equal files
     with atomic_path(folder / f"{name}.svg") as path, plt.rc_context({"svg.hashsalt": name}):
         figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

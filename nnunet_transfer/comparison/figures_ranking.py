@@ -1,4 +1,4 @@
-"""Figures on the order of the arms, in the forms that users of challengeR know (Wiesenfarth et al., Sci Rep 2021)."""
+"""Figures of the ranking of the arms, in the style of challengeR (Wiesenfarth et al., Sci Rep 2021)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from nnunet_transfer.comparison.figures import (
     styles,
 )
 
-#: inches that a place of a podium takes
+#: width of a place in the podium plot, in inches
 _PER_PLACE = 0.62
-#: longest titles that are read on a bar; of so many arms the bars are narrower than a letter
+#: longest titles that fit on a bar, and the number of arms at which bars become narrower than a letter
 _SHORT, _CROWDED = 3, 8
 
 
 def podium(result: TargetResult) -> Figure | None:
     """Draw each subject's scores by the place that each arm takes for it, and how often an arm takes each place.
 
-    A line joins the scores of one subject. Arms that are level for a subject share its places: each is drawn at all of
-    them in the bars, in equal parts, and in the order of the table above. None where no subject has all arms.
+    A line joins the scores of one subject. Tied arms share places: the bars divide each place equally among them, and the
+    points are drawn in the order of the table above. Return None if no subject has scores of all arms.
     """
     arms = by_rank(result)
     wide = result.per_subject.pivot(index="subject", columns="arm", values=PRIMARY)[arms].dropna()
@@ -41,7 +41,7 @@ def podium(result: TargetResult) -> Figure | None:
     first, last = (wide.rank(axis=1, method=method, ascending=False).to_numpy(int) for method in ("min", "max"))
     size = (max(WIDTH, _PER_PLACE * k + 1.2), 5.0)
     figure, (above, below) = plt.subplots(2, 1, figsize=size, height_ratios=(2.2, 1), sharex=True, layout="constrained")
-    # within a place every arm has a lane of its own
+    # each arm has its own lane within a place
     lanes = 0.8 * ((np.arange(k) + 0.5) / k - 0.5)
     order = np.argsort(-values, axis=1, kind="stable")
     place = np.argsort(order, axis=1) + 1
@@ -49,7 +49,7 @@ def podium(result: TargetResult) -> Figure | None:
     for row in range(len(values)):
         above.plot(x[row, order[row]], values[row, order[row]], color="grey", linewidth=0.4, alpha=0.4)
     titles = {arm.name: arm.title for arm in result.arms}
-    # bars have no room for names: their arms are numbered, unless they are called by codes
+    # bars have no room for names: arms are numbered unless they have codes
     short = all(len(title) <= _SHORT for title in titles.values())
     marks = {name: titles[name] if short else str(i) for i, name in enumerate(arms, 1)}
     drawn = styles(result)
@@ -68,7 +68,7 @@ def podium(result: TargetResult) -> Figure | None:
                     fontsize=6 if k < _CROWDED else 5,
                     ha="center",
                     va="bottom",
-                    # of many arms two neighbours may have their highest bars in one place
+                    # with many arms, two neighbours may have their highest bars in the same place
                     xytext=(0, 2 if k < _CROWDED or i % 2 else 2 + 6 * len(marks[name])),
                     textcoords="offset points",
                 )
@@ -89,7 +89,7 @@ def podium(result: TargetResult) -> Figure | None:
 def significance(result: TargetResult) -> Figure:
     """Draw the mean paired difference between all arms, row minus column, best arm first.
 
-    A frame and a star mark what is significant after Holm.
+    A frame and an asterisk mark differences that are significant after Holm adjustment.
     """
     names = by_rank(result)
     k = len(names)
@@ -145,7 +145,7 @@ def ranks(result: TargetResult) -> Figure:
 
 
 def _share(first: np.ndarray, last: np.ndarray, place: int) -> float:
-    """Return how often an arm takes a place; arms that are level take theirs in equal parts."""
+    """Return how often an arm takes a place; tied arms share their places equally."""
     return float(np.mean(((first <= place) & (place <= last)) / (last - first + 1)))
 
 

@@ -9,7 +9,7 @@ from nnunet_transfer.comparison.figures import WIDTH, Figure, colour_of, hide_un
 
 COLUMNS = 4
 GREY = "#8a8a8a"
-#: points per line that are drawn; longer trainings are thinned out
+#: maximum number of points per line; longer trainings are thinned out
 MOST_POINTS = 250
 
 

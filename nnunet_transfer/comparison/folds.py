@@ -1,4 +1,4 @@
-"""Folds and seeds whose networks stand out: a training that collapsed is no chance of the subjects."""
+"""Folds and seeds whose networks stand out, such as collapsed trainings, which chance in the subjects doesn't explain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunet_transfer.comparison.spread import LEAST_FOLD, outlying_groups
 from nnunet_transfer.comparison.statistics import FloatArray
 from nnunet_transfer.words import joined
 
-#: smallest distance of a seed's mean Dice in a fold from that of the other seeds that matters
+#: smallest relevant distance between the mean Dice of a seed in a fold and that of the other seeds
 LEAST_SEED = 0.1
 
 
@@ -26,8 +26,9 @@ class Outlier:
 
     Attributes
     ----------
-    seed : None where all seeds of the fold do
-    mean, others : mean score over the fold's subjects, and of the arm's folds (for a seed: seeds) that don't stand out
+    seed : None if all seeds of the fold stand out
+    mean, others : mean score over the subjects of the fold, and over the arm's other folds (for a seed: its other seeds)
+        that don't stand out
     """
 
     arm: str
@@ -38,10 +39,10 @@ class Outlier:
 
 
 def odd_ones(means: Mapping[int, float], outlying: Sequence[int]) -> list[int]:
-    """Return which groups to look at, when some stand out from the others.
+    """Return the groups to check, given that some stand out.
 
-    These are the outlying ones, unless the others scored less than half of them: then most of the trainings failed. Where all
-    stand out, as of two, it is those with the lower scores.
+    These are the outlying groups, unless the others scored less than half as much: then most of the trainings failed. If all
+    groups stand out, as with two groups, return those with the lower scores.
 
     Parameters
     ----------
@@ -57,10 +58,10 @@ def odd_ones(means: Mapping[int, float], outlying: Sequence[int]) -> list[int]:
 
 
 def find_outliers(scores: Scores, arms: Sequence[Arm], pairs: Sequence[tuple[Arm, Arm]]) -> tuple[Outlier, ...]:
-    """Find the folds and seeds that stand out in Dice, by an arm's own scores and by its differences to its baseline."""
+    """Find the folds and seeds that stand out in Dice, by the scores of an arm and by its differences from its baseline."""
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
     folds = wide.index.get_level_values("fold").to_numpy(int)
-    # folds without any score say nothing
+    # folds without scores are left out
     means: dict[str, dict[int, float]] = {arm.name: _fold_means(wide[arm.name].dropna()) for arm in arms}
     odd: dict[str, set[int]] = {arm.name: set() for arm in arms}
     for arm in arms:
@@ -70,7 +71,7 @@ def find_outliers(scores: Scores, arms: Sequence[Arm], pairs: Sequence[tuple[Arm
         difference = (wide[arm.name] - wide[baseline.name]).to_numpy(float)
         known = odd[arm.name] | odd[baseline.name]
         if outlying := outlying_groups(difference, folds, LEAST_FOLD):
-            # the one of the two that left its usual score
+            # the arm whose scores vary more between folds
             culprit = max((arm.name, baseline.name), key=lambda name: np.ptp(list(means[name].values())))
             odd[culprit] |= set(odd_ones(means[culprit], outlying)) - known
     found = []
@@ -82,7 +83,7 @@ def find_outliers(scores: Scores, arms: Sequence[Arm], pairs: Sequence[tuple[Arm
 
 
 def named_folds(folds: Sequence[int]) -> str:
-    """Return folds as a sentence begins with them: "Fold 2", "Folds 0 and 2"."""
+    """Return folds as the beginning of a sentence: "Fold 2", "Folds 0 and 2"."""
     return f"Fold{'s' if len(folds) > 1 else ''} {joined(folds)}"
 
 
@@ -119,16 +120,17 @@ NO_SEED = -1
 
 
 def seed_numbers(runs: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the seed of each run, `NO_SEED` where its name has none."""
+    """Return the seed of each run, `NO_SEED` if its name has none."""
     return runs["seed"].fillna(NO_SEED).to_numpy(np.int64)
 
 
 def fold_table(
     scores: Scores, arms: Sequence[Arm], baselines: Mapping[str, str], outliers: Sequence[Outlier]
 ) -> pd.DataFrame:
-    """Return one row per arm, fold and, where there are several, seed: mean Dice over the fold's subjects.
+    """Return the mean Dice over the subjects of each fold: one row per arm and fold, and per seed if there are several.
 
-    `difference` is that to the arm's baseline in the same fold, over all seeds; `outlier` marks what stands out.
+    `difference` is the difference from the arm's baseline in the same fold, over all seeds; `outlier` marks folds and seeds
+    that stand out.
     """
     marked = {(o.arm, o.fold, o.seed) for o in outliers}
     wide = scores.per_subject.pivot(index=["subject", "fold"], columns="arm", values=PRIMARY)
@@ -157,7 +159,7 @@ def fold_table(
         for fold in np.unique(folds).tolist():
             inside = folds == fold
             both = (own - wide[baseline].to_numpy(float))[inside]
-            # a fold may have no lesion that counts
+            # a fold may have no scored lesion
             known = baseline != arm.name and np.isfinite(both).any()
             difference = float(np.nanmean(both)) if known else float("nan")
             add(arm, fold, None, own[inside], difference)

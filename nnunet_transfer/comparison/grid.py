@@ -1,4 +1,4 @@
-"""Where the arms stand in the grid of source task by source domain: one panel per recipe and version of a source."""
+"""Position of the arms in the grid of source task by source domain: one panel per recipe and version of a source."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ COLUMNS = (
 
 
 def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per arm with a known source task and domain; within a panel every cell is taken once.
+    """Return one row per arm with a known source task and domain; each cell of a panel is used once.
 
-    `panel` is the recipe and what else the trainer's name says; where several sources have one task and domain, the
-    further ones get panels of their own, named by the source.
+    `panel` is the recipe and any other suffix of the trainer's name. If several sources have the same task and domain, each
+    further one gets a separate panel, named after the source.
     """
     known = tests[tests["metric"] == PRIMARY].set_index("arm")
     taken: set[tuple[str, str, str]] = set()
@@ -51,5 +51,5 @@ def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def variant(arm: Arm) -> str:
-    """Return what an arm's trainer name says beside its source: recipe, number of cases, epochs; empty by default."""
+    """Return the suffixes of an arm's trainer name: recipe, number of cases, epochs; empty by default."""
     return str(arm.trainer).removeprefix(arm.trainer.base).strip("_").replace("_", ", ")

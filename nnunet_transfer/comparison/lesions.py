@@ -23,7 +23,7 @@ from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.spread import cover_folds
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
-#: limits between strata of lesion size, in ml: powers of ten, so that targets can be compared
+#: limits of the strata of lesion size in ml; powers of ten, so that targets can be compared
 STRATA_ML = (0.01, 0.1, 1.0, 10.0)
 STRATA = ("< 0.01", "0.01 to 0.1", "0.1 to 1", "1 to 10", "≥ 10")
 KEYS = ["subject", "fold"]
@@ -34,9 +34,9 @@ def share_intervals(
 ) -> Intervals:
     """Estimate shares sum(part) / sum(whole) with intervals over subjects.
 
-    Where all or none is detected every bootstrap sample is alike. There the interval is Clopper and Pearson's for as many
-    trials as subjects that contribute, which is the cautious end: lesions of one subject are alike. A fold that stands out
-    widens the interval, see `cover_folds`.
+    If all or no lesions are detected, all bootstrap samples are equal. The interval is then Clopper and Pearson's, with the
+    number of contributing subjects as the number of trials. This is conservative, because it treats the lesions of a subject
+    as fully dependent. A fold that stands out widens the interval, see `cover_folds`.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def pooled_detection(
 ) -> pd.DataFrame:
     """Pool the counts of all subjects: one row per arm and protocol.
 
-    Sensitivity is detected over all reference lesions, precision matched over all predicted lesions, each with an
-    interval over subjects. Counts are means over a subject's scans and seeds, so a subject with many scans weighs no more
-    than others. `fp_per_case` is the mean over subjects of the false positives per scan.
+    Sensitivity is the share of reference lesions that are detected, precision the share of predicted lesions that are
+    matched, each with an interval over subjects. Counts are averaged over the scans and seeds of a subject, so that all
+    subjects have the same weight. `fp_per_case` is the mean over subjects of the false positives per scan.
     """
     rows = [(arm, protocol) for protocol in protocols for arm in arms]
     if not rows:
@@ -115,9 +115,9 @@ def lesion_free(
     settings: CompareSettings,
     ratios: Mapping[int, float],
 ) -> pd.DataFrame:
-    """Describe false positives where a label's reference is empty: one row per label and arm, none without such cases.
+    """Describe false positives in cases with an empty reference: one row per label and arm, no rows without such cases.
 
-    `n_with_fp` counts the cases in which all seeds or some predict the label; `false_positive_ml` and
+    `n_with_fp` counts the cases in which at least one seed predicts the label; `false_positive_ml` and
     `<protocol>_fp_per_case` are means over subjects of the volume and the number of false lesions per lesion-free case.
     """
     empty = cases[cases["reference_empty"]]
@@ -161,10 +161,10 @@ def size_sensitivity(
     scans: Mapping[str, int],
     ratios: Mapping[int, float],
 ) -> pd.DataFrame:
-    """Return the share of reference lesions that are detected by size: one row per protocol, arm and stratum.
+    """Return the share of detected reference lesions by size: one row per protocol, arm and stratum.
 
-    Strata without lesions are left out. With several seeds, a lesion counts by the share of seeds that detected it; with
-    several scans of a subject, each scan counts by its share of them.
+    Strata without lesions are left out. With several seeds, a lesion counts by the share of seeds that detected it. With
+    several scans of a subject, each of n scans has the weight 1 / n.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which source the networks of an arm loaded: read from the transfer reports of its folds, not from names."""
+"""The source that the networks of an arm loaded, from the transfer reports of its folds instead of names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nnunet_transfer.recipes import RECIPES
 
 REPORT_FILE = "transfer_report.json"
 PROVENANCE_FILE = "provenance.json"
-#: what a fold states of its training
+#: a fact that a fold states about its training
 Fact = TypeVar("Fact")
 FOLD = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source as a transfer report names it.
+    """A source as described in a transfer report.
 
     Attributes
     ----------
-    name, sha256 : of the source
-    task, domain : as its card has them
+    name, sha256 : name and checksum of the source
+    task, domain : task and domain in its card
     """
 
     name: str
@@ -40,7 +40,7 @@ class Loaded:
 
 
 def read_loaded(fold: Path) -> Loaded | None:
-    """Return what a fold loaded; None where no report says so."""
+    """Return the source that a fold loaded; None without a transfer report."""
     try:
         content = read_json(fold / REPORT_FILE)
         return (
@@ -53,7 +53,7 @@ def read_loaded(fold: Path) -> Loaded | None:
 
 
 def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
-    """Return the source that all folds of a trainer loaded; None where no report says so.
+    """Return the source that all folds of a trainer loaded; None without a transfer report.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
 
 
 def recipe_of(trainer: str, folds: Mapping[int, Path]) -> str | None:
-    """Return the recipe that the folds of a trainer were trained with; None where no fold says so.
+    """Return the recipe that the folds of a trainer were trained with; None if no fold states it.
 
-    A name without a recipe means the default of the version that trained, which may be another one than today's.
+    A name without a recipe stands for the default of the version that trained the fold, which may differ from the current one.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def recipe_of(trainer: str, folds: Mapping[int, Path]) -> str | None:
 
 
 def _the_same_in_all(folds: Mapping[int, Path], read: Callable[[Path], Fact | None], fault: str) -> Fact | None:
-    """Return what all folds that state something state; `fault` says whose folds differ, and in what."""
+    """Return the fact that the folds agree on; `fault` describes a disagreement."""
     found = {k: stated for k, folder in sorted(folds.items()) if (stated := read(folder))}
     if len(set(found.values())) > 1:
         listed = "; ".join(f"fold {k}: {stated}" for k, stated in found.items())
@@ -105,12 +105,12 @@ def _recorded_recipe(fold: Path) -> str | None:
 
 
 def contradiction(trainer: str, loaded: Loaded | None, planned: str | None = None) -> str | None:
-    """Say how a trainer's name, or its plans, contradict what its networks loaded; None if they don't.
+    """Describe how a trainer's name or plans contradict the source that its networks loaded; None if they don't.
 
     Parameters
     ----------
     trainer : with or without suffixes
-    planned : the source that its plans name, if they do; it decides for `nnUNetTrainerTransfer` only
+    planned : the source named in its plans, if any; only used for `nnUNetTrainerTransfer`
     """
     base = trainer.split("_")[0].split("@")[0]
     if loaded is None:
@@ -130,13 +130,13 @@ def contradiction(trainer: str, loaded: Loaded | None, planned: str | None = Non
 
 
 def stated(source: str) -> tuple[str, str]:
-    """Return task and domain that the name of a source states; empty for names other than those of the arms' sources."""
+    """Return the task and domain in the name of a source; empty unless the source belongs to an arm."""
     domain, _, task = source.partition("_")
     return (task, domain) if source in ARMS.values() else ("", "")
 
 
 def doubtful_arms(results: Path) -> Iterator[tuple[str, str]]:
-    """Yield data set and fault of each trained arm whose name, plans or folds contradict what its networks loaded.
+    """Yield the data set and fault of each trained arm whose name, plans or folds contradict the loaded source.
 
     Parameters
     ----------

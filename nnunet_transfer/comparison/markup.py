@@ -1,4 +1,4 @@
-"""Tables as HTML and LaTeX, and other pieces of the report's page."""
+"""HTML and LaTeX tables, and other markup of the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup, escape
 
-#: characters that mean something to LaTeX, or that its default fonts lack -> how they are printed
+#: characters that are special in LaTeX or missing in its default fonts -> their LaTeX code
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -90,10 +90,10 @@ ACCENTS = {
     "\u030c": "v",
     "\u0327": "c",
 }
-#: prints a character where the engine knows Unicode, else its number: pdfLaTeX stops at characters that it doesn't know
+#: prints a character if the engine supports Unicode, otherwise its number: pdfLaTeX stops at unknown characters
 OTHER_CHARACTER = r"\providecommand{\othercharacter}[2]{\ifdefined\Umathchar#1\else[U+#2]\fi}"
 MISSING = "–"
-#: rows of tables that share a printed line with others, and are never cut
+#: tables with at most this many rows are not split between printed pages
 SHORT = 20
 #: smaller p-values are printed as "< 0.001"
 SMALLEST_P = 0.001
@@ -105,12 +105,12 @@ class Column:
 
     Attributes
     ----------
-    heading : above the column
-    decimals : of numbers
-    low, high : columns with the ends of its interval, printed in the same cell
-    count : column with the number of cases that the value is made of; printed where it differs from `n_cases`
-    p_value : whether it is a p-value
-    sign : whether positive numbers get a plus
+    heading : heading of the column
+    decimals : number of decimals
+    low, high : columns with the limits of the interval, printed in the same cell
+    count : column with the number of cases behind the value, printed if it differs from `n_cases`
+    p_value : whether the column contains p-values
+    sign : whether to print a plus sign before positive numbers
     """
 
     heading: str
@@ -134,12 +134,12 @@ def cell(row: pd.Series, key: str, column: Column) -> str:
 
 
 def number(value: float, column: Column) -> str:
-    """Return a number as the column prints it."""
+    """Return a number in the format of the column."""
     if math.isnan(value):
         return MISSING
     if column.p_value and value < SMALLEST_P:
         return f"< {SMALLEST_P}"
-    # adding 0.0 turns the -0.0 that rounding may leave into 0.0
+    # adding 0.0 turns a -0.0 from rounding into 0.0
     rounded = round(value, column.decimals) + 0.0
     return f"{rounded:+.{column.decimals}f}" if column.sign else f"{rounded:.{column.decimals}f}"
 
@@ -147,9 +147,9 @@ def number(value: float, column: Column) -> str:
 def html_table(
     frame: pd.DataFrame, columns: Mapping[str, Column], caption: str = "", *, folded: bool = False
 ) -> Markup:
-    """Return a table; it scrolls sideways where the page is too narrow.
+    """Return a table that scrolls sideways on narrow pages.
 
-    The first column names the rows; columns without any text are left out.
+    The first column contains the row headings; empty columns are left out.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def html_table(
     )
     rows = []
     for _, row in frame.iterrows():
-        # "< 0.001" stays in one line
+        # keep "< 0.001" on one line
         first, *others = [
             escape(cell(row, key, column)).replace("&lt; ", Markup("&lt;&nbsp;")) for key, column in columns.items()
         ]
@@ -182,14 +182,14 @@ def html_table(
 
 
 def is_words(frame: pd.DataFrame, key: str) -> bool:
-    """Whether a column holds words, which are aligned to the left, and not numbers."""
+    """Whether a column contains words, which are left-aligned, instead of numbers."""
     return not pd.api.types.is_numeric_dtype(frame[key]) and any(
         isinstance(value, str) and any(map(str.isalpha, value)) for value in frame[key]
     )
 
 
 def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str) -> str:
-    """Return a table environment; it needs the package booktabs."""
+    """Return a LaTeX table environment, which needs the package booktabs."""
     lines = [
         " & ".join(latex(cell(row, key, column)) for key, column in columns.items()) for _, row in frame.iterrows()
     ]
@@ -215,15 +215,15 @@ def latex_table(frame: pd.DataFrame, columns: Mapping[str, Column], caption: str
 
 
 def latex(text: str) -> str:
-    """Return text that LaTeX prints as it is, whatever characters it has; see `OTHER_CHARACTER` for what that may need.
+    """Escape text for LaTeX; other characters become `OTHER_CHARACTER`.
 
-    Line breaks and other white space become spaces, control characters are left out.
+    Line breaks and other white space become spaces; control characters are removed.
     """
     plain = unicodedata.normalize("NFC", " ".join(text.split()))
     plain = "".join(c for c in plain if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    # LaTeX makes one character of two hyphens, quotes or commas
+    # LaTeX merges two hyphens, quotes or commas into one character
     parts = [("{}" if c in "-',`" and plain[i - 1 : i] == c else "") + _latex_character(c) for i, c in enumerate(plain)]
-    # and takes [ or * after the end of a row for an option
+    # and treats [ or * after the end of a row as an option
     if parts and parts[0] in ("[", "*"):
         parts[0] = f"{{{parts[0]}}}"
     return "".join(parts)
@@ -251,11 +251,11 @@ def figure(image: str, caption: str, alt: str, *, inches: float, wide: bool = Fa
     ----------
     image : data URI
     alt : what the figure shows, for readers who don't see it
-    inches : height as drawn, from which that on paper follows
-    of : target whose figure it is, if others have one with the same caption
+    inches : height of the drawing, which determines the printed height
+    of : target of the figure, if several targets have a figure with this caption
     """
     kind = ' class="wide"' if wide else ""
-    # what scrolls must be reachable by keyboard
+    # scrolling elements must be reachable by keyboard
     focus = f' tabindex="0" role="region" aria-label="{escape(f"{of}: {caption}" if of else caption)}"' if wide else ""
     return Markup(
         f'<figure{kind}><div class="scroll"{focus}><img src="{image}" alt="{escape(alt)}" '

@@ -1,4 +1,4 @@
-"""The metrics that arms are compared on: what they are called, and which of them belong to which family of tests."""
+"""The metrics that arms are compared on: their titles, and their family of tests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Metric:
 
     Attributes
     ----------
-    key : its column
-    title : how the report calls it, with its unit
-    decimals : that are printed
-    higher_is_better : its direction
-    share : whether it lies between 0 and 1
+    key : column of the tables
+    title : title in the report, with the unit
+    decimals : number of printed decimals
+    higher_is_better : direction of the metric
+    share : whether values lie between 0 and 1
     """
 
     key: str
@@ -36,7 +36,7 @@ class Metric:
 
 
 def compared_metrics(protocols: Sequence[LesionProtocol]) -> list[str]:
-    """Return the metrics with tables and figures of their own; higher is better in all of them."""
+    """Return the metrics with separate tables and figures; higher is better for all of them."""
     return [PRIMARY, "iou", *(f"{p.name}_f1" for p in protocols)]
 
 

@@ -33,7 +33,7 @@ def render(template: str, **values: object) -> str:
 
 
 def link_dois(text: str) -> Markup:
-    """Return text, escaped, in which DOIs are links."""
+    """Escape text and turn DOIs into links."""
     parts, end = [], 0
     for match in _DOI.finditer(text):
         doi = match[2]
@@ -44,17 +44,17 @@ def link_dois(text: str) -> Markup:
 
 
 def unbroken(text: str) -> str:
-    """Return text whose p-values stay on one line."""
+    """Return text with non-breaking p-values."""
     return _P_VALUE.sub("p\u00a0\\1\u00a0", text)
 
 
 def style() -> Markup:
-    """Return the style sheet, to be put into the page."""
+    """Return the style sheet for inclusion in the page."""
     return Markup(_file("report.css"))
 
 
 def script() -> Markup:
-    """Return the script, to be put into the page."""
+    """Return the script for inclusion in the page."""
     return Markup(_file("report.js"))
 
 

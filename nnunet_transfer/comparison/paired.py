@@ -27,7 +27,7 @@ from nnunet_transfer.comparison.verdicts import judge
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
 PROCEDURE_COLUMNS = ("procedure_low", "procedure_high", "procedure_p", "procedure")
-#: columns of every table of differences; there even where no pair is
+#: columns of every table of differences, also of an empty one
 COLUMNS = (
     *("arm", "title", "compared_with", "compared_with_title", "metric", "n_cases", "n_subjects", "n_informative"),
     *("mean", "mean_baseline", "difference", "low", "high", "interval"),
@@ -48,15 +48,15 @@ def paired_table(
 ) -> pd.DataFrame:
     """Compare pairs of arms subject by subject: one row per metric and pair, positive where the first arm is higher.
 
-    Everything in a row is about the same subjects: those with a score in both arms. `difference` is `mean` minus
-    `mean_baseline`. `low` and `high` are an interval over subjects within folds; `headline_low` and `headline_high` the one
-    to quote, which is wider where a fold or a seed stands out that resampling within folds can't see. `procedure_low` and
-    `procedure_high` are for arms that are trained again, see `procedure_interval`.
+    All values in a row are computed over the subjects with a score in both arms. `difference` is `mean` minus
+    `mean_baseline`. `low` and `high` are an interval over subjects within folds. `headline_low` and `headline_high` are the
+    interval to quote; it is wider if a fold or a seed stands out, which resampling within folds can't capture.
+    `procedure_low` and `procedure_high` apply to arms that are trained again, see `procedure_interval`.
 
     Parameters
     ----------
     unsteady : arms with a seed that stands out
-    again : the metrics that have an interval for arms that are trained again
+    again : metrics with an interval for arms that are trained again
     """
     rows = [(metric, first, second) for metric in metrics for first, second in pairs]
     if not rows:

@@ -17,23 +17,23 @@ from nnunet_transfer.comparison.orientation import Plane, bright, describe, plan
 from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
 
 JPEG_QUALITY = 78
-#: pixels by which a contour may be simplified
+#: tolerance in pixels for simplifying a contour
 SIMPLIFIED = 0.15
-#: ratio of sides that counts for the layout, at most
+#: maximum aspect ratio used in the layout
 WIDEST = 1.6
 #: lengths of scale bars in mm
 BARS = (100, 50, 20, 10, 5, 2, 1)
 BAR_SHARE = 0.3
-#: pictures lower than this share of their width have no room for all marks
+#: pictures with a lower ratio of height to width have no room for all marks
 THIN = 0.3
-#: width of a letter, as a share of its size
+#: width of a letter relative to the font size
 _LETTER = 0.56
 ELSEWHERE = "prediction outside these slices"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The slices of one arm (or of the bare image): ready SVG, and what is to be said beside its scores."""
+    """The slices of one arm, or of the image alone, as SVG, and a note for the caption."""
 
     title: str
     svg: Markup
@@ -48,12 +48,12 @@ def case_panels(
     Parameters
     ----------
     key : prefix of the ids in the page
-    reference_file, image_file : mask and image; without an image the background is black
+    reference_file, image_file : reference mask and image; without an image, the background is black
     predictions : title of an arm -> its mask
 
     Returns
     -------
-    panels : first the bare image, then one per arm with the reference's contour (solid) and the prediction's (dashed)
+    panels : first the image alone, then one panel per arm with the contours of reference (solid) and prediction (dashed)
     oriented : whether left and right are known
     """
     reference = read_mask(reference_file)
@@ -136,13 +136,13 @@ def _image_element(uri: str, plane: Plane) -> str:
 
 
 def _bar(chosen: Sequence[Plane]) -> int:
-    """Return the length of the scale bar of a case's slices, the same in all."""
+    """Return the length of the scale bar in mm, the same for all slices of a case."""
     narrowest = min((plane.size[0] for plane in chosen), default=0.0)
     return next((bar for bar in BARS if bar <= BAR_SHARE * narrowest), BARS[-1])
 
 
 def _unit(plane: Plane) -> float:
-    """Return what a percent of the height is, in mm: slices of one case stand side by side, equally high."""
+    """Return one per cent of the height in mm; all slices of a case have the same height in the page."""
     width, height = plane.size
     return max(width / WIDEST, height) / 100
 
@@ -167,7 +167,7 @@ def _marks(plane: Plane, bar: int) -> str:
         ]
     for text, x, y, anchor in marks:
         if text:
-            # in a narrow picture the position's letters are smaller, so that it ends before the middle's mark
+            # in narrow pictures, the position is printed smaller so that it ends before the mark in the middle
             own = min(size, (width / 2 - x - size / 2) / (_LETTER * len(text))) if anchor == "start" else size
             place = f'x="{x:.1f}" y="{y:.1f}" font-size="{own:.1f}" text-anchor="{anchor}"'
             parts.append(f'<text class="mark" {place}>{escape(text)}</text>')
@@ -181,7 +181,7 @@ def _marks(plane: Plane, bar: int) -> str:
 
 
 def _outline(labels: NDArray[Any], plane: Plane, kind: str) -> str:
-    """Return the contours of all labels: a dark line below a bright one, to be seen on any grey."""
+    """Return the contours of all labels: a dark line below a bright one, visible on any grey."""
     path = contour_path(labels, plane.pixel)
     if not path:
         return ""

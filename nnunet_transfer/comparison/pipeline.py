@@ -31,7 +31,7 @@ from nnunet_transfer.files import write_text
 from nnunet_transfer.subjects import find_origin, raw_dataset
 from nnunet_transfer.words import shortened
 
-#: scores of single cases, kept beside the report so that a second comparison is fast
+#: cached scores of single cases, beside the report, so that the next comparison is fast
 CACHE = "scores"
 #: table over all targets, if there are several
 CONSENSUS = "consensus.csv"
@@ -80,16 +80,16 @@ def compare(
     scores_folder: str | os.PathLike[str] | None = None,
     text: ReportText | None = None,
 ) -> Comparison:
-    """Compare the arms of each target and write tables, figures and the report into `out`.
+    """Compare the arms of each target and write tables, figures and the report to `out`.
 
     Parameters
     ----------
     datasets : ids or names of the targets
     arms : trainer names, with or without suffixes; default: every trainer but the pretrainers
-    settings : what is computed, and how
-    processes : that score cases side by side
-    scores_folder : where single cases' scores are kept for the next comparison; default: a folder in `out`
-    text : what the report says beside the numbers; what was left out is added
+    settings : settings of the comparison
+    processes : number of cases to score in parallel
+    scores_folder : folder of cached scores; default: a folder in `out`
+    text : what the report states besides the results; left-out cases are added
 
     Raises
     ------
@@ -121,10 +121,10 @@ def compare(
 def _compare_target(
     dataset: str | int, arms: Sequence[str] | None, settings: CompareSettings, cache: Path, processes: int
 ) -> tuple[TargetResult, dict[str, str]]:
-    """Return the numbers of a target, and case -> why it was left out."""
+    """Return the result of a target, and case -> why it was left out."""
     name = paths.dataset_name(dataset)
     runs = short_titles(find_runs(name, arms=arms, configuration=settings.configuration, plans=settings.plans))
-    # before anything is scored, which may take an hour
+    # before scoring, which may take an hour
     baselines = choose_baselines(runs, settings.baseline, name)
     problems: dict[str, str] = {}
     notices = [*source_notices(runs), *same_weights(runs)]
@@ -148,7 +148,7 @@ def _compare_target(
 
 
 def joined_table(results: Sequence[TargetResult], name: str) -> pd.DataFrame:
-    """Return a table with the rows of all targets, the target's name in its first column."""
+    """Return a table with the rows of all targets, with the name of the target in the first column."""
     frames = []
     for result in results:
         frame: pd.DataFrame = getattr(result, name)
@@ -157,7 +157,7 @@ def joined_table(results: Sequence[TargetResult], name: str) -> pd.DataFrame:
         if len(frame):
             frames.append(frame)
     if not frames:
-        # an empty table of lesions has its header, so that readers find the columns
+        # an empty table of lesions keeps its header, so that readers find the columns
         return next((getattr(r, name) for r in results), pd.DataFrame())
     return pd.concat(frames, ignore_index=True)
 
@@ -168,7 +168,7 @@ def _write_tables(results: Sequence[TargetResult], out: Path, left_out: Sequence
         if len(table.columns):
             write_text(out / f"{name}.csv", csv_text(table))
         else:
-            # nothing to say, and nothing left over from an earlier comparison
+            # no text, and no file left over from an earlier comparison
             (out / f"{name}.csv").unlink(missing_ok=True)
     agreed = consensus(results)
     if len(agreed):

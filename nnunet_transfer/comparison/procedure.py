@@ -1,4 +1,4 @@
-"""Claims about the training procedure, not only about the networks at hand: training runs vary, too."""
+"""Intervals for the training procedure instead of the networks at hand, because training runs also vary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnunet_transfer.comparison.settings import DEFAULT_DRAWS, CompareSettings
 from nnunet_transfer.comparison.statistics import nadeau_bengio
 
 NAN = float("nan")
-#: with two folds the t-test has one degree of freedom, and its interval says nothing
+#: with two folds, the t-test has one degree of freedom and its interval is useless
 LEAST_FOLDS = 3
 
 
@@ -28,9 +28,9 @@ class ProcedureInterval:
 
     Attributes
     ----------
-    low, high : NaN where there are too few training runs
-    p : two-sided p-value; NaN for the bootstrap, whose interval says enough
-    method : in words, with the number of runs
+    low, high : NaN if there are too few training runs
+    p : two-sided p-value; NaN for the bootstrap
+    method : method in words, with the number of runs
     """
 
     low: float = NAN
@@ -50,8 +50,8 @@ def two_level_interval(
 ) -> tuple[float, float]:
     """Bootstrap the difference of two arms' means over training runs and subjects.
 
-    In each replicate every fold draws its runs, for each arm on its own, and its subjects, for both arms the same.
-    Of n runs n - 1 are drawn, for the reason given in `cluster_weights`.
+    In each replicate, runs are drawn per fold and arm, and subjects per fold, the same for both arms. From n runs, n - 1 are
+    drawn, for the reason given in `cluster_weights`.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def two_level_interval(
 def procedure_interval(
     scores: Scores, first: str, second: str, metric: str, settings: CompareSettings
 ) -> ProcedureInterval:
-    """Estimate how far two arms differ when both are trained again.
+    """Estimate the difference between two arms if both are trained again.
 
-    With several seeds of both arms by `two_level_interval`, else from the means of folds by `nadeau_bengio`.
+    With several seeds of both arms, use `two_level_interval`, otherwise `nadeau_bengio` on the means of folds.
     """
     runs = scores.per_run
-    # a run without a seed in its name is a run of its own
+    # a run without a seed in its name is a separate run
     seeded = runs.assign(seed=runs["seed"].fillna(-1)).set_index(["subject", "fold", "seed"])
     wide = [seeded.loc[seeded["arm"] == arm, metric].unstack("seed").sort_index() for arm in (first, second)]
     complete = wide[0].notna().any(axis=1) & wide[1].notna().any(axis=1)

@@ -1,4 +1,4 @@
-"""How stable the order of the arms is: ranks under a bootstrap of the subjects."""
+"""Stability of the ranking of the arms under a bootstrap of the subjects."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def rank_stability(
 
     Returns
     -------
-    None where no row is complete.
+    RankStability or None
+        None if no row is complete.
 
     References
     ----------

@@ -1,11 +1,11 @@
 """One row per arm whose recipe was chosen without looking at the fold it is scored on.
 
-An arm is trained with several recipes. For each fold, the recipe with the highest mean over the subjects of the *other*
-folds is taken, and its scores on this fold are the arm's. The networks of the other folds were trained on this fold's
-cases, so the choice isn't that of a full nested cross-validation, but no case is ever scored by a recipe that its own score
-helped to choose.
+An arm is trained with several recipes. Each fold is scored with the recipe that has the highest mean over the subjects of
+the *other* folds. The networks of the other folds were trained on this fold's cases, so this is not a full nested
+cross-validation, but no case is scored with a recipe that its own score helped to choose.
 
-The control is scratch with its recipe chosen in the same way. Scratch, trained with as many recipes, is the strictest one.
+The control is scratch, with its recipe chosen in the same way. The control is strictest if scratch was trained with the same
+number of recipes.
 
 References
 ----------
@@ -30,11 +30,11 @@ from nnunet_transfer.comparison.settings import CompareSettings
 
 @dataclass(frozen=True)
 class Choice:
-    """An arm's recipes, and which of them each fold is scored with.
+    """The recipe that each fold of an arm is scored with.
 
     Attributes
     ----------
-    arm : stands for the arm whatever its recipe
+    arm : the arm, regardless of its recipe
     recipes : fold -> one of the arm's members
     """
 
@@ -43,7 +43,7 @@ class Choice:
 
 
 def groups_by_recipe(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """Return the arms that differ in nothing but the recipe, group by group, in the order of their first member."""
+    """Return groups of arms that differ only in the recipe, in the order of their first member."""
     groups: dict[tuple[object, ...], list[Arm]] = {}
     for arm in arms:
         groups.setdefault((replace(arm.trainer, recipe=""), arm.source), []).append(arm)
@@ -51,14 +51,14 @@ def groups_by_recipe(arms: Sequence[Arm]) -> list[list[Arm]]:
 
 
 def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> dict[int, Arm]:
-    """Return, for each fold, the member with the highest mean over subjects of the other folds; of equals, the first.
+    """Return, for each fold, the member with the highest mean over subjects of the other folds; ties go to the first.
 
     Parameters
     ----------
     per_case : one row per arm and case, with `arm`, `subject`, `fold` and the metric; at least two folds
     """
     rows = per_case[per_case["arm"].isin([arm.name for arm in members])]
-    # a case without a value in one recipe counts in none
+    # a case without a value in one recipe is left out for all recipes
     wide = rows.pivot_table(index=["fold", "subject", "case"], columns="arm", values=metric, dropna=False).dropna()
     subjects = wide.groupby(level=["fold", "subject"]).mean()
     folds = subjects.index.get_level_values("fold")
@@ -72,7 +72,7 @@ def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -
 def recipe_table(
     scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: CompareSettings
 ) -> pd.DataFrame:
-    """Return one row per arm with its recipe chosen on other folds, beside scratch with its own chosen in the same way.
+    """Return one row per arm with its recipe chosen on other folds, compared with scratch treated in the same way.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def recipe_table(
 def _choice(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> Choice:
     first = members[0]
     title, _, suffix = first.title.partition(" (")
-    # the title says the recipe where that tells arms apart
+    # the title contains the recipe if it distinguishes arms
     kept = [part for part in suffix.rstrip(")").split(", ") if part and part != first.trainer.recipe]
     stands_for = replace(
         first, name=f"{first.name}, recipe chosen", title=f"{title} ({', '.join(kept)})" if kept else title
@@ -130,6 +130,6 @@ def _composed(rows: pd.DataFrame, choice: Choice) -> pd.DataFrame:
 
 
 def _listed(recipes: Mapping[int, Arm]) -> str:
-    """Return `fitted (3), adamw (1)`: in how many folds each recipe was chosen."""
+    """Return `fitted (3), adamw (1)`: the number of folds for which each recipe was chosen."""
     counts = Counter(arm.trainer.recipe for arm in recipes.values()).most_common()
     return ", ".join(f"{recipe} ({number})" for recipe, number in counts)

@@ -1,4 +1,4 @@
-"""Find the arms of a target in nnU-Net's results folder, and name them."""
+"""Find and name the arms of a target in nnU-Net's results folder."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Arm:
     Attributes
     ----------
     name : trainer name without seed; for `nnUNetTrainerTransfer` followed by `@<source>`
-    title : how the report calls it
-    trainer : the parts of the trainer's name, seed removed
+    title : title in the report
+    trainer : parts of the trainer's name, without the seed
     source : name of the source, None for training from scratch
-    task, domain : source task and source domain as the report words them; empty if unknown or from scratch
-    sha256 : of the source's weights, as the transfer report has it; empty where there is none
+    task, domain : source task and source domain, as worded in the report; empty if unknown or from scratch
+    sha256 : checksum of the source's weights from the transfer report; empty if there is none
     """
 
     name: str
@@ -52,7 +52,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """The source, and which version of it, in one word."""
+        """The source and its version in one word."""
         return f"{self.source or 'scratch'}{f'@{self.sha256[:8]}' if self.sha256 else ''}"
 
 
@@ -91,12 +91,12 @@ def find_runs(
     Parameters
     ----------
     arms : trainer names, with or without suffixes; by default every trainer but the pretrainers
-    configuration, plans : by default the only ones there are
+    configuration, plans : default: the only ones present
 
     Raises
     ------
     ComparisonError
-        If nothing was trained, a named arm was not, or several configurations or plans leave a choice.
+        If nothing was trained, a requested arm was not trained, or the configuration or the plans are ambiguous.
     """
     root = paths.nnunet_results() / dataset
     parts = {f: f.name.split("__") for f in (sorted(root.iterdir()) if root.is_dir() else []) if f.is_dir()}
@@ -108,7 +108,7 @@ def find_runs(
     trained = {f: p for f, p in trained.items() if p[2] == configuration}
     if plans:
         trained = {f: p for f, p in trained.items() if p[1] == plans or p[0].split("_")[0] == TRANSFER}
-    # each source has its own plans for nnUNetTrainerTransfer; every other trainer must be there once
+    # each source has its own plans for nnUNetTrainerTransfer; every other trainer must occur once
     others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
     if len({p[0] for p in others}) < len(others):
         _only({p[1] for p in others}, "plans", "-p", dataset)
@@ -176,7 +176,7 @@ def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
         name = f"{name}@{source}"
     if loaded is not None:
         task, domain = TASKS.get(loaded.task, loaded.task), DOMAINS.get(loaded.domain, loaded.domain)
-        # a name that contradicts what was loaded is not a title
+        # a name that contradicts the loaded source is not used as the title
         truthful = stated(loaded.name) in (("", ""), (loaded.task, loaded.domain))
         title = _source_title(loaded.task, loaded.domain) or (loaded.name if truthful else f"{domain} {task}")
         arm = Arm(name, title, trainer, loaded.name, task, domain, loaded.sha256)
@@ -194,14 +194,14 @@ def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
 
 
 def _source_title(task: str, domain: str) -> str:
-    """Return how the report calls a source of a known task and domain; empty for others."""
+    """Return the title of a source with known task and domain; empty for others."""
     if task not in TASKS or domain not in DOMAINS:
         return ""
     return f"{'T1' if domain == 't1' else 'Natural'} {TASKS[task]}"
 
 
 def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Make arms of their own of runs that only look alike: other versions of a source, or other plans."""
+    """Split runs with the same name into separate arms if they use other versions of a source or other plans."""
     versions: dict[str, dict[str, Arm]] = {}
     for run in runs:
         versions.setdefault(run.arm.name, {})[run.arm.sha256] = run.arm
@@ -210,7 +210,7 @@ def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
         known = {sha256: version for sha256, version in versions[arm.name].items() if sha256}
         if len(known) > 1:
             return _marked(arm, arm.sha256[:8] or "unknown")
-        # a run without a transfer report goes with the others of its name
+        # a run without a transfer report belongs to the others with its name
         return next(iter(known.values()), arm)
 
     told = [replace(run, arm=own(run.arm)) for run in runs]
@@ -236,7 +236,7 @@ def _from_card(source: str | None) -> tuple[str, str]:
 def short_titles(runs: Sequence[Run]) -> tuple[Run, ...]:
     """Return the runs with short, distinct titles.
 
-    Suffixes that all arms share are removed. Arms that would have one title are told apart by source or trainer.
+    Suffixes that all arms share are removed. Arms with the same title are distinguished by source or trainer.
     """
     suffixes = {r.arm.title.partition(" (")[2].partition(")")[0] for r in runs if is_ours(r.arm.trainer.base)}
     parts = [set(s.split(", ")) if s else set() for s in suffixes]
@@ -253,7 +253,7 @@ def short_titles(runs: Sequence[Run]) -> tuple[Run, ...]:
     for title in {*titles.values()}:
         alike = [arm for arm in arms if titles[arm] == title]
         if len(alike) > 1:
-            # the name is distinct in any case
+            # the name is always distinct
             detail = next(d for d in ("source", "label", "name") if _distinct(alike, d) or d == "name")
             titles |= {arm: f"{title} [{getattr(arm, detail)}]" for arm in alike}
     return tuple(replace(r, arm=replace(r.arm, title=titles[r.arm])) for r in runs)
@@ -284,18 +284,18 @@ def source_notices(runs: Sequence[Run]) -> list[str]:
 def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
     """Return, for each arm that takes part in the main comparison, the arm it is compared with.
 
-    A baseline given without suffixes that was trained with several recipes serves each arm in the arm's own recipe. Of a
-    learning curve's points, the ones trained on all cases are compared. A single arm is its own baseline.
+    If the baseline is given without suffixes and was trained with several recipes, each arm is compared with the baseline of
+    its own recipe. From a learning curve, only the arms trained on all cases are compared. A single arm is its own baseline.
 
     Raises
     ------
     ComparisonError
-        If there is no such baseline, or an arm has none of its recipe.
+        If there is no such baseline, or none with the recipe of an arm.
     """
     arms = list(dict.fromkeys(r.arm for r in runs))
     exact = {r.arm: None for r in runs if wanted in (r.trainer, r.arm.name)}
     found = list(exact or {arm: None for arm in arms if wanted == arm.trainer.base})
-    # of a learning curve's points, those trained on all cases
+    # from a learning curve, take the arms trained on all cases
     found = [arm for arm in found if arm.trainer.cases is None] or found
     if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
         return {arms[0]: arms[0]}

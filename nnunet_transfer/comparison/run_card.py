@@ -1,4 +1,4 @@
-"""Where a comparison comes from: data, arms, recipes, hardware and hours, from the files that the trainings left."""
+"""Provenance of a comparison: data, arms, recipes, hardware and hours, from the files of the trainings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of
 from nnunet_transfer.naming import is_ours
 
-#: characters of a checksum that are shown
+#: number of characters of a checksum to show
 SHORT_SUM = 12
 
 
@@ -37,16 +37,16 @@ class DataCard:
 
 @dataclass(frozen=True)
 class ArmCard:
-    """What one arm is, and what its trainings took.
+    """Description of one arm and the cost of its trainings.
 
     Attributes
     ----------
-    code, title, trainer : `trainer` without its seed
-    source, task, domain, sha256, licence : of the source that was loaded; empty from scratch
+    code, title, trainer : code, title, and trainer name without seed
+    source, task, domain, sha256, licence : description of the loaded source; empty for scratch
     seeds : number of trainings per fold
     hours : wall-clock time of all trainings; NaN if no record was kept
     coverage : part of the network -> share loaded from the source
-    warnings : of the transfer: what a reader of the arm's results must know
+    warnings : warnings of the transfer for readers of the results
     """
 
     code: str
@@ -136,7 +136,7 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
 
 
 def software(results: Sequence[TargetResult]) -> str:
-    """Return the versions that the trainings recorded; more than one where they differ."""
+    """Return the software versions that the trainings recorded; several if they differ."""
     found: dict[str, dict[str, None]] = {}
     for result in results:
         for run in result.runs:
@@ -148,7 +148,7 @@ def software(results: Sequence[TargetResult]) -> str:
 
 
 def started(results: Sequence[TargetResult]) -> str:
-    """Return the days of the first training's start and of the last one's end."""
+    """Return the dates of the start of the first training and the end of the last one."""
     times = [
         session[key]
         for result in results
@@ -166,7 +166,7 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return a file's content; nothing where it is missing or isn't what it should be."""
+    """Return the content of a file; an empty dict if it is missing or malformed."""
     try:
         content = read_json(path)
     except (DataError, OSError):

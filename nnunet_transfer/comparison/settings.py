@@ -1,4 +1,4 @@
-"""What a comparison computes, and how: one frozen object for the command, a study and Python."""
+"""Settings of a comparison, shared by the command line, studies and the Python interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What resampling of subjects within folds can't see: a fold whose networks failed widens every interval."""
+"""Intervals that cover the spread between folds, which resampling subjects within folds can't capture."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from scipy import stats
 from nnunet_transfer.comparison.bootstrap import Clusters, FloatArray, Intervals
 from nnunet_transfer.comparison.statistics import nadeau_bengio
 
-#: a group of subjects stands out if chance gives such a mean in one of a thousand comparisons
+#: a group stands out if chance gives such a mean in at most one of a thousand comparisons
 OUTLIER_LEVEL = 0.001
-#: and if it lies this far from the others, in a score from 0 to 1
+#: and if it differs from the others by more than this, for scores from 0 to 1
 LEAST_FOLD = 0.05
-#: what an interval covers: other subjects of the networks at hand, or also the spread between folds
+#: what an interval covers: subjects only, for the networks at hand, or also the spread between folds
 NETWORKS, FOLDS = "these networks", "folds vary"
 
 
 def outlying_groups(values: FloatArray, groups: NDArray[np.int64], least: float = 0.0) -> list[int]:
-    """Return the groups whose mean is no chance of the subjects that are in it.
+    """Return the groups whose mean is not explained by chance in the choice of subjects.
 
-    A group's mean is held against the median of all groups' means, with the spread within groups. Where half of the groups
-    lie apart, all are returned.
+    The mean of each group is compared with the median of all group means by a t-test with the pooled spread within groups
+    and Bonferroni adjustment. If the groups split into two halves, all are returned.
 
     Parameters
     ----------
-    values : one per subject, shape (n,); NaN are left out
-    groups : e.g. the fold of each, shape (n,)
-    least : smallest distance that matters
+    values : one value per subject, shape (n,); NaN are left out
+    groups : group of each subject, such as its fold, shape (n,)
+    least : smallest relevant distance
     """
     finite = np.isfinite(values)
     values, groups = values[finite], groups[finite]
@@ -47,7 +47,7 @@ def outlying_groups(values: FloatArray, groups: NDArray[np.int64], least: float 
 
 
 def fold_interval(values: FloatArray, folds: NDArray[np.int64], ratios: Mapping[int, float]) -> tuple[float, float]:
-    """Return the interval of a mean that the spread between folds widens, see `nadeau_bengio`.
+    """Return an interval of the mean that includes the spread between folds, see `nadeau_bengio`.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ def fold_interval(values: FloatArray, folds: NDArray[np.int64], ratios: Mapping[
 
 
 def hull(*intervals: tuple[float, float]) -> tuple[float, float]:
-    """Return the smallest interval that covers all that are known."""
+    """Return the smallest interval that covers all finite intervals."""
     known = [i for i in intervals if np.isfinite(i).all()]
     return (min(i[0] for i in known), max(i[1] for i in known)) if known else (float("nan"), float("nan"))
 
 
 def clipped(interval: tuple[float, float], low: float, high: float) -> tuple[float, float]:
-    """Return the interval's part that a quantity from `low` to `high` can take; NaN stays NaN."""
+    """Clip an interval to the range from `low` to `high`; NaN stays NaN."""
     return float(np.clip(interval[0], low, high)), float(np.clip(interval[1], low, high))
 
 
@@ -82,7 +82,7 @@ def cover_folds(
     *,
     share: bool,
 ) -> tuple[Intervals, tuple[str, ...]]:
-    """Widen intervals of sum(numerator) / sum(denominator) where a fold stands out that resampling within folds can't see.
+    """Widen intervals of sum(numerator) / sum(denominator) if a fold stands out.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def cover_folds(
         counted = denominator[:, i] > 0
         if not np.isfinite(estimate) or not counted.any():
             continue
-        # what each subject says of the ratio: for a mean, its value
+        # influence of each subject on the ratio; for a mean, its value
         part, whole = numerator[:, i], np.where(counted, denominator[:, i], np.nan)
         pull = estimate + (part - estimate * whole) / np.nanmean(whole)
         if outlying_groups(pull, clusters.strata, LEAST_FOLD if share else 0.0):

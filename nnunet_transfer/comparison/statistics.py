@@ -10,16 +10,16 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
-#: with fewer subjects no p-value is given
+#: no p-value for fewer subjects
 LEAST_PAIRS = 6
-#: with fewer pairs that differ the smallest possible p is above 0.2: no p-value is given
+#: no p-value for fewer pairs that differ, because the smallest possible p is above 0.2
 LEAST_INFORMATIVE = 4
-#: up to so many pairs that differ p is exact
+#: p is exact up to this number of pairs that differ
 EXACT_PAIRS = 50
 ALPHA = 0.05
 #: below this number of subjects a report warns that a test has little power
 FEW_SUBJECTS = 20
-#: differences are rounded to this many decimals, so that equal scores computed in two ways tie
+#: decimals that differences are rounded to, so that equal scores computed in two ways tie
 DECIMALS = 10
 
 
@@ -31,9 +31,8 @@ def complete(differences: FloatArray) -> FloatArray:
 def wilcoxon_p(differences: FloatArray) -> float:
     """Two-sided p of the signed-rank test; NaN for fewer than 6 pairs, or fewer than 4 that differ.
 
-    Zeros are ranked and then left out, as Pratt has it. Up to `EXACT_PAIRS` pairs that differ, p is exact: the share of
-    all 2^n ways to flip their signs whose rank sum lies at least as far from its mean. Above, it is the normal
-    approximation.
+    Zeros are ranked and then dropped (Pratt). For up to `EXACT_PAIRS` pairs that differ, p is exact: the share of all 2^n
+    sign flips whose rank sum is at least as far from its mean. For more pairs, the normal approximation is used.
 
     References
     ----------
@@ -44,14 +43,14 @@ def wilcoxon_p(differences: FloatArray) -> float:
     if len(d) < LEAST_PAIRS or informative.sum() < LEAST_INFORMATIVE:
         return float("nan")
     if informative.sum() <= EXACT_PAIRS:
-        # ranks of ties are halves: doubled, they are whole numbers
+        # ranks of ties are multiples of 0.5; doubling makes them whole numbers
         ranks = np.round(2 * stats.rankdata(np.abs(d))[informative]).astype(np.int64)
         return _sign_flip_p(ranks, int(ranks[d[informative] > 0].sum()))
     return float(stats.wilcoxon(d, zero_method="pratt", method="asymptotic").pvalue)
 
 
 def informative_pairs(differences: FloatArray) -> int:
-    """Count the pairs that differ: the others say nothing on which arm is better."""
+    """Count the pairs that differ; equal pairs carry no information on which arm is better."""
     return int(np.count_nonzero(complete(differences)))
 
 
@@ -62,7 +61,7 @@ def _sign_flip_p(ranks: NDArray[np.int64], observed: int) -> float:
     reached = 0
     for rank in ranks:
         reached += int(rank)
-        # each flip halves what is there: with the pair negative the sum stays, with it positive it grows by the rank
+        # each pair splits the counts: if negative, the sum stays; if positive, it grows by the rank
         share[: reached + 1] = (share[: reached + 1] + np.pad(share[: reached + 1 - rank], (rank, 0))) / 2
     lower = min(observed, len(share) - 1 - observed)
     return float(min(1.0, 2 * share[: lower + 1].sum()))
@@ -123,8 +122,8 @@ def nadeau_bengio(
     Parameters
     ----------
     test_train_ratio : validation cases divided by training cases of a fold
-    centre : the mean difference that the interval belongs to; default: the mean of the folds, from which that over
-        subjects differs where folds are of different size
+    centre : centre of the interval; default: the mean of the folds, which differs from the mean over subjects if folds have
+        different sizes
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What a target's arms are compared on: its references, labels and splits, and whether every arm predicted its cases."""
+"""References, labels and splits of a target, and the check that every arm predicted its cases."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from nnunet_transfer.words import counted, joined
 
 @dataclass(frozen=True)
 class Target:
-    """The data set that is segmented.
+    """The data set that the arms segment.
 
     Attributes
     ----------
     dataset : folder name `DatasetXXX_Name`
     references : case -> reference mask
-    folds : fold -> cases of its validation part, as splits_final.json has them
+    folds : fold -> its validation cases, as in splits_final.json
     train_sizes : fold -> number of its training cases
-    images : case -> first channel's image; empty if the raw images are not at hand
+    images : case -> image of the first channel; empty if the raw images aren't available
     """
 
     dataset: str
@@ -38,7 +38,7 @@ class Target:
 
     @property
     def title(self) -> str:
-        """The name without its number."""
+        """Name of the data set without its number."""
         return self.dataset.split("_", 1)[-1]
 
 
@@ -47,8 +47,8 @@ def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], not
 
     Parameters
     ----------
-    problems : case -> what is wrong with its reference; added to
-    notices : sentences for the head of the report; added to
+    problems : case -> problem with its reference; new entries are added
+    notices : sentences for the top of the report; new ones are appended
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _raw_folder(dataset: str) -> Path | None:
 
 
 def _changed_references(used: dict[str, Path], raw: dict[str, Path]) -> dict[str, str]:
-    """Cases whose reference in nnUNet_raw is another one than that used for training and validation."""
+    """Return cases whose reference in nnUNet_raw differs from the one used for training and validation."""
     import numpy as np
 
     from nnunet_transfer.evaluation.masks import read_mask
@@ -134,8 +134,8 @@ def pair_predictions(
     Raises
     ------
     ComparisonError
-        If predictions or references are missing or superfluous and `allow_missing` is false, or if no case is
-        left. All such cases are named.
+        If predictions or references are missing or superfluous and `allow_missing` is false, or if no case is left. The
+        message lists the cases.
     """
     folds: dict[str, int] = {}
     for fold, cases in target.folds.items():

@@ -12,7 +12,7 @@ import pandas as pd
 from nnunet_transfer.comparison.results import Run
 
 COLUMNS = ("arm", "seed", "fold", "epoch", "train_loss", "val_loss", "pseudo_dice", "seconds")
-# as nnunetv2 2.8 prints them (nnUNetTrainer.on_epoch_end)
+# format of nnunetv2 2.8 (nnUNetTrainer.on_epoch_end)
 _LINE = re.compile(
     r"^\S+ \S+: (?:(Epoch) (\d+)|(train_loss|val_loss) (\S+)|(Pseudo dice) \[(.*)\]|(Epoch time): (\S+) s)\s*$"
 )
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"-?\d+\.?\d*(?:[eE][-+]?\d+)?|nan")
 
 
 def training_curves(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row per run, fold and epoch; of an epoch that was trained twice (`--c`), the later one.
+    """Return one row per run, fold and epoch; if an epoch was trained twice (`--c`), the later one.
 
     `pseudo_dice` is nnU-Net's estimate on patches of the validation cases, as a mean over classes.
     """
@@ -33,7 +33,7 @@ def training_curves(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
-    """Return epoch -> what the logs of a fold say about it; complete epochs only."""
+    """Return epoch -> its values in the logs of a fold; only complete epochs."""
     found: dict[int, dict[str, float]] = {}
     for path in sorted(folder.glob("training_log_*.txt")):
         epoch, values = -1, dict[str, float]()

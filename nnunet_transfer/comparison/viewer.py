@@ -1,6 +1,6 @@
-"""Pages in which a case is looked at slice by slice, by niivue (https://niivue.com), which the user provides.
+"""Interactive pages to view a case slice by slice with NiiVue (https://niivue.com), which the user provides.
 
-A browser doesn't let a page read files beside it, so each page holds its case's volumes.
+Browsers don't let a local page read other files, so each page contains the volumes of its case.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from nnunet_transfer.files import atomic_path, write_text
 #: folder beside the report
 FOLDER = "viewer"
 SCRIPT = "niivue.js"
-#: of files that niivue reads
+#: endings of files that NiiVue reads
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz", ".mgh")
-#: what the build for pages without modules puts into the page
+#: global name that the build for pages without modules defines
 _GLOBAL = b".niivue={}"
 _WHERE = "give dist/niivue.umd.js of the npm package @niivue/niivue (`npm pack @niivue/niivue`, then unpack it)"
 
 
 def niivue_script(path: str | PathLike[str]) -> Path:
-    """Return the path of niivue's script.
+    """Return the path of NiiVue's script.
 
     Raises
     ------
     ComparisonError
-        If it isn't niivue's build for pages without modules.
+        If the file isn't NiiVue's build for pages without modules.
     """
     script = Path(path)
     if not script.is_file():
@@ -42,7 +42,7 @@ def niivue_script(path: str | PathLike[str]) -> Path:
 
 
 def place_script(script: Path, folder: Path) -> None:
-    """Copy niivue beside the pages in the report's folder."""
+    """Copy NiiVue to the folder of the pages."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / FOLDER / SCRIPT) as temporary:
         shutil.copyfile(script, temporary)
@@ -51,14 +51,14 @@ def place_script(script: Path, folder: Path) -> None:
 def write_viewer(
     case: str, key: str, reference: Path, image: Path | None, predictions: Mapping[str, Path], folder: Path, name: str
 ) -> str:
-    """Write the page of a case; return its address relative to the report, empty if niivue can't read the files.
+    """Write the page of a case; return its address relative to the report, empty if NiiVue can't read the files.
 
     Parameters
     ----------
     key : anchor of the case in the report
     predictions : title of an arm -> its mask
-    folder : that of the report
-    name : of the page, without ending
+    folder : folder of the report
+    name : file name of the page, without ending
     """
     files = [reference, *predictions.values(), *([image] if image else [])]
     if not all(file.name.endswith(ENDINGS) for file in files):

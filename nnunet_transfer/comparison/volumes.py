@@ -32,12 +32,12 @@ def volume_agreement(
     """Describe predicted minus reference volume: one row per label and arm.
 
     `bias_ml` is the mean over subjects with an interval, `limit_low_ml` and `limit_high_ml` are Bland and Altman's 95 % limits
-    of agreement, `absolute_ml` is the mean absolute difference of single predictions. A fold whose bias stands out widens the
-    interval of the bias, and moves the limits outwards by as much as the bias may lie off.
+    of agreement, and `absolute_ml` is the mean absolute difference of single predictions. A fold whose bias stands out widens
+    the interval of the bias and moves each limit outwards by as much as the interval widens on that side.
 
     Parameters
     ----------
-    scores : of the same cases, for the sizes of the folds
+    scores : scores of the same cases, for the sizes of the folds
 
     References
     ----------
