@@ -1,1 +1,1 @@
-"""Scores of one prediction against one reference: overlap, surface and lesion-wise metrics; no torch."""
+"""Scores of a prediction against a reference: overlap, surface and lesion-wise metrics; no torch."""

@@ -1,4 +1,4 @@
-"""Lesion-wise detection scores: apply a protocol to the table of overlapping lesions."""
+"""Lesion-wise detection scores: apply a protocol to the table of lesion overlaps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nnunet_transfer.evaluation.protocols import EmptyScores, LesionProtocol
 
 NAN = float("nan")
 BoolArray = NDArray[np.bool_]
-#: thresholds and volumes are compared with this relative slack, so that rounding never decides
+#: relative tolerance of comparisons with thresholds and volumes, so that rounding never decides
 SLACK = 1e-9
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a protocol counts in one case.
+    """Counts of one case under a protocol.
 
     Attributes
     ----------
-    n_ref, n_pred : lesions that are scored
-    tp, fp, fn : as the protocol's F1 family defines them
-    sensitivity, precision, f1 : NaN where undefined and the protocol sets no value
+    n_ref, n_pred : number of scored lesions in reference and prediction
+    tp, fp, fn : as defined by the protocol's F1 family
+    sensitivity, precision, f1 : NaN if undefined and the protocol sets no value
     lesions : indices of the scored reference lesions in the unfiltered table, shape (n_ref,)
     detected : whether each of them was found, shape (n_ref,)
     """
@@ -50,7 +50,7 @@ def detect(table: LesionOverlap, protocol: LesionProtocol, voxel_mm3: float) -> 
     Parameters
     ----------
     table : overlaps of the lesions, labelled with the protocol's connectivity, ignored label and dilation
-    voxel_mm3 : volume of one voxel
+    voxel_mm3 : volume of a voxel in mm³
     """
     scored_ref = _large(table.ref_sizes * voxel_mm3, protocol)
     match = MATCHERS[protocol.matching]
@@ -141,7 +141,7 @@ def _mark(table: LesionOverlap, pairs: NDArray[np.int64]) -> tuple[BoolArray, Bo
 def _greedy(table: LesionOverlap, protocol: LesionProtocol) -> tuple[BoolArray, BoolArray]:
     iou = table.iou()
     ref, pred = np.zeros(table.n_ref, bool), np.zeros(table.n_pred, bool)
-    # a stable sort: ties fall to the lower lesion numbers
+    # stable sort: ties go to the lower lesion numbers
     for pair in np.argsort(-iou, kind="stable"):
         if iou[pair] < protocol.threshold * (1 - SLACK):
             break
@@ -171,7 +171,7 @@ def _anima(table: LesionOverlap, protocol: LesionProtocol) -> tuple[BoolArray, B
 
 
 def _anima_found(table: LesionOverlap, protocol: LesionProtocol) -> BoolArray:
-    """Whether each reference lesion is found: covered enough, by lesions that don't lie mostly outside."""
+    """Whether each reference lesion is detected: covered enough, by predicted lesions that lie mostly inside it."""
     covered = table.ref_covered()
     outside = 1 - table.pred_covered()
     found = covered > protocol.threshold * (1 + SLACK)

@@ -1,7 +1,7 @@
-"""What a case without lesions scores: one rule for every metric, decided by the reference alone.
+"""Scores of cases without lesions: one rule for every metric, which depends only on the reference.
 
-Metrics of overlap, distance and detection are undefined where a mask is empty. If a case counted only where its score is
-defined, an arm with a false positive on a healthy brain would be scored on other cases than an arm without one.
+Metrics of overlap, distance and detection are undefined if a mask is empty. If only cases with defined scores counted, an
+arm with a false positive in a healthy brain would be scored on other cases than an arm without one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import pandas as pd
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
-#: rule -> what it does, as the report says it
+#: rule -> its description in the report
 EMPTY_RULES: dict[str, str] = {
     "score": "Where the reference of a label is empty, an empty prediction scores as perfect (Dice 1, HD95 0 mm) and any "
     "other as a failure (Dice 0, HD95 the image's diagonal).",
     "leave-out": "Where the reference of a label is empty, the case is left out of all scores of that label, for every arm; "
-    "false positives there are reported by themselves.",
+    "false positives in these cases are reported separately.",
 }
 DEFAULT_EMPTY = "score"
 #: metric -> its value where both masks are empty
@@ -33,22 +33,22 @@ def check_empty_rule(rule: str) -> None:
     Raises
     ------
     SettingsError
-        If there is none of this name.
+        If there is no rule with this name.
     """
     if rule not in EMPTY_RULES:
         raise SettingsError(f"unknown rule for empty references {rule!r}; choose from {', '.join(EMPTY_RULES)}")
 
 
 def apply_empty_rule(cases: pd.DataFrame, protocols: Sequence[LesionProtocol], rule: str) -> pd.DataFrame:
-    """Give or take away the scores of labels whose reference is empty; everything else is unchanged.
+    """Set or remove the scores of labels with an empty reference; all other scores are unchanged.
 
-    Afterwards a score is missing only where the reference alone says so. A protocol's own values for empty masks are
-    kept under `score`; a ratio that it leaves undefined is 1 where both masks are empty, else 0. For a protocol a
+    Whether a score is missing then depends only on the reference. Rule `score` keeps a protocol's own values for empty
+    masks; ratios that the protocol leaves undefined become 1 if both masks are empty, otherwise 0. For a protocol, a
     reference is empty if it has no lesion that the protocol counts.
 
     Parameters
     ----------
-    cases : one row per case and label, as `score_case` gives them
+    cases : one row per case and label, as returned by `score_case`
 
     Returns
     -------

@@ -24,9 +24,9 @@ from nnunet_transfer.words import counted, shortened, verb
 
 logger = logging.getLogger(__name__)
 
-#: starting a process takes as long as scoring about this many cases
+#: starting a process takes about as long as scoring this many cases
 CASES_PER_PROCESS = 16
-#: problems named in one error message; the rest are counted
+#: number of problems listed in an error message; the rest are counted
 NAMED = 10
 
 
@@ -104,7 +104,7 @@ def list_masks(folder: Path) -> dict[str, Path]:
     Raises
     ------
     ComparisonError
-        If the folder is missing or has no image, or two files are one case in different formats.
+        If the folder is missing or has no image, or contains a case in two formats.
     """
     if not folder.is_dir():
         raise ComparisonError(f"{folder} is not a folder")
@@ -131,7 +131,7 @@ def evaluate_folders(
     Raises
     ------
     ComparisonError
-        If a case lacks a mask, or can't be scored; every such case is named.
+        If a case lacks a mask or can't be scored; the message lists the cases.
     """
     settings = settings or EvaluateSettings()
     references, predictions = list_masks(Path(reference_folder)), list_masks(Path(prediction_folder))
@@ -166,7 +166,7 @@ def evaluate_folders(
     if empty := cases.loc[cases["reference_empty"], "case"].nunique():
         share = f"{empty} of {counted(len(common), 'case')} {verb(empty, 'has', 'have')}"
         notices.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
-    # without lesions there would be no header, and readers of the table would fail
+    # keep the header of an empty table, which readers of the file need
     table = pd.DataFrame(lesions, columns=None if lesions else ["case", *LESION_FIELDS])
     return Evaluation(cases, table, dict(sorted(problems.items())), tuple(notices))
 
@@ -174,14 +174,14 @@ def evaluate_folders(
 def _label_set(
     settings: EvaluateSettings, described: str | os.PathLike[str] | None, references: Sequence[Path], notices: list[str]
 ) -> LabelSet:
-    """Return the labels to score: those asked for, those described, or those that occur."""
+    """Return the labels to score: those requested, those in dataset.json, or those that occur."""
     ignore = frozenset() if settings.ignore_label is None else frozenset({settings.ignore_label})
     if settings.labels is not None:
         return label_set_of(settings.labels, ignore)
     if described:
         read = read_label_set(described)
         return LabelSet(read.labels, read.ignore | ignore, read.file_ending)
-    # a label that a protocol ignores is not a class, though it occurs
+    # a label that a protocol ignores is not a class, even if it occurs
     protocols = [p for p in settings.scoring.protocols if p.ignore_label is not None]
     own_ignore = {p.ignore_label for p in protocols}
     occurring = _occurring(references) - ignore
@@ -194,7 +194,7 @@ def _label_set(
 
 
 def raise_problems(problems: dict[str, str], advice: str) -> None:
-    """Raise one error that names the cases.
+    """Raise one error that lists the cases.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def raise_problems(problems: dict[str, str], advice: str) -> None:
 
 
 def cases_by_reason(problems: Mapping[str, str]) -> dict[str, list[str]]:
-    """Turn case -> what is wrong with it into what is wrong -> cases, in the order of the cases."""
+    """Convert case -> problem to problem -> cases, in the order of the cases."""
     found: dict[str, list[str]] = {}
     for case, why in sorted(problems.items()):
         found.setdefault(why, []).append(case)
@@ -216,10 +216,10 @@ def cases_by_reason(problems: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | str]:
-    """Yield the scores of each task, or what is wrong with it, in order.
+    """Yield the scores of each task, or its problem, in order.
 
-    Only file names and rows travel between processes, so memory is bounded by the cases being worked on. No more
-    processes are started than are worth it.
+    Only file names and rows travel between processes, so the memory depends on the number of cases in progress. Few tasks
+    start fewer processes than requested, because starting one costs as much as `CASES_PER_PROCESS` cases.
     """
     processes = min(processes, len(tasks) // CASES_PER_PROCESS)
     if processes <= 1:
@@ -231,7 +231,7 @@ def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | st
 
 
 def run_task(task: Task) -> CaseScores | str:
-    """Score one case; return what is wrong with it instead if it can't be scored."""
+    """Score one case; return the problem if it can't be scored."""
     try:
         return score_case(read_mask(task.reference), read_mask(task.prediction), task.label_set, task.settings)
     except TransferError as error:

@@ -1,4 +1,4 @@
-"""The classes that are scored: label values and names, from a data set's description or from the masks."""
+"""The scored classes: label values and names, from dataset.json or from the masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Label:
 
     Attributes
     ----------
-    name : as in tables and figures
-    values : label values that make it up
+    name : name in tables and figures
+    values : label values of the class or region
     """
 
     name: str
@@ -26,7 +26,7 @@ class Label:
 
     @property
     def summary_key(self) -> str:
-        """The key nnU-Net's summary.json uses for it."""
+        """Its key in nnU-Net's summary.json."""
         return str(self.values[0]) if len(self.values) == 1 else str(self.values)
 
 
@@ -38,7 +38,7 @@ class LabelSet:
     ----------
     labels : foreground classes, in the data set's order
     ignore : reference labels that mean "not annotated"
-    file_ending : of the masks; None if unknown
+    file_ending : file ending of the masks; None if unknown
     """
 
     labels: tuple[Label, ...]
@@ -47,7 +47,7 @@ class LabelSet:
 
     @property
     def allowed(self) -> frozenset[int]:
-        """All values a reference mask may hold."""
+        """All values that a reference mask may contain."""
         return frozenset({0, *self.ignore, *(v for label in self.labels for v in label.values)})
 
 
@@ -75,5 +75,5 @@ def read_label_set(dataset_json: str | os.PathLike[str]) -> LabelSet:
 
 
 def label_set_of(values: tuple[int, ...], ignore: frozenset[int] = frozenset()) -> LabelSet:
-    """Make a label set of bare values, named by their number."""
+    """Return a label set for label values without names; each is named after its value."""
     return LabelSet(tuple(Label(str(v), (v,)) for v in values if v not in ignore), ignore)

@@ -1,4 +1,4 @@
-"""Connected components of two masks and how they overlap: what every lesion protocol is computed from."""
+"""Connected components of two masks and their overlaps, the basis of every lesion protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-#: the same neighbourhood's name in 2D
+#: 3D connectivity -> connectivity of the same neighbourhood in 2D
 CONNECTIVITY_2D = {6: 4, 18: 8, 26: 8}
 
 
@@ -30,7 +30,7 @@ def label_components(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArra
         return np.zeros(mask.shape, np.uint16), 0
     if mask.ndim == 2:
         connectivity = CONNECTIVITY_2D[connectivity]
-    neighbours: Any = connectivity  # typed as literals there
+    neighbours: Any = connectivity  # the package types these as literals
     labels, n = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=neighbours, return_N=True)
     return labels, int(n)
 
@@ -45,7 +45,7 @@ class LesionOverlap:
     pred_sizes : voxels of each predicted lesion, shape (n_pred,)
     ref_index, pred_index : 0-based lesion numbers of each pair that overlaps, shape (n_pairs,)
     shared : voxels shared by each pair, shape (n_pairs,)
-    touch_ref, touch_pred : pairs that touch once the reference lesions are dilated; the overlapping pairs if they aren't
+    touch_ref, touch_pred : pairs that touch after dilation of the reference lesions; without dilation, the overlapping pairs
     """
 
     ref_sizes: NDArray[np.int64]
@@ -80,7 +80,7 @@ class LesionOverlap:
         return np.bincount(self.pred_index, self.shared, self.n_pred) / self.pred_sizes
 
     def transposed(self) -> LesionOverlap:
-        """Return the table with reference and prediction exchanged."""
+        """Return the table with reference and prediction swapped."""
         return LesionOverlap(
             self.pred_sizes,
             self.ref_sizes,
@@ -92,7 +92,7 @@ class LesionOverlap:
         )
 
     def select(self, ref: NDArray[np.bool_], pred: NDArray[np.bool_]) -> LesionOverlap:
-        """Return the table of some lesions only; the others become background."""
+        """Return the table of the selected lesions; the others become background."""
         new_ref, new_pred = np.cumsum(ref) - 1, np.cumsum(pred) - 1
         pairs = ref[self.ref_index] & pred[self.pred_index]
         touch = ref[self.touch_ref] & pred[self.touch_pred]
@@ -115,12 +115,12 @@ def lesion_overlap(
     Parameters
     ----------
     connectivity : 6, 18 or 26
-    dilation : iterations by which the reference is dilated (18 neighbours) before it is labelled, so that pieces
-        close to each other count as one lesion; their size stays that of the undilated voxels
+    dilation : number of iterations by which the reference is dilated (18 neighbours) before labelling, so that
+        neighbouring pieces count as one lesion; sizes are those of the undilated voxels
     """
     pred_labels, n_pred = label_components(prediction, connectivity)
     if dilation:
-        # the dilated lesions may leave the crop
+        # dilated lesions may extend beyond the crop
         padded = np.pad(reference, dilation)
         struct = ndimage.generate_binary_structure(reference.ndim, 2)
         grown, n_ref = label_components(ndimage.binary_dilation(padded, struct, dilation), connectivity)
@@ -129,7 +129,7 @@ def lesion_overlap(
     else:
         ref_labels, n_ref = label_components(reference, connectivity)
         grown = ref_labels
-    # lesions fill little of an image: everything below looks at their voxels only
+    # lesions are small: everything below only processes their voxels
     ref_voxels, pred_voxels = np.flatnonzero(reference), np.flatnonzero(prediction)
     ref_of, pred_of = ref_labels.ravel(), pred_labels.ravel()
     ref_index, pred_index, shared = _pairs(ref_of[ref_voxels], pred_of[ref_voxels], n_pred)

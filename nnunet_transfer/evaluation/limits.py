@@ -1,4 +1,4 @@
-"""Limits of the numbers that a user sets for scores and statistics, checked alike wherever they enter."""
+"""Limits of the user's settings for scores and statistics, checked in the same way everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numbers
 
 from nnunet_transfer.errors import SettingsError
 
-#: fewer bootstrap samples leave the ends of a 95 % interval to chance
+#: with fewer bootstrap samples, the limits of a 95 % interval are unreliable
 LEAST_DRAWS = 100
 
 
@@ -21,7 +21,7 @@ def check_limits(
     rope : half-width of the region of practical equivalence, above 0 and below 1
     tolerance_mm : tolerance of the normalised surface distance in mm, above 0
     draws : bootstrap samples, a whole number of at least 100
-    seed : of random numbers, a whole number of at least 0
+    seed : seed of the random numbers, a whole number of at least 0
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_limits(
 
 
 def _number(value: object) -> float:
-    """Return a number as a float, and anything else as NaN, which is outside every range."""
+    """Return a number as a float, anything else as NaN, which is outside every range."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     return float(value)

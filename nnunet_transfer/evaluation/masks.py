@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 from nnunet_transfer.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
-#: formats without a header of their own: one pixel counts as 1 mm
+#: formats without spacing information; a pixel counts as 1 mm
 PLAIN = (".png", ".bmp", ".tif", ".tiff")
 ITK = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz", ".hdr", ".mgh", ".mgz")
 ENDINGS = (*NIFTI, *ITK, *PLAIN)
 
-#: largest allowed distance between the two positions of a corner voxel, in voxels: far below what shifts
-#: a contour, far above the rounding of a header's 32-bit floats
+#: largest allowed distance in voxels between the two positions of a corner voxel: too small to shift a contour,
+#: but far above the rounding error of 32-bit floats in headers
 CORNER_TOLERANCE = 0.05
-#: labels are looked up in a table of this size; FreeSurfer's largest is 14175
+#: size of the look-up table for labels; FreeSurfer's largest label is 14175
 LARGEST_LABEL = 65535
 
-#: units of a NIfTI header -> mm; those not named here are taken for mm, as SimpleITK does
+#: units of a NIfTI header -> mm; all others are treated as mm, as SimpleITK does
 IN_MM = {"micron": 1e-3, "meter": 1e3}
 
 
 @dataclass(frozen=True)
 class Volume:
-    """An array and where it lies.
+    """An array and its geometry.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         raise
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except Exception as error:  # readers raise whatever their C++ or zlib layer does
+    except Exception as error:  # readers raise whatever their C++ or zlib layer raises
         lines = str(error).strip().splitlines()
         raise DataError(f"{path} can't be read ({lines[-1] if lines else type(error).__name__}); restore it") from None
     if not all(np.isfinite(s) and s > 0 for s in volume.spacing):
@@ -89,12 +89,12 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 def read_mask(path: str | os.PathLike[str]) -> Volume:
     """Read a label mask.
 
-    Whole numbers stored as floating point, as FSL writes them, are accepted.
+    Accepts whole numbers stored as floating point, as FSL writes them.
 
     Raises
     ------
     DataError
-        If the file can't be read, or holds fractions, NaN, or numbers outside 0 ... 65535.
+        If the file can't be read, or contains fractions, NaN, or values outside 0 ... 65535.
     """
     volume = read_volume(path)
     array = volume.array
@@ -153,7 +153,7 @@ def _read_plain(path: Path) -> Volume:
     from PIL import Image
 
     with Image.open(path) as image:
-        # colour images are read as luminance only where an image is shown; masks are never in colour
+        # colour images are read as luminance for display only; masks must not be in colour
         array = np.asarray(image)
     if array.ndim != 2:
         raise DataError(f"{path} has {array.shape[-1]} channels; expected one")
@@ -161,7 +161,7 @@ def _read_plain(path: Path) -> Volume:
 
 
 def geometry_problem(reference: Volume, prediction: Volume) -> str | None:
-    """Say how the geometry of two masks differs; None if they share it."""
+    """Describe how the geometry of two masks differs; None if it is the same."""
     if reference.array.shape != prediction.array.shape:
         return f"the reference has shape {reference.array.shape}, the prediction {prediction.array.shape}"
     if reference.affine is None or prediction.affine is None:

@@ -1,4 +1,4 @@
-"""The three things that are called mIoU."""
+"""The three definitions of mIoU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY
 
 @dataclass(frozen=True)
 class MeanIou:
-    """mIoU by name.
+    """mIoU under three definitions.
 
     Attributes
     ----------
-    over_cases : per subject the mean over its scans of the mean over classes, then the mean over subjects
-    over_classes : per class the mean over subjects, then the mean over classes
-    pooled : per class the IoU of the voxels of all subjects together, then the mean over classes
+    over_cases : mean over classes, then over the scans of each subject, then over subjects
+    over_classes : mean over subjects for each class, then over classes
+    pooled : IoU of the pooled voxels of all subjects for each class, then mean over classes
     """
 
     over_cases: float
@@ -29,12 +29,13 @@ class MeanIou:
 def mean_iou(cases: pd.DataFrame, empty: str = DEFAULT_EMPTY) -> MeanIou:
     """Average the IoU of a table with one row per case (perhaps several seeds of it) and label.
 
-    Scans of one subject are averaged first; without the column `subject` each case is one. Missing scores are left out.
+    Scans of one subject are averaged first; without the column `subject`, each case is a subject. Missing scores are left
+    out.
 
     Parameters
     ----------
     cases : columns case, label, iou, voxels_tp, voxels_fp, voxels_fn, and perhaps seed and subject
-    empty : rule for a class that no reference has, see `EMPTY_RULES`; scores of cases have it applied already
+    empty : rule for a class that no reference contains, see `EMPTY_RULES`; it is already applied to the scores of the cases
     """
     levels = ["subject", "case"] if "subject" in cases else ["case"]
     seeds = ["seed"] if "seed" in cases else []

@@ -13,12 +13,12 @@ from nnunet_transfer.evaluation.masks import LARGEST_LABEL
 
 @dataclass(frozen=True)
 class Foreground:
-    """Two masks cropped to the box around everything that is not background in either.
+    """Two masks cropped to the bounding box of their joint foreground.
 
     Attributes
     ----------
-    reference, prediction : labels, same shape; empty arrays where both masks are empty
-    shape : the uncropped shape
+    reference, prediction : labels, same shape; empty arrays if both masks are empty
+    shape : shape of the uncropped masks
     start : index of the crop's first voxel in the uncropped array
     """
 
@@ -53,7 +53,7 @@ class Confusion:
 
     Attributes
     ----------
-    values : label values that occur, ascending, 0 included; shape (k,)
+    values : all label values that occur, ascending, including 0; shape (k,)
     counts : voxels with reference label values[i] and predicted label values[j]; shape (k, k)
     """
 
@@ -125,7 +125,7 @@ def overlap(table: Confusion, values: tuple[int, ...], ignore: frozenset[int] = 
     Parameters
     ----------
     values : label values that make up the class (several for one of nnU-Net's regions)
-    ignore : reference labels whose voxels aren't scored
+    ignore : reference labels whose voxels are not scored
     """
     inside = np.isin(table.values, values)
     counted = ~np.isin(table.values, tuple(ignore))

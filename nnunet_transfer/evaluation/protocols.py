@@ -14,14 +14,14 @@ from nnunet_transfer.registration import Registry, did_you_mean
 NAN = float("nan")
 CONNECTIVITIES = (6, 18, 26)
 
-#: F1 family -> what counts as a true positive and how F1 follows
+#: F1 family -> definition of true positives and of F1
 F1_FAMILIES: dict[str, str] = {
     "reference": "TP = detected reference lesions, FP = predicted lesions without a match; F1 = TP / (TP + (FP + FN) / 2)",
     "prediction": "TP = matched predicted lesions, FN = undetected reference lesions; F1 = TP / (TP + (FP + FN) / 2)",
     "harmonic": "sensitivity over reference lesions, precision over predicted lesions; F1 = their harmonic mean",
     "one_to_one": "TP = pairs, each lesion in at most one; F1 = TP / (TP + (FP + FN) / 2)",
 }
-#: matching rule -> its one-line description; nnunet_transfer.evaluation.detection holds the functions
+#: matching rule -> description in one line; the functions are in nnunet_transfer.evaluation.detection
 MATCHINGS: dict[str, str] = {
     "any_overlap": "a lesion is matched if one voxel of it is covered",
     "coverage": "a lesion is matched if more than `threshold` of it is covered",
@@ -34,7 +34,7 @@ MATCHINGS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class EmptyScores:
-    """Scores where a ratio is undefined; None leaves the ratio undefined (NaN) or, where it isn't, as computed."""
+    """Scores for undefined ratios; None keeps the computed value, which may be NaN."""
 
     sensitivity: float | None = None
     precision: float | None = None
@@ -210,7 +210,7 @@ def get_protocol(name: str) -> LesionProtocol:
     Raises
     ------
     SettingsError
-        If there is none of this name.
+        If there is no preset with this name.
     """
     if name not in PRESETS:
         raise SettingsError(f"unknown lesion protocol {name}; {did_you_mean(name, PRESETS)}")

@@ -1,4 +1,4 @@
-"""All scores of one case: one pass over two masks serves every metric and protocol."""
+"""All scores of one case, for every metric and protocol in one pass over both masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_transfer.evaluation.overlap import Foreground, bounding_box, confusi
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.evaluation.surface import surface_scores
 
-#: raised whenever a score's meaning changes, so that stored scores of an older meaning are not used
+#: increased whenever the definition of a score changes, so that older cached scores are not used
 SCORES_VERSION = 2
 DEFAULT_TOLERANCE_MM = 1.0
 
@@ -50,7 +50,7 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Rows of the tables of cases (one per label) and of lesions (one per protocol and reference lesion)."""
+    """Rows of one case in the table of cases (one per label) and of lesions (one per protocol and reference lesion)."""
 
     cases: list[Row] = field(default_factory=list)
     lesions: list[Row] = field(default_factory=list)
@@ -68,7 +68,7 @@ def score_case(
 
     Parameters
     ----------
-    check_labels : refuse label values that the label set doesn't name
+    check_labels : refuse label values outside the label set
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _check_values(what: str, found: set[int], allowed: frozenset[int], label_set
 
 
 class _LabelMasks:
-    """Boolean masks of one label, cropped to it, and the lesion tables made from them, each made once."""
+    """Boolean masks of one label, cropped, and cached lesion tables."""
 
     def __init__(self, foreground: Foreground, label: Label, label_set: LabelSet) -> None:
         self.label = label
@@ -148,10 +148,10 @@ class _LabelMasks:
     def table(self, protocol: LesionProtocol) -> LesionOverlap:
         """Return the table of lesions with the protocol's connectivity, ignored labels and dilation."""
         ignore = self.label_set.ignore
-        # scoring the very label that a protocol ignores would leave nothing of it
+        # a protocol's ignored label would disappear if it were the scored label
         if protocol.ignore_label is not None and protocol.ignore_label not in self.label.values:
             ignore = ignore | {protocol.ignore_label}
-        # a label that doesn't occur here changes nothing: share the table
+        # a label that doesn't occur in this case changes nothing: share the table
         ignore = frozenset(v for v in ignore if (self._labels == v).any())
         key = (protocol.connectivity, ignore, protocol.merge_dilation)
         if key not in self._tables:

@@ -17,7 +17,7 @@ class SurfaceScores:
     ----------
     hd95_mm : the larger of the two directed 95th percentiles of the surface distances; the image's diagonal
         if one mask is empty; NaN if both are
-    nsd : share of both surfaces that lies within the tolerance of the other; 0 if one mask is empty; NaN if both are
+    nsd : share of both surfaces within the tolerance of the other surface; 0 if one mask is empty; NaN if both are
 
     References
     ----------
@@ -34,8 +34,7 @@ def surface_points(
 ) -> NDArray[np.float64]:
     """Return the positions in mm, shape (n, mask.ndim), of the voxels of `mask` with a face outside it.
 
-    Outside the array counts as outside the mask. An axis along which the image has length 1 has no faces: a single slice
-    is a 2D image.
+    Positions outside the array are outside the mask. An axis of length 1 has no faces: a single slice is a 2D image.
 
     Parameters
     ----------
@@ -72,9 +71,9 @@ def surface_scores(
     Parameters
     ----------
     spacing : voxel size in mm, in the arrays' axis order
-    tolerance_mm : distance within which a surface voxel counts as right for the NSD
-    diagonal_mm : diagonal of the whole image, the penalty where one mask is empty
-    image_shape : shape of the whole image, if the masks are crops of it; no score depends on the crop
+    tolerance_mm : largest distance at which a surface voxel counts as correct for the NSD
+    diagonal_mm : diagonal of the whole image, the HD95 if one mask is empty
+    image_shape : shape of the whole image, if the masks are crops; scores don't depend on the crop
     """
     shape = image_shape or reference.shape
     ref_points = surface_points(reference, spacing, shape)
@@ -86,7 +85,7 @@ def surface_scores(
     to_pred = KDTree(pred_points).query(ref_points)[0]
     to_ref = KDTree(ref_points).query(pred_points)[0]
     hd95 = max(np.percentile(to_pred, 95), np.percentile(to_ref, 95))
-    # coordinates are products of floats: distances that equal the tolerance must not fall out by rounding
+    # coordinates are products of floats: rounding must not exclude distances that equal the tolerance
     limit = tolerance_mm * (1 + 1e-9)
     within = np.count_nonzero(to_pred <= limit) + np.count_nonzero(to_ref <= limit)
     return SurfaceScores(float(hd95), within / (len(to_pred) + len(to_ref)))

@@ -1,15 +1,15 @@
-"""Tables as text that is safe to open in a spreadsheet."""
+"""CSV text that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-#: a spreadsheet takes a cell that begins so for a formula, and may run it
+#: spreadsheets treat cells that begin with one of these as formulas, and may run them
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV; texts that a spreadsheet would take for a formula begin with an apostrophe.
+    """Return a table as CSV; an apostrophe is put before text that a spreadsheet would treat as a formula.
 
     Numbers are unchanged.
 
@@ -28,6 +28,6 @@ def csv_text(table: pd.DataFrame) -> str:
 def _neutral(value: object) -> object:
     if not isinstance(value, str):
         return value
-    # pandas doesn't quote it, and readers take it for the end of a row
+    # pandas doesn't quote it, and readers treat it as the end of a row
     text = value.replace("\r", " ")
     return f"'{text}" if value.startswith(FORMULA) else text
