@@ -1,7 +1,7 @@
-"""Sources: pre-trained networks with their provenance, kept in a registry of folders.
+"""Sources: pre-trained networks and their provenance, stored in a registry of folders.
 
 A source is a folder `<name>/` with `source.json` (the card) and `weights.safetensors`. Importing this package and
-reading cards needs no torch.
+reading cards doesn't import torch.
 """
 
 from nnunet_transfer.sources.card import SourceCard

@@ -1,4 +1,4 @@
-"""The card of a source: what the network is, and where its weights come from. No torch."""
+"""The card of a source: its network, and the provenance of its weights. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems, label_channels_of
 
 CARD_FILE = "source.json"
-#: bytes of a card; the longest part is the list of the training cases
+#: maximum size of a card in bytes; most of it is the list of training cases
 MAX_CARD = 16 << 20
 _REQUIRED = ("name", "task", "domain", "architecture", "input_channels")
 _SEQUENCES = ("channel_names", "normalization_schemes", "spacing", "patch_size", "trained_on", "trained_on_cases")
@@ -113,7 +113,7 @@ def read_card(folder: Path) -> SourceCard:
     Raises
     ------
     SourceError
-        If the card is missing, no JSON, incomplete, or has fields this version doesn't know.
+        If the card is missing, not JSON or incomplete, or has fields that this version doesn't know.
     """
     path = folder / CARD_FILE
     try:

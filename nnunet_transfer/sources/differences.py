@@ -1,4 +1,4 @@
-"""What differs between source and target although every tensor may fit: notes for plans and transfer reports. No torch."""
+"""Differences between source and target that tensors don't show: notes for plans and transfer reports. No torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nnunet_transfer.channels import comparable
 from nnunet_transfer.sources.card import SourceCard
 from nnunet_transfer.sources.target import Target
 
-#: spacings that differ by less, as a factor, are the same to a network
+#: spacings that differ by a smaller factor count as equal
 SAME_SPACING = 1.05
 
 
 def differences(card: SourceCard, arch_kwargs: Mapping[str, Any], target: Target) -> tuple[str, ...]:
-    """Return what differs between a source and what is to be trained, a sentence each; what is unknown doesn't.
+    """Return one sentence per difference between a source and the network to train; unknown values don't count.
 
     Parameters
     ----------
-    arch_kwargs : of the network to be trained: its `strides`, `nonlin` and `norm_op`, classes by their names
-    target : the images that it will read
+    arch_kwargs : `strides`, `nonlin` and `norm_op` of the network to train, with classes by name
+    target : the images that the network reads
     """
     return (*_of_networks(card.architecture["arch_kwargs"] or {}, arch_kwargs), *_of_data(card, target))
 
@@ -58,7 +58,7 @@ def _class(name: Any) -> str:
 
 
 def _similar(theirs: Sequence[float], mine: Sequence[float]) -> bool:
-    # 2D networks work in the last two axes
+    # 2D networks use the last two axes
     axes = min(len(theirs), len(mine))
     pairs = zip(theirs[-axes:], mine[-axes:], strict=True)
     return all(max(pair) <= SAME_SPACING * min(pair) for pair in pairs)

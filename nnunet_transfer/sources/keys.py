@@ -1,7 +1,7 @@
 """The canonical names of tensors: nnU-Net's own state-dict keys without wrappers and aliases.
 
-nnU-Net registers most tensors more than once: a block's convolution and norm also stand in its `all_modules`, and
-the decoder holds the encoder. All names of a tensor share storage, so one is enough.
+nnU-Net registers most tensors more than once: the convolution and norm of a block are also in its `all_modules`, and the
+decoder contains the encoder. All names of a tensor share storage, so one is enough.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-#: prefixes that DistributedDataParallel and torch.compile put before every key, at any depth
+#: prefixes that DistributedDataParallel and torch.compile add to every key, at any depth
 _WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")
-#: `all_modules` holds the convolution first; of what follows only the norm has tensors
+#: the convolution comes first in `all_modules`; of the rest, only the norm has tensors
 _ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
 _ENCODER_IN_DECODER = "decoder.encoder."
 
-#: tensors that are not learned: BatchNorm's
+#: tensors that are not learned: the statistics of BatchNorm
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def canonical_key(key: str) -> str:
 
 
 def canonical(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Return `tensors` under their canonical names, each once; a plain name wins over its aliases."""
+    """Return `tensors` by their canonical names, each once; a plain name takes precedence over its aliases."""
     result: dict[str, T] = {}
     plain: set[str] = set()
     for key, tensor in tensors.items():

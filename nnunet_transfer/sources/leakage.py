@@ -1,6 +1,6 @@
 """Data sets that share subjects: a source trained on one of them has seen part of another. No torch.
 
-The test on overlapping data sets is by name; it can only warn. Whether cases really coincide is for the user to check.
+Overlapping data sets are found by name, so the result is only a warning. The user must check whether cases coincide.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Overlap:
 
     Attributes
     ----------
-    members : regular expression for the data sets' names, in lower case without punctuation
+    members : regular expression for the names of the data sets, in lower case without punctuation
     reason : what they share
-    hub : the collection that contains all others, which share nothing among themselves
+    hub : the collection that contains all other members, which don't overlap with each other
     """
 
     members: re.Pattern[str]
@@ -33,7 +33,7 @@ class Overlap:
     hub: re.Pattern[str] | None = None
 
     def joins(self, *names: str) -> bool:
-        """Whether these data sets overlap by this group."""
+        """Whether these data sets overlap according to this group."""
         inside = all(self.members.search(name) for name in names)
         return inside and (self.hub is None or any(self.hub.search(name) for name in names))
 
@@ -42,7 +42,7 @@ def _overlap(members: str, reason: str, hub: str | None = None) -> Overlap:
     return Overlap(re.compile(members), reason, re.compile(hub) if hub else None)
 
 
-#: collections made of others, and data sets with the same people in them
+#: collections of other data sets, and data sets with the same people
 OVERLAPS: tuple[Overlap, ...] = (
     _overlap(
         r"openmind|openneuro|fomo|soop|ds004889|(?<!multi)atlas(r3|v3|30?$)",
@@ -86,13 +86,13 @@ def overlap_warnings(trained_on: Sequence[str], target: str) -> tuple[str, ...]:
 
 
 def donor_warnings(donors: Iterable[str], target: str, target_donors: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return warnings where lesions that were pasted into a source's images are of people in the target.
+    """Return warnings if lesions pasted into a source's images come from people in the target.
 
     Parameters
     ----------
-    donors : of the source's lesions
+    donors : donors of the source's lesions
     target : name of the target's data set
-    target_donors : of lesions pasted into the target's images
+    target_donors : donors of lesions pasted into the target's images
     """
     donors = sorted(set(donors))
     theirs = {donor_key(name) for name in target_donors}
@@ -113,7 +113,7 @@ def donor_warnings(donors: Iterable[str], target: str, target_donors: Iterable[s
 
 
 def leakage_warnings(card: SourceCard, target: str) -> tuple[str, ...]:
-    """Return what a source's card and a target's name and dataset.json say about subjects in both."""
+    """Return warnings about shared subjects, from a source's card and a target's name and dataset.json."""
     stated = card.extra.get(DONORS)
     donors = [str(name) for name in stated] if isinstance(stated, list | tuple) else []
     own = donor_warnings(donors, target, _donors_of(target)) if donors else ()
@@ -121,13 +121,13 @@ def leakage_warnings(card: SourceCard, target: str) -> tuple[str, ...]:
 
 
 def registered_targets() -> list[str]:
-    """Return the names of all data sets in nnU-Net's raw and preprocessed folders, as far as these are set."""
+    """Return the names of all data sets in nnU-Net's raw and preprocessed folders; folders that aren't set are skipped."""
     folders = [Path(root) for variable in _FOLDERS if (root := os.environ.get(variable))]
     return sorted({d.name for f in folders if f.is_dir() for d in f.iterdir() if DATASET_FOLDER.fullmatch(d.name)})
 
 
 def _donors_of(dataset: str) -> set[str]:
-    """Return the donors that a data set's dataset.json names, where it is preprocessed or raw."""
+    """Return the donors in the dataset.json of a preprocessed or raw data set."""
     for variable in _FOLDERS:
         root = os.environ.get(variable)
         path = Path(root) / dataset / "dataset.json" if root else None

@@ -1,21 +1,22 @@
-"""Whether a source learnt its task: its validation score beside the score of a network that learnt nothing. No torch.
+"""Whether a source learnt its task: its validation score compared with the score of an untrained network. No torch.
 
-An arm that starts from a source without learning is little more than another random start. A source is said to have
-learnt its task if its score is better than that of no learning by more than chance explains:
+An arm whose source has learnt nothing amounts to another random start. A source has learnt its task if its score is better
+than the score without learning by more than chance explains:
 
 segmentation
-    Dice beyond that of the untrained network with fitted output layers by `DICE_MARGIN`
+    Dice above that of the untrained network with fitted output layers by `DICE_MARGIN`
 classification
-    of two classes, or several per case, the mean area under the curve above the 95th percentile of guessing that many cases
-    (by the normal approximation of the Mann-Whitney statistic): what tells the classes apart counts, not whether the
-    threshold fits whole images, which few patches of a training decide. Of more classes, or where there is no such area
-    because a class has no cases: balanced accuracy, by the normal approximation of the binomial distribution
+    with two classes, or several per case: mean area under the curve above the 95th percentile of guessing for this number
+    of cases (normal approximation of the Mann-Whitney statistic). The area measures how well classes are separated; it
+    doesn't depend on the threshold, which a few training patches determine and which may not fit whole images. With more
+    classes, or if a class without cases leaves the area undefined: balanced accuracy above the 95th percentile of guessing
+    (normal approximation of the binomial distribution)
 regression
-    a mean error below that of predicting the training mean, by `ERROR_MARGIN`
+    mean error below that of predicting the training mean by `ERROR_MARGIN`
 restoration
-    an explained variance above `VARIANCE_MARGIN`: predicting each patch's mean explains none
+    explained variance above `VARIANCE_MARGIN`; predicting the mean of each patch explains none
 contrastive learning
-    retrieval of a view's partner above the 95th percentile of guessing
+    retrieval of the partner view above the 95th percentile of guessing
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ _QUANTILE = 1.645
 
 @dataclass(frozen=True)
 class Learning:
-    """A source's validation score beside that of no learning.
+    """The validation score of a source and the score without learning.
 
     Attributes
     ----------
-    score : its name, in words
-    value : of the source; None if it is undefined
-    untrained : of a network that learnt nothing
-    needed : from which value on the source has learnt its task
-    lower_is_better : of errors
+    score : name of the score in words
+    value : score of the source; None if it is undefined
+    untrained : score of a network that has learnt nothing
+    needed : score from which the source has learnt its task
+    lower_is_better : True for errors
     """
 
     score: str
@@ -57,7 +58,7 @@ class Learning:
 
     @property
     def learned(self) -> bool:
-        """Whether the score is good enough; an undefined one is not."""
+        """Whether the score is good enough; an undefined score is not."""
         if self.value is None or math.isnan(self.value):
             return False
         return self.value <= self.needed if self.lower_is_better else self.value >= self.needed
@@ -74,16 +75,17 @@ class Learning:
         return f"{self.score} {found} ({self.untrained:.2f} without){'' if self.learned else ', not learnt'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the card keeps."""
+        """Return the entry of the card."""
         return {**asdict(self), "learned": self.learned}
 
 
 def learning_of(summary: Mapping[str, Any]) -> Learning | None:
-    """Judge a classifier, a regression or a network trained without labels by its `validation/summary.json`.
+    """Return the score of a classification, regression or self-supervised network from its `validation/summary.json`.
 
     Returns
     -------
-    learning : None for a summary of another kind
+    Learning or None
+        None for any other summary.
     """
     task, count = summary.get("task"), int(summary.get("n_cases") or 0)
     if task == "classification" and not (len(summary["classes"]) == 2 and _is_number(summary.get("auc"))):
@@ -102,12 +104,12 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
 
 
 def segmentation_learning(dice: float, untrained: float) -> Learning:
-    """Judge a segmentation source by the pseudo Dice of its last epochs and that of its untrained twin."""
+    """Compare the pseudo Dice of a segmentation source's last epochs with that of the untrained network."""
     return Learning("pseudo Dice on validation patches", dice, untrained, untrained + DICE_MARGIN)
 
 
 def learning_on(card: SourceCard) -> Learning | None:
-    """Return the score that a card states; None where it states none, or none that makes sense."""
+    """Return the score in a card; None if it has none or an invalid one."""
     stated = card.extra.get(KEY)
     if not isinstance(stated, Mapping):
         return None
@@ -120,7 +122,7 @@ def learning_on(card: SourceCard) -> Learning | None:
 
 
 def learning_warnings(card: SourceCard) -> tuple[str, ...]:
-    """Return what a reader of an arm's results must know: that its source did not learn its task, if it didn't."""
+    """Return a warning for readers of an arm's results if its source has not learnt its task."""
     stated = card.extra.get(KEY)
     if not isinstance(stated, Mapping) or stated.get("learned") is not False:
         return ()

@@ -1,7 +1,7 @@
 """The head of a model card: the lines between two `---` at the start of a README, as Hugging Face reads them.
 
-Only what such heads hold in practice is understood: `key: value`, and lists of `- value`. Everything else is passed
-over. Each line is looked at once, whatever it holds.
+Only the syntax of typical heads is parsed: `key: value`, and lists of `- value`. Everything else is skipped. Each line is
+read once, so that malicious input can't slow parsing down.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_text
 
-#: bytes of a model card that is read
+#: maximum number of bytes to read from a model card
 MAX_MODEL_CARD = 4 << 20
 _FENCE = "---"
 
 
 def read_head(file: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return what the head of a model card states, key -> values; nothing if there is no card or no head."""
+    """Return key -> values from the head of a model card; empty if there is no card or no head."""
     try:
         return head_of(read_text(file, limit=MAX_MODEL_CARD))
     except DataError:
@@ -26,7 +26,7 @@ def read_head(file: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def head_of(text: str) -> dict[str, tuple[str, ...]]:
-    """Return what the head of a model card's text states, key -> values."""
+    """Return key -> values from the head of a model card's text."""
     lines = iter(text.removeprefix("\ufeff").split("\n"))
     if next(lines).rstrip() != _FENCE:
         return {}
@@ -50,7 +50,7 @@ def head_of(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def licence_of(stated: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the licence that a head states; of a licence `other` its name."""
+    """Return the licence in a head; for the licence `other`, its name."""
     licence = "".join(stated.get("license", ())[:1])
     return "".join(stated.get("license_name", ())[:1]) or licence if licence == "other" else licence
 

@@ -1,7 +1,7 @@
-"""The names of a network's outputs, so that a target with labels of the same names can take their heads over.
+"""The names of a network's outputs, so that a target can reuse the heads of labels with the same names.
 
-A card keeps them in `extra["outputs"]`: groups of names in the order of the network's outputs. A group with
-`background`, which nnU-Net puts first, is one softmax over classes; another one holds regions. No torch.
+A card stores them in `extra["outputs"]`: groups of names in the order of the network's outputs. A group with `background`,
+which nnU-Net puts first, is a softmax over classes; any other group consists of regions. No torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LABEL_SETS = "label_sets"
 
 
 def output_groups(dataset_json: Mapping[str, Any]) -> list[list[str]]:
-    """Return the names of the outputs that nnU-Net's network has for a data set; several groups for a pooled one."""
+    """Return the output names of nnU-Net's network for a data set; a pooled data set has several groups."""
     if _LABEL_SETS in dataset_json:
         return [[BACKGROUND, *map(str, own)] for own in dataset_json[_LABEL_SETS].values()]
     labels = {str(name): value for name, value in dataset_json["labels"].items() if name != "ignore"}
@@ -28,24 +28,24 @@ def output_groups(dataset_json: Mapping[str, Any]) -> list[list[str]]:
 
 
 def label_names(dataset_json: Mapping[str, Any], labels: Sequence[int]) -> tuple[str, ...]:
-    """Return the names of labels by value; `label 3` where no name is that of this label alone, as with regions."""
+    """Return the names of label values; `label 3` if no name belongs to this value alone, as with regions."""
     names = {value: str(name) for name, value in dataset_json["labels"].items() if isinstance(value, int)}
     return tuple(names.get(value, f"label {value}") for value in labels)
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which outputs of a target are outputs of a source: index in the target -> index in the source."""
+    """Matching outputs of a target and a source: index in the target -> index in the source."""
 
     indices: Mapping[int, int]
     names: tuple[str, ...]
 
 
 def match_outputs(source: Sequence[Sequence[str]], target: Sequence[str]) -> Match | None:
-    """Return the target's outputs that one group of the source's has by name, capitals, blanks, - and _ aside.
+    """Match outputs of the target to one group of the source by name, ignoring case, blanks, - and _.
 
-    Of several groups the one with most of them counts. None if there is not one beside the background, or if one is a
-    softmax over classes and the other has regions: their weights mean different things.
+    With several groups, the one with most matches is used. Return None if nothing but the background matches, or if one is a
+    softmax over classes and the other has regions, because their weights have different meanings.
     """
     best: Match | None = None
     first = 0

@@ -1,4 +1,4 @@
-"""What a reader asks of all sources at once: what each has learnt, on which data, and whom it may have seen. No torch."""
+"""Overview of all sources: whether each has learnt its task, its training data, and possible leakage. No torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COLUMNS = ("name", "task", "domain", "parts", "licence", "learnt", "trained on",
 
 @dataclass(frozen=True)
 class Entry:
-    """A source in the registry, beside the data sets that are registered with nnU-Net.
+    """A source in the registry, compared with the data sets in nnU-Net's folders.
 
     Attributes
     ----------
-    learnt : its validation score beside that of no learning; empty where the card states none
+    learnt : its validation score and the score without learning; empty if the card has none
     leakage : data set -> why the source may have seen some of its subjects
     """
 
@@ -29,7 +29,7 @@ class Entry:
     leakage: Mapping[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the card with what is known besides, as plain JSON types."""
+        """Return the card and the other fields as plain JSON types."""
         return {**asdict(self.card), "learnt": self.learnt, "leakage": {k: list(v) for k, v in self.leakage.items()}}
 
     def row(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Entry:
 
 
 def overview(cards: Sequence[SourceCard] | None = None) -> list[Entry]:
-    """Return all sources of the registry with their scores and their overlaps with nnU-Net's data sets, by name."""
+    """Return all sources in the registry with their scores and overlaps with nnU-Net's data sets, sorted by name."""
     targets = registered_targets()
     entries = []
     for card in list_sources() if cards is None else cards:

@@ -2,8 +2,8 @@
 
     README.md            model card: head with licence and tags, then what it is, how to use it, licence, citation
     LICENSE              the licence's text, or its name
-    source.json          the source's card, from which `sources add` reads everything back
-    weights.safetensors  the weights as they lie in the registry
+    source.json          the source's card, which `sources add` reads back
+    weights.safetensors  the weights, as in the registry
     SHA256SUMS           checksums of both, for `sha256sum -c`
 
 The layout of the head: https://huggingface.co/docs/hub/model-cards#model-card-metadata
@@ -31,7 +31,7 @@ from nnunet_transfer.words import counted
 README_FILE = "README.md"
 LICENCE_FILE = "LICENSE"
 CHECKSUMS_FILE = "SHA256SUMS"
-#: bytes of a licence's text
+#: maximum size of a licence text in bytes
 MAX_LICENCE = 1 << 20
 _OWN_CLASSES = "nnunet_transfer."
 _PIPELINES = {
@@ -39,7 +39,7 @@ _PIPELINES = {
     "classification": "image-classification",
     "self_supervised": "image-feature-extraction",
 }
-#: names shown of a long list
+#: number of names shown of a long list
 _SHOWN = 20
 
 
@@ -52,14 +52,14 @@ def publish_source(
     leave_out_cases: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a source into a folder that can be uploaded as it is, and that `sources add` reads back.
+    """Write a source to a folder that is ready for upload, and that `sources add` reads back.
 
     Parameters
     ----------
-    name : of a source in the registry
-    folder : new or empty, or with `overwrite` an earlier one of this function
-    licence : of the weights, replaces the card's
-    licence_file : with the licence's text
+    name : name of a source in the registry
+    folder : new or empty folder, or with `overwrite`, a folder written by this function
+    licence : licence of the weights; replaces the one in the card
+    licence_file : file with the licence text
     leave_out_cases : leave out the identifiers of training cases and lesion donors
 
     Returns
@@ -70,7 +70,7 @@ def publish_source(
     Raises
     ------
     SourceError
-        If there is no such source, its weights were changed, no licence is known, or the folder holds something else.
+        If the source doesn't exist, its weights have changed, no licence is known, or the folder contains other files.
     """
     source = load_source(name)
     source.verify()
@@ -185,7 +185,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    # what a card holds may come from anyone: no line of it becomes another cell, heading or head
+    # a card may come from anyone: its lines must not become a cell, heading or head
     return one_line(text, 10_000).replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -193,7 +193,7 @@ def _head(card: SourceCard) -> str:
     identifier = licence_identifier(card.licence)
     lines = [f"license: {identifier}"]
     if identifier == "other":
-        # the name as it stands: readers of this package take it from here
+        # the unchanged name, which this package reads back
         lines += [f"license_name: {_quoted(card.licence)}", f"license_link: {LICENCE_FILE}"]
     lines += [f"library_name: {_quoted('nnunet_transfer')}", f"pipeline_tag: {_PIPELINES[card.task]}", "tags:"]
     lines += [f"- {_quoted(tag)}" for tag in ("nnU-Net", "transfer-learning", "medical", card.task, card.domain)]
@@ -201,7 +201,7 @@ def _head(card: SourceCard) -> str:
 
 
 def _quoted(text: str) -> str:
-    # YAML reads JSON's strings
+    # JSON strings are valid YAML
     return json.dumps(one_line(text, 200), ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""The registry: a folder of sources. Torch is imported only where tensors are read or written."""
+"""The registry: a folder of sources. Torch is only imported to read or write tensors."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ class Source:
 
 
 def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwrite: bool = False) -> Path:
-    """Write a source into the registry, complete or not at all.
+    """Write a source to the registry, atomically.
 
     Parameters
     ----------
-    card : its `sha256` is filled in here
-    tensors : a state dict; prefixes of wrappers and nnU-Net's aliases are dropped
-    overwrite : replace a source of the same name
+    card : card of the source; `sha256` is set here
+    tensors : state dict; prefixes of wrappers and nnU-Net's aliases are removed
+    overwrite : replace a source with the same name
 
     Returns
     -------
@@ -104,7 +104,7 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
     named = _checked(card.name, tensors)
     folder = sources_folder() / card.name
     try:
-        # exactly one of several processes that save a name at the same time gets it
+        # if several processes save the same name at the same time, exactly one succeeds
         with atomic_folder(folder, overwrite=overwrite) as temporary:
             sha256 = write_weights(named, temporary / WEIGHTS_FILE)
             replace(card, sha256=sha256).write(temporary)
@@ -116,7 +116,7 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
 
 
 def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors under canonical names, contiguous, none sharing storage with another."""
+    """Return the tensors by canonical name, contiguous and without shared storage."""
     from nnunet_transfer.sources.weights import DTYPES
 
     named: dict[str, torch.Tensor] = {}
@@ -136,12 +136,12 @@ def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
 def load_source(source: str | os.PathLike[str]) -> Source:
     """Open a source by its registry name, or by its folder.
 
-    Reads the card only; the weights are checked and read by `Source.tensors`.
+    Only the card is read; `Source.tensors` checks and reads the weights.
 
     Raises
     ------
     SourceError
-        If there is no such source, or its card is damaged.
+        If the source doesn't exist, or its card is damaged.
     """
     registry = None
     if isinstance(source, str) and NAME.fullmatch(source):
@@ -160,9 +160,9 @@ def load_source(source: str | os.PathLike[str]) -> Source:
 
 
 def list_sources() -> list[SourceCard]:
-    """Return the cards of all sources in the registry, by name; a damaged card is logged and left out.
+    """Return the cards of all sources in the registry, sorted by name; damaged cards are logged and left out.
 
-    A source that was renamed with its folder has the folder's name.
+    The name is that of the folder, which may have been renamed.
     """
     cards = []
     registry = sources_folder()

@@ -1,4 +1,4 @@
-"""What the fields of a source's card may hold. A card may come from anyone, and nnU-Net builds what it describes."""
+"""Valid values of the fields of a card. A card may come from anyone, and nnU-Net builds the network it describes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnunet_transfer.sources.card import SourceCard
 
-#: of a source; no `__`, which separates the parts of nnU-Net's result folders
+#: valid names of sources; without `__`, which separates the parts of nnU-Net's result folders
 NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 NAME_RULE = "a source's name may have up to 100 letters, digits and, not first, '.', '_' and '-', but no '__'"
 TASKS = ("classification", "segmentation", "self_supervised")
 PARTS = ("encoder", "encoder+decoder")
 #: the keys of an architecture, as in nnU-Net's plans; the last one is `_kw_requires_import` there
 ARCHITECTURE_KEYS = ("network_class_name", "arch_kwargs", "arch_kwargs_req_import")
-#: far above what any network has: a made-up card must not ask for a network that fills the memory
+#: far above the values of any real network, so that a malicious card can't exhaust the memory
 MAX_CHANNELS = 10_000
 MAX_STAGES = 16
 MAX_FEATURES = 1 << 16
@@ -24,7 +24,7 @@ MAX_LAYERS = 200
 MAX_LAYERS_OF_ALL_STAGES = 400
 MAX_STRIDE = 64
 MAX_TEXT = 100_000
-#: mm, the side of a voxel; the smallest is one by it
+#: largest edge of a voxel in mm; the smallest is its inverse
 MAX_SPACING = 1_000_000
 MAX_ENTRIES = 1_000_000
 
@@ -50,7 +50,7 @@ def _is_list(value: Any, check: _Check, largest: int = MAX_ENTRIES) -> bool:
     return isinstance(value, list | tuple) and len(value) <= largest and all(map(check, value))
 
 
-#: field -> whether a value is right, and what it must be
+#: field -> check of a value, and description of valid values
 _FIELDS: Mapping[str, tuple[_Check, str]] = {
     **{
         name: (_is_text, "text")
@@ -77,13 +77,13 @@ _FIELDS: Mapping[str, tuple[_Check, str]] = {
 
 
 def label_channels_of(extra: Mapping[str, Any], input_channels: int) -> int:
-    """Return how many of a source's input channels hold labels, by its card; 0 where it says nothing sensible."""
+    """Return the number of a source's input channels that contain labels, from its card; 0 if missing or invalid."""
     value: Any = extra.get(LABEL_CHANNELS)
     return value if _is_count(value, input_channels - 1) else 0
 
 
 def card_problems(card: SourceCard) -> Iterator[str]:
-    """Yield what is wrong with a card, in words; its name apart."""
+    """Yield the problems of a card, apart from its name."""
     wrong = [name for name, (check, _) in _FIELDS.items() if not check(getattr(card, name))]
     yield from (f"{name} is {_shown(getattr(card, name))}; it must be {_FIELDS[name][1]}" for name in wrong)
     if isinstance(card.architecture, Mapping) and any(key not in card.architecture for key in ARCHITECTURE_KEYS):
@@ -106,7 +106,7 @@ def _contradictions(card: SourceCard) -> Iterator[str]:
 
 
 def architecture_problems(architecture: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the settings that an architecture has; which it needs is the network's to say."""
+    """Yield the problems of the settings in an architecture. The network itself checks for missing settings."""
     kwargs, imports = architecture["arch_kwargs"], architecture["arch_kwargs_req_import"]
     if not _is_text(architecture["network_class_name"]):
         yield "the architecture's network_class_name is not a string"
@@ -147,7 +147,7 @@ def _per_axis(value: Any) -> bool:
 
 #: settings that count layers
 _LAYERS = ("n_blocks_per_stage", "n_conv_per_stage", "n_conv_per_stage_decoder")
-#: settings with an entry per stage, or one for all -> whether an entry is right, and what they must be
+#: settings with one entry per stage, or one for all -> check of an entry, and description of valid entries
 _PER_STAGE: Mapping[str, tuple[_Check, str]] = {
     **{
         name: (lambda value: _is_count(value, MAX_FEATURES), "numbers of channels")
@@ -162,7 +162,7 @@ _PER_STAGE: Mapping[str, tuple[_Check, str]] = {
 
 
 def _is_plain(value: Any, depth: int = 3) -> bool:
-    """Whether a setting is as simple as those of networks are."""
+    """Whether a setting consists of plain values, without deep nesting."""
     if isinstance(value, Mapping):
         return depth > 0 and len(value) <= 100 and all(_is_plain(v, depth - 1) for v in value.values())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What the network to be trained reads, as far as a transfer depends on it."""
+"""Properties of the target's images that a transfer depends on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nnunet_transfer.channels import channel_names
 
 @dataclass(frozen=True)
 class Target:
-    """The target's data; what is empty is unknown and neither used nor compared.
+    """The target's images; empty fields are unknown and ignored.
 
     Attributes
     ----------
-    dataset : its name, to warn where the source has seen some of its subjects
-    channel_names : of the image channels, in order
-    label_channels : names of the channels behind them: the second stage of a cascade reads the first one's labels, one
-        channel per label, 0 or 1
+    dataset : name of the data set, to warn if the source has seen its subjects
+    channel_names : names of the image channels, in order
+    label_channels : names of the channels after the image channels: the second stage of a cascade reads the labels of the
+        first stage, one channel with values 0 or 1 per label
     normalization_schemes : nnU-Net's names, one per image channel
     spacing : mm, in the order of the tensor axes
     patch_size : voxels, in the order of the tensor axes
@@ -39,7 +39,7 @@ class Target:
         dataset_json: Mapping[str, Any],
         label_channels: tuple[str, ...] = (),
     ) -> Target:
-        """Return what a configuration of nnU-Net's plans, with all that it inherits, says of a data set's images."""
+        """Return the target described by a configuration of nnU-Net's plans, including inherited settings."""
         return cls(
             dataset=dataset,
             channel_names=channel_names(dataset_json),

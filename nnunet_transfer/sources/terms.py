@@ -1,4 +1,4 @@
-"""Licences by name: the identifiers that Hugging Face knows, and what the usual ones ask for. No legal advice; no torch."""
+"""Licences by name: Hugging Face's identifiers, and the terms of common licences. Not legal advice; no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ALIKE = re.compile(r"\bsa\b|\b[al]?gpl\b|share-?alike")
 
 
 def licence_identifier(licence: str) -> str:
-    """Return Hugging Face's identifier of a licence, or `other`."""
+    """Return Hugging Face's identifier for a licence, or `other`."""
     name = re.sub(r"[\s_]+", "-", licence.strip().lower()).removesuffix("-licence").removesuffix("-license")
     name = _SHORT.get(name, name)
     return name if name in _IDENTIFIERS else "other"
 
 
 def licence_note(licence: str) -> str:
-    """Return in one sentence what a licence, judged by its name, asks of those who train from the weights."""
+    """Return one sentence on what a licence, judged by its name, requires of those who train from the weights."""
     name = re.sub(r"[\s_-]+", " ", licence.lower()) if licence else ""
     if name in ("", "unknown", "see the repository"):
         return "licence unknown: ask the publisher before you share what you train from it"

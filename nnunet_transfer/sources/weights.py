@@ -1,8 +1,8 @@
-"""Write weights in the safetensors format, checking and hashing while writing: the values are read once.
+"""Write weights in the safetensors format, with checks and hashing in a single pass.
 
-safetensors' own writer needs a second pass over the file for the checksum, hides the system's error number when the
-disk is full, and gives files that only their owner can read. The format is a length (8 bytes, little-endian), a JSON
-header and the tensors' bytes: https://github.com/huggingface/safetensors#format
+The writer of safetensors needs a second pass over the file for the checksum, hides the system's error number when the
+disk is full, and creates files that only their owner can read. The format is a length (8 bytes, little-endian), a JSON
+header and the bytes of the tensors: https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from nnunet_transfer.errors import SourceError
 
-#: dtypes of weights, and of BatchNorm's counter, by their names in the format
+#: dtypes of weights and of BatchNorm's counter -> names in the format
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -29,7 +29,7 @@ DTYPES = {
     torch.int64: "I64",
 }
 _ALIGNMENT = 8
-#: seconds after which a bar shows how far writing is, on a terminal
+#: seconds after which a progress bar appears on a terminal
 BAR_AFTER = 1.0
 
 
@@ -42,7 +42,7 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
         If a tensor has NaN or infinite values; `path` is then incomplete.
     """
     header, offset = {}, 0
-    # the widest types first keep every tensor aligned
+    # writing the widest types first keeps every tensor aligned
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     for name, tensor in ordered:
         end = offset + tensor.numel() * tensor.element_size()
@@ -51,7 +51,7 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.sha256()
-    # hashing and writing both release Python's lock: they run side by side
+    # hashing and writing release Python's global lock, so they run in parallel
     bar = tqdm(
         total=offset, desc="reading weights", unit="B", unit_scale=True, disable=None, delay=BAR_AFTER, leave=False
     )
@@ -71,8 +71,8 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
 
 def _all_finite(tensor: torch.Tensor) -> bool:
-    # NaN and infinity survive summation; one pass without a mask settles nearly all tensors. numpy's sum, because
-    # torch's threads would take the processor from the hashing
+    # NaN and infinity survive summation, so one pass without a mask is enough for nearly all tensors. Use numpy's sum,
+    # because torch's threads would compete with the hashing
     values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.numpy().sum()
@@ -80,6 +80,6 @@ def _all_finite(tensor: torch.Tensor) -> bool:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    # a view of the same memory; numpy has no bfloat16, but it has bytes
+    # a view of the same memory as bytes, because numpy has no bfloat16
     content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     return memoryview(content)
