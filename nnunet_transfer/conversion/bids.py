@@ -1,4 +1,4 @@
-"""Names and folders as the Brain Imaging Data Structure has them (BIDS 1.10, bids-specification.readthedocs.io)."""
+"""File and folder names of the Brain Imaging Data Structure (BIDS 1.10, bids-specification.readthedocs.io)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-#: entities of a raw anatomical image; `part` is handled apart
+#: entities of a raw anatomical image; `part` is handled separately
 _RAW = frozenset(
     {"sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "flip", "inv", "mt", "chunk", "sample"}
 )
-#: entities of what was computed from one
+#: entities of derivatives
 _DERIVED = frozenset(
     {"space", "desc", "res", "den", "label", "seg", "hemi", "cohort", "split", "proc", "atlas", "scale"}
 )
-#: folders that BIDS keeps apart from the raw data
+#: folders that BIDS separates from the raw data
 _APART = ("derivatives", "sourcedata")
 
 
@@ -29,14 +29,14 @@ class BidsName:
     suffix: str
 
     def part(self, entity: str) -> str:
-        """Return an entity as it stands in the name, such as `sub-01`, or nothing."""
+        """Return an entity with its label, such as `sub-01`; empty if the name doesn't have it."""
         return f"{entity}-{self.entities[entity]}" if entity in self.entities else ""
 
 
 def parse_name(stem: str) -> BidsName | None:
-    """Return the parts of a name without ending, None if it isn't built as BIDS asks.
+    """Return the parts of a name without ending, or None if it isn't a BIDS name.
 
-    Labels may hold any character but `_`: many data sets have subjects such as `sub-CC-0003`.
+    Labels may contain any character except `_`, because many data sets have subjects such as `sub-CC-0003`.
     """
     *parts, suffix = stem.split("_")
     entities: dict[str, str] = {}
@@ -51,7 +51,7 @@ def parse_name(stem: str) -> BidsName | None:
 
 
 def why_not_raw_magnitude(name: BidsName) -> str:
-    """Return why an image is not a magnitude image as scanned, empty if it is one."""
+    """Return why an image is not a raw magnitude image; empty if it is."""
     if (part := name.entities.get("part", "mag")) != "mag":
         return f"{'phase' if part == 'phase' else part} image"
     if derived := [entity for entity in name.entities if entity in _DERIVED]:
@@ -62,17 +62,17 @@ def why_not_raw_magnitude(name: BidsName) -> str:
 
 
 def folder_apart(path: str) -> str:
-    """Return which folder of a path keeps it apart from the raw data (`derivatives`, `sourcedata`), or nothing."""
+    """Return the folder of a path that separates it from the raw data (`derivatives`, `sourcedata`); empty if none."""
     return next((folder for folder in path.split("/")[:-1] if folder in _APART), "")
 
 
 class Exclusions:
-    """What the data sets in a tree ask to pass over: `.bidsignore` files, and folders that say they are derivatives.
+    """Files that the data sets in a tree exclude: those in `.bidsignore`, and folders declared as derivatives.
 
     Parameters
     ----------
-    root : of the tree
-    files : relative paths of the tree
+    root : root folder of the tree
+    files : relative paths in the tree
     """
 
     def __init__(self, root: Path, files: Iterable[str]) -> None:
@@ -82,12 +82,12 @@ class Exclusions:
         for folder in sorted(folders):
             if (root / folder / ".bidsignore").is_file():
                 self._ignored.append((folder, _read_patterns(root / folder / ".bidsignore")))
-            # of the folder that the user gave, nothing is passed over
+            # in the folder that the user gave, nothing is excluded
             if folder and _is_derivative(root / folder / "dataset_description.json"):
                 self._derived.append(folder)
 
     def reason(self, path: str) -> str:
-        """Return why a path is passed over, empty if it isn't."""
+        """Return why a path is excluded; empty if it isn't."""
         if apart := folder_apart(path):
             return apart
         for folder in self._derived:
@@ -113,7 +113,7 @@ def _is_derivative(path: Path) -> bool:
 
 
 def _read_patterns(path: Path) -> GitIgnoreSpec:
-    """Read a `.bidsignore`, which has the rules of `.gitignore`; lines that aren't patterns are passed over, as git does."""
+    """Read a `.bidsignore`, which follows the rules of `.gitignore`; as in git, invalid lines are ignored."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
 

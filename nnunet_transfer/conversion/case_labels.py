@@ -1,4 +1,4 @@
-"""The label of one 3D case: read masks, give them their final values, put them on the image's grid, measure."""
+"""The label of one 3D case: read the masks, set final values, put them on the image's grid, measure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunet_transfer.conversion.label_resampling import resample_by_coverage, re
 from nnunet_transfer.conversion.spatial_images import SpatialImage
 from nnunet_transfer.errors import DataError
 
-#: more values than this are not a list of labels
+#: masks with more values are not label maps
 _MAX_LISTED_VALUES = 300
 _MIRROR = (
     "it is stored with its axes in another order or direction, so copying the header would mirror or turn it; "
@@ -25,17 +25,17 @@ _MIRROR = (
 
 
 def read_label(masks: Sequence[Sequence[Path]], combine: str, job: Job, findings: Findings) -> SpatialImage | None:
-    """Return the label with its final values, still on its own grid; None if there are no masks.
+    """Return the label with its final values on its original grid; None if there are no masks.
 
     Parameters
     ----------
     masks : files of each rater
-    combine : how several raters' masks become one
+    combine : how to combine the masks of several raters
 
     Raises
     ------
     DataError
-        If a mask can't be read, has other values than the rule allows, or is on another grid than the others.
+        If a mask can't be read, has values that the rule doesn't allow, or is on another grid than the other masks.
     """
     merged: SpatialImage | None = None
     by_rater: list[NDArray[np.uint8]] = []
@@ -69,7 +69,7 @@ def read_label(masks: Sequence[Sequence[Path]], combine: str, job: Job, findings
 
 
 def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, counts: dict[float, int]) -> NDArray[Any]:
-    """Return a mask's labels; add its values to `counts`."""
+    """Return the labels of a mask; add its values to `counts`."""
     found = labels.value_counts(mask)
     for value, voxels in found.items():
         counts[value] = counts.get(value, 0) + voxels
@@ -89,7 +89,7 @@ def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, count
 def put_label_on_grid(
     label: SpatialImage, shape: tuple[int, ...], affine: geometry.Affine, job: Job, findings: Findings
 ) -> None:
-    """Bring the label onto the image's grid, as the policy of `job.geometry` allows.
+    """Put the label on the image's grid, if the policy `job.geometry` allows it.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def put_label_on_grid(
             f"the label is not on the image's grid: {reason}; "
             f"{job.hint or 'if you know which one is right, choose with --geometry'}"
         )
-    label.affine = affine  # within the tolerance, too: nnU-Net warns of differences of any size
+    label.affine = affine  # also within the tolerance, because nnU-Net warns of any difference
 
 
 def _copy_geometry(label: SpatialImage, affine: geometry.Affine, reason: str, findings: Findings) -> None:
@@ -148,13 +148,13 @@ def _measure_source(label: SpatialImage, findings: Findings) -> None:
 
 
 def measure_label(label: SpatialImage, rule: LabelRule, findings: Findings) -> None:
-    """Measure the label as written; an empty one is a warning."""
+    """Measure the final label; warn if it is empty."""
     if rule.foreground:
         return
     found = labels.value_counts(label.data)
     findings.measured |= {"written_values": tuple(map(int, found)), "written_voxels": tuple(found.values())}
     if len(rule.classes) == 1:
-        # components are counted once unless resampling changed them
+        # count components again only if resampling changed them
         same = rule.binary and not findings.resampled
         count = findings.measured["source_lesions"] if same else labels.lesion_load((label.data == 1).view(np.uint8))[1]
         voxels = found.get(1.0, 0)

@@ -29,7 +29,7 @@ def convert_picture(case: Case, job: Job, state: str) -> Record:
     Raises
     ------
     DataError
-        If the case can't be converted; nothing is left of it then.
+        If the case can't be converted; its files are then removed.
     """
     findings = Findings(actions=list(case.notes))
     with findings.removing_files(job.out):
@@ -68,7 +68,7 @@ def write_png(array: NDArray[Any], path: Path) -> None:
     Raises
     ------
     ValueError
-        If the array is anything else.
+        If the array has any other shape or dtype.
     """
     if not (
         (array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8)
@@ -76,12 +76,12 @@ def write_png(array: NDArray[Any], path: Path) -> None:
     ):
         raise ValueError(f"an array {array.shape} of {array.dtype} is neither an RGB picture nor a mask")
     with atomic_path(path) as temporary:
-        # run lengths suit filtered rows and masks: a quarter of the time of Pillow's default, files as small
+        # run-length encoding suits filtered rows and masks: files of the same size in a quarter of the time of Pillow's default
         Image.fromarray(array).save(temporary, compress_level=1, compress_type=_RUN_LENGTHS)
 
 
 def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[Any]:
-    """Return the decoded picture, or the array of what isn't a file of its own."""
+    """Return the decoded picture, or the array of an item that isn't a separate file."""
     if not isinstance(source, Path):
         findings.sources.append(source.path)
         return source.read()
@@ -105,7 +105,7 @@ def _read_picture(source: Path | Pixels, findings: Findings) -> tuple[NDArray[np
     image = _open(source, findings)
     if not isinstance(image, Image.Image):
         return image, False
-    # Pillow reads 16 bits per colour as 8 and passes over a transparent colour; nnU-Net's reader does neither
+    # Pillow reads 16 bits per colour as 8 and ignores a transparent colour; nnU-Net's reader does neither
     unchanged = (
         image.format == "PNG"
         and image.mode == "RGB"
@@ -130,7 +130,7 @@ def _read_label(case: Case, shape: tuple[int, ...], job: Job, findings: Findings
     if not case.masks:
         return None
     ((source,),) = case.masks
-    mask = np.asarray(_open(source, findings))  # of a palette picture, the indices
+    mask = np.asarray(_open(source, findings))  # for a palette picture, the indices
     name = Path(source if isinstance(source, Path) else source.path).name
     if mask.shape != shape:
         raise DataError(f"{name} has {mask.shape} pixels, the picture {shape}; a mask has one value per pixel")

@@ -32,7 +32,7 @@ from nnunet_transfer.errors import DataError, SettingsError
 
 @dataclass(frozen=True)
 class Problem:
-    """A case that can't be converted, and why."""
+    """A case that can't be converted, and the reason."""
 
     case: str
     files: tuple[Path, ...]
@@ -41,13 +41,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """What the search found.
+    """Result of the search.
 
     Attributes
     ----------
     cases : sorted by name
     problems : cases that can't be converted
-    left_out : images below the root that no case was made from, and folders that were not searched
+    left_out : images below the root that belong to no case, and folders that were not searched
     """
 
     cases: list[Case]
@@ -63,7 +63,7 @@ def find_cases(description: DatasetDescription, request: Request) -> Found:
     SettingsError
         If a channel, label set, rater or option doesn't exist, or a rater must be chosen.
     DataError
-        If nothing is found; the message says what was looked for and what is there.
+        If nothing is found; the message lists the expected and the existing files.
     """
     _check_request(description, request)
     tree = walk_tree(request.root)
@@ -85,7 +85,7 @@ def find_cases(description: DatasetDescription, request: Request) -> Found:
 def _left_out(
     description: DatasetDescription, request: Request, tree: Tree, cases: Sequence[Case], problems: Sequence[Problem]
 ) -> list[LeftOut]:
-    """Return each image of the tree that is in no case, with the reason."""
+    """Return each image of the tree that belongs to no case, with the reason."""
     taken = {file for case in cases for file in case.files()} | {file for p in problems for file in p.files}
     endings = PICTURES if description.pictures else VOLUMES
     told = description.why_left_out(request) if description.why_left_out else lambda path: ""
@@ -100,7 +100,7 @@ def _left_out(
 
 
 def _reasons_of_layouts(description: DatasetDescription, request: Request) -> Callable[[str], str]:
-    """Return what tells from the layouts' patterns why a path was not taken."""
+    """Return a function that explains from the layouts' patterns why a path was not used."""
     channels, label_sets = [], []
     for layout in description.layouts:
         channels += [
@@ -152,7 +152,7 @@ _Found = dict[_Key, dict[str, list[Path]]]
 
 
 def _match_layouts(description: DatasetDescription, request: Request, tree: Tree) -> tuple[list[Case], list[Problem]]:
-    # folders above the root count only if nothing is found without: the user may have given a folder within the data set
+    # use folders above the root only if nothing is found otherwise: the user may have given a folder inside the data set
     for above in ("", f"{request.root.as_posix()}/"):
         files = [(above + path, request.root / path) for path in tree.files]
         cases, problems = _match_splits(description, request, files)
@@ -170,12 +170,12 @@ def _match_layouts(description: DatasetDescription, request: Request, tree: Tree
     )
 
 
-#: what patterns are matched against, and the file
+#: path to match against patterns, and the file
 _Files = Sequence[tuple[str, Path]]
 
 
 def _match_splits(description: DatasetDescription, request: Request, files: _Files) -> tuple[list[Case], list[Problem]]:
-    """Return what the first layout of each split that finds anything finds."""
+    """Return the matches of the first layout of each split that finds anything."""
     cases: list[Case] = []
     problems: list[Problem] = []
     done: set[str] = set()
@@ -215,7 +215,7 @@ def _match_layout(
 
 
 def _matches(pattern: Pattern, files: _Files) -> Iterator[tuple[_Key, str, Path]]:
-    """Give the key of the case, the rater (empty if there is none) and the path of each file that matches."""
+    """Yield the key of the case, the rater (empty if there is none) and the path of each matching file."""
     for text, path in files:
         if match := pattern.match(text):
             above, fields = match
@@ -264,7 +264,7 @@ def _make_case(
 
 
 def _refuse_two_endings(paths: Sequence[Path]) -> None:
-    """Refuse a file that is there twice, compressed and not: nothing tells which one is out of date."""
+    """Refuse a file that exists both compressed and uncompressed, because either could be out of date."""
     seen: dict[Path, Path] = {}
     for path in paths:
         if (other := seen.setdefault(path.with_name(without_ending(path.name)), path)) != path:
@@ -274,7 +274,7 @@ def _refuse_two_endings(paths: Sequence[Path]) -> None:
 def _choose_raters(
     masks: Mapping[str, Sequence[Path]], rater: str, consensus: str | None
 ) -> tuple[tuple[tuple[Path, ...], ...], str]:
-    """Return the files of each rater that takes part and how to combine them; a published consensus is not a rater."""
+    """Return the files of each selected rater and how to combine them; a published consensus is not a rater."""
     if rater in CONSENSUS_RULES:
         no_rater = (consensus or "").casefold()
         return tuple(tuple(masks[name]) for name in sorted(masks) if name.casefold() != no_rater or not name), rater
@@ -288,7 +288,7 @@ def _choose_raters(
 
 
 def _unique(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
-    """Tell apart cases whose name is used once from the others."""
+    """Separate cases with a unique name from the others."""
     by_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         by_name[case.name].append(case)
@@ -309,7 +309,7 @@ def _why_same_name(cases: Sequence[Case]) -> str:
 
 
 def _with_safe_names(cases: Sequence[Case]) -> list[Case]:
-    """Give cases names that nnU-Net accepts, sorted by them; what a name was before stays known."""
+    """Give cases names that nnU-Net accepts, keep the original names, and sort by the new ones."""
     safe = safe_names(case.name for case in cases)
     renamed = [
         case if safe[case.name] == case.name else replace(case, name=safe[case.name], source_name=case.name)
@@ -319,6 +319,6 @@ def _with_safe_names(cases: Sequence[Case]) -> list[Case]:
 
 
 def without_labels(case: Case) -> Case:
-    """Return the case as one of imagesTs, with a note why if it was meant for training."""
+    """Return the case as a test case; if it was meant for training, a note states the reason."""
     note = () if case.split == "test" else ("no label found: put into imagesTs",)
     return replace(case, split="test", notes=(*case.notes, *note))

@@ -27,7 +27,7 @@ def convert_volumes(case: Case, job: Job, state: str) -> Record:
     Raises
     ------
     DataError
-        If the case can't be converted; nothing is left of it then.
+        If the case can't be converted; its files are then removed.
     """
     findings = Findings(actions=list(case.notes))
     with findings.removing_files(job.out):
@@ -38,7 +38,7 @@ def convert_volumes(case: Case, job: Job, state: str) -> Record:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The grid that all files of a case are written on."""
+    """The common grid of all files of a case."""
 
     shape: tuple[int, ...]
     affine: geometry.Affine
@@ -76,7 +76,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
 
 
 def file_of(item: Path | Pixels) -> Path:
-    """Return the file that a case of volumes names."""
+    """Return the file of an image or mask; volumes are always files."""
     if not isinstance(item, Path):
         raise DataError(f"{item.path} is not a volume; descriptions of volumes must name files")
     return item
@@ -89,7 +89,7 @@ def _measure_image(image: SpatialImage, findings: Findings) -> None:
 
 
 def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
-    """Refuse an image of one value, replace what is not a number; return the smallest value."""
+    """Refuse a constant image and replace NaN; return the smallest value."""
     low, high = image.data.min(), image.data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(image.data)
@@ -147,7 +147,7 @@ def _write_label(label: SpatialImage, name: str, job: Job, findings: Findings) -
     _reoriented(label, job, findings, "label")
     findings.files.append(name)
     target = job.out / name
-    # a label compresses well and decides everything, so it is decompressed, too
+    # labels are small and critical, so also check their decompressed content
     _write(label.data, label.affine, target, content_fault)
 
 

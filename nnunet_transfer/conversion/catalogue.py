@@ -1,4 +1,4 @@
-"""The data sets that can be converted, and descriptions that users write."""
+"""The data sets that can be converted, including those that users describe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnunet_transfer.conversion.description import DatasetDescription
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.registration import Registry, did_you_mean
 
-#: the folder of content: modules there are found by themselves, nothing here imports them by name
+#: folder of descriptions; its modules are found automatically
 DESCRIPTIONS = "nnunet_transfer.dataset_conversion"
 
 
@@ -20,12 +20,12 @@ def _check_description(name: str, description: DatasetDescription) -> None:
         raise SettingsError(f"data set {name}: register a DatasetDescription with this name")
 
 
-#: descriptions that a program or an installed package adds to those in the folder
+#: descriptions registered by a program or an installed package
 ADDED: Registry[DatasetDescription] = Registry("datasets", {}, _check_description)
 
 
 def all_descriptions() -> dict[str, DatasetDescription]:
-    """Return name -> description, sorted by name: those in the modules of `dataset_conversion`, and those added."""
+    """Return name -> description, sorted by name: those in the modules of `dataset_conversion`, and registered ones."""
     datasets = importlib.import_module(DESCRIPTIONS)
     modules = sorted(module.name for module in pkgutil.iter_modules(datasets.__path__) if module.name[0] != "_")
     found = [
@@ -44,7 +44,7 @@ def get_description(name: str) -> DatasetDescription:
     Raises
     ------
     SettingsError
-        If there is none, or the file can't be used.
+        If it doesn't exist, or the file can't be used.
     """
     if name.endswith(".py"):
         return _from_file(Path(name).expanduser())

@@ -1,7 +1,7 @@
-"""CRC-32 of files and of what lies compressed in them, in little memory.
+"""CRC-32 of files and of their decompressed content, with little memory.
 
-ISA-L computes it at the speed of memory, so that everything written can be read back and compared. It finds what disks, networks
-and other processes do to a file, not what an attacker does; the manifest holds SHA-256 of each source file.
+ISA-L computes it as fast as memory allows, so that every written file can be read back and compared. CRC-32 detects errors of
+disks, networks and other processes, but not attacks; the manifest contains the SHA-256 of each source file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from isal import isal_zlib
 
 _BLOCK = 1 << 18
-#: typed as an instance there
+#: the package types this as an instance
 GZIP_ERROR: Any = isal_zlib.error
 
 
@@ -27,7 +27,7 @@ def crc32_of(path: Path) -> int:
 
 
 def crc32_of_content(path: Path) -> int | None:
-    """Return the checksum of what a file of one gzip stream holds, None if it can't be decompressed."""
+    """Return the checksum of the content of a file with one gzip stream, None if it can't be decompressed."""
     stream = isal_zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     end = b""
     with open(path, "rb", buffering=0) as file:
@@ -43,5 +43,5 @@ def crc32_of_content(path: Path) -> int | None:
                 return None
         except GZIP_ERROR:
             return None
-    # the stream ends with its content's checksum, which ISA-L has compared, and its length
+    # the stream ends with the checksum of its content, which ISA-L has verified, and the length
     return int.from_bytes(end[:4], "little")

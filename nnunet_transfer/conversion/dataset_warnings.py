@@ -1,4 +1,4 @@
-"""What a user should know of a converted data set as a whole."""
+"""Warnings about a converted data set as a whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTED = 5
 
 
 def dataset_warnings(records: Sequence[Record]) -> list[str]:
-    """Return warnings on duplicates, mixed orientations, and on how many cases have which warning."""
+    """Return warnings about duplicates and mixed orientations, and a count of each warning about single cases."""
     return [*_duplicates(records), *_orientations(records), *_warnings(records)]
 
 
@@ -40,7 +40,7 @@ def _warnings(records: Sequence[Record]) -> list[str]:
     found: dict[str, list[str]] = defaultdict(list)
     for record in records:
         for warning in record.warnings:
-            # without the file's name and the count in front, equal warnings of many cases become one
+            # drop the file name and the leading count, so that equal warnings of many cases are merged
             kind = re.sub(r"^\d+ (of \d+ )?", "", warning.split(": ", 1)[-1])
             if record.case not in found[kind]:
                 found[kind].append(record.case)

@@ -1,4 +1,4 @@
-"""What a data set's author writes down: where the files lie, what the labels mean, whom to cite."""
+"""The description of a data set: file layout, meaning of the labels, terms and citation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 
 from nnunet_transfer.conversion.patterns import Pattern
 
-#: ways to make one mask of several raters' masks
+#: ways to combine the masks of several raters
 CONSENSUS_RULES = ("union", "intersection", "majority")
 RGB = ("R", "G", "B")
 
 
 @runtime_checkable
 class Pixels(Protocol):
-    """A picture or mask that is not a file of its own, such as an entry of an archive or polygons; must be picklable."""
+    """A picture or mask that is not a separate file, such as an archive entry or polygons; must be picklable."""
 
     @property
     def path(self) -> Path:
-        """The file it comes from, for the manifest."""
+        """The file that contains it, for the manifest."""
         ...
 
     def read(self) -> np.ndarray:
@@ -174,15 +174,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, as a data set's own functions need it.
+    """The user's request, as input of a data set's own functions.
 
     Attributes
     ----------
     root : the folder to convert
-    channels : in order
+    channels : requested channels, in order
     label_set : key of `DatasetDescription.label_sets`
-    rater : rater's name, one of `CONSENSUS_RULES`, or empty
-    options : those of this data set alone, `--option key=value` on the command line
+    rater : name of a rater, one of `CONSENSUS_RULES`, or empty
+    options : options of this data set only, `--option key=value` on the command line
     """
 
     root: Path

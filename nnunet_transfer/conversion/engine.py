@@ -1,4 +1,4 @@
-"""Convert a data set: convert the cases, write the tables, move all of it into place."""
+"""Convert a data set: convert the cases, write the tables, and move everything into place."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
-#: what was converted and how; tells a second run that nothing has changed
+#: what was converted and how, so that a later run recognises an unchanged data set
 STATE = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
-#: reasons that are shown in an error; all of them stand in the log
+#: number of reasons in an error message; the log has all of them
 _SHOWN = 3
 
 
@@ -68,17 +68,17 @@ class Outcome:
 def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcome:
     """Convert all cases of a plan and put the data set in place.
 
-    An interrupted conversion is taken up where it stopped; if nothing has changed since the last one, nothing is done.
+    An interrupted conversion is resumed. If nothing has changed since the last conversion, nothing is done.
 
     Parameters
     ----------
-    progress : called with the number of cases done and of all cases, whenever one is done
+    progress : called after each case with the number of finished cases and the number of all cases
 
     Raises
     ------
     DataError
-        If cases can't be converted (unless skips are allowed) or the data set exists and differs. Nothing is left in
-        nnU-Net's folder then.
+        If cases can't be converted (unless skips are allowed) or a different data set exists. nnU-Net's folder is then
+        unchanged.
     """
     identity = json.dumps(plan.identity(), sort_keys=True)
     states = {case.name: state_of(case, identity) for case in plan.cases}
@@ -111,7 +111,7 @@ def _state_of_all(states: Mapping[str, str], problems: Sequence[Problem]) -> str
 
 
 def _up_to_date(plan: Plan, state: str) -> Outcome | None:
-    """Return the outcome of the last conversion if it still holds."""
+    """Return the outcome of the last conversion if it is still valid."""
     folder = plan.folder
     if not folder.exists() or plan.options.overwrite:
         return None
@@ -134,9 +134,9 @@ def _convert_cases(
 
     Returns
     -------
-    records : of all cases, in their order
-    problems : of cases that can't be converted
-    converted : number of cases converted now
+    records : records of all cases, in their order
+    problems : cases that can't be converted
+    converted : number of cases that this call converted
     """
     out = plan.job.out
     finished = {r.case: r for r in journal.read_journal(out) if states.get(r.case) == r.state}
@@ -160,7 +160,7 @@ def _convert_cases(
 
 
 def _remove_strangers(out: Path, records: Iterable[Record]) -> None:
-    """Remove what an interrupted conversion with other settings left, and cases that were not quite done."""
+    """Remove files of an interrupted conversion with other settings, and of unfinished cases."""
     known = {name for record in records for name in record.files}
     for part in _PARTS:
         for path in (out / part).iterdir():

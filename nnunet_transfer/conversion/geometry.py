@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from nnunet_transfer.errors import DataError
 
-#: what to do where image and mask aren't on one grid
+#: what to do if image and mask are on different grids
 POLICIES = ("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image")
-#: two grids are the same if no voxel's centre is further away than this from its place in the other one; rounding in
-#: NIfTI's 32 bit headers gives some 1e-5 mm
+#: two grids are equal if the centre of each voxel moves by at most this distance in mm; rounding in NIfTI's 32-bit
+#: headers gives about 1e-5 mm
 TOLERANCE_MM = 0.01
-#: largest entry of R'R - 1 that is repaired without asking (0.01 is a shear of about half a degree)
+#: largest entry of R'R - 1 that is repaired automatically (0.01 is a shear of about half a degree)
 ORTHONORMAL_TOLERANCE = 0.01
 #: below this, nothing is repaired; ITK accepts such directions
 _ROUNDING = 1e-5
@@ -28,24 +28,24 @@ Affine = NDArray[np.float64]
 
 
 def displacement(shape: Sequence[int], a: Affine, b: Affine) -> float:
-    """Return how far apart two affines put a voxel's centre, in mm, at most over a grid of `shape`."""
+    """Return the largest distance in mm between the centres of a voxel under two affines, over a grid of `shape`."""
     corners = np.array([*itertools.product(*((0, n - 1) for n in shape[:3]))], dtype=np.float64)
     difference = a - b
     return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())
 
 
 def spacing(affine: Affine) -> NDArray[np.float64]:
-    """Return the voxel's edges in mm, shape (3,)."""
+    """Return the voxel size in mm, shape (3,)."""
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def orientation(affine: Affine) -> str:
-    """Return the axes' directions, such as RAS."""
+    """Return the directions of the axes, such as RAS."""
     return "".join(nib.aff2axcodes(affine))
 
 
 def orthonormalised(affine: Affine, name: str) -> tuple[Affine, str]:
-    """Return the affine with the nearest orthonormal directions, and what was done (empty if nothing).
+    """Return the affine with the nearest orthonormal directions, and a description of the repair (empty if none).
 
     The centre of the grid's first voxel stays in place. The nearest orthonormal matrix is that of the polar
     decomposition (Higham, SIAM J Sci Stat Comput 1986;7:1160).
@@ -74,14 +74,14 @@ def orthonormalised(affine: Affine, name: str) -> tuple[Affine, str]:
 
 
 def reorient(data: NDArray[Any], affine: Affine, target: str) -> tuple[NDArray[Any], Affine]:
-    """Turn and flip axes so that they point to `target`, such as RAS; no voxel changes its value or place."""
+    """Permute and flip axes to the orientation `target`, such as RAS; voxels keep their values and positions."""
     change = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(target)))
     turned = orientations.apply_orientation(data, change)
     return turned, affine @ orientations.inv_ornt_aff(change, data.shape)
 
 
 def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.float32]:
-    """Resample an image onto another grid of `shape`: linear, 0 outside. Labels: see `label_resampling`."""
+    """Resample an image to another grid of `shape`: linear interpolation, 0 outside. For labels, see `label_resampling`."""
     matrix = np.linalg.inv(affine) @ target
     return ndimage.affine_transform(
         np.asarray(data, dtype=np.float32),
@@ -89,12 +89,12 @@ def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: A
         matrix[:3, 3],
         output_shape=tuple(shape),
         order=1,
-        mode="grid-constant",  # "constant" takes a border voxel that rounding puts at -1e-17 for outside
+        mode="grid-constant",  # "constant" treats a border voxel that rounding puts at -1e-17 as outside
     )
 
 
 def describe_mismatch(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other: Affine) -> str:
-    """Return in what two grids differ, empty if in nothing."""
+    """Describe how two grids differ; empty if they don't."""
     if tuple(shape) != tuple(other_shape):
         return f"{'x'.join(map(str, other_shape))} voxels instead of {'x'.join(map(str, shape))}"
     distance = displacement(shape, affine, other)
@@ -102,9 +102,9 @@ def describe_mismatch(shape: Sequence[int], affine: Affine, other_shape: Sequenc
 
 
 def stored_otherwise(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other: Affine) -> bool:
-    """Whether two grids are the same places in space, stored with flipped or permuted axes.
+    """Whether two grids cover the same positions, stored with flipped or permuted axes.
 
-    Half a voxel of displacement is allowed: what matters is that the axes run another way.
+    A displacement of half a voxel is allowed, because only the directions of the axes matter.
     """
     if orientation(affine) == orientation(other):
         return False

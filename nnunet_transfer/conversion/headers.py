@@ -1,9 +1,9 @@
-"""What a header says, and whether all readers understand it alike: NIfTI and FreeSurfer's MGH.
+"""Read NIfTI and FreeSurfer MGH headers, and check whether all readers interpret them in the same way.
 
-Readers differ where a header contradicts itself. nibabel takes the voxels' size from the transform, ITK from `pixdim`; nibabel
-ignores the unit of length and a slope of 0, ITK applies the one and, with a slope of 0, the intercept. One reading is taken
-here (NIfTI-1 standard, Cox RW et al. 2004, and nibabel's choice between the transforms), and `Reading.plain` tells whether a
-file may be copied because nobody can read it in another way.
+Readers disagree if a header contradicts itself. nibabel takes the voxel size from the transform, ITK from `pixdim`. nibabel
+ignores the unit of length and a slope of 0; ITK applies the unit and, with a slope of 0, the intercept. This module follows
+the NIfTI-1 standard (Cox RW et al. 2004) and nibabel's choice between the transforms. `Reading.plain` states whether all
+readers agree, so that the file may be copied.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from nibabel.spatialimages import HeaderDataError
 from nnunet_transfer.conversion import geometry
 from nnunet_transfer.errors import DataError
 
-#: enough for every header; voxels start behind it
+#: enough bytes for every header
 HEADER_BYTES = 4096
 #: voxel types that ITK reads as single grey values
 _ITK_KINDS = "iuf"
-#: the three lowest bits of `xyzt_units` -> mm; 0 is unknown, which all readers take as mm
+#: the three lowest bits of `xyzt_units` -> mm; 0 is unknown, which all readers interpret as mm
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
-#: where voxels start unless the header is extended
+#: offset of the voxels without a header extension
 _USUAL_OFFSET = 352
-#: what `sform_code` and `qform_code` may be
+#: valid values of `sform_code` and `qform_code`
 _TRANSFORM_CODES = range(6)
-#: voxels' edges in mm that a scan of a head can have; others mean that the unit is wrong
+#: plausible voxel sizes of a head scan in mm; other values mean that the unit is wrong
 _PLAUSIBLE_MM = (0.01, 30.0)
 _LARGEST_MM = 100.0
 #: nnU-Net's check of a data set compares spacings to 1e-5
@@ -41,7 +41,7 @@ _SAME_SPACING = 2e-6
 
 
 class _Nifti1Header(nib.Nifti1Header):
-    # rounding in some data sets' headers makes the quaternion's length exceed 1 by more than nibabel allows
+    # rounding in the headers of some data sets makes the length of the quaternion exceed 1 by more than nibabel allows
     quaternion_threshold = np.float64(-1e-4)
 
 
@@ -54,16 +54,16 @@ Header = nib.Nifti1Header | MGHHeader
 
 @dataclass
 class Reading:
-    """What was read from a header.
+    """Content of a header.
 
     Attributes
     ----------
-    shape, dtype, offset : of the voxels as stored, axes (x, y, z, ...); the offset in bytes
-    scaling : slope and intercept; None if the stored values are the voxels' values
+    shape, dtype, offset : shape (axes x, y, z, ...) and dtype of the stored voxels, and their offset in bytes
+    scaling : slope and intercept; None if the stored values need no scaling
     affine : voxel indices -> mm, RAS+, shape (4, 4), directions orthonormal
-    plain : whether all readers understand the header alike
-    actions : what was decided or repaired
-    warnings : those decisions that a user should see
+    plain : whether all readers interpret the header in the same way
+    actions : decisions and repairs
+    warnings : actions that a user should see
     """
 
     shape: tuple[int, ...]
@@ -77,21 +77,21 @@ class Reading:
 
     @property
     def usual(self) -> bool:
-        """Whether nothing but the usual is in the header, so that it alone tells how every reader reads the voxels."""
+        """Whether the header has only common entries, so that all readers return the same voxels."""
         return self.plain and self.dtype.isnative and self.dtype.itemsize <= 4 and self.offset == _USUAL_OFFSET
 
     @property
     def needed_bytes(self) -> int:
-        """How long a file with all its voxels is, decompressed."""
+        """Size in bytes of the complete decompressed file."""
         return self.offset + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def differ(self, text: str) -> None:
-        """Note that readers differ here, and which reading was taken."""
+        """Note that readers disagree, and which interpretation is used."""
         self.plain = False
         self.actions.append(text)
 
     def warn(self, text: str) -> None:
-        """As `differ`, where the difference is large."""
+        """Like `differ`, for large differences."""
         self.differ(text)
         self.warnings.append(text)
 
@@ -101,13 +101,13 @@ def read_header(start: bytes, name: str) -> Reading:
 
     Parameters
     ----------
-    start : at least `HEADER_BYTES` of it, or the whole file
-    name : of the file, whose ending tells MGH from NIfTI; named in errors
+    start : at least `HEADER_BYTES` of the file, or the whole file
+    name : file name; its ending distinguishes MGH from NIfTI
 
     Raises
     ------
     DataError
-        If it is damaged, of an image without grey values, or has an unusable orientation.
+        If the header is damaged, the image has no grey values, or the orientation is unusable.
     """
     header, plain = _parse(start, name)
     reading = _layout(header, name)
@@ -121,7 +121,7 @@ def read_header(start: bytes, name: str) -> Reading:
 
 
 def _parse(start: bytes, name: str) -> tuple[Header, bool]:
-    """Return the header and whether it is a NIfTI-1 one with the voxels in the same file."""
+    """Return the header and whether it is a NIfTI-1 header with the voxels in the same file."""
     kind: Any
     if name.endswith((".mgz", ".mgh")):
         kind, plain = MGHHeader, False
@@ -158,7 +158,7 @@ def _layout(header: Header, name: str) -> Reading:
 def _read_scaling(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite(slope):
-        # the standard: no scaling at all. A slope of 0 with an intercept of 0 is what many writers leave
+        # the standard: no scaling. Many writers leave slope and intercept at 0
         if slope != 0 or inter != 0:
             reading.differ(f"header has slope {slope:g} and intercept {inter:g}: voxels used as stored")
     elif not np.isfinite(inter):
@@ -191,7 +191,7 @@ def _read_place(header: nib.Nifti1Header, reading: Reading, name: str) -> None:
 
 
 def _repair_pixdim(header: nib.Nifti1Header) -> None:
-    """Make the voxels' size and the handedness what nibabel's checks on loading make them."""
+    """Set voxel size and handedness as nibabel's checks on loading do."""
     pixdim = header["pixdim"]
     size = np.abs(pixdim[1:4])
     pixdim[1:4] = np.where(size == 0, 1, size)
@@ -208,7 +208,7 @@ def _upright(affine: geometry.Affine, reading: Reading, name: str) -> geometry.A
 
 
 def _compare_transforms(header: nib.Nifti1Header, affine: geometry.Affine, reading: Reading) -> None:
-    """Note whether a transform that the header holds is another one than `affine`."""
+    """Note whether a transform in the header differs from `affine`."""
     for other in _coded_affines(header):
         distance = np.inf if other is None else geometry.displacement(_first_three(reading.shape), other, affine)
         if not np.isfinite(distance):
@@ -231,7 +231,7 @@ def _compare_spacings(pixdim: Any, affine: geometry.Affine, reading: Reading) ->
     difference = np.abs(np.asarray(pixdim, np.float64) - edges)
     if not (difference <= _SAME_SPACING * edges).all():
         text = f"header has voxels of {_product(pixdim)} mm beside a transform of {_product(edges)} mm: transform taken"
-        # rounding of a few digits is nothing that a user should look at
+        # users needn't see rounding of a few digits
         (reading.differ if (difference <= 1e-3 * edges).all() else reading.warn)(text)
 
 

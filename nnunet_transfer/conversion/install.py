@@ -1,4 +1,4 @@
-"""Put the folds of a converted data set where nnU-Net reads them, checked against the preprocessed cases."""
+"""Install the folds of a converted data set where nnU-Net reads them, after checking them against the preprocessed cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     Raises
     ------
     DataError
-        If the folds don't fit the preprocessed cases, or other folds are there already.
+        If the folds don't match the preprocessed cases, or different folds are already installed.
     """
     name = dataset_name(dataset)
     source = nnunet_raw() / name / FILE_NAME
@@ -42,7 +42,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
 
 
 def check_form(splits: Any, path: Path) -> None:
-    """Raise a `DataError` if the content of `path` is not a list of folds, or a case is on both sides of one."""
+    """Raise a `DataError` if the content of `path` is not a list of folds, or a case is on both sides of a fold."""
     fine = (
         isinstance(splits, list)
         and splits

@@ -1,4 +1,4 @@
-"""How to convert the cases of one run, and what is found on the way."""
+"""How to convert the cases of one run, and the findings of each case."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Job:
 
     Attributes
     ----------
-    root : the data set's folder
-    out : where imagesTr ... lie
-    rule : what label values mean
+    root : folder of the source data set
+    out : folder of `imagesTr` and the others
+    rule : meaning of the label values
     geometry : one of `geometry.POLICIES`
-    reorient : axes' directions such as RAS, empty to leave them
+    reorient : axis directions such as RAS; empty keeps them
     link : make symbolic links to files that need no change
-    pictures : 2D pictures
+    pictures : whether the images are 2D pictures
     hint : added to messages about geometry
-    threshold : binary masks are foreground above it; None takes the one level that they have beside 0
+    threshold : threshold above which binary masks are foreground; None takes their single non-zero value
     """
 
     root: Path
@@ -50,7 +50,7 @@ class Job:
     threshold: float | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes a difference to the files written."""
+        """Return everything that determines the content of the written files."""
         return {
             "classes": dict(self.rule.classes),
             "background": self.rule.background,
@@ -66,7 +66,7 @@ class Job:
 
 @dataclass
 class Findings:
-    """What is found and done while a case is converted; becomes columns of its record."""
+    """Findings and actions during the conversion of a case, which become columns of its record."""
 
     sources: list[Path] = field(default_factory=list)
     sha256: list[str] = field(default_factory=list)
@@ -77,12 +77,12 @@ class Findings:
     measured: dict[str, Any] = field(default_factory=dict)
     mask_sha256: set[str] = field(default_factory=set)
     resampled: bool = False
-    #: CRC-32 of pictures that are files, in the order of `sources`: the image's first
+    #: CRC-32 of pictures that are files, in the order of `sources`: first that of the image
     checksums: list[int] = field(default_factory=list)
 
     @contextmanager
     def removing_files(self, out: Path) -> Iterator[None]:
-        """Remove the files written so far if the case fails, whatever the error."""
+        """Remove the files written so far if the case fails with any error."""
         try:
             yield
         except BaseException:
@@ -91,12 +91,12 @@ class Findings:
             raise
 
     def warn(self, text: str) -> None:
-        """Note what a user should see."""
+        """Note an action that a user should see."""
         self.actions.append(text)
         self.warnings.append(text)
 
     def read(self, path: Path) -> SpatialImage:
-        """Read a volume and note what was decided or repaired on the way."""
+        """Read a volume and note decisions and repairs."""
         image = read_image(path)
         self.sources.append(path)
         self.sha256.append(image.sha256)
@@ -106,7 +106,7 @@ class Findings:
         return image
 
     def put_in_order_of(self, files: Sequence[Path]) -> None:
-        """Order what was read as in `files`; masks are read before images."""
+        """Sort the findings in the order of `files`, because masks are read before images."""
         order = sorted(range(len(self.sources)), key=lambda i: files.index(self.sources[i]))
         self.sources = [self.sources[i] for i in order]
         self.sha256 = [self.sha256[i] for i in order]
@@ -136,10 +136,10 @@ def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
 
 
 def content_key(data: NDArray[Any]) -> str:
-    """Return a key that images with the same voxels share, whatever their headers.
+    """Return a key that is equal for images with the same voxels, regardless of their headers.
 
-    CRC-32 and a sum of 64 bit words: a cryptographic digest would take a tenth of the whole conversion's time, and the
-    manifest has one of each file.
+    The key is CRC-32 and a sum of 64-bit words: a cryptographic digest would take a tenth of the conversion time, and the
+    manifest already has one for each file.
     """
     flat = data.ravel(order="K").view(np.uint8)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
@@ -151,12 +151,12 @@ def put_file(source: Path, target: Path, link: bool, checksum: int | None = None
 
     Parameters
     ----------
-    checksum : CRC-32 of the source as it was read; the copy must have it
+    checksum : expected CRC-32 of the copy, from reading the source
 
     Raises
     ------
     DataError
-        If the copy has other bytes: the source has changed, or the disk fails.
+        If the copy differs: the source has changed, or the disk is failing.
     """
     with atomic_path(target) as temporary:
         if link:

@@ -1,4 +1,4 @@
-"""Records of converted cases on disk: an interrupted conversion goes on from them, a second run compares with them."""
+"""Records of converted cases on disk, to resume an interrupted conversion and to compare a later run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE_NAME = "conversion_records.jsonl"
 
 
 def read_journal(folder: Path) -> list[Record]:
-    """Return the records in a folder, without a last line that was cut off."""
+    """Return the records in a folder, without a truncated last line."""
     path = folder / FILE_NAME
     if not path.is_file():
         return []
@@ -24,7 +24,7 @@ def read_journal(folder: Path) -> list[Record]:
 
 
 def write_journal(folder: Path, records: Iterable[Record]) -> None:
-    """Write all records again."""
+    """Rewrite all records."""
     write_text(folder / FILE_NAME, "".join(_line(record) for record in records))
 
 

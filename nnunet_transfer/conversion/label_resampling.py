@@ -1,4 +1,4 @@
-"""Resample labels onto another grid, and say what got lost."""
+"""Resample labels to another grid, and count what is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import ndimage
 from nnunet_transfer.conversion.geometry import Affine
 from nnunet_transfer.conversion.labels import CONNECTIVITY
 
-#: positions per voxel of the target, along each axis: half a voxel of the source apart, within these bounds
+#: bounds of the number of sampling positions per target voxel and axis, which are half a source voxel apart
 _FEWEST, _MOST = 2, 10
 
 
@@ -25,9 +25,9 @@ class Resampled:
 
     Attributes
     ----------
-    data : the label, of its old type
-    components : connected components of a binary label before; None for labels of several classes
-    lost : how many of them have no voxel in the new label
+    data : the label, with the original dtype
+    components : number of connected components of a binary label before resampling; None for labels with several classes
+    lost : number of components without a voxel in the new label
     """
 
     data: NDArray[Any]
@@ -38,13 +38,13 @@ class Resampled:
 def resample_nearest(
     label: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine, binary: bool
 ) -> Resampled:
-    """Give each voxel of the target the label of the nearest voxel; 0 outside.
+    """Resample a label with nearest-neighbour interpolation; 0 outside.
 
     Parameters
     ----------
     label : shape (x, y, z)
-    affine, target : voxel indices -> mm of the label and of the new grid, (4, 4)
-    shape : of the new grid
+    affine, target : voxel indices -> mm, for the label and the new grid, shape (4, 4)
+    shape : shape of the new grid
     binary : whether to count connected components
     """
     matrix = np.linalg.inv(affine) @ target
@@ -60,8 +60,8 @@ def resample_by_coverage(
 ) -> Resampled:
     """Give each voxel of the target the label that covers most of it.
 
-    Each voxel is sampled at several positions. A binary label needs half of them; a component that would vanish keeps
-    the voxel that it covers most. Parameters as `resample_nearest`.
+    Each voxel is sampled at several positions. A binary label needs half of them. A component that would vanish keeps the
+    voxel that it covers most. The parameters are those of `resample_nearest`.
     """
     matrix = np.linalg.inv(affine) @ target
     samples = _positions(matrix)
@@ -92,7 +92,7 @@ def _keep_vanished(
     samples: Sequence[NDArray[np.float64]],
     inside: NDArray[Any],
 ) -> int:
-    """Set the voxel that each vanished component covers most; return how many lie outside the grid."""
+    """Set the voxel that each vanished component covers most; return the number of components outside the grid."""
     if not vanished:
         return 0
     coverage: dict[tuple[int, int], int] = {}
@@ -140,7 +140,7 @@ def _components(label: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
 
 def _positions(matrix: Affine) -> list[NDArray[np.float64]]:
-    """Return where to sample within a voxel of the target, as offsets from its centre in voxels."""
+    """Return the sampling positions in a target voxel, as offsets from its centre in voxels."""
     steps = np.abs(matrix[:3, :3]).max(axis=0)
     axes = []
     for step in steps:
@@ -150,7 +150,7 @@ def _positions(matrix: Affine) -> list[NDArray[np.float64]]:
 
 
 def _target_box(label: NDArray[Any], matrix: Affine, shape: Sequence[int]) -> tuple[slice, ...] | None:
-    """Return the part of the target that a label's foreground can reach, None if it lies outside."""
+    """Return the box of the target that the foreground can reach; None if it lies outside."""
     found = np.nonzero(label)
     if not found[0].size:
         return None

@@ -1,4 +1,4 @@
-"""Turn masks into nnU-Net labels and measure them. Thresholds come before every cast."""
+"""Convert masks to nnU-Net labels and measure them. Thresholds are applied before casting."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from nnunet_transfer.conversion.description import LabelRule
 from nnunet_transfer.errors import DataError
 
-#: a stored label may be off a whole number by this much: ATLAS has 0.9999999776, some tools write 0.999
+#: tolerance of stored labels from whole numbers: ATLAS has 0.9999999776, some tools write 0.999
 WHOLE_TOLERANCE = 0.01
-#: levels of a binary mask that differ by this share of the largest are one level: rounding, or a conversion to 8 bits and
-#: back, which leaves 252.99 beside 254.99; interpolation leaves anything between 0 and 1
+#: levels of a binary mask that differ by at most this share of the largest count as one: rounding, or a conversion to
+#: 8 bits and back, gives 252.99 and 254.99; interpolation gives any value between 0 and 1
 LEVEL_TOLERANCE = 0.02
-#: values below this share of the largest are rounding of 0
+#: values below this share of the largest count as 0
 ZERO_TOLERANCE = 1e-3
-#: a mask that covers a larger volume in ml is of a whole brain, not of lesions
+#: masks with a larger volume in ml show a whole brain instead of lesions
 LARGEST_LESION_ML = 800.0
 #: lesions are counted with 26 neighbours in 3D, 8 in 2D
 CONNECTIVITY = 26
@@ -32,7 +32,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Level:
-    """What of a binary mask is foreground: `low <= value <= high`; `note` says which value that is."""
+    """Foreground of a binary mask: `low <= value <= high`; `note` describes the value."""
 
     low: float
     high: float
@@ -40,17 +40,17 @@ class Level:
 
 
 def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str) -> Level:
-    """Find the one level of a binary mask beside 0.
+    """Find the single non-zero level of a binary mask.
 
     Parameters
     ----------
-    counts : value -> voxels, as `value_counts` gives them
-    dtype : of the mask as stored; an 8-bit -1 is 255 that was stored as a signed number
+    counts : value -> voxels, from `value_counts`
+    dtype : dtype of the stored mask; an 8-bit -1 is 255 stored as a signed number
 
     Raises
     ------
     DataError
-        If the values don't cluster on one level: an interpolated mask, a probability map, several labels, an image.
+        If the values don't form one level, as in an interpolated mask, a probability map, a label map or an image.
     """
     if any(np.isinf(v) for v in counts):
         raise DataError(f"{name} holds infinite values; {_ADVICE}")
@@ -87,29 +87,29 @@ def _span(low: float, high: float) -> str:
 
 
 def binarised(mask: NDArray[Any], level: Level) -> NDArray[np.uint8]:
-    """Return 1 where the mask is on a level, else 0 (also for NaN)."""
+    """Return 1 where the mask is on the level, otherwise 0 (also for NaN)."""
     if level.low == level.high == np.inf:
         return np.zeros_like(mask, np.uint8)
     if level.high < 0:
         return (mask < 0).view(np.uint8)
-    # what lies between 0 and the level is rounding of 0 (see `find_level`)
+    # values between 0 and the level are rounding of 0 (see `find_level`)
     return (mask >= mask.dtype.type(level.low)).view(np.uint8)
 
 
 def above(mask: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
-    """Return 1 where the mask is above a threshold, else 0 (also for NaN)."""
+    """Return 1 where the mask is above a threshold, otherwise 0 (also for NaN)."""
     return (mask > threshold).view(np.uint8)
 
 
 def refuse_whole_brain(voxels: int, voxel_ml: float, content: int, largest_share: float) -> None:
-    """Refuse a lesion mask that covers more than lesions do.
+    """Refuse a mask that is too large for lesions.
 
     Parameters
     ----------
-    voxels : of the mask
+    voxels : number of voxels of the mask
     voxel_ml : volume of a voxel in ml
-    content : voxels of the first image above its minimum
-    largest_share : of the image's content; 1 allows everything
+    content : number of voxels of the first image above its minimum
+    largest_share : largest allowed share of the image's content; 1 allows everything
 
     Raises
     ------
@@ -129,7 +129,7 @@ def refuse_whole_brain(voxels: int, voxel_ml: float, content: int, largest_share
 
 
 def combined(masks: Sequence[NDArray[np.uint8]], rule: str) -> NDArray[np.uint8]:
-    """Make one binary mask of several raters' by "union", "intersection" or "majority" (more than half of them)."""
+    """Combine the binary masks of several raters by "union", "intersection" or "majority" (more than half of the raters)."""
     if len(masks) == 1:
         return masks[0]
     votes = np.zeros_like(masks[0])
@@ -142,8 +142,7 @@ def combined(masks: Sequence[NDArray[np.uint8]], rule: str) -> NDArray[np.uint8]
 def value_counts(mask: NDArray[Any], limit: int = _MAX_VALUES) -> dict[float, int]:
     """Return value -> number of voxels, values sorted.
 
-    NaN counts as one value. Counting stops once there are more than `limit` values: the first ones and the last are
-    returned.
+    NaN counts as one value. With more than `limit` values, counting stops, and the first ones and the last are returned.
     """
     found: dict[float, int] = {}
     for block in _blocks(mask):
@@ -151,7 +150,7 @@ def value_counts(mask: NDArray[Any], limit: int = _MAX_VALUES) -> dict[float, in
         if len(found) > limit:
             break
     ordered = sorted(found, key=lambda value: (np.isnan(value), value))
-    if len(ordered) > limit:  # the range stays known
+    if len(ordered) > limit:  # keep the range
         ordered = [*ordered[: limit - 1], ordered[-1]]
     return {value: found[value] for value in ordered}
 
@@ -162,7 +161,7 @@ def _count_block(block: NDArray[Any], found: dict[float, int]) -> None:
         found[float(first)] = found.get(float(first), 0) + block.size
         return
     rest = block
-    # most voxels hold one of a few values: sorting the others is far faster
+    # most voxels have one of a few values: sorting only the others is far faster
     frequent = sorted(found, key=lambda v: -found[v])[:4]
     for value in dict.fromkeys([*frequent, float(block[0]), float(last)]):
         other = rest != rest.dtype.type(value)
@@ -173,7 +172,7 @@ def _count_block(block: NDArray[Any], found: dict[float, int]) -> None:
         return
     for value, count in zip(*np.unique(rest, return_counts=True), strict=True):
         key = float(value)
-        if np.isnan(key):  # NaN is not equal to itself, so each would be a key of its own
+        if np.isnan(key):  # NaN is not equal to itself, so each NaN would be a separate key
             key = next((k for k in found if np.isnan(k)), key)
         found[key] = found.get(key, 0) + int(count)
 
@@ -189,13 +188,13 @@ def relabelled(mask: NDArray[Any], rule: LabelRule, name: str) -> NDArray[np.uin
     Raises
     ------
     DataError
-        If a value is not a whole number, or is named nowhere in the rule.
+        If a value is not a whole number or not in the rule.
     """
     return with_values(mask, rule.values(), name)
 
 
 def with_values(mask: NDArray[Any], table: dict[int, int], name: str) -> NDArray[np.uint8 | np.uint16]:
-    """Give each voxel the label that the table has for its value; errors as `relabelled`."""
+    """Give each voxel the label in the table for its value; errors are those of `relabelled`."""
     whole = _whole(mask, name)
     low, high = int(whole.min()), int(whole.max())
     known = np.array(sorted(table), dtype=np.int64)
@@ -206,7 +205,7 @@ def with_values(mask: NDArray[Any], table: dict[int, int], name: str) -> NDArray
     lookup = np.full(int(known[-1]) - offset + 1, -1, dtype=np.int32)
     lookup[known - offset] = [table[int(value)] for value in known]
     result = np.empty(mask.shape, dtype, order="F" if mask.flags.f_contiguous else "C")
-    # slab by slab: fancy indexing makes 8-byte indices of every voxel
+    # slab by slab, because fancy indexing needs an 8-byte index per voxel
     for source, target in zip(_slabs(whole), _slabs(result), strict=True):
         labels = lookup[source.astype(np.intp) - offset]
         if (labels < 0).any():
@@ -249,7 +248,7 @@ def lesion_load(label: NDArray[Any]) -> tuple[int, int]:
 
 def _bounding_box(label: NDArray[Any]) -> tuple[slice, ...]:
     box = [slice(None)] * label.ndim
-    for axis in reversed(range(label.ndim)):  # the slowest first: each axis makes the rest smaller
+    for axis in reversed(range(label.ndim)):  # the slowest axis first, because each axis makes the rest smaller
         others = tuple(i for i in range(label.ndim) if i != axis)
         found = np.flatnonzero(label[tuple(box)].any(axis=others))
         box[axis] = slice(int(found[0]), int(found[-1]) + 1)

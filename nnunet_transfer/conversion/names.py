@@ -1,4 +1,4 @@
-"""Names of cases: any script in, what nnU-Net accepts out, and different names stay different."""
+"""Names of cases: convert names in any script to distinct names that nnU-Net accepts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LETTER = re.compile(r"(SMALL |CAPITAL )?LETTER (?:\w+ )*?(\w+)(?: WITH .*)?$")
 
 
 def case_name(*parts: str) -> str:
-    """Join the parts of a case's name; characters that nnU-Net doesn't accept are replaced later, by `safe_names`."""
-    # one spelling of each accented letter: some file systems store two characters for it
+    """Join the parts of a case's name; `safe_names` later replaces characters that nnU-Net doesn't accept."""
+    # normalise accented letters, which some file systems store as two characters
     return unicodedata.normalize("NFC", "_".join(part for part in parts if part))
 
 
 def transliterated(name: str) -> str:
-    """Return the name in letters, digits, `_` and `-` of ASCII, as well as can be.
+    """Transliterate a name to ASCII letters, digits, `_` and `-`.
 
-    Accents are dropped, letters of alphabets are spelt by their Unicode name, other signs by their number.
+    Accents are removed, letters of other alphabets become their Unicode names, and other characters their numbers.
     """
     plain = "".join(_spelt(character) for character in unicodedata.normalize("NFKD", name))
     return _FORBIDDEN.sub("-", plain).strip("-")
@@ -43,16 +43,16 @@ def _spelt(character: str) -> str:
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Return name -> name that nnU-Net accepts; no two are the same, whatever their capitals.
+    """Return name -> name that nnU-Net accepts; the new names are distinct, ignoring case.
 
-    Names that would become the same are numbered in their order: `Müller` and `Muller` give `Muller` and `Muller-2`.
+    Names that would coincide are numbered in their order: `Müller` and `Muller` give `Muller` and `Muller-2`.
     """
     wanted: dict[str, list[str]] = defaultdict(list)
     for name in sorted(set(names)):
         wanted[transliterated(name) or "case"].append(name)
     safe: dict[str, str] = {}
     used: set[str] = set()
-    # names that stay the same come first, so that no other name replaces them
+    # unchanged names come first, so that no other name takes their place
     for plain in sorted(wanted):
         for name in sorted(wanted[plain], key=lambda n: (n != plain, n)):
             if name == plain and plain.lower() not in used:

@@ -1,4 +1,4 @@
-"""Classes of cases from a table of the participants: BIDS' `participants.tsv` and relatives."""
+"""Classes of cases from a table of participants: BIDS' `participants.tsv` and similar files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
 
-#: an OpenNeuro accession, which OpenMind's folders are named by; subjects of two of them aren't the same
+#: an OpenNeuro accession number, as in OpenMind's folder names; subjects of two accessions are different people
 ACCESSION = re.compile(r"ds\d{6}")
-#: how tables name the columns of the subject and of the session
+#: names of the subject and session columns
 _SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "IXI_ID", "ID", "id")
 _SESSION_COLUMNS = ("session_id", "session", "ses")
-#: what stands for a missing value, whatever its capitals; BIDS allows n/a alone
+#: missing values, in any case; BIDS only allows n/a
 _MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "-", "--", "?", "unknown", "null"})
 CLASS_OPTIONS = {
     "class": "column of the table that holds the class, such as sex, diagnosis or age",
@@ -38,7 +38,7 @@ CLASS_OPTIONS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its line in the file, and column -> cell."""
+    """A row of a table: its line in the file, and column -> cell."""
 
     line: int
     cells: dict[str, str]
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of participants, rows by subject as written there."""
+    """A table of participants: subject, as written in the table -> rows."""
 
     path: Path
     columns: tuple[str, ...]
@@ -54,14 +54,14 @@ class Table:
 
 
 def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
-    """Add each case's class from its table; without `--option class` there are none.
+    """Add the class of each case from its table; without `--option class`, cases have no class.
 
     Raises
     ------
     SettingsError
         If an option is wrong, or the table has no such column.
     DataError
-        If a table can't be read, its rows disagree on a case, or a class is unknown and isn't to be left out.
+        If a table can't be read, its rows disagree on a case, or a class is missing and missing classes are an error.
     """
     column = request.options.get("class", "")
     if not column:
@@ -99,7 +99,7 @@ def _report_unknown(unknown: dict[str, list[str]], column: str, request: Request
 
 
 def _table_of(request: Request, case: Case) -> Path:
-    """Return the table given, else the nearest participants.tsv above the case's image."""
+    """Return the given table, or the nearest participants.tsv above the case's image."""
     if given := request.options.get("table"):
         return Path(given).expanduser()
     image = case.images["T1"]
@@ -115,13 +115,13 @@ def _table_of(request: Request, case: Case) -> Path:
 def read_table(path: Path) -> Table:
     """Read a table with one row per participant or session.
 
-    Tab-separated values are split at tabs and nowhere quoted, as BIDS asks; comma-separated ones may be quoted, and may
-    be separated by semicolons. A byte order mark and the line ends of any system are understood.
+    Tab-separated files are split at tabs without quoting, as in BIDS. Comma-separated files may contain quotes, and may use
+    semicolons. A byte order mark and any line endings are accepted.
 
     Raises
     ------
     DataError
-        If it can't be read, a row is longer than the header, or there is no column with the subject.
+        If the table can't be read, a row is longer than the header, or there is no subject column.
     """
     try:
         text = _decoded(path.read_bytes())
@@ -166,13 +166,14 @@ def _check_column(table: Table, column: str) -> None:
 
 
 def value_of(table: Table, case: Case, column: str, missing: Iterable[str] = _MISSING) -> str:
-    """Return what the table has for a case: of its session's rows if rows have sessions, else of its subject's.
+    """Return the value of a case: from the row of its session if rows have sessions, otherwise from that of its subject.
 
-    Tables write subjects with and without `sub-`, and IXI's as plain numbers.
+    Subjects may be written with or without `sub-`, and as plain numbers as in IXI.
 
     Returns
     -------
-    The value; a missing one if nothing is known of the case
+    str
+        The value; one of the missing values if the table doesn't have the case.
 
     Raises
     ------
@@ -203,7 +204,7 @@ def _rows_of(table: Table, case: Case) -> list[Row]:
     if not (column and case.session):
         return rows
     same = [row for row in rows if _plain_session(row.cells[column]) == _plain_session(case.session)]
-    # a row without a session speaks of all of them
+    # a row without a session applies to all sessions
     return same or [row for row in rows if row.cells[column].casefold() in _MISSING]
 
 
@@ -213,7 +214,7 @@ def _plain_session(text: str) -> str:
 
 
 def _binning(text: str) -> Callable[[str], str]:
-    """Return what makes a class name of a value."""
+    """Return the function that maps a value to a class name."""
     if not text:
         return str
     try:
@@ -239,7 +240,7 @@ def _binning(text: str) -> Callable[[str], str]:
 
 
 def class_counts(cases: Iterable[Case]) -> tuple[Counter[str], list[str]]:
-    """Return class -> cases, and a line for each group of classes that differ in capitals or blanks alone."""
+    """Return class -> number of cases, and a line for each group of classes that differ only in case or blanks."""
     counts = Counter(case.class_name for case in cases if case.class_name)
     alike: dict[str, list[str]] = defaultdict(list)
     for name in sorted(counts):

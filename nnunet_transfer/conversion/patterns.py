@@ -13,10 +13,9 @@ _SPECIAL = {"*": "[^/]*", "[": "(?:", "]": ")?"}
 class Pattern:
     """A path below a data set's root, with `/` between folders.
 
-    `{subject}` matches one or more characters within a folder's or file's name; the same field used again must match the
-    same text. `{session:[0-9]+}` is restricted by a regular expression. `*` matches anything within a name,
-    `[.gz]` is optional. Folders above the pattern don't matter, so users may give any of them as the
-    root.
+    `{subject}` matches one or more characters within the name of a folder or file; if a field occurs again, it must match
+    the same text. `{session:[0-9]+}` restricts a field by a regular expression. `*` matches any text within a name, and
+    `[.gz]` is optional. A pattern may match below further folders, so users may give any parent folder as the root.
     """
 
     def __init__(self, text: str) -> None:
@@ -53,5 +52,5 @@ class Pattern:
         return fields.pop("above"), {name: value for name, value in fields.items() if value is not None}
 
     def __str__(self) -> str:
-        """Return the pattern as a reader of a message sees it, without regular expressions."""
+        """Return the pattern for messages, without regular expressions."""
         return re.sub(r"\{([a-z_]+):(?:[^{}]|\{[0-9,]+\})+\}", r"{\1}", self.text)

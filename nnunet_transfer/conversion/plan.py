@@ -1,4 +1,4 @@
-"""All that is decided before the first voxel is read: options, cases, where the data set goes."""
+"""Everything that is decided before the first voxel is read: options, cases, and the new data set's folder."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Plan:
 
 
 def request(description: DatasetDescription, root: Path, options: Options) -> Request:
-    """Return what is asked of a data set, with its defaults where the user chose nothing."""
+    """Return the user's request, with the data set's defaults for options that were not given."""
     return Request(
         root.expanduser().absolute(),
         options.channels or description.channels,
@@ -135,12 +135,12 @@ def _rater(description: DatasetDescription, chosen: str | None) -> str:
 
 
 def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int, options: Options) -> Plan:
-    """Find the cases and check the options, without reading a voxel or writing anything.
+    """Find the cases and check the options, without reading voxels or writing files.
 
     Raises
     ------
     SettingsError, DataError
-        See `find_cases`; or an option, the id or the name is unusable.
+        As from `find_cases`, or if an option, the id or the name is invalid.
     """
     _check_options(options)
     chosen = request(description, root, options)
@@ -153,7 +153,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
             f"--threshold is for binary masks; label set {chosen.label_set} has several values with different meanings"
         )
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
-    # a trial of a few cases must have some to train on
+    # with a limit, training cases come first
     cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
     job = Job(
         chosen.root,
@@ -186,7 +186,7 @@ def _check_options(options: Options) -> None:
 
 
 def dataset_folder_name(dataset_id: int, name: str) -> str:
-    """Return `DatasetXXX_Name`; raise a `SettingsError` if nnU-Net would not understand it."""
+    """Return `DatasetXXX_Name`; raise a `SettingsError` if nnU-Net doesn't accept it."""
     folder = f"Dataset{dataset_id:03d}_{name}"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not 0 < dataset_id < 1000:
         raise SettingsError(
@@ -196,7 +196,7 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
 
 
 def check_id(folder: Path) -> None:
-    """Raise a `DataError` if the id of a data set's folder belongs to another one."""
+    """Raise a `DataError` if the id of a data set's folder belongs to another data set."""
     raw, dataset_id = folder.parent, int(folder.name[len("Dataset") :].split("_")[0])
     others = [found.name for found in folders_of_id(raw, dataset_id)]
     if others and others != [folder.name]:

@@ -1,7 +1,7 @@
 """Pool data sets with different labels into one, for pre-training with one head per set.
 
-Every set keeps its own background: a voxel that one set calls background may hold a structure of another, and is no
-mistake there. The labels of all sets therefore get values of their own, and each case says which set it is from.
+Each set keeps its own background, because the background of one set may contain a structure of another. The labels of all
+sets therefore get distinct values, and each case records its set.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
-#: dataset.json's block {set: {label: value}}, and the table of each case's set
+#: entry {set: {label: value}} of dataset.json, and the table of the set of each case
 LABEL_SETS = "label_sets"
 LABEL_SETS_FILE = "label_sets.csv"
-#: dataset.json's block {set: data set it was}
+#: entry {set: original data set} of dataset.json
 POOLED_FROM = "pooled_from"
 
 
@@ -62,17 +62,17 @@ class Pool:
 
 
 def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subjects: bool = False) -> Pool:
-    """Find the sets' cases and check that they go together, without reading a voxel or writing anything.
+    """Find the cases of the sets and check that the sets can be combined, without reading voxels or writing files.
 
     Parameters
     ----------
-    same_subjects : whether subjects of the same name in several sets are the same, and must be on one side of a fold
+    same_subjects : whether subjects with the same name in several sets are the same person and must stay in one fold
 
     Raises
     ------
     SettingsError, DataError
-        If the id is in use, a set is given twice or is not in `nnUNet_raw`, the sets' channels or file formats differ,
-        one has regions for labels, or the folds don't fit.
+        If the id is in use, a set is given twice or is not in `nnUNet_raw`, the sets differ in channels or file formats, a
+        set has regions instead of labels, or the folds don't match.
     """
     folder = nnunet_raw() / dataset_folder_name(dataset_id, name)
     _check_id_is_free(folder)
@@ -91,7 +91,7 @@ def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subje
 
 
 def _namesake(sets: Sequence[PooledSet]) -> str:
-    """Return a subject's name that several sets have, or nothing."""
+    """Return a subject name that several sets share; empty if there is none."""
     seen: set[str] = set()
     for pooled in sets:
         names = {subject.removeprefix(f"{pooled.name}_") for subject in pooled.subjects.values()}
@@ -110,7 +110,7 @@ def _check_id_is_free(folder: Path) -> None:
 
 
 def pool(plan: Pool, *, link: bool = False) -> Path:
-    """Write the pooled data set; an interrupted run is taken up where it stopped.
+    """Write the pooled data set; an interrupted run is resumed.
 
     Parameters
     ----------
@@ -124,12 +124,13 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
     Raises
     ------
     DataError
-        If a label file can't be read or has a value that its set's dataset.json doesn't name. Nothing is left then.
+        If a label file can't be read or has a value that is not in its set's dataset.json. The pooled data set is then
+        not created.
     """
     content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
     state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     with id_held(plan.folder):
-        _check_id_is_free(plan.folder)  # another process may have taken it since the plan was made
+        _check_id_is_free(plan.folder)  # another process may have used the id since the plan was made
         with collected(plan.folder, ("imagesTr", "labelsTr"), state=state) as work:
             _write_cases(plan, work, link)
             _write_tables(plan, work)
@@ -159,7 +160,7 @@ def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
 
 
 def _is_current(target: Path, source: Path) -> bool:
-    """Whether an interrupted run has written the file already, from the source as it is."""
+    """Whether an interrupted run has already written the file from the unchanged source."""
     return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
 
 
@@ -198,7 +199,7 @@ def _dataset_json(plan: Pool) -> dict[str, Any]:
 
 
 def _donors(plan: Pool) -> dict[str, str]:
-    """Return case -> donor of its lesion, for the cases of sets that name donors."""
+    """Return case -> donor of its lesion, for sets that state donors."""
     return {
         pooled.pooled_name(case): donor
         for pooled in plan.sets
@@ -208,12 +209,12 @@ def _donors(plan: Pool) -> dict[str, str]:
 
 
 def _origins(plan: Pool) -> list[str]:
-    """Return the data sets that the sets were made from, where they say so."""
+    """Return the data sets that the sets were made from, if stated."""
     return list(dict.fromkeys(name for pooled in plan.sets for name in pooled.content.get(MADE_FROM) or ()))
 
 
 def _joined(plan: Pool, *keys: str) -> str:
-    """Return what the sets say under the first of `keys` that they have, set by set."""
+    """Return each set's entry under the first of `keys` that it has."""
     said = {
         pooled.name: next((str(pooled.content[k]) for k in keys if pooled.content.get(k)), "") for pooled in plan.sets
     }

@@ -1,4 +1,4 @@
-"""The folds of a pool: fold k of the pool holds fold k of every set."""
+"""The folds of a pool: fold k consists of fold k of every set."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nnunet_transfer.paths import nnunet_preprocessed
 
 logger = logging.getLogger(__name__)
 
-#: as nnU-Net's own, for sets of which none has folds
+#: number of folds if no set has folds, as in nnU-Net
 DEFAULT = 5
 
 
 def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
-    """Join the sets' own folds; a set without any is dealt into as many, subjects kept together.
+    """Join the folds of the sets; a set without folds is split into the same number, keeping subjects together.
 
-    Where a subject that several sets share would be on both sides of a fold, all cases are dealt again.
+    If a shared subject would be on both sides of a fold, all cases are split again.
 
     Raises
     ------
     DataError
-        If the sets have different numbers of folds, or folds with cases that a set doesn't have.
+        If the sets have different numbers of folds, or folds contain unknown cases.
     """
     own = {pooled.dataset: _own_folds(pooled) for pooled in sets}
     counts = {dataset: len(folds) for dataset, folds in own.items() if folds}
@@ -49,16 +49,16 @@ def pooled_folds(sets: Sequence[PooledSet]) -> Folds:
 
 
 def _on_both_sides(folds: Folds, sets: Sequence[PooledSet]) -> str:
-    """Return a subject that is for training and for validation in one fold, or nothing."""
+    """Return a subject that is on both sides of a fold; empty if there is none."""
     subject = {pooled.pooled_name(case): name for pooled in sets for case, name in pooled.subjects.items()}
     both = [{subject[c] for c in fold["train"]} & {subject[c] for c in fold["val"]} for fold in folds]
     return min(set.union(*both), default="")
 
 
 def _own_folds(pooled: PooledSet) -> Folds:
-    """Return the folds that nnU-Net trains the set on, or those of its conversion, or none."""
+    """Return the folds that nnU-Net uses for the set, those of its conversion, or none."""
     candidates = [pooled.folder / FILE_NAME]
-    with contextlib.suppress(SettingsError):  # pooling needs the raw folder only
+    with contextlib.suppress(SettingsError):  # pooling only needs the raw folder
         candidates.insert(0, nnunet_preprocessed() / pooled.dataset / FILE_NAME)
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
@@ -72,11 +72,11 @@ def _own_folds(pooled: PooledSet) -> Folds:
 
 
 def _dealt(sets: Sequence[PooledSet], number: int, pooled_names: bool = False) -> Folds:
-    """Deal the cases of some sets into folds, alike in their shares of each set.
+    """Split the cases of some sets into folds with similar shares of each set.
 
     Parameters
     ----------
-    pooled_names : whether the folds hold the cases' names in the pool, else those in their set
+    pooled_names : whether the folds contain the names of cases in the pool instead of those in their set
     """
     subject, stratum = {}, {}
     for pooled in sets:

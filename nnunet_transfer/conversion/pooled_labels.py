@@ -1,4 +1,4 @@
-"""Rewrite a label file with other values, in the format that it has."""
+"""Rewrite a label file with other values in the same format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_transfer.files import atomic_path
 
 
 def write_label(source: Path, target: Path, values: dict[int, int]) -> None:
-    """Write a label whose voxels have the values that the table gives for those of `source`; the grid stays.
+    """Write a label with the values of `source` replaced according to a table; the grid is unchanged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One data set among those that are pooled: its cases, and the values that its labels get."""
+"""A data set in a pool: its cases, and the new values of its labels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nnunet_transfer.paths import DATASET_FOLDER
 from nnunet_transfer.subjects import MADE_FROM, find_origin
 
 IGNORE = "ignore"
-#: the largest value of a voxel in a label file
+#: largest value in a label file
 MAX_LABEL = (1 << 16) - 1
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Images, in the channels' order, and label of a case."""
+    """Images, in the order of the channels, and label of a case."""
 
     images: tuple[Path, ...]
     label: Path
@@ -28,13 +28,13 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class PooledSet:
-    """One data set of the pool.
+    """A data set in the pool.
 
     Attributes
     ----------
-    name : of the set, the prefix of its cases and labels
+    name : name of the set and prefix of its cases and labels
     dataset : folder name
-    folder : in `nnUNet_raw`
+    folder : folder in `nnUNet_raw`
     content : its dataset.json
     cases : its training cases, sorted
     labels : foreground label -> value in the pool
@@ -55,7 +55,7 @@ class PooledSet:
 
     @property
     def file_ending(self) -> str:
-        """Ending of images and labels."""
+        """File ending of images and labels."""
         return str(self.content["file_ending"])
 
     def pooled_name(self, case: str) -> str:
@@ -68,17 +68,17 @@ def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[Poole
 
     Parameters
     ----------
-    same_subjects : whether subjects of the same name in several sets are the same
+    same_subjects : whether subjects with the same name in several sets are the same person
 
     Returns
     -------
     sets : in the order of `folders`
-    ignore : value of the ignore label, the highest as nnU-Net wants it; None if no set has one
+    ignore : value of the ignore label, the highest, as nnU-Net requires; None if no set has one
 
     Raises
     ------
     DataError
-        If a set is incomplete or has regions, or the sets don't go together.
+        If a set is incomplete or has regions, or the sets can't be combined.
     """
     contents = [_read_dataset_json(folder) for folder in folders]
     _refuse_differences(folders, contents)
@@ -136,7 +136,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _lists_files(value: Any) -> bool:
-    """Whether a value is nnU-Net's block of cases whose files lie elsewhere."""
+    """Whether a value is nnU-Net's list of cases with files in other places."""
     return isinstance(value, dict) and all(
         isinstance(files, dict)
         and _is_texts(files.get("images"))
@@ -151,7 +151,7 @@ def _has_a_value_to_ignore(value: Any) -> bool:
     return isinstance(value, dict) and (ignore is None or (type(ignore) is int and 0 < ignore <= MAX_LABEL))
 
 
-#: entry of dataset.json that pooling reads -> whether a value will do, and what it must be
+#: entry of dataset.json that pooling reads -> check of a value, and description of valid values
 _FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "labels": (_has_a_value_to_ignore, f"a mapping of names to values, with one up to {MAX_LABEL} to ignore if any"),
     "file_ending": (lambda value: isinstance(value, str), "a text such as .nii.gz"),
@@ -179,7 +179,7 @@ def _refuse_differences(folders: Sequence[Path], contents: Sequence[dict[str, An
 
 
 def _foreground(folder: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Return the labels but background and ignore, by value."""
+    """Return the labels except background and ignore, by value."""
     labels = {name: value for name, value in content["labels"].items() if name != IGNORE}
     if content.get("regions_class_order") or any(not isinstance(value, int) for value in labels.values()):
         raise DataError(
@@ -194,14 +194,14 @@ def _foreground(folder: Path, content: dict[str, Any]) -> dict[str, int]:
 
 
 def _set_names(folders: Sequence[Path]) -> list[str]:
-    """Return the data sets' names without their ids, or with them where two are called the same."""
+    """Return the names of the data sets without their ids, or with them if two names coincide."""
     short = [match[2] if (match := DATASET_FOLDER.fullmatch(folder.name)) else folder.name for folder in folders]
     return short if len(set(short)) == len(short) else [folder.name for folder in folders]
 
 
 def _find_cases(folder: Path, content: dict[str, Any]) -> dict[str, CaseFiles]:
     channels, ending = len(channel_names(content)), content["file_ending"]
-    if listed := content.get("dataset"):  # nnU-Net's way to name files that lie elsewhere
+    if listed := content.get("dataset"):  # nnU-Net's entry for files in other places
         cases = {
             case: CaseFiles(tuple(folder / path for path in files["images"]), folder / files["label"])
             for case, files in sorted(listed.items())

@@ -1,4 +1,4 @@
-"""What a conversion would do, and what it did, in lines that a person can check in a minute."""
+"""Short summaries of a conversion before and after it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LISTED = 8
 
 
 def preview(plan: Plan) -> str:
-    """Return a table of the first cases, counts of all, and all that is left out, by reason."""
+    """Return a table of the first cases, counts of all cases, and what is left out, by reason."""
     training = sum(case.split == "train" for case in plan.cases)
     subjects = len({case.subject for case in plan.cases})
     counts = (
@@ -40,7 +40,7 @@ def preview(plan: Plan) -> str:
 
 
 def report(plan: Plan, outcome: Outcome) -> str:
-    """Return what a conversion did: warnings, what was left out, counts, the folder."""
+    """Summarise a conversion: warnings, what was left out, counts, and the folder."""
     training = sum(record.split == "train" for record in outcome.records)
     lines = [
         *(f"note: {warning}" for warning in outcome.warnings),
@@ -55,7 +55,7 @@ def report(plan: Plan, outcome: Outcome) -> str:
 
 
 def class_lines(plan: Plan) -> list[str]:
-    """Return a line with the classes and how many cases each has, and one for each pair that may be the same."""
+    """Return a line with the number of cases of each class, and a line for each pair of classes that may be the same."""
     counts, alike = class_counts(plan.cases)
     if not counts:
         return []
@@ -73,7 +73,7 @@ def _summary(plan: Plan, converted: int, problems: int, what: str = "converted")
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    """Return a line per reason, the most frequent first."""
+    """Return one line per reason, the most frequent first."""
     ordered = sorted(left_out, key=lambda item: item.reason)
     groups = {reason: [item.path for item in same] for reason, same in groupby(ordered, key=lambda item: item.reason)}
     lines = [

@@ -1,8 +1,8 @@
 """Read back what was written, as nnU-Net will.
 
-SimpleITK reads every header. Under a usual header it returns the bytes as they lie in the file
-(`tests/test_conversion_headers.py` has it read random ones), so that checksums tell whether it returns the voxels that were
-meant: of the file's bytes, or, for labels, of what is decompressed from them. Under other headers it reads the voxels.
+SimpleITK reads every header. For a common header, it returns the bytes in the file unchanged
+(`tests/test_conversion_headers.py` checks this with random bytes), so a checksum of the file, or of the decompressed content
+for labels, is enough to verify the voxels. For other headers, SimpleITK also reads the voxels.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _PIXELS = {
 
 
 def header_fault(path: Path, shape: Sequence[int], affine: geometry.Affine, dtype: np.dtype[Any]) -> str:
-    """Return how SimpleITK's reading of a file's header differs from what it should hold, empty if it doesn't.
+    """Describe how a file's header, as read by SimpleITK, differs from the expected one; empty if it doesn't.
 
     Parameters
     ----------
-    shape, affine, dtype : of the volume that the file should hold, axes (x, y, z), affine RAS+ in mm
+    shape, affine, dtype : expected shape (axes x, y, z), affine (RAS+, mm) and dtype
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -65,12 +65,12 @@ def header_fault(path: Path, shape: Sequence[int], affine: geometry.Affine, dtyp
 
 
 def stored_fault(path: Path, written: Written) -> str:
-    """Return whether a file's bytes are others than those that were written, empty if not."""
+    """Describe whether a file differs from the written bytes; empty if not."""
     return "" if crc32_of(path) == written.stored else "other bytes are read than were written; the disk may fail"
 
 
 def content_fault(path: Path, written: Written) -> str:
-    """Return whether a file holds other voxels, decompressed, than were written, empty if not."""
+    """Describe whether the decompressed content of a file differs from what was written; empty if not."""
     return (
         ""
         if crc32_of_content(path) == written.content
@@ -79,8 +79,8 @@ def content_fault(path: Path, written: Written) -> str:
 
 
 def voxel_fault(path: Path, data: NDArray[Any]) -> str:
-    """Return whether SimpleITK reads a file's voxels otherwise than `data`, axes (x, y, z); empty if not."""
+    """Describe whether SimpleITK reads voxels other than `data`, axes (x, y, z); empty if not."""
     image = sitk.ReadImage(str(path))
-    read = sitk.GetArrayViewFromImage(image).T  # valid as long as `image` lives
-    # NaN never stays in what is written
+    read = sitk.GetArrayViewFromImage(image).T  # valid while `image` exists
+    # written images never contain NaN
     return "" if read.shape == data.shape and np.array_equal(read, data) else "SimpleITK reads other voxels"

@@ -1,4 +1,4 @@
-"""What is kept of each converted case, from which all tables are written and an interrupted conversion goes on."""
+"""The record of a converted case, the basis of all tables and for resuming a conversion."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from nnunet_transfer.conversion.description import Case
 
 @dataclass(frozen=True)
 class Record:
-    """One converted case.
+    """A converted case.
 
     Attributes
     ----------
     case, source_name, subject, session, site, rater, split, class_name : as in `Case`
-    state : digest of what the case was made from (see `state_of`)
+    state : digest of the case's input (see `state_of`)
     source_files : relative to the data set's root
-    sha256 : of each source file
+    sha256 : checksum of each source file
     dtype : dtype on disk of each source file
-    orientation, spacing : of the first image as found on disk, spacing in mm
-    shape : of the first image as written
-    label_values, label_voxels : distinct values of the masks as found on disk, and in how many voxels each
-    written_values, written_voxels : the same of the label as written
-    source_lesion_ml, source_lesions : of a binary label before it was put on the image's grid; None for others
-    lesion_ml, lesions : volume and number of connected components of a binary label as written; None for others
+    orientation, spacing : orientation and spacing (mm) of the first image on disk
+    shape : shape of the first written image
+    label_values, label_voxels : distinct values of the masks on disk, and the number of voxels of each
+    written_values, written_voxels : the same for the written label
+    source_lesion_ml, source_lesions : volume and number of connected components of a binary label before it was put on the
+        image's grid; None for others
+    lesion_ml, lesions : volume and number of connected components of a written binary label; None for others
     content : digest of the first image's voxels, to find duplicates
-    actions : what was done or found
-    warnings : those actions that a user should see
-    files : written, relative to the data set's folder
+    actions : actions and findings
+    warnings : actions that a user should see
+    files : written files, relative to the data set's folder
     """
 
     case: str
@@ -70,15 +71,15 @@ class Record:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
-        """Return the record that `to_json` described."""
+        """Return a record from the content that `to_json` returned."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         return cls(**values)
 
 
 def state_of(case: Case, identity: str) -> str:
-    """Return a digest that changes when the case's files or the way of converting it change.
+    """Return a digest that changes with the files of a case or the options of the conversion.
 
-    Files count by path, size and time of last change: reading them all would take as long as converting them.
+    Files are represented by path, size and modification time, because reading them would take as long as the conversion.
     """
     content = json.dumps([_plain(case), [*map(_stamp, case.files())], identity])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -87,7 +88,7 @@ def state_of(case: Case, identity: str) -> str:
 def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
-    except OSError:  # a link to nowhere, which reading will report
+    except OSError:  # a broken link, which reading will report
         return str(path), -1, -1
     return str(path), status.st_size, status.st_mtime_ns
 

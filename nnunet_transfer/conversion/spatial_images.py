@@ -19,15 +19,16 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path
 
 GZIP_MAGIC = b"\x1f\x8b"
-#: of ISA-L, which is as small as zlib's fastest and several times as fast; its highest takes as long as zlib for nothing
+#: ISA-L's compression level: files as small as with zlib's fastest level, several times as fast. Its highest level is as
+#: slow as zlib without smaller files
 COMPRESSION_LEVEL = 1
 #: zlib's code for gzip's header and checksum
 _GZIP = 31
-#: what no deflate stream exceeds (zlib's documentation: 1032)
+#: upper bound of the compression ratio of deflate (zlib's documentation: 1032)
 _MAX_DEFLATE_RATIO = 1100
 _CHUNK = 1 << 16
 _TRUNCATED = "incomplete or truncated stream"
-#: first bytes of the small files that stand for large ones, and what fetches those
+#: first bytes of pointer files, and the command that fetches the content
 _POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
 
 
@@ -37,14 +38,14 @@ class SpatialImage:
 
     Attributes
     ----------
-    data : voxels of shape (x, y, z) as on disk, scaling applied
+    data : voxels of shape (x, y, z) in the order on disk, with scaling applied
     affine : voxel indices -> mm, RAS+, shape (4, 4)
-    sha256 : of the file
-    dtype : as on disk
-    actions : what was decided or repaired on reading
-    warnings : those of them that a user should see
-    intact : all readers read the file as it was read here, so it may be copied
-    usual : its header and stream are so common that no second reader has to confirm its voxels
+    sha256 : checksum of the file
+    dtype : dtype on disk
+    actions : decisions and repairs on reading
+    warnings : actions that a user should see
+    intact : whether all readers agree on the file, so that it may be copied
+    usual : whether header and stream are so common that no second reader must confirm the voxels
     checksum : CRC-32 of the file
     """
 
@@ -65,7 +66,7 @@ def read_image(path: Path) -> SpatialImage:
     Raises
     ------
     DataError
-        If the file is damaged, no volume, not 3D, or has an unusable header.
+        If the file is damaged, not a 3D volume, or has an unusable header.
     """
     stored = _read_bytes(path)
     digest, checksum = hashlib.sha256(stored).hexdigest(), isal_zlib.crc32(stored)
@@ -77,7 +78,7 @@ def read_image(path: Path) -> SpatialImage:
         streams, payload = 2, _decompress_streams(stored, path)
         reading = _read_header(payload, path)
     del stored
-    # a header that was cut off says so here
+    # truncated headers fail here
     reading = reading or read_header(payload[:HEADER_BYTES], path.name)
     image = SpatialImage(
         _voxels(reading, payload, path),
@@ -106,7 +107,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _hint(path: Path) -> str:
-    """Return what to do about a link into git-annex whose content isn't there."""
+    """Return advice for a git-annex link whose content is missing."""
     try:
         target = str(path.readlink()) if path.is_symlink() else ""
     except OSError:
@@ -117,7 +118,7 @@ def _hint(path: Path) -> str:
 def _decompress(stored: bytes, path: Path) -> bytes:
     """Decompress the first gzip stream of a file, usually the only one."""
     try:
-        # room for all of it at once, as the last bytes tell, takes half the time of growing
+        # allocating the full size, which the last bytes state, takes half the time of growing the buffer
         size = min(int.from_bytes(stored[-4:], "little"), len(stored) * _MAX_DEFLATE_RATIO)
         return isal_zlib.decompress(stored, wbits=_GZIP, bufsize=max(size, 1))
     except GZIP_ERROR as error:
@@ -125,7 +126,7 @@ def _decompress(stored: bytes, path: Path) -> bytes:
 
 
 def _decompress_streams(stored: bytes, path: Path) -> bytes:
-    """Decompress gzip streams that follow one another, as parallel compressors write them."""
+    """Decompress consecutive gzip streams, as written by parallel compressors."""
     parts, position, view = [], 0, memoryview(stored)
     try:
         while stored.startswith(GZIP_MAGIC, position):
@@ -150,7 +151,7 @@ def _gzip_error(error: Exception, path: Path) -> DataError:
 
 
 def _read_header(payload: bytes, path: Path) -> Reading | None:
-    """Return what the header says, None if the payload is too short for one."""
+    """Return the content of the header; None if the payload is too short."""
     return None if len(payload) < 352 else read_header(payload[:HEADER_BYTES], path.name)
 
 
@@ -160,7 +161,7 @@ def _voxels(reading: Reading, payload: bytes, path: Path) -> NDArray[Any]:
     count = int(np.prod(reading.shape, dtype=np.int64))
     data = np.frombuffer(payload, reading.dtype, count, reading.offset).reshape(reading.shape, order="F")
     if reading.scaling:
-        # 32 bits hold what 8 and 16 bit values become
+        # 32 bits are enough for scaled 8- and 16-bit values
         kind = np.float32 if data.dtype.itemsize <= 2 or data.dtype == np.float32 else np.float64
         data = data * kind(reading.scaling[0]) + kind(reading.scaling[1])
     return data
@@ -177,7 +178,7 @@ def _squeeze(image: SpatialImage, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """CRC-32 of a file as it was meant: of its bytes, and of what lies compressed in them."""
+    """Expected CRC-32 of a file: of its bytes, and of its decompressed content."""
 
     stored: int
     content: int
@@ -205,7 +206,7 @@ def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> 
             file.write(compressed)
         rest = stream.flush()
         file.write(rest)
-    # a gzip stream ends with the checksum of what was compressed, and its length
+    # a gzip stream ends with the checksum of the uncompressed content, and its length
     return Written(isal_zlib.crc32(rest, stored), int.from_bytes(rest[-8:-4], "little"))
 
 

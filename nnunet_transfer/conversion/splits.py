@@ -1,4 +1,4 @@
-"""Cross-validation folds in which no group straddles folds, alike in site, lesion load and class."""
+"""Cross-validation folds that keep groups together and are balanced by site, lesion load and class."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.words import counted
 
 GROUPINGS = ("subject", "site")
-#: lesion load is compared by quarters of the cases with lesions; cases without are a stratum of their own
+#: number of strata of lesion load; cases without lesions are a separate stratum
 LOAD_QUANTILES = 4
-#: as nnU-Net's own splits
+#: the seed of nnU-Net's splits
 SEED = 12345
 
 Folds = list[dict[str, list[str]]]
 
 
 def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subject") -> tuple[Folds, list[str]]:
-    """Deal the training cases into folds.
+    """Split the training cases into folds.
 
     Returns
     -------
     splits : as in `splits_final.json`; empty if there is only one group
-    warnings : what a user should know
+    warnings : warnings for the user
 
     Raises
     ------
     SettingsError
-        If cases are to be grouped by site and a case has none, or `folds` is below 2.
+        If cases are grouped by site and a case has no site, or `folds` is below 2.
     """
     if folds < 2:
         raise SettingsError(f"{counted(folds, 'fold')} can't be made; give 2 or more")
@@ -52,12 +52,12 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
 
 
 def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:
-    """Return case -> group. Cases with the same image belong to one group, whatever their names.
+    """Return case -> group. Cases with identical images belong to one group, regardless of their names.
 
     Raises
     ------
     SettingsError
-        If a case has no site and sites are asked for.
+        If cases are grouped by site and a case has no site.
     """
     groups: dict[str, str] = {}
     first_with: dict[str, str] = {}
@@ -80,7 +80,7 @@ def _root(merged: Mapping[str, str], name: str) -> str:
 
 
 def strata_of(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Return case -> names of the strata it belongs to: of its site, its lesion load and its class."""
+    """Return case -> names of its strata: site, lesion load and class."""
     loads = sorted(record.lesion_ml for record in records if record.lesion_ml)
     strata = {}
     for record in records:
@@ -101,11 +101,11 @@ def _rank(loads: Sequence[float], load: float) -> int:
 
 
 def deal(groups: Mapping[str, str], strata: Mapping[str, Sequence[str]], folds: int) -> dict[str, int]:
-    """Return case -> fold in which it is for validation.
+    """Return case -> the fold that validates it.
 
-    Groups are dealt from the largest to the smallest, each to the fold that has the fewest cases of its strata so far,
-    counted in shares of the stratum, and the fewest cases in all. An empty fold costs nothing, so with as many groups
-    as folds none stays empty.
+    Groups are assigned from the largest to the smallest, each to the fold with the fewest cases of its strata so far, as
+    shares of the strata, and the fewest cases in total. An empty fold has no cost, so with at least as many groups as folds
+    no fold stays empty.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for case in sorted(groups):

@@ -1,4 +1,4 @@
-"""The files beside the images: dataset.json, manifest, skips, label map, classes."""
+"""The files of a data set besides the images: dataset.json, manifest, skips, label map, classes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MANIFEST_COLUMNS = (
 def write_dataset_json(
     folder: Path, description: DatasetDescription, channels: tuple[str, ...], rule: LabelRule, records: Sequence[Record]
 ) -> None:
-    """Write what nnU-Net needs to know of a data set, and its terms."""
+    """Write dataset.json, including the terms of the data set."""
     write_json(
         folder / "dataset.json",
         {
@@ -67,7 +67,7 @@ def write_dataset_json(
 
 
 def write_manifest(folder: Path, records: Iterable[Record]) -> None:
-    """Write one line per case: where it comes from, what was found and done. Lists are joined with ` | `."""
+    """Write one line per case: its source files, findings and actions. Lists are joined with ` | `."""
     rows = ([_cell(getattr(record, column)) for column in MANIFEST_COLUMNS] for record in records)
     write_csv(folder / MANIFEST, MANIFEST_COLUMNS, rows)
 
@@ -89,7 +89,7 @@ def write_skips(folder: Path, problems: Iterable[Problem], root: Path) -> None:
 
 
 def write_left_out(folder: Path, left_out: Iterable[LeftOut]) -> None:
-    """Write one line per image below the root that no case was made from, with the reason."""
+    """Write one line per image below the root that belongs to no case, with the reason."""
     write_csv(folder / LEFT_OUT, ("file", "reason"), ((item.path, item.reason) for item in left_out))
 
 
@@ -101,7 +101,7 @@ def write_classes(folder: Path, records: Iterable[Record]) -> None:
 
 
 def write_label_map(folder: Path, rule: LabelRule) -> None:
-    """Write which raw value became which label, if any changed."""
+    """Write the raw value of each label, if any value changed."""
     if rule.remaps:
         names = {label: name for name, label in rule.names().items()}
         rows = {str(raw): {"label": label, "name": names[label]} for raw, label in sorted(rule.values().items())}

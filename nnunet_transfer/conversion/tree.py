@@ -1,4 +1,4 @@
-"""The files below a data set's root, and what of them was passed over."""
+"""The files below a data set's root, and those that are skipped."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-#: what version control keeps in hidden folders is not part of a data set
+#: hidden folders of version control, which are not part of a data set
 _VERSION_CONTROL = (".git", ".datalad", ".hg", ".svn")
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file, or a folder, that no case was made from, and why; `path` is relative to the root, with `/`."""
+    """A file or folder that belongs to no case, with the reason; `path` is relative to the root, with `/`."""
 
     path: str
     reason: str
@@ -23,11 +23,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies below a root.
+    """Content of a root folder.
 
     Attributes
     ----------
-    files : relative, sorted, with `/`
+    files : sorted relative paths, with `/`
     left_out : hidden images, and folders that were not searched
     """
 
@@ -43,10 +43,10 @@ class _Folder:
 
 
 def walk_tree(root: Path) -> Tree:
-    """Find all files below `root`, those behind links to folders, too.
+    """Find all files below `root`, including those behind links to folders.
 
-    Every folder is searched once, whatever links lead to it, so links that run in circles do no harm; a link to a folder
-    that holds the root is not followed. Hidden files and folders are left out.
+    Each folder is searched once, so circular links do no harm; links to a parent of the root are not followed. Hidden files
+    and folders are left out.
     """
     tree = Tree([])
     searched: dict[tuple[int, int], str] = {}
@@ -67,7 +67,7 @@ def walk_tree(root: Path) -> Tree:
 def _open(
     folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree
 ) -> list[os.DirEntry[str]] | None:
-    """Return a folder's entries, or None if it can't be searched or doesn't have to be."""
+    """Return the entries of a folder; None if it can't or needn't be searched."""
     try:
         status = os.stat(folder.path)
         key = status.st_dev, status.st_ino
@@ -88,7 +88,7 @@ def _open(
 def _sort_entries(
     folder: _Folder, entries: Iterable[os.DirEntry[str]], tree: Tree
 ) -> tuple[list[_Folder], list[_Folder]]:
-    """Put files into the tree; return folders, and links to folders."""
+    """Add files to the tree; return folders and links to folders."""
     inner, links = [], []
     for entry in entries:
         path = folder.below + entry.name
@@ -108,12 +108,12 @@ def _sort_entries(
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def is_image(path: str, endings: tuple[str, ...] = VOLUMES + PICTURES) -> bool:
-    """Whether a file's name ends as an image's does, whatever its capitals."""
+    """Whether a file name has an image ending, ignoring case."""
     return path.lower().endswith(endings)
 
 
@@ -126,12 +126,12 @@ def without_ending(name: str) -> str:
 
 
 def list_tree(root: Path) -> list[str]:
-    """Return all files below `root`, as `walk_tree` finds them."""
+    """Return all files that `walk_tree` finds below `root`."""
     return walk_tree(root).files
 
 
 def summarise_tree(paths: Iterable[str], limit: int = 4) -> str:
-    """Return a few of the paths, spread over the list, for a message."""
+    """Return some of the paths, spread over the list, for a message."""
     paths = list(paths)
     step = max(1, len(paths) // limit)
     return ", ".join(paths[::step][:limit]) or "no file"

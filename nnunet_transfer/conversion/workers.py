@@ -1,4 +1,4 @@
-"""Convert cases one by one, in this process or in several."""
+"""Convert cases in this process or in several worker processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from nnunet_transfer.errors import DataError, TransferError
 logger = logging.getLogger(__name__)
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: cases handed out per process: enough to keep it busy, few enough for data sets of a million pictures
+#: queued cases per process: enough to keep it busy, few enough for data sets with a million pictures
 _AHEAD = 4
 
 
 def convert_case(case: Case, job: Job, state: str) -> Record | str:
-    """Convert one case; return its record, or why it can't be converted."""
+    """Convert one case; return its record, or the reason why it can't be converted."""
     try:
         return (convert_picture if job.pictures else convert_volumes)(case, job, state)
     except DataError as error:
@@ -34,9 +34,9 @@ def convert_case(case: Case, job: Job, state: str) -> Record | str:
         return "MemoryError: not enough memory for this case"
     except OSError as error:
         if error.errno in _DISK_ERRORS:
-            raise  # no other case will fare better
+            raise  # the error would affect every other case
         return _one_line(error)
-    except Exception as error:  # whatever a case does, the others go on
+    except Exception as error:  # an error in one case must not stop the others
         logger.debug("%s", case.name, exc_info=True)
         return _one_line(error)
 
@@ -48,12 +48,12 @@ def _one_line(error: Exception) -> str:
 def convert_cases(
     cases: Sequence[Case], job: Job, states: Mapping[str, str], processes: int
 ) -> Iterator[tuple[Case, Record | str]]:
-    """Convert cases; give each with its record, or the reason why not, in the order in which they are done.
+    """Convert cases; yield each with its record, or the reason why not, in the order of completion.
 
     Raises
     ------
     TransferError
-        If a worker process was ended from outside.
+        If a worker process was killed.
     """
     if processes == 1 or len(cases) < 2:
         for case in cases:
@@ -85,13 +85,13 @@ def _in_turn(
             yield running.pop(future), future.result()
 
 
-_job: Job  # of this worker process; sent once, not with every case
+_job: Job  # job of this worker process, sent once instead of with every case
 
 
 def _start_worker(job: Job) -> None:
     global _job
     _job = job
-    # on Ctrl-C the parent lets running cases end and starts no others
+    # on Ctrl-C, the parent lets running cases finish and starts no others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
