@@ -1,4 +1,4 @@
-"""A study as one file: what is to be run, in which order, what is done; run by Snakemake. Importing it needs no torch."""
+"""Studies: one file describes all steps, and Snakemake runs them. Importing this package doesn't import torch."""
 
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job, study_jobs

@@ -14,18 +14,18 @@ from nnunet_transfer.study.summary import examine
 
 
 def run_checked(study: Study, *, jobs: int | None = None, profile: Path | None = None, dry: bool = False) -> Path:
-    """Run all steps of a study that aren't done, unless something that stops it is known beforehand.
+    """Run all unfinished steps of a study, after checking for problems that would stop it.
 
     Parameters
     ----------
-    jobs : steps at a time; default: one per GPU, or per core
+    jobs : number of parallel steps; default: one per GPU, or one per core if there is no GPU
     profile : folder with Snakemake's `config.yaml`
     dry : only resolve what would run
 
     Returns
     -------
     Path
-        Where the report lies, or would lie.
+        The report, or the path that it will have.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Find, before the first step, what would stop a study or spoil it."""
+"""Find problems that would stop or invalidate a study, before its first step."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from nnunet_transfer.subjects import MADE_FROM, donors_in
 
 _SYNTHETIC_FOLDS = 2
 _CLASSES = "classes.csv"
-#: converters of any data in some layout: two data sets that they made need not be the same
+#: converters for any data with a certain layout; two data sets from such a converter may differ
 _GENERIC = ("t1_bids", "t1_folder", "imagefolder", "freesurfer")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that stops a study, or (if not `stops`) that its user should know."""
+    """A problem that stops a study, or (if not `stops`) a warning."""
 
     text: str
     stops: bool = True
@@ -50,7 +50,7 @@ class _Context:
 
 
 def check_study(study: Study, estimate: Estimate) -> list[Finding]:
-    """Return everything that is wrong or doubtful, in the order of the file."""
+    """Return all problems and warnings, in the order of the file."""
     context = _Context(study, read_document(study.file), estimate, study_jobs(study))
     found = [(place, finding) for check in _CHECKS for place, finding in check(context)]
     return [finding for _, finding in sorted(found, key=lambda pair: context.document.line(pair[0]))]
@@ -125,7 +125,7 @@ def _sources(context: _Context) -> _Found:
 
 
 def _published(context: _Context, source: Source, place: Place) -> _Found:
-    # imports torch, which most studies don't need
+    # this imports torch, which most studies don't need
     from nnunet_transfer.checkpoints import is_address
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
 
@@ -163,7 +163,7 @@ def _leakage(context: _Context) -> _Found:
 
 
 def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
-    """Return what a source and a target share, empty if nothing, and whether it is the very data set."""
+    """Describe what a source and a target share (empty if nothing), and whether they share the data set itself."""
     if source.dataset == target.dataset:
         message = f"is trained on the target {target.name}, whose test cases it would see; use other data"
         return f"{message}, or set allow_leakage: true", True
@@ -187,7 +187,7 @@ def _overlap(study: Study, source: Source, target: Target) -> tuple[str, bool]:
 
 
 def _shared_folder(one: Dataset, other: Dataset) -> Path | None:
-    """Return the inner of two folders of data of which one lies in the other, or is it."""
+    """Return the inner folder if one data folder contains or equals the other."""
     if one.path is None or other.path is None:
         return None
     paths = sorted((one.path.resolve(), other.path.resolve()), key=lambda path: len(path.parts))
@@ -208,7 +208,7 @@ def _trained_on(study: Study, source: Source) -> list[str]:
 
 
 def _description(study: Study, dataset: Dataset) -> dict[str, Any]:
-    """Return a raw data set's dataset.json; empty for one that isn't there yet."""
+    """Return the dataset.json of a raw data set; empty if it doesn't exist yet."""
     folder = _raw_folder(study, dataset)
     try:
         content = read_json(folder / "dataset.json") if folder else {}
@@ -218,7 +218,7 @@ def _description(study: Study, dataset: Dataset) -> dict[str, Any]:
 
 
 def _known_as(study: Study, dataset: Dataset) -> list[str]:
-    """Return the names by which a data set may be recognised."""
+    """Return the names that identify a data set."""
     if dataset.converter or dataset.synthetic:
         return [dataset.converter or dataset.synthetic]
     folder = _raw_folder(study, dataset)

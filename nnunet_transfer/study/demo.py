@@ -1,4 +1,4 @@
-"""The demo: a study file that comes with this package, on synthetic data, run like any other study."""
+"""The demo: a study on synthetic data that comes with this package and runs like any other study."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nnunet_transfer.study.checked_run import run_checked
 from nnunet_transfer.study.reading import read_study
 
 STUDY_FILE = "study.yaml"
-#: `--quick`: a look at the machinery in about a minute
+#: `--quick`: a trial of all steps in about a minute
 QUICK_TARGET, QUICK_SOURCE = "stroke", "t1_segmentation"
 QUICK_TRAINING = {"epochs": 1, "iterations": 5}
 
 
 def demo_file(*, quick: bool = False, seed: int = 0) -> str:
-    """Return the content of the demo's study file, for another seed or in small if asked for."""
+    """Return the content of the demo's study file, with the given seed and size."""
     text = files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8")
     if not quick and not seed:
         return text
@@ -34,7 +34,7 @@ def demo_file(*, quick: bool = False, seed: int = 0) -> str:
 
 
 def note() -> str:
-    """Return what the report says of the data."""
+    """Return the report's note on the data."""
     return str(yaml.safe_load(demo_file())["comparison"]["note"])
 
 
@@ -54,14 +54,14 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, jobs: int = 2, re
     Parameters
     ----------
     quick : one target, two arms, a few iterations
-    seed : of data and trainings
-    jobs : steps at a time
-    resume : go on with a demo that lies in `out`; what is finished is kept
+    seed : seed of data and trainings
+    jobs : number of parallel steps
+    resume : resume a demo in `out`; finished steps are kept
 
     Raises
     ------
     SettingsError
-        If `out` holds another demo, one that is not to be resumed, or anything else.
+        If `out` contains a different demo, a demo without `resume`, or other files.
     StudyError
         If a step fails.
     """
@@ -70,7 +70,7 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0, jobs: int = 2, re
 
 
 def _claim(out: Path, content: str, resume: bool) -> None:
-    """Write the study file into `out`, or compare it with the one that lies there."""
+    """Write the study file to `out`, or compare it with the existing one."""
     file = out / STUDY_FILE
     if file.exists():
         if not resume:

@@ -1,4 +1,4 @@
-"""What a study consists of."""
+"""The parts of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRATCH = "scratch"
 
 
 def fixed_arms() -> dict[str, str]:
-    """Return source -> the arm that starts from it and from no other."""
+    """Return source -> the arm that always starts from it."""
     return {source or SCRATCH: arm for arm, source in ARMS.items()}
 
 
@@ -25,10 +25,10 @@ class Dataset:
     Attributes
     ----------
     number : nnU-Net's id
-    converter, path, options : how it is converted, as `nnunet_transfer convert` takes it; or
-    synthetic, seed : which of the demo's it is; or neither: it lies in `nnUNet_raw` already
+    converter, path, options : arguments of `nnunet_transfer convert`, if the study converts it
+    synthetic, seed : name and seed, if it is one of the demo's data sets. A data set with neither is already in `nnUNet_raw`
     plans : settings of `write_transfer_plans`
-    written : `converter` and `path` as they stand in the file, relative or not: a study can be moved with its data
+    written : `converter` and `path` as written in the file, which may be relative so that a study can be moved with its data
     """
 
     name: str
@@ -44,12 +44,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """A source: pre-trained in the study, or added from a checkpoint, or fetched from the catalogue.
+    """A source that is pre-trained in the study, added from a checkpoint, or fetched from the catalogue.
 
     Attributes
     ----------
-    dataset, trainer, configuration, fold : of the pre-training; the trainer is None for other sources
-    checkpoint, details : file, folder or address, and what is said about it
+    dataset, trainer, configuration, fold : settings of the pre-training; the trainer is None for other sources
+    checkpoint, details : file, folder or address of a checkpoint, and its description
     fetch : name in the catalogue
     """
 
@@ -65,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Target:
-    """A data set that is segmented, its folds, and the lesion protocols it is compared by."""
+    """A data set to segment, its folds, and its lesion protocols."""
 
     name: str
     dataset: str
@@ -75,12 +75,12 @@ class Target:
 
 @dataclass(frozen=True)
 class StudyArm:
-    """One training per target and fold: a source, or scratch, and the trainer that starts from it.
+    """An arm, trained once per target and fold: a source or scratch, and the trainer.
 
     Attributes
     ----------
     source : name of a source of the study, None for scratch
-    trainer : with recipe, cases, schedule and seed
+    trainer : trainer name with recipe, cases, schedule and seed
     """
 
     source: str | None
@@ -88,18 +88,18 @@ class StudyArm:
 
     @property
     def named_in_plans(self) -> bool:
-        """Whether the source stands in the plans, because the trainer's name doesn't say it."""
+        """Whether the plans name the source, because the trainer's name doesn't."""
         return self.trainer.base == TRANSFER
 
     @property
     def name(self) -> str:
-        """The trainer's name, followed by `@<source>` where it doesn't follow from it."""
+        """The trainer's name, followed by `@<source>` if the trainer's name doesn't determine the source."""
         return f"{self.trainer}@{self.source}" if self.named_in_plans else str(self.trainer)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one step takes: processor cores, memory in GB, hours at most, GPUs."""
+    """Resources of one step: processor cores, memory in GB, time limit in hours, GPUs."""
 
     cpus: int
     memory_gb: float
@@ -156,7 +156,7 @@ class Study:
     allow_leakage: bool = False
 
     def plans_name(self, source: str | None = None) -> str:
-        """Return the name of the plans of all data sets, or those that name a source."""
+        """Return the name of the plans: those of all data sets, or those that name a source."""
         return plans_name_for(profile=self.profile, source=source)
 
     def configurations(self, dataset: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Read YAML so that errors can name a line."""
+"""Read YAML with line numbers for error messages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import yaml
 from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import read_text
 
-#: more parts than any study has: a few aliases (*) of aliases would stand for millions
+#: limit of the number of parts, because a few nested aliases (*) expand to millions
 _MOST_PARTS = 100_000
-#: bytes of a study file
+#: maximum size of a study file in bytes
 _MOST_BYTES = 4 << 20
 _LARGEST = 1 << 63
 _TAG = "tag:yaml.org,2002:"
@@ -25,14 +25,14 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file's content and the line of each of its parts, counted from 1."""
+    """The content of a YAML file and the line number of each part, from 1."""
 
     path: Path
     content: Any
     lines: Mapping[Place, int]
 
     def line(self, place: Sequence[str | int]) -> int:
-        """Return the line of a part, or of the nearest part around it."""
+        """Return the line of a part, or of the nearest part that contains it."""
         place = tuple(place)
         while place not in self.lines and place:
             place = place[:-1]
@@ -42,12 +42,12 @@ class Document:
         """Return an error that names file, line and part."""
         part = ".".join(map(str, place))
         text = f"{self.path.name}, line {self.line(place)}: {f'{part}: ' if part else ''}{message}"
-        # keys may hold line breaks
+        # keys may contain line breaks
         return StudyError(" ".join(text.split()))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without the conversion of words to dates, which would surprise in names and versions."""
+    """YAML loader that doesn't convert words to dates, which would be unexpected in names and versions."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -62,7 +62,7 @@ def read_document(path: Path) -> Document:
     Raises
     ------
     StudyError
-        If it is missing, no YAML, empty, or has a key twice.
+        If the file is missing, not YAML, empty, or has a duplicate key.
     """
     if not path.exists():
         raise StudyError(f"{path} does not exist; write one with `nnunet_transfer study init {path}`")
@@ -89,7 +89,7 @@ def read_document(path: Path) -> Document:
 
 
 def _check_node(node: yaml.Node, path: Path) -> None:
-    """Refuse what no study holds: dates, sets and the like that a tag (!!) makes, and characters that no file can hold."""
+    """Refuse values that no study contains: dates, sets and others from a tag (!!), and characters that files can't contain."""
     line = node.start_mark.line + 1
     if node.tag not in _TAGS:
         raise StudyError(f"{path.name}, line {line}: invalid YAML: the tag {node.tag.replace(_TAG, '!!')}; remove it")

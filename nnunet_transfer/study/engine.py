@@ -34,9 +34,9 @@ from nnunet_transfer.study.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-#: one run of a study at a time
+#: lock that allows one run of a study at a time
 RUN_LOCK = "run.lock"
-#: what Snakemake prints in the last run, among the steps' logs
+#: output of Snakemake in the last run, among the logs of the steps
 SNAKEMAKE_LOG = "snakemake.log"
 _AN_ERROR = re.compile(r"\w*(?:Error|Exception)\b")
 NO_SNAKEMAKE = "Snakemake is missing; it needs Python 3.11 or newer: pip install snakemake"
@@ -51,14 +51,14 @@ def run_study(
     dry: bool = False,
     options: Sequence[str] = (),
 ) -> None:
-    """Run all steps that aren't done; ends when all are done, or when what is left can't be done.
+    """Run all unfinished steps, until all are done or the remaining ones can't run.
 
     Parameters
     ----------
-    slots : steps at a time on this machine, or jobs at a time in the cluster
-    profile : folder with Snakemake's `config.yaml`, for instance for SLURM
+    slots : number of parallel steps on this machine, or of parallel jobs on the cluster
+    profile : folder with Snakemake's `config.yaml`, for example for SLURM
     dry : only resolve what would run
-    options : for Snakemake
+    options : options of Snakemake
 
     Raises
     ------
@@ -67,7 +67,7 @@ def run_study(
     """
     if importlib.util.find_spec("snakemake") is None:
         raise StudyError(NO_SNAKEMAKE)
-    where = _profile(profile, slots) if profile else _local(study, slots)  # refused also where nothing is left to do
+    where = _profile(profile, slots) if profile else _local(study, slots)  # refuse even if nothing is left to do
     study.folder.mkdir(parents=True, exist_ok=True)
     with _alone(study) as lock, as_file(files(__package__).joinpath("Snakefile")) as snakefile:
         _forget_lost_results(study, jobs)
@@ -78,14 +78,14 @@ def run_study(
             *(sys.executable, "-m", f"{__package__}.snakemake_main"),
             *("--snakefile", str(snakefile)),
             *("--directory", str(study.folder)),
-            # read as YAML, which would take a part of some paths for a comment
+            # read as YAML, which would treat parts of some paths as comments
             *("--config", f"study={quote(str(study.file))}"),
-            # marks are named after all they depend on: neither times nor code decide what is run again
+            # marks are named after all inputs, so neither modification times nor code decide what to rerun
             *("--rerun-triggers", "input"),
-            # a step's mark is written in one go when it has ended well: if it is there, it is complete
+            # the mark of a step is written atomically on success: if it exists, it is complete
             "--ignore-incomplete",
             "--keep-going",
-            # a killed run leaves Snakemake's own lock behind; ours goes with the process
+            # a killed run leaves Snakemake's lock behind; our lock ends with the process
             "--nolock",
             *("--scheduler", "greedy"),
             *where,
@@ -118,7 +118,7 @@ def _own_failure(code: int, log: Path) -> str:
 
 
 def _loaded_with(study: Study, jobs: Mapping[str, Job]) -> dict[str, str]:
-    """Return the variables with which nnU-Net is loaded; some of them it reads only then."""
+    """Return the environment variables for loading nnU-Net, which reads some of them only on import."""
     kinds = [kind for kind in ("report", "pretrain", "finetune") if any(job.kind == kind for job in jobs.values())]
     return variables(study, next(job for job in jobs.values() if job.kind == kinds[-1]))
 
@@ -127,7 +127,7 @@ def _local(study: Study, slots: int) -> list[str]:
     limits = [f"slots={slots}"]
     if gpus := visible_gpus():
         limits.append(f"gpu={len(gpus)}")
-    # slots and GPUs decide what runs at a time; Snakemake would also count cores and leave GPUs idle
+    # slots and GPUs limit parallel steps; Snakemake would also count cores and leave GPUs idle
     cores = slots * max(resources.cpus for resources in study.resources.values())
     executor = ["--executor", "forked", "--forked-study", str(study.file), "--forked-slots", str(slots)]
     return [*executor, "--cores", str(cores), "--resources", *limits]
@@ -141,7 +141,7 @@ def _profile(profile: Path, slots: int) -> list[str]:
 
 @contextlib.contextmanager
 def _alone(study: Study) -> Iterator[TextIO]:
-    """Hold the lock on running a study; give the file that holds it."""
+    """Hold the lock of a running study; yield the lock file."""
     path = study.folder / state.LOCKS / RUN_LOCK
     with locked_at_once(path) as lock:
         if lock is None:
@@ -167,19 +167,19 @@ def _run_to_the_end(
 ) -> int:
     """Run Snakemake and return its exit status; a signal to this process, to Snakemake or to a step stops all of them.
 
-    Snakemake inherits the lock: were this process killed, the study would still count as running while Snakemake runs.
-    It leads a session of its own, so that a signal from a terminal reaches this process only.
+    Snakemake inherits the lock, so that the study counts as running while Snakemake runs even if this process is killed.
+    Snakemake runs in a separate session, so that signals from a terminal only reach this process.
 
     Parameters
     ----------
-    cancel : let Snakemake end by itself, because it has to take its jobs off a cluster; a second signal ends it
-    output : file for what Snakemake prints; by default, it goes where this process's goes
-    progress : shown meanwhile
+    cancel : let Snakemake end by itself so that it cancels its jobs on a cluster; a second signal ends it
+    output : file for Snakemake's output; default: the output of this process
+    progress : progress to show while Snakemake runs
 
     Raises
     ------
     KeyboardInterrupt
-        If a signal stopped the run; by then, Snakemake and all that it started are gone.
+        If a signal stopped the run; Snakemake and all its processes have then ended.
     """
     events: SimpleQueue[Ended | Signalled] = SimpleQueue()
     with _reported_signals(events):
@@ -230,7 +230,7 @@ class Signalled:
 
 @contextlib.contextmanager
 def _reported_signals(events: SimpleQueue[Ended | Signalled]) -> Iterator[None]:
-    """Report Ctrl-C, a request to end, and a terminal that is closed; what was ignored (nohup) stays ignored."""
+    """Report Ctrl-C, requests to end and closed terminals; signals that are ignored (nohup) stay ignored."""
 
     def report(number: int, frame: FrameType | None) -> None:
         events.put(Signalled(number))
@@ -248,7 +248,7 @@ def _reported_signals(events: SimpleQueue[Ended | Signalled]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible_children() -> Iterator[None]:
-    """Let what is started here be interrupted: scripts start background jobs with that signal ignored for good."""
+    """Make child processes interruptible: scripts start background jobs with that signal permanently ignored."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -259,7 +259,7 @@ def _interruptible_children() -> Iterator[None]:
 
 
 def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
-    """Drop the marks of tables and reports that were deleted since, so that they are made again."""
+    """Remove the marks of tables and reports that were deleted, so that they are made again."""
     from nnunet_transfer.study.steps import report_folder
 
     for job in jobs.values():
@@ -269,7 +269,7 @@ def _forget_lost_results(study: Study, jobs: Mapping[str, Job]) -> None:
 
 
 def _failures(study: Study, jobs: Mapping[str, Job]) -> str:
-    """Return which steps failed or were killed, in one line; empty if none was."""
+    """Return the steps that failed or were killed, in one line; empty if there are none."""
     reasons = {
         job.name: f"failed: {found.get('error', '')}"
         for job in jobs.values()

@@ -30,7 +30,7 @@ def variables(study: Study, job: Job) -> dict[str, str]:
     alone = study.device == "cpu"
     return {
         **{name: str(folder) for name, folder in study.folders.items()},
-        # on a processor, where each training has one core, all work is done in the training's own process
+        # without a GPU, each training has one core and does all work in its own process
         "nnUNet_n_proc_DA": "0" if alone else str(cpus),
         "nnUNet_def_n_proc": "0" if alone and _is_ours(job) else str(max(1, cpus // 2)),
         **({"nnUNet_compile": "f", "OMP_NUM_THREADS": "1"} if alone else {}),

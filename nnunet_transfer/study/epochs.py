@@ -1,4 +1,4 @@
-"""How far a training is, by the log that nnU-Net writes."""
+"""Progress of a training, from nnU-Net's log."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nnunet_transfer.study.jobs import Job
 
 _EPOCH = re.compile(r"Epoch (\d+)")
 _EPOCH_SECONDS = re.compile(r"Epoch time: ([\d.]+) s")
-#: bytes at the end of a log in which the last epoch is looked for
+#: number of bytes at the end of a log to search for the last epoch
 _TAIL = 20_000
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The epoch that a training is in.
+    """The current epoch of a training.
 
     Attributes
     ----------
-    number, total : of epochs
-    seconds : that the last one took; None before the first has ended
+    number, total : current epoch and number of epochs
+    seconds : duration of the last epoch; None before the end of the first
     """
 
     number: int
@@ -33,12 +33,12 @@ class Epoch:
 
     @property
     def seconds_left(self) -> float | None:
-        """About how long the training will go on."""
+        """Estimated remaining time of the training."""
         return None if self.seconds is None else (self.total - self.number) * self.seconds
 
 
 def latest_epoch(study: Study, job: Job) -> Epoch | None:
-    """Return how far a training is; None for other steps and before the first epoch."""
+    """Return the current epoch of a training; None for other steps and before the first epoch."""
     log = state.last_log(study.folder, job)
     if job.kind not in TRAININGS or not log.is_file():
         return None

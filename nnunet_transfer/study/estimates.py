@@ -1,4 +1,4 @@
-"""How long a study takes and how much it writes, before anything was run. No torch."""
+"""Estimates of the time and disk space that a study needs. No torch."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job
 
 TRAININGS = ("pretrain", "finetune")
-#: nnU-Net's trainers, unless their name says otherwise
+#: nnU-Net's defaults, unless the trainer's name states others
 EPOCHS, ITERATIONS = 1000, 250
 #: hours of one 3d_fullres training of 1000 epochs on an A100 (nnU-Net's documentation, resenc_presets.md)
 _HOURS = {PLAIN_8GB: 9.0, RESENC_M: 12.0, RESENC_L: 35.0}
 #: 2D relative to 3D; this package's assumption
 _SHARE_2D = 0.5
-#: checkpoints kept per fold: final and best, for a while also latest
+#: checkpoints per fold: final, best and, during training, latest
 _CHECKPOINTS = 3
 #: tensors per weight in a checkpoint: the weight itself, SGD's momentum or AdamW's two moments
 _TENSORS_PER_WEIGHT = {"SGD": 2, "AdamW": 3}
 #: preprocessed data relative to the compressed images; this package's assumption
 _PREPROCESSED_PER_RAW = 3.0
-#: files looked at to tell a data set's size
+#: maximum number of files to inspect for the size of a data set
 _MOST_FILES = 200_000
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work and space that are left.
+    """Remaining training time and disk space.
 
     Attributes
     ----------
-    hours : of training, by kind of step; NaN where nothing is known about the device
-    measured : whether finished trainings of this study were the measure
-    gigabytes : variable of a folder of nnU-Net's -> what will be written there
+    hours : kind of step -> hours of training; NaN if the speed of the device is unknown
+    measured : whether the estimate is based on finished trainings of this study
+    gigabytes : environment variable of nnU-Net's folder -> GB to write there
     """
 
     hours: Mapping[str, float]
@@ -52,7 +52,7 @@ class Estimate:
 
 
 def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
-    """Estimate what the steps that aren't done will take."""
+    """Estimate the cost of the unfinished steps."""
     left = [job for job in jobs.values() if not state.is_done(study.folder, job)]
     speeds = {kind: _seconds_per_iteration(study, jobs.values(), kind) for kind in TRAININGS}
     hours = {kind: 0.0 for kind in TRAININGS}
@@ -65,7 +65,7 @@ def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
 
 
 def iterations(job: Job) -> int:
-    """Return the iterations of a training."""
+    """Return the number of iterations of a training."""
     name = parse_trainer_name(job.settings["trainer"])
     return (name.epochs or EPOCHS) * (name.iterations or ITERATIONS)
 
@@ -80,7 +80,7 @@ def _seconds_per_iteration(study: Study, jobs: Iterable[Job], kind: str) -> floa
 
 
 def assumed_seconds(study: Study, job: Job) -> float:
-    """Return what an iteration takes before any was run, in seconds; NaN on a processor, of which nothing is known."""
+    """Return the assumed duration of an iteration in seconds; NaN without a GPU, because the speed is unknown."""
     if study.device == "cpu":
         return math.nan
     share = _SHARE_2D if job.settings["configuration"] == "2d" else 1.0
@@ -120,7 +120,7 @@ def _size(study: Study, name: str) -> float:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of the files in a folder; beyond a number of files, extrapolate nothing and stop."""
+    """Return the size of the files in a folder; stop after `_MOST_FILES` files, without extrapolating."""
     total = count = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -135,7 +135,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def parameters(profile: Profile, dimensions: int) -> int:
-    """Return about how many parameters the convolutions of a profile's U-Net have, for one input and one label."""
+    """Estimate the number of parameters in the convolutions of a profile's U-Net, with one input and one label."""
     kernel, window = 3**dimensions, 2**dimensions
     widths = profile.features
     total, before = kernel * widths[0], widths[0]

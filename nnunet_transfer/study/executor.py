@@ -1,7 +1,7 @@
 """Snakemake's executor for runs on this machine, a plug-in: each step is a fork of a process that has nnU-Net loaded.
 
-Starting nnU-Net takes seconds, a step of a small study less. Python's fork server loads it once; a step is still a
-process of its own, which can be killed, and which ends with all memory that it took.
+Importing nnU-Net takes seconds, longer than some steps of a small study. Python's fork server imports it once. Each step is
+still a separate process that can be killed and that frees its memory at the end.
 """
 
 import multiprocessing
@@ -38,23 +38,23 @@ class ExecutorSettings(ExecutorSettingsBase):
 
 
 class Executor(AbstractExecutor):
-    """Runs jobs of the study's workflow, and of no other: a job is the step that its wildcard names."""
+    """Executor for the study's workflow only: the wildcard of a job names its step."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         super().__init__(workflow, logger)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([PRELOADED])
         self.file = workflow.executor_settings.study
-        # Snakemake counts what a job takes only if there was another one to choose, and what it gives back always: behind
-        # each step that was ready alone, it starts one more at a time than it may (snakemake/snakemake#3913)
+        # Snakemake only subtracts a job's resources if several jobs were ready, but always adds them back: after each step that
+        # was the only one ready, it runs one step more in parallel than allowed (snakemake/snakemake#3913)
         self.slots = threading.Semaphore(workflow.executor_settings.slots)
 
     def run_job(self, job: Any) -> None:
         """Start a step."""
-        # Snakemake's own handler lets all steps that run come to their end
+        # Snakemake's own handler waits for all running steps
         end_at_signals()
         self.report_job_submission(SubmittedJobInfo(job))
-        if not job.output:  # the rule that asks for all results
+        if not job.output:  # the rule that requests all results
             self.report_job_success(SubmittedJobInfo(job))
             return
         log = Path(str(job.log[0])).absolute()
@@ -71,7 +71,7 @@ class Executor(AbstractExecutor):
         except Exception as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"the step couldn't be started: {error}\n")
             return
-        # what a killed step started would go on, and hold its lock
+        # child processes of a killed step would keep running and hold its lock
         kill_group(process.pid)
         if -process.exitcode in STOPPING:
             os.kill(os.getpid(), -process.exitcode)
@@ -94,7 +94,7 @@ class Executor(AbstractExecutor):
         """Do nothing; all steps have ended."""
 
     def cancel(self) -> None:
-        """Do nothing; `kill_session` ends the steps of a run that was stopped."""
+        """Do nothing; `kill_session` ends the steps of a stopped run."""
 
 
 def _reason(status: int) -> str:

@@ -1,4 +1,4 @@
-"""What a step does in its process after the fork."""
+"""Run a step in its forked process."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def run_forked(file: str, job: str, log: str, threads: int) -> None:
 
     Parameters
     ----------
-    job : its key
-    log : file to which all output is appended
+    job : key of the step
+    log : file that all output is appended to
     threads : number of cores of this step
     """
     os.setpgrp()
     end_at_signals()
-    # forks inherit the fork server's start method: each of nnU-Net's workers would load nnU-Net again, which
-    # those of `nnUNetv2_train` don't
+    # forks inherit the fork server's start method: each of nnU-Net's workers would import nnU-Net again, unlike in
+    # `nnUNetv2_train`
     multiprocessing.set_start_method(None, force=True)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as stream:
         for output in (sys.stdout, sys.stderr):
             output.flush()
             os.dup2(stream.fileno(), output.fileno())
-    # of this process, and of those that it starts
+    # for this process and its children
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

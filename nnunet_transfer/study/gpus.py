@@ -19,7 +19,7 @@ _WAIT_SECONDS = 5.0
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that may be used: those that `CUDA_VISIBLE_DEVICES` names, else all of this machine."""
+    """Return the available GPUs: those in `CUDA_VISIBLE_DEVICES`, or all GPUs of this machine."""
     if (given := os.environ.get(_VISIBLE)) is not None:
         return [gpu.strip() for gpu in given.split(",") if gpu.strip()]
     if not shutil.which("nvidia-smi"):
@@ -30,14 +30,14 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def one_gpu(study: Study) -> Iterator[None]:
-    """Let this process see one GPU that no other step of the study uses.
+    """Restrict this process to one GPU that no other step of the study uses.
 
-    Must be entered before torch touches CUDA.
+    Must be entered before torch initialises CUDA.
     """
     if study.device != "cuda" or len(gpus := visible_gpus()) < 2:
         yield
         return
-    # a cluster numbers the GPUs of each of its jobs again: jobs don't share them, the steps within one job do
+    # a cluster numbers the GPUs separately for each job: only steps in the same job share them
     place = "-".join(filter(None, (socket.gethostname(), os.environ.get("SLURM_JOB_ID"))))
     while True:
         for gpu in gpus:

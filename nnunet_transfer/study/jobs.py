@@ -12,9 +12,9 @@ from typing import Any
 from nnunet_transfer.files import sha256_of
 from nnunet_transfer.study.description import Dataset, Source, Study, StudyArm, Target
 
-#: kinds of steps, in the order in which a study comes to them
+#: kinds of steps, in the order of execution
 KINDS = ("convert", "plan", "preprocess", "add", "pretrain", "link", "finetune", "compare", "report")
-#: hexadecimal digits of a digest in file names
+#: number of hexadecimal digits of a digest in file names
 _DIGITS = 12
 
 
@@ -24,11 +24,11 @@ class Job:
 
     Attributes
     ----------
-    name : unique, fit for file names
-    kind : of `KINDS`
-    settings : all that its result depends on, as JSON knows it, besides what it needs
+    name : unique name that is valid in file names
+    kind : one of `KINDS`
+    settings : everything that its result depends on besides the results of other jobs, as JSON types
     needs : names of the jobs whose results it uses
-    digest : of the settings, and of the digests of what it needs: it changes if and only if the result may change
+    digest : digest of the settings and of the digests of `needs`; changes if and only if the result may change
     """
 
     name: str
@@ -91,7 +91,7 @@ def _dataset(study: Study, dataset: Dataset) -> Iterator[_Outline]:
 
 
 def _converter(dataset: Dataset) -> dict[str, str]:
-    """Return what tells a converter from others: its name and, if it is a file of the user's, what stands in it."""
+    """Return what identifies a converter: its name and, for a user's file, its content."""
     name = dataset.written.get("converter", "")
     if not name.endswith(".py"):
         return {"converter": name}
@@ -128,7 +128,7 @@ def _target(study: Study, target: Target) -> Iterator[_Outline]:
     ready = f"preprocess-{target.dataset}"
     named = dict.fromkeys(arm.source for arm in study.arms if arm.named_in_plans)
     for source in named:
-        assert source is not None  # an arm named in the plans has one
+        assert source is not None  # an arm that the plans name has a source
         settings = {"target": target.name, "source": source, "configuration": study.configuration}
         needs = (ready, source_job(study.sources[source]))
         yield f"link-{target.name}-{source}", "link", settings, needs

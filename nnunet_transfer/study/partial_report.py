@@ -1,4 +1,4 @@
-"""The result so far."""
+"""The report of an unfinished study."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nnunet_transfer.study.steps import compare_targets, report_folder
 
 
 def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str]]:
-    """Return the report, and what is not in it.
+    """Return the report, and the targets and arms that are missing from it.
 
-    The finished study's report is returned as it is. Before, a report is made of the arms of which every fold of every
-    target is trained; targets without two such arms are left out.
+    If the study is finished, return its report. Otherwise write a report on the arms whose folds are all trained on every
+    target; targets without two such arms are left out.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def report_so_far(study: Study, jobs: Mapping[str, Job]) -> tuple[Path, list[str
     comparable = {name: arms for name, arms in finished.items() if _can_be_compared(study, arms)}
     if not comparable:
         raise StudyError("no target has the control arm and another one trained on all folds yet; continue the study")
-    # arms are compared that all targets have; a target that has too few of them must wait
+    # only arms trained on all targets are compared; a target with too few of them is left out
     while not _can_be_compared(study, shared := _shared(study, comparable)):
         comparable.pop(min(comparable, key=lambda name: len(comparable[name])))
     left_out = [f"target {name}" for name in study.targets if name not in comparable]
@@ -53,7 +53,7 @@ def _shared(study: Study, comparable: Mapping[str, list[str]]) -> list[str]:
 
 
 def _can_be_compared(study: Study, names: list[str]) -> bool:
-    """Whether the control arm is among some arms, and another one."""
+    """Whether the arms include the control arm and another one."""
     wanted = study.comparison.get("baseline", SCRATCH)
     control = [a for a in study.arms if wanted in (a.source or SCRATCH, a.trainer.base, a.name) and a.name in names]
     return bool(control) and len(names) > 1

@@ -1,4 +1,4 @@
-"""What most steps of a study need, for the fork server to import. Nothing here may start threads or touch a GPU."""
+"""Modules that most steps of a study need, imported by the fork server. Nothing here may start threads or use a GPU."""
 
 import dynamic_network_architectures.architectures.unet  # noqa: F401
 import nnunetv2.run.run_training  # noqa: F401

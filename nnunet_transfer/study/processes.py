@@ -1,4 +1,4 @@
-"""The processes of a run: all that Snakemake starts is in one session, and each step leads a group of its own."""
+"""The processes of a run: all processes of Snakemake are in one session, and each step has its own process group."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SECONDS_TO_DIE = 0.02
 
 
 def end_at_signals() -> None:
-    """Let a signal end this process at once, without a Python exception that code could take for an error, or swallow.
+    """Let a signal end this process at once, without a Python exception that code could misinterpret or swallow.
 
-    The locks of a process go with it, and all files are written atomically. What is ignored stays ignored.
+    The system releases the locks of the process, and all files are written atomically. Ignored signals stay ignored.
     """
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -25,13 +25,13 @@ def end_at_signals() -> None:
 
 
 def send(process: int, number: signal.Signals) -> None:
-    """Send a signal to a process, if it is still there."""
+    """Send a signal to a process if it still exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(process, number)
 
 
 def kill_session(session: int) -> None:
-    """Kill all processes of a session; return when they are gone."""
+    """Kill all processes of a session and wait until they have ended."""
     while members := [pid for pid in psutil.pids() if _is_member(pid, session)]:
         for member in members:
             send(member, signal.SIGKILL)

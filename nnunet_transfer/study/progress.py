@@ -1,4 +1,4 @@
-"""How far a run is: one line on a terminal, a line per finished step in a log file. It asks the disk, as `status` does."""
+"""Progress of a run from the files on disk: one line on a terminal, or a line per finished step in a log file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN = "time left not known yet"
 
 
 def duration(seconds: float) -> str:
-    """Return a duration with as many digits as anybody wants to know."""
+    """Return a duration with a sensible number of digits."""
     for limit, unit, text in ((90, 1, "{:.0f} s"), (90 * 60, 60, "{:.0f} min"), (48 * 3600, 3600, "{:.1f} h")):
         if seconds < limit:
             return text.format(seconds / unit)
@@ -34,14 +34,14 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Tells which steps have ended and how long the others will take.
+    """Reports finished steps and the remaining time.
 
     Parameters
     ----------
-    slots : steps that run at a time
+    slots : number of parallel steps
     """
 
-    #: seconds between two looks
+    #: seconds between two updates
     TICK = 2.0
 
     def __init__(self, study: Study, jobs: Mapping[str, Job], slots: int) -> None:
@@ -75,7 +75,7 @@ class Progress:
         return len(self._seconds)
 
     def tick(self) -> None:
-        """Look at the disk, and tell what is new."""
+        """Read the disk and report changes."""
         before, ended = self.done, self._look()
         for number, job in enumerate(ended, start=before + 1):
             self.bar.update(1)
@@ -97,7 +97,7 @@ class Progress:
         self.bar.refresh()
 
     def _look(self) -> list[Job]:
-        """Read the marks that are new; return the jobs that have ended since."""
+        """Read new marks; return the jobs that have ended since the last call."""
         ended: list[Job] = []
         running: list[Job] = []
         for name in self._marks():
@@ -114,12 +114,12 @@ class Progress:
         return ended
 
     def _failures(self) -> dict[str, float]:
-        """Return the keys of the steps that have a mark of failure, with the time of it."""
+        """Return the keys of failed steps with the times of their marks."""
         ending, found = f".{state.FAILED}", {}
         for name in self._marks():
             job = self._by_key.get(name.removesuffix(ending)) if name.endswith(ending) else None
             if job is not None:
-                with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+                with contextlib.suppress(FileNotFoundError):  # removed in the meantime
                     found[job.key] = state.mark(self.study.folder, job, state.FAILED).stat().st_mtime
         return found
 
@@ -128,7 +128,7 @@ class Progress:
         return [name for folder in folders if folder.is_dir() for name in os.listdir(folder)]
 
     def _now(self) -> str:
-        """Return the time left and what runs."""
+        """Return the remaining time and the running steps."""
         if not self._running:
             return self._left()
         job = self._running[0]
@@ -143,10 +143,10 @@ class Progress:
         return UNKNOWN if seconds is None else f"about {duration(seconds)} left"
 
     def seconds_left(self) -> float | None:
-        """Return about how long the steps that are left take; None as long as no training tells.
+        """Estimate the duration of the remaining steps; None before any training has made progress.
 
-        A training costs its iterations at the pace of those that ended or run, another step what the others of its kind
-        took. Steps whose kind never ran are short beside trainings and count nothing.
+        A training takes its number of iterations at the pace of finished or running trainings. Any other step takes as long as
+        earlier steps of its kind; kinds that haven't run yet are short compared with trainings and count as 0.
         """
         paces = {kind: self._pace(kind) for kind in TRAININGS}
         took: dict[str, list[float]] = defaultdict(list)
@@ -167,11 +167,11 @@ class Progress:
             costs.append(cost)
         if not any(costs) or math.isnan(sum(costs)):
             return None
-        # what can run side by side does, and no step is shorter than itself
+        # steps run in parallel if possible, but the total is at least the longest step
         return max(sum(costs) / max(1, min(self.slots, len(costs))), *costs)
 
     def _pace(self, kind: str) -> float | None:
-        """Return the seconds per iteration of a kind of training, None where none has told it."""
+        """Return the seconds per iteration of a kind of training; None if unknown."""
         done = [self._by_key[key] for key in self._seconds if self._by_key[key].kind == kind]
         if done:
             return sum(self._seconds[job.key] for job in done) / sum(map(iterations, done))

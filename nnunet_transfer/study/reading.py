@@ -1,4 +1,4 @@
-"""From a study file to its description; every error names the line."""
+"""Read a study file into its description; every error states the line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from nnunet_transfer.study.description import (
 from nnunet_transfer.study.document import Document, read_document
 from nnunet_transfer.study.validation import check_schema, unknown
 
-#: variable of nnU-Net or of this package -> its folder's name in the file
+#: environment variable of nnU-Net or this package -> name of its folder in the file
 FOLDERS = {
     "nnUNet_raw": "raw",
     "nnUNet_preprocessed": "preprocessed",
@@ -56,12 +56,12 @@ DEFAULT_RESOURCES = {
     "compare": Resources(4, 16, 8),
     "report": Resources(1, 16, 4),
 }
-#: on a processor every step takes one core: the trainings are small, and more of them run side by side
+#: without a GPU, every step has one core: the trainings are small, and more of them run in parallel
 CPU_RESOURCES = {kind: replace(r, cpus=1, memory_gb=4, gpus=0) for kind, r in DEFAULT_RESOURCES.items()}
 DEFAULT_CONFIGURATION = "3d_fullres"
 #: nnU-Net's default split
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
-#: characters of a target's and an arm's name: with what stands around them, file systems allow 255
+#: maximum length of the names of a target and an arm together; file names are limited to 255 characters
 LONGEST_NAMES = 190
 _DETAILS = ("task", "domain", "sha256", "licence", "trained_on", "map")
 
@@ -72,7 +72,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     Raises
     ------
     StudyError
-        In one line: the file, the line in it, what is wrong and what would be right.
+        In one line: the file, the line in it, the problem and how to fix it.
     """
     document = read_document(Path(path))
     check_schema(document)
@@ -113,7 +113,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
 
 def _with_fitting_patches(document: Document, study: Study) -> dict[str, Dataset]:
-    """Let the patch size of all data sets count for those that are used with as many axes."""
+    """Apply the common patch size to the data sets that are used with this number of axes."""
     found = dict(study.datasets)
     for name, dataset in study.datasets.items():
         axes = {2 if configuration == "2d" else 3 for configuration in study.configurations(name)}
@@ -133,7 +133,7 @@ def _with_fitting_patches(document: Document, study: Study) -> dict[str, Dataset
 
 
 def _check_names(document: Document, study: Study) -> None:
-    """Refuse names of which a step's would be too long for a file."""
+    """Refuse names that would make the file name of a step too long."""
     longest = max(map(len, study.targets)) + max(len(arm.name) for arm in study.arms)
     if longest > LONGEST_NAMES:
         name = max((arm.name for arm in study.arms), key=len)
@@ -155,7 +155,7 @@ def _path(text: str, base: Path) -> Path:
 
 
 def _converter(name: str, base: Path) -> str:
-    """Return a converter's name, or its Python file: steps run in another folder."""
+    """Return the name of a converter, or the absolute path of its Python file, because steps run in another folder."""
     return str(_path(name, base)) if name.endswith(".py") else name
 
 
@@ -267,7 +267,7 @@ def _targets(document: Document) -> dict[str, Target]:
 
 
 def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyArm]:
-    """Give every arm: source by recipe by number of cases by seed."""
+    """Return all arms: every combination of source, recipe, number of cases and seed."""
     content = document.content
     schedule = content.get("training", {})
     seen: set[StudyArm] = set()

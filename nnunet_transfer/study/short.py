@@ -1,4 +1,4 @@
-"""Short study files: from the name of a target and of a source, and the smoke run of a study."""
+"""Short study files from the names of targets and sources, and smoke runs of studies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunet_transfer.study.validation import check_schema, unknown
 FIRST_ID = 101
 #: beginning of a source's name -> the profile with its architecture
 _PROFILE_OF = {"openmind": "resenc_l", "ssl3d": "resenc_l"}
-#: beginning of a converter's name -> the lesion protocol that the field scores it by
+#: beginning of a converter's name -> the usual lesion protocol of the data set
 _PROTOCOL_OF = {
     "atlas": "atlas_r2",
     "isbi2015": "isbi2015",
@@ -29,12 +29,12 @@ _PROTOCOL_OF = {
     "shifts_ms": "shifts_ms",
     "wmh2017": "wmh2017",
 }
-#: of a smoke run: epochs and iterations of every training, and how many folds and seeds
+#: epochs and iterations of every training in a smoke run, and the number of folds and seeds
 SMOKE_TRAINING = {"epochs": 1, "iterations": 5}
 SMOKE_FOLDS, SMOKE_SEEDS = 2, 1
 #: cases of each converted data set: enough for folds and classes
 SMOKE_CASES = 20
-#: cases per batch where there is no GPU
+#: batch size without a GPU
 SMOKE_BATCH = 2
 SMOKE = "smoke"
 
@@ -42,18 +42,18 @@ SMOKE = "smoke"
 def write_short_study(
     path: Path, targets: Sequence[str], sources: Sequence[str], *, profile: str | None = None
 ) -> None:
-    """Write the file of a study that fine-tunes published sources on converted targets, next to training from scratch.
+    """Write the file of a study that fine-tunes published sources on converted targets and compares them with scratch.
 
     Parameters
     ----------
-    targets : `<converter>=<folder of the data>`, one per target
+    targets : one `CONVERTER=FOLDER` per target
     sources : names in the catalogue
-    profile : architecture; by default that of the sources
+    profile : architecture; default: that of the sources
 
     Raises
     ------
     SettingsError
-        If a name is unknown, the sources need different architectures, or there is a file already.
+        If a name is unknown, the sources need different architectures, or the file exists.
     """
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
     from nnunet_transfer.conversion.catalogue import get_description
@@ -77,7 +77,7 @@ def write_short_study(
         f"datasets: {_flow({n: _dataset(FIRST_ID + i, *pair) for i, (n, pair) in enumerate(zip(names, pairs, strict=True))})}",
         *([f"sources: {_flow({name: {'fetch': name} for name in sources})}"] if sources else []),
         f"targets: {_flow({name: _target(name, converter) for name, (converter, _) in zip(names, pairs, strict=True)})}",
-        # output layers fitted before the first step: what keeps what a source knows where cases are few
+        # fitting the output layers before the first step preserves what a source has learnt if there are few cases
         "recipes: [fitted]",
     ]
     write_text(path, "\n".join(lines) + "\n")
@@ -114,10 +114,10 @@ def _profile(sources: Sequence[str]) -> str:
 
 
 def write_smoke_study(study: Study) -> Path:
-    """Write, beside a study file, one that runs all its steps in minutes; return its path.
+    """Write a variant of a study file that runs all steps within minutes; return its path.
 
-    Trainings have five iterations, data sets their first cases, and all is written to a folder of its own in the
-    study's: validation of hundreds of cases would take hours. A data set in nnU-Net's raw folder is taken whole.
+    Trainings have five iterations, converted data sets only their first cases, because validation of hundreds of cases would
+    take hours. Data sets in nnU-Net's raw folder are used completely. All output goes to a subfolder of the study's folder.
     """
     document = read_document(study.file)
     content = dict(document.content)
@@ -128,7 +128,7 @@ def write_smoke_study(study: Study) -> Path:
         content["device"] = "cpu"
     content["datasets"] = {name: _small(dataset, content) for name, dataset in content["datasets"].items()}
     if "cpu" in (study.device, content.get("device")):
-        # on a GPU batches are those of the long run: a smoke run tells whether they fit
+        # on a GPU, keep the batch size of the full run, so that the smoke run tests whether it fits
         for part in (content, *content["datasets"].values()):
             if part is content or "batch_size" in part.get("plans", {}):
                 part["plans"] = _small_batch(part.get("plans", {}))
@@ -146,7 +146,7 @@ def write_smoke_study(study: Study) -> Path:
     comparison["note"] = "A smoke run: networks of five iterations show that every step works, and nothing else."
     content["comparison"] = comparison
     path = study.file.with_name(f"{study.file.stem}.{SMOKE}.yaml")
-    # the ending of the file is ours, so that an older one may be replaced
+    # the file ending is reserved for this package, so an older file may be replaced
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     check_schema(read_document(path))
     _link_raw(study, folder / "nnUNet_raw")
@@ -154,11 +154,11 @@ def write_smoke_study(study: Study) -> Path:
 
 
 def _small(dataset: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a data set with as many cases as a smoke run takes, or as training subsets ask for."""
+    """Return a data set limited to the cases of a smoke run, or to as many as training subsets need."""
     if not dataset.get("converter"):
         return dict(dataset)
     asked = [*content.get("cases", []), *(source.get("cases", 0) for source in content.get("sources", {}).values())]
-    # half of the cases are left to train on in any case
+    # at least half of the cases remain for training
     limit = max(SMOKE_CASES, *(2 * number for number in asked if isinstance(number, int)), 0)
     options = dict(dataset.get("options", {}))
     return {**dataset, "options": {**options, "limit": min(limit, options.get("limit", limit))}}
@@ -169,7 +169,7 @@ def _small_batch(plans: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _link_raw(study: Study, raw: Path) -> None:
-    """Link the data sets that lie in nnU-Net's raw folder into the smoke run's."""
+    """Link the data sets in nnU-Net's raw folder to the raw folder of the smoke run."""
     for dataset in study.datasets.values():
         if dataset.converter or dataset.synthetic:
             continue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Snakemake; exits with its status."""
+    """Run Snakemake and exit with its status."""
     from snakemake.cli import main as snakemake
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 

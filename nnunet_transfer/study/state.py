@@ -1,7 +1,7 @@
-"""What is known on disk about each job: done, at work, failed. Every mark is written atomically.
+"""The state of each job on disk: done, running or failed. Every mark is written atomically.
 
-A mark's name holds the job's digest, so a mark made for another description of the same job is never taken for this
-one's. Only one process works at a job: it holds the job's lock, which the system releases when it dies.
+The name of a mark contains the digest of the job, so marks of other descriptions of the same job are never confused with
+it. Only one process runs a job: it holds the job's lock, which the system releases when the process ends.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from nnunet_transfer.study.jobs import Job
 
 STEPS, LOCKS, LOGS = "steps", "locks", "logs"
 DONE, RUNNING, FAILED = "done", "running", "failed"
-#: seconds between two signs of life of a running step
+#: seconds between two heartbeats of a running step
 HEARTBEAT = 20.0
-#: a running step on another machine that was silent for longer is dead
+#: a step on another machine without a heartbeat for longer counts as dead
 SILENCE = 10 * HEARTBEAT
 
 
 @dataclass(frozen=True)
 class Sign:
-    """The sign of a step at work.
+    """The heartbeat file of a running step.
 
     Attributes
     ----------
-    started : seconds since 1970
-    host, process, cluster_job : where, as which process, with which job of SLURM
-    spent : seconds that earlier runs of the same job took before they were killed
+    started : start time in seconds since 1970
+    host, process, cluster_job : host name, process id and SLURM job id
+    spent : duration in seconds of earlier runs of the same job that were killed
     """
 
     started: float
@@ -49,22 +49,22 @@ class Sign:
 
 
 def mark(folder: Path, job: Job, state: str) -> Path:
-    """Return where the mark of a state lies."""
+    """Return the path of the mark of a state."""
     return folder / STEPS / job.kind / f"{job.key}.{state}"
 
 
 def last_log(folder: Path, job: Job) -> Path:
-    """Return where the last run of a job wrote to."""
+    """Return the log of the last run of a job."""
     return folder / LOGS / job.kind / f"{job.key}.log"
 
 
 def is_done(folder: Path, job: Job) -> bool:
-    """Whether the job has ended well."""
+    """Whether the job has finished successfully."""
     return mark(folder, job, DONE).is_file()
 
 
 def read_mark(folder: Path, job: Job, state: str) -> dict[str, Any] | None:
-    """Return a mark's content, None where there is none."""
+    """Return the content of a mark; None if it doesn't exist."""
     try:
         content = read_json(mark(folder, job, state))
     except (DataError, NotADirectoryError):
@@ -73,7 +73,7 @@ def read_mark(folder: Path, job: Job, state: str) -> dict[str, Any] | None:
 
 
 def read_sign(folder: Path, job: Job) -> Sign | None:
-    """Return the sign of a step at work, None where there is none or it is damaged."""
+    """Return the heartbeat of a running step; None if it is missing or damaged."""
     content = read_mark(folder, job, RUNNING) or {}
     try:
         return Sign(
@@ -89,11 +89,11 @@ def read_sign(folder: Path, job: Job) -> Sign | None:
 
 @contextlib.contextmanager
 def at_work(folder: Path, job: Job) -> Iterator[bool]:
-    """Hold the job's lock and show signs of life; on leaving, note that it is done, or why it failed.
+    """Hold the job's lock and write heartbeats; on exit, note that the job is done, or why it failed.
 
-    A step that its user stops (Ctrl-C) leaves the marks of one that was killed: it didn't fail.
+    A step stopped by its user (Ctrl-C) leaves the marks of a killed step, because it didn't fail.
 
-    Gives whether there is anything to do: another process may have ended the job while this one waited for the lock.
+    Yields True if there is work left: another process may have finished the job while this one waited for the lock.
     """
     with locked(folder / LOCKS / f"{job.name}.lock"):
         if is_done(folder, job):
@@ -114,7 +114,7 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
         except BaseException as error:
             stop.set()
             first = (str(error).splitlines() or [""])[0]
-            # a full disk mustn't hide the step's own error
+            # a full disk must not hide the step's own error
             with contextlib.suppress(OSError):
                 write_json(mark(folder, job, FAILED), {**_ended(sign), "error": first or type(error).__name__})
             running.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def _ended(sign: Sign) -> dict[str, Any]:
 
 
 def _spent_before(folder: Path, job: Job) -> float:
-    """Return for how long earlier runs of a job worked at what this one goes on with."""
+    """Return the duration of earlier runs of a job that this one resumes."""
     if sign := read_sign(folder, job):
         with contextlib.suppress(FileNotFoundError):
             return sign.spent + max(0.0, mark(folder, job, RUNNING).stat().st_mtime - sign.started)
@@ -144,12 +144,12 @@ def _beat(running: Path, stop: threading.Event) -> None:
 
 
 def is_alive(folder: Path, job: Job) -> bool:
-    """Whether the process behind a running mark is still there; may be asked by who can't write into the folder."""
+    """Whether the process of a running mark still exists; works without write access to the folder."""
     if not mark(folder, job, RUNNING).is_file():
         return False
     sign = read_sign(folder, job)
     if sign is None or sign.host == socket.gethostname():
-        # the lock tells more than the process number, which may have been given to another process since
+        # the lock is more reliable than the process id, which may have been reused
         return is_locked(folder / LOCKS / f"{job.name}.lock")
     try:
         return _silent_for(mark(folder, job, RUNNING)) < SILENCE
@@ -158,7 +158,7 @@ def is_alive(folder: Path, job: Job) -> bool:
 
 
 def _silent_for(path: Path) -> float:
-    """Return the age of a file in seconds, by the clock of its file system: those of two machines may differ."""
+    """Return the age of a file in seconds by the clock of its file system, because the clocks of machines may differ."""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".clock-") as probe:
             now = os.fstat(probe.fileno()).st_mtime

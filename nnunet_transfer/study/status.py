@@ -1,4 +1,4 @@
-"""Where a study stands: true while it runs and after a crash, because it asks the disk and the processes."""
+"""The state of a study from its files and processes, which is correct while it runs and after a crash."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _state(study: Study, job: Job, names: set[str]) -> JobState:
     if f"{job.key}.{state.RUNNING}" in names:
         if state.is_alive(study.folder, job):
             return JobState(job, RUNNING, _running_for(study, job))
-        # it may have ended since the names were listed
+        # it may have finished since the names were listed
         if state.is_done(study.folder, job):
             return JobState(job, DONE)
         if state.mark(study.folder, job, state.RUNNING).is_file():
@@ -87,22 +87,22 @@ def _epoch(study: Study, job: Job) -> str:
 
 
 def is_run(study: Study) -> bool:
-    """Whether a run of the study is under way: between two steps, or while a cluster lets them wait, no step runs."""
+    """Whether a run of the study is active, even if no step runs between two steps or in a cluster's queue."""
     return is_locked(study.folder / state.LOCKS / RUN_LOCK)
 
 
 def watch(ask: Callable[[], list[JobState]], is_run: Callable[[], bool], seconds: float) -> None:
-    """Ask where a study stands and print it, again and again, until no step runs and no run starts others.
+    """Print the state of a study repeatedly, until no step runs and no run is active.
 
     Parameters
     ----------
-    is_run : whether a run is under way
+    is_run : whether a run is active
     """
     while True:
         goes_on = is_run()
         states = ask()
         text = status_table(states)
-        # on a terminal the next table takes this one's place
+        # on a terminal, the next table replaces this one
         print(f"\x1b[2J\x1b[H{text}" if sys.stdout.isatty() else text, flush=True)
         if not goes_on and not any(found.state == RUNNING for found in states):
             return
@@ -110,7 +110,7 @@ def watch(ask: Callable[[], list[JobState]], is_run: Callable[[], bool], seconds
 
 
 def status_table(states: list[JobState]) -> str:
-    """Return a table of counts by kind of step, and a line on everything that runs, stopped or failed."""
+    """Return a table of counts by kind of step, and a line for each step that runs, was interrupted or failed."""
     counts = Counter((s.job.kind, s.state) for s in states)
     kinds = [kind for kind in KINDS if any((kind, name) in counts for name in STATES)]
     rows: list[tuple[str, ...]] = [("step", *STATES, "all")]

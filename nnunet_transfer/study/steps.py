@@ -1,4 +1,4 @@
-"""What each kind of step does. Steps are run one per process, and can be run again at any time."""
+"""The work of each kind of step. Each step runs in its own process and can be rerun at any time."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Options
     from nnunet_transfer.plans.transfer_plans import PlanSettings
 
-#: what is enough for percentiles of the demo's small images
+#: number of voxels that is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
-#: the same for studies that run on one core, where nnU-Net's hundred million take minutes and gigabytes
+#: the same for studies without a GPU, where nnU-Net's hundred million take minutes and gigabytes
 ONE_CORE_VOXELS = 10_000_000
 
 
 def run_job(study: Study, job: Job) -> None:
-    """Do one step in this process, unless it is done; its mark is written when it has ended well.
+    """Run one step in this process unless it is done; its mark is written on success.
 
     Raises
     ------
     TransferError
-        If the step can't be done.
+        If the step fails.
     """
     with environment(study, job), state.at_work(study.folder, job) as needed:
         if needed:
@@ -56,12 +56,12 @@ def _convert(study: Study, job: Job) -> None:
     if not dataset.converter:
         dataset_name(dataset.number)
         return
-    assert dataset.path is not None  # the schema asks for it
+    assert dataset.path is not None  # required by the schema
     convert(dataset.converter, dataset.path, dataset.number, conversion_options(study, dataset))
 
 
 def conversion_options(study: Study, dataset: Dataset) -> Options:
-    """Return the options of a data set's conversion; what lies in the study's own folder is made again."""
+    """Return the options of a data set's conversion; data sets in the study's own folder are overwritten."""
     from nnunet_transfer.conversion.plan import Options
 
     values = dict(dataset.options)
@@ -99,7 +99,7 @@ def _plan_settings(configurations: Sequence[str], plans: Mapping[str, Any]) -> P
 
 
 def _without_foreign_splits(name: str) -> None:
-    """Remove the folds of an earlier conversion: nnU-Net's planner refuses folds that differ from the raw data's."""
+    """Remove the folds of an earlier conversion, because nnU-Net's planner refuses folds that differ from the raw folder's."""
     kept = nnunet_preprocessed() / name / "splits_final.json"
     raw = nnunet_raw() / name / "splits_final.json"
     if raw.is_file() and kept.is_file() and read_json(raw) != read_json(kept):
@@ -114,7 +114,7 @@ def _preprocess(study: Study, job: Job) -> None:
     folder = nnunet_preprocessed() / name
     configurations = job.settings["configurations"]
     with _dataset_locked(name):
-        # nnU-Net adds to what lies there: cases of an earlier conversion would stay
+        # nnU-Net keeps existing files: cases of an earlier conversion would remain
         shutil.rmtree(folder / "gt_segmentations", ignore_errors=True)
         if cpus == 1:
             preprocess_in_process(name, study.plans_name(), configurations)
@@ -127,13 +127,13 @@ def _preprocess(study: Study, job: Job) -> None:
         if (nnunet_raw() / name / "splits_final.json").is_file():
             install_splits(name, overwrite=True)
         elif not (folder / "splits_final.json").is_file():
-            # now, and not when many trainings start at once
+            # do this now instead of when many trainings start at once
             write_json(folder / "splits_final.json", default_splits(name, study.plans_name(), configurations[0]))
 
 
 @contextlib.contextmanager
 def _dataset_locked(name: str) -> Iterator[None]:
-    """Keep two steps, of whichever studies, from writing into one preprocessed data set at a time."""
+    """Prevent two steps, of any studies, from writing to the same preprocessed data set at the same time."""
     with locked(nnunet_preprocessed() / f".{name}.lock"):
         yield
 
@@ -144,7 +144,7 @@ def _add(study: Study, job: Job) -> None:
     source = study.sources[job.settings["source"]]
     registered = sources_folder() / source.name
     if registered.exists() and not registered.is_relative_to(study.folder):
-        set_aside(registered)  # the registry is not this study's alone
+        set_aside(registered)  # other studies also use the registry
     if source.fetch:
         fetch_source(source.fetch, save_as=source.name, overwrite=True)
         return
@@ -193,7 +193,7 @@ def compare_targets(
     Parameters
     ----------
     arms : names of the arms; default: all
-    tables_only : as in `compare`
+    tables_only : as in `CompareSettings`
     """
     from nnunet_transfer.comparison import CompareSettings, ReportText
 
@@ -235,12 +235,12 @@ STEPS: dict[str, Callable[[Study, Job], None]] = {
 
 
 def find_job(jobs: Mapping[str, Job], key: str) -> Job:
-    """Return the job of a name, with or without its digest.
+    """Return a job by name, with or without its digest.
 
     Raises
     ------
     StudyError
-        If there is none, or the digest is another one: the description was changed meanwhile.
+        If there is no such job, or its digest differs because the description has changed.
     """
     job = jobs.get(key) or jobs.get(key.rpartition(".")[0])
     if job is None:

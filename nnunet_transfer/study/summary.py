@@ -1,4 +1,4 @@
-"""What `study check` says: what would run, what it takes, and what is wrong."""
+"""The output of `study check`: what would run, what it needs, and any problems."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StudyCheck:
 
 
 def examine(study: Study) -> StudyCheck:
-    """Check a study before its first step, or before the rest of its steps."""
+    """Check a study before its first step, or before its remaining steps."""
     jobs = study_jobs(study)
     expected = estimate(study, jobs)
     return StudyCheck(study, jobs, expected, tuple(check_study(study, expected)))
@@ -94,14 +94,14 @@ def _estimates(study: Study, expected: Estimate) -> list[str]:
 
 
 def _licences(study: Study) -> list[str]:
-    """Name the terms of what is converted or downloaded: running the study is accepting them."""
+    """List the terms of data and sources that the study converts or downloads; running it means accepting them."""
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
     from nnunet_transfer.conversion.catalogue import all_descriptions
 
     found = {}
     descriptions = all_descriptions()
     for dataset in study.datasets.values():
-        if dataset.converter in descriptions:  # an unknown one is a finding of its own
+        if dataset.converter in descriptions:  # an unknown one is a separate finding
             found[dataset.name] = descriptions[dataset.converter].licence
     for source in study.sources.values():
         if source.fetch in CATALOGUE:

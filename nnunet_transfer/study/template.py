@@ -1,4 +1,4 @@
-"""Files for a user to start from: a study, and a Snakemake profile for SLURM."""
+"""Template files: a study, and a Snakemake profile for SLURM."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nnunet_transfer.files import write_text
 
 
 def write_template(path: Path) -> None:
-    """Write a commented study file.
+    """Write a commented study file as a template.
 
     Raises
     ------
     SettingsError
-        If there is a file already.
+        If the file exists.
     """
     _write_new(path, "template.yaml")
 
@@ -26,7 +26,7 @@ def write_slurm_profile(folder: Path) -> Path:
     Raises
     ------
     SettingsError
-        If there is one already.
+        If the profile exists.
     """
     path = folder / "config.yaml"
     _write_new(path, "profiles/slurm/config.yaml")

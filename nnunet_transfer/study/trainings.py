@@ -1,4 +1,4 @@
-"""The steps that train: each in a fold's folder that says for which job it was trained."""
+"""The training steps: each uses a fold's folder that records its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunet_transfer.study.reading import read_study
 
 logger = logging.getLogger(__name__)
 
-#: in a fold's folder: for which job it was trained
+#: file in a fold's folder that records its job
 ORIGIN_FILE = "study_job.json"
 SUPERSEDED = "superseded"
 
@@ -33,7 +33,7 @@ def pretrain(study: Study, job: Job) -> None:
     training = _Training(study, job, dataset.number, source.configuration, source.fold, study.plans_name())
     folder = training.folder()
     if not (folder / ORIGIN_FILE).is_file() and registered.exists():
-        # made for another description of this source; whatever was fine-tuned from it is superseded, too
+        # made for another description of this source; everything fine-tuned from it is also outdated
         set_aside(registered)
     training.run()
 
@@ -50,7 +50,7 @@ def finetune(study: Study, job: Job) -> None:
 
 
 class _Training:
-    """One `nnUNetv2_train`, on from its last checkpoint if it was begun for the same job."""
+    """One run of `nnUNetv2_train`, resumed from its last checkpoint if it was started for the same job."""
 
     def __init__(self, study: Study, job: Job, dataset: int, configuration: str, fold: int | str, plans: str) -> None:
         self.study, self.job = study, job
@@ -58,7 +58,7 @@ class _Training:
         self.trainer: str = job.settings["trainer"]
 
     def folder(self) -> Path:
-        """Return the fold's folder as nnU-Net names it, with a training for another job set aside."""
+        """Return nnU-Net's folder of the fold, after moving aside a training for another job."""
         fold = self._fold()
         if not holds_nothing(fold):
             origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
@@ -77,7 +77,7 @@ class _Training:
     def run(self) -> None:
         """Train and validate."""
         model, name = os.path.split(self._fold())
-        # another study may train the same
+        # another study may run the same training
         with locked(Path(model) / f".{name}.lock"):
             self._run()
 
@@ -100,7 +100,7 @@ class _Training:
                     get_trainer_class(self.trainer),
                     self.plans,
                     device=device,
-                    continue_training=True,  # starts again where there is no checkpoint
+                    continue_training=True,  # restarts if there is no checkpoint
                 )
                 return
             from nnunet_transfer._nnunet import run_stock_training
@@ -111,7 +111,7 @@ class _Training:
 
 
 def _is_of_another_study(origin: Mapping[str, str], study: Study) -> bool:
-    """Whether a fold was trained by a study that is still there and works in the same folder."""
+    """Whether a fold belongs to another study that still exists and uses the same folder."""
     file = Path(origin.get("study", ""))
     if file == study.file or not file.is_file():
         return False
@@ -122,7 +122,7 @@ def _is_of_another_study(origin: Mapping[str, str], study: Study) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Keep what was made for another description, under a name that nothing reads."""
+    """Rename output of another description so that nothing reads it."""
     number = 1
     while (kept := path.parent / f".{SUPERSEDED}-{number}-{path.name}").exists():
         number += 1

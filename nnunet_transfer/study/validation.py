@@ -1,4 +1,4 @@
-"""Check a study file against its schema, in the words of who wrote it."""
+"""Check a study file against its schema, with messages in terms of the file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_schema(document: Document) -> None:
     Raises
     ------
     StudyError
-        About every line that is wrong, in the order of the file.
+        With all invalid lines, in the order of the file.
     """
     validator = _VALIDATOR(schema())
     wrong = [found for error in validator.iter_errors(document.content) for found in _explained(_deepest(error))]
@@ -48,7 +48,7 @@ def check_schema(document: Document) -> None:
 
 
 def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
-    """Return, of the alternatives that all failed, the failure of the one that was meant."""
+    """Return the failure of the most plausible of several failed alternatives."""
     if error.validator == "anyOf" and error.context:
         kinds = [e for e in error.context if e.validator not in ("type", "const")]
         return _deepest(kinds[0]) if kinds else error
@@ -56,7 +56,7 @@ def _deepest(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
 
 
 def _explained(error: jsonschema.ValidationError) -> list[tuple[list[str | int], str]]:
-    """Return each place that a schema's error is about, and what is wrong there in the words of the file's writer."""
+    """Return each place of a schema error, with an explanation in terms of the file."""
     place = list(error.absolute_path)
     value: Any = error.instance
     rule: Any = error.validator_value
@@ -75,7 +75,7 @@ def _explained(error: jsonschema.ValidationError) -> list[tuple[list[str | int],
 def _explained_alone(
     error: jsonschema.ValidationError, place: list[str | int], value: Any, rule: Any
 ) -> tuple[list[str | int], str]:
-    """Explain an error that is about one place."""
+    """Explain an error that concerns one place."""
     if error.validator == "required":
         missing = [key for key in rule if key not in value]
         return place, f"needs {', '.join(missing)}"
@@ -101,7 +101,7 @@ def _explained_alone(
     return place, error.message[:200]
 
 
-#: so few choices are all named instead of the nearest: the nearest of gpu would be cpu
+#: up to this number of choices, all are listed instead of the nearest: the nearest to gpu would be cpu
 _FEW = 4
 _WORDS = {
     "object": "a mapping (key: value)",
@@ -118,7 +118,7 @@ def _shown(value: Any) -> str:
 
 
 def unknown(wrong: str, known: Iterable[str]) -> str:
-    """Say that something has an unknown name, with the nearest of the known ones, or all of them."""
+    """Return a message on an unknown name, with the nearest known names or all of them."""
     known = list(map(str, known))
     if len(known) <= _FEW:
         return f"unknown '{wrong}'; there are: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""What the Snakefile asks: files, commands and resources of a study's steps."""
+"""Input of the Snakefile: files, commands and resources of a study's steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Workflow:
 
     Parameters
     ----------
-    file : the study's, with percent signs for special characters as in an address
+    file : the study file, with special characters percent-encoded as in an address
     """
 
     def __init__(self, file: str) -> None:
@@ -26,26 +26,25 @@ class Workflow:
         self._by_key = {job.key: job for job in self.jobs.values()}
 
     def results(self) -> list[str]:
-        """Return the marks of all jobs: Snakemake wouldn't miss one that all that needs it was made with."""
+        """Return the marks of all jobs: Snakemake wouldn't recreate a missing one if all jobs that need it are done."""
         return [self._mark(job) for job in self.jobs.values()]
 
     def needs(self, wildcards: Any) -> list[str]:
-        """Return the marks of what a job needs."""
+        """Return the marks of the jobs that a job needs."""
         return [self._mark(self.jobs[name]) for name in self._by_key[wildcards.job].needs]
 
     def output(self, kind: str) -> str:
-        """Return the pattern of a kind's marks."""
+        """Return the pattern of the marks of a kind of step."""
         return f"{state.STEPS}/{kind}/{{job}}.{state.DONE}"
 
     def log(self, kind: str) -> str:
-        """Return the pattern of a kind's logs."""
+        """Return the pattern of the logs of a kind of step."""
         return f"{state.LOGS}/{kind}/{{job}}.log"
 
     @property
     def command(self) -> str:
         """The shell command of every step."""
-        # the mark is written by the step itself, when it has ended well; the shell makes way for the step, so that a
-        # signal to the one is a signal to the other
+        # the step writes its own mark on success; `exec` replaces the shell with the step, so that signals reach the step
         step = shlex.join([sys.executable, "-m", "nnunet_transfer.cli", "study", "step", str(self.study.file)])
         return f"exec {step.replace('{', '{{').replace('}', '}}')} {{wildcards.job:q}} >> {{log:q}} 2>&1"
 
@@ -54,7 +53,7 @@ class Workflow:
         return self.study.resources[kind].cpus
 
     def resources(self, kind: str) -> dict[str, Any]:
-        """Return memory, time limit (minutes) and GPUs under the names that Snakemake's executors know."""
+        """Return memory, time limit (minutes) and GPUs under the names that Snakemake's executors use."""
         wanted = self.study.resources[kind]
         gpus = wanted.gpus if self.study.device == "cuda" else 0
         return {
