@@ -1,4 +1,4 @@
-"""What the output layers of a loaded network see: features and labels of sampled voxels, at every level."""
+"""Input of the output layers: features and labels of sampled voxels at every resolution level."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nnunet_transfer.finetuning.heads import Voxels
 from nnunet_transfer.finetuning.sampling import draw_voxels, strata_of
 
-#: voxels of a level at most. With twice as many a fit of 17 classes took 1.6 times as long, and the Dice on whole slices of
-#: validation cases was 0.748 instead of 0.746; with half as many 0.735
+#: maximum number of voxels per level. With twice as many, a fit of 17 classes took 1.6 times as long, and the Dice on whole
+#: slices of validation cases was 0.748 instead of 0.746; with half as many, it was 0.735
 MAX_VOXELS = 32_768
 #: of all levels' features together, and of the largest fit's own arrays
 FEATURE_BYTES, WORK_BYTES = 192 * 2**20, 192 * 2**20
@@ -24,13 +24,13 @@ FEATURE_BYTES, WORK_BYTES = 192 * 2**20, 192 * 2**20
 
 @dataclass(frozen=True)
 class Labelling:
-    """How nnU-Net codes a target.
+    """How nnU-Net encodes a training target.
 
     Attributes
     ----------
-    classes : outputs of the network
-    regions : whether they are regions, one channel of the target each, rather than classes of one label map
-    ignore : label that is left out of the loss; with regions, the target's last channel marks it
+    classes : number of outputs of the network
+    regions : whether outputs are regions, each with one channel of the target, instead of classes of one label map
+    ignore : label that the loss ignores; with regions, the last channel of the target marks it
     """
 
     classes: int
@@ -52,7 +52,7 @@ class Level:
         return sum(map(len, self.weights))
 
     def voxels(self, labelling: Labelling) -> Voxels:
-        """Return all that was collected, for a fit."""
+        """Return all collected voxels for a fit."""
         lengths = torch.tensor([len(w) for w in self.weights])
         weights = torch.cat(self.weights)
         device = weights.device
@@ -73,7 +73,7 @@ class Level:
 
 
 def output_layers(network: nn.Module) -> list[nn.Module]:
-    """Return the network's output layers that can be fitted: 1x1 convolutions with a bias; else an empty list."""
+    """Return the output layers if they can be fitted, that is, are 1x1 convolutions with a bias; otherwise an empty list."""
     layers = list(getattr(getattr(network, "decoder", None), "seg_layers", None) or ())
     fits = all(
         isinstance(layer, nn.Conv2d | nn.Conv3d)
@@ -87,16 +87,16 @@ def output_layers(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Compute as in training, where BatchNorm uses each batch's own statistics, and leave the running ones unchanged.
+    """Use batch statistics in BatchNorm, as in training, without updating the running statistics.
 
-    Dropout is off. No process of a distributed training waits for the others.
+    Dropout is off. In distributed training, processes don't wait for each other.
     """
     training = network.training
     network.eval()
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     kept = [(m.running_mean, m.running_var) for m in norms]
     for module in norms:
-        # without running statistics torch takes the batch's, in evaluation mode too, and SyncBatchNorm doesn't sync
+        # without running statistics, torch uses batch statistics even in evaluation mode, and SyncBatchNorm doesn't synchronise
         module.running_mean = module.running_var = None
     try:
         yield
@@ -107,11 +107,11 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def rooms(channels: Iterable[int], classes: int, patches: int) -> list[int]:
-    """Return how many voxels of each level to keep, so that all of them and a fit stay below the limits above.
+    """Return the number of voxels to keep per level, so that all voxels and a fit stay below the limits above.
 
     Parameters
     ----------
-    channels : features of each level
+    channels : number of features of each level
     patches : number of patches that the voxels come from
     """
     channels = list(channels)
@@ -129,18 +129,18 @@ def collect(
     device: torch.device,
     generator: torch.Generator,
 ) -> list[Level]:
-    """Pass batches through the network and keep some voxels' features and labels for each output layer.
+    """Pass batches through the network and keep the features and labels of some voxels for each output layer.
 
     Parameters
     ----------
-    network : plain network, as it is to be trained; unchanged when this returns
+    network : plain network before training; unchanged on return
     batches : with `data`, shape `(patch, channel, *spatial)`, and `target`, one tensor or one per level
-    patches : about how many patches `batches` hold
-    by_patch : whether the loss takes a Dice of each patch, or one of each batch
+    patches : approximate number of patches in `batches`
+    by_patch : whether the loss computes Dice per patch instead of per batch
 
     Returns
     -------
-    levels : one per output layer, empty where the layer gave no output that the loss sees
+    levels : one per output layer; empty if the loss doesn't use the layer's output
     """
     layers = output_layers(network)
     levels = [Level() for _ in layers]

@@ -1,4 +1,4 @@
-"""The first act of a training with fitted heads: fit every output layer of the trainer's network to training patches."""
+"""Fit every output layer of a trainer's network to training patches before the first epoch."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.seeding import seed_everything
 
 HEADS_FILE = "fitted_heads.json"
-#: at least so many batches and patches are drawn for the fit, and at most so many batches
+#: minimum number of batches and patches for the fit, and maximum number of batches
 BATCHES, PATCHES, MAX_BATCHES = 16, 64, 50
-#: at most so many validation batches are drawn to say how good the heads are
+#: maximum number of validation batches for scoring the heads
 VALIDATION_BATCHES = 16
-#: stream of random numbers, beyond that of any epoch
+#: seed offset beyond that of any epoch
 STREAM = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class FittedLevel:
-    """One output layer.
+    """The fit of one output layer.
 
     Attributes
     ----------
-    layer : its place among `decoder.seg_layers`
-    voxels : how many it was fitted on
+    layer : index in `decoder.seg_layers`
+    voxels : number of voxels of the fit
     loss_before, loss_after : nnU-Net's loss on these voxels, with the random and with the fitted weights
-    absent : outputs whose class or region none of the voxels has
-    copied : outputs whose weights are the source's
+    absent : outputs whose class or region doesn't occur in the voxels
+    copied : outputs with weights copied from the source
     """
 
     layer: int
@@ -55,17 +55,17 @@ class FittedLevel:
 
 @dataclass(frozen=True)
 class FittedHeads:
-    """What a fit did.
+    """The result of a fit.
 
     Attributes
     ----------
     outputs : names of the classes or regions
     levels : the fitted output layers, the finest last
-    patches : training patches that were drawn
-    dice : per class or region without background, over the validation patches; None where none has it
-    mean_dice : mean of those that are there
-    validation_patches : how many were drawn
-    seconds : wall time of all this
+    patches : number of training patches
+    dice : Dice over the validation patches for each class or region without background; None if it doesn't occur
+    mean_dice : mean of the defined values
+    validation_patches : number of validation patches
+    seconds : wall time
     """
 
     outputs: tuple[str, ...]
@@ -77,7 +77,7 @@ class FittedHeads:
     seconds: float
 
     def lines(self) -> list[str]:
-        """Return what the training log says."""
+        """Return the lines for the training log."""
         finest = self.levels[-1]
         found = "unknown" if self.mean_dice is None else f"{self.mean_dice:.4f}"
         lines = [
@@ -92,18 +92,19 @@ class FittedHeads:
 
 
 def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = None) -> FittedHeads | None:
-    """Fit the output layers of a trainer's network in place, the same on all ranks; write and log what was done.
+    """Fit the output layers of a trainer's network in place, the same on all ranks; write and log the result.
 
-    The running statistics of BatchNorm and all other weights stay as they are. Rank 0 fits, the others receive.
+    All other weights and the running statistics of BatchNorm don't change. Rank 0 fits and broadcasts the result.
 
     Parameters
     ----------
-    known : output layer -> rows that are taken over from the source, the others being fitted beside them. A layer whose
-        known rows are worse than constant outputs, as those that nnU-Net never trained, is fitted as a whole.
+    known : output layer -> rows copied from the source; the other rows are fitted. A layer whose known rows are worse than
+        constant outputs, such as layers that nnU-Net never trained, is fitted completely.
 
     Returns
     -------
-    done : on rank 0; None on the others, and where the network has no output layers of nnU-Net's kind
+    FittedHeads or None
+        The result on rank 0; None on other ranks, and if the network has no output layers of nnU-Net's type.
     """
     network = unwrapped(trainer.network)
     layers = output_layers(network)
@@ -158,7 +159,7 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
 
 
 def _head(voxels: Voxels, terms: LossTerms, known: Rows | None) -> tuple[Head, tuple[int, ...]]:
-    """Fit a head, beside known rows where these are of use; return it and which rows were kept."""
+    """Fit a head, keeping known rows if they are useful; return it and the kept rows."""
     if known is not None:
         head = fit_head(voxels, terms, known=known)
         if head.loss < constant_loss(voxels, terms):
@@ -167,9 +168,9 @@ def _head(voxels: Voxels, terms: LossTerms, known: Rows | None) -> tuple[Head, t
 
 
 def loss_terms(loss: Any, labelling: Labelling) -> tuple[LossTerms, bool]:
-    """Return nnU-Net's compound loss as numbers, and whether it takes a Dice of each patch rather than of each batch.
+    """Return the parameters of nnU-Net's compound loss, and whether it computes Dice per patch instead of per batch.
 
-    Of another loss, what it lacks is as in nnU-Net.
+    Parameters that another loss lacks have nnU-Net's values.
     """
     inner = getattr(loss, "loss", loss)  # deep supervision wraps it
     dice = getattr(inner, "dc", None)
@@ -202,7 +203,7 @@ def _validation_dice(trainer: NamedTrainer, network: nn.Module) -> tuple[tuple[f
     """Return nnU-Net's pseudo Dice per class or region on patches of validation cases, and their number."""
     batches = min(VALIDATION_BATCHES, trainer.num_val_iterations_per_epoch)
     kept = trainer.network, trainer.loss
-    # the loss isn't asked for, and with several processes it would wait for the others
+    # skip the loss, which would wait for other processes in distributed training
     trainer.network, trainer.loss = network, lambda *_: torch.zeros(())
     try:
         with torch.no_grad(), batch_statistics(network):

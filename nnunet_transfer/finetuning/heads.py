@@ -1,4 +1,4 @@
-"""Output layers fitted in closed form: from features and labels of some voxels to the weights of a 1x1 convolution.
+"""Fit output layers: from the features and labels of some voxels to the weights of a 1x1 convolution.
 
 Pure functions of tensors. A head maps the features x of a voxel, shape (channels,), to logits W x + b, shape (classes,).
 It starts at linear discriminant analysis (LDA) and is refined by L-BFGS on nnU-Net's own loss, soft Dice and cross-entropy
@@ -23,11 +23,11 @@ from torch.nn import functional
 
 #: share of the mean diagonal of the within-class covariance that is added to its diagonal
 RIDGE = 0.01
-#: strength of the penalty on the squared weights of whitened features: it only bounds separable problems
+#: strength of the penalty on squared weights of whitened features, which only bounds separable problems
 PENALTY = 1e-5
-#: at most so many iterations of L-BFGS
+#: maximum number of L-BFGS iterations
 ITERATIONS = 60
-#: probability that a head gives to a class without a single voxel, relative to the most frequent class
+#: probability that a head gives to a class without voxels, relative to the most frequent class
 ABSENT = 0.01
 #: exponents of the class frequencies in LDA's prior; the one with the lowest loss is refined
 PRIOR_EXPONENTS = (1.0, 0.5, 0.0)
@@ -35,15 +35,15 @@ PRIOR_EXPONENTS = (1.0, 0.5, 0.0)
 
 @dataclass(frozen=True)
 class LossTerms:
-    """nnU-Net's compound loss as numbers.
+    """The parameters of nnU-Net's compound loss.
 
     Attributes
     ----------
     cross_entropy, dice : weights of the two terms
     smooth : added to numerator and denominator of the soft Dice
-    regions : one sigmoid per region rather than one softmax over classes
+    regions : one sigmoid per region instead of one softmax over classes
     background : whether class 0 counts in the Dice
-    summed : whether the cross-entropy of regions is summed over regions, as nnU-Net does beside an ignore label
+    summed : whether the cross-entropy is summed over regions, as in nnU-Net with an ignore label
     """
 
     cross_entropy: float = 1.0
@@ -62,8 +62,8 @@ class Voxels:
     ----------
     features : float32, shape (voxels, channels)
     targets : float32 in {0, 1}, shape (voxels, classes): one class per voxel, or any number of regions
-    weights : float32, shape (voxels,): how many voxels each one stands for
-    groups : int64, shape (voxels,): over which voxels a Dice is taken, from 0; a batch, or a patch
+    weights : float32, shape (voxels,): number of voxels that each one represents
+    groups : int64, shape (voxels,): index, from 0, of the batch or patch over which Dice is computed
     shares : float32, shape (voxels,): weight of each voxel in the mean cross-entropy; the sum is 1
     """
 
@@ -77,7 +77,7 @@ class Voxels:
     def of(
         cls, features: Tensor, targets: Tensor, weights: Tensor | None = None, groups: Tensor | None = None
     ) -> Voxels:
-        """Return voxels of one group and equal weights unless they are given.
+        """Return voxels, by default in one group and with equal weights.
 
         Parameters
         ----------
@@ -100,8 +100,8 @@ class Head:
     ----------
     weight : shape (classes, channels)
     bias : shape (classes,)
-    loss : of the voxels it was fitted on
-    absent : classes that none of these voxels has
+    loss : loss on the voxels of the fit
+    absent : classes that don't occur in these voxels
     """
 
     weight: Tensor
@@ -121,14 +121,14 @@ def loss_of(logits: Tensor, voxels: Voxels, terms: LossTerms) -> Tensor:
 
 
 def constant_loss(voxels: Voxels, terms: LossTerms) -> float:
-    """Return the loss of the head that knows the class frequencies and nothing of the features."""
+    """Return the loss of a head that predicts the class frequencies, without features."""
     shares = (voxels.targets.T @ voxels.shares).clamp(1e-6, 1 - 1e-6)
     logits = torch.logit(shares) if terms.regions else shares.log()
     return float(loss_of(logits.expand(len(voxels.targets), -1), voxels, terms))
 
 
 def _group_matrix(voxels: Voxels) -> Tensor:
-    """Return the matrix, shape (groups, voxels), that sums weighted voxels over groups: the same sum every time."""
+    """Return the matrix, shape (groups, voxels), that sums weighted voxels over groups, with reproducible results."""
     groups = int(voxels.groups.max()) + 1
     return functional.one_hot(voxels.groups, groups).T.to(voxels.weights) * voxels.weights
 
@@ -208,7 +208,7 @@ def _whitening(covariance: Tensor, ridge: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a head that are known beforehand: which classes they are, weight `(rows, channels)`, bias `(rows,)`."""
+    """Known rows of a head: their classes, weight `(rows, channels)`, bias `(rows,)`."""
 
     classes: tuple[int, ...]
     weight: Tensor
@@ -220,14 +220,14 @@ def fit_head(
 ) -> Head:
     """Fit a head to voxels: LDA, then L-BFGS on nnU-Net's loss.
 
-    A class without voxels gets a head that gives it a hundredth of the most frequent class's probability, so that it is
-    never predicted at first and is still learned as soon as it occurs.
+    A class without voxels gets a hundredth of the probability of the most frequent class, so that it isn't predicted at first
+    but is learnt as soon as it occurs.
 
     Parameters
     ----------
-    terms : the loss; nnU-Net's for classes by default
-    known : rows that stay as they are; the others are fitted beside them
-    iterations : of L-BFGS; 0 returns LDA's head
+    terms : parameters of the loss; default: those of nnU-Net for classes
+    known : rows to keep; the others are fitted
+    iterations : number of L-BFGS iterations; 0 returns the LDA head
 
     Raises
     ------
@@ -244,7 +244,7 @@ def fit_head(
     used = ((sizes > 0) | fixed).nonzero()[:, 0]
     absent = (sizes == 0).nonzero()[:, 0]
     if not terms.regions and int(used[0]) != 0:
-        # without background voxels the first class present is not background
+        # without background voxels, the first class present isn't the background
         terms = replace(terms, background=True)
     space = _whitened(voxels, terms)
     start = _start(space, terms, used, known)
@@ -257,16 +257,16 @@ def fit_head(
         whole_bias += bias[frequent]
     whole_weight[used], whole_bias[used] = weight, bias
     if known:
-        # bit by bit, not through the whitening and back
+        # copy exactly, without rounding from the whitening
         whole_weight[list(known.classes)], whole_bias[list(known.classes)] = known.weight, known.bias
     return Head(whole_weight, whole_bias, loss, tuple(absent.tolist()))
 
 
 @dataclass(frozen=True)
 class _Whitened:
-    """Voxels with features (x - mean) transform^T, whose within-class covariance is 1, and how to come back.
+    """Voxels with whitened features (x - mean) transform^T, whose within-class covariance is 1, and the inverse mapping.
 
-    In these L-BFGS converges in few steps, and a penalty means the same for all features.
+    With whitened features, L-BFGS converges in a few steps and the penalty treats all features equally.
     """
 
     voxels: Voxels
@@ -275,12 +275,12 @@ class _Whitened:
     sums: Tensor
 
     def enter(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a head on plain features as one on whitened ones."""
+        """Convert a head for plain features to one for whitened features."""
         own = torch.linalg.solve_triangular(self.transform, weight, upper=False, left=False)
         return own, bias + weight @ self.mean
 
     def leave(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a head on whitened features as one on plain ones."""
+        """Convert a head for whitened features to one for plain features."""
         plain = weight @ self.transform
         return plain, bias - plain @ self.mean
 
@@ -293,7 +293,7 @@ def _whitened(voxels: Voxels, terms: LossTerms) -> _Whitened:
 
 
 def _partition(targets: Tensor, terms: LossTerms) -> Tensor:
-    """Return targets with exactly one class per voxel, each with voxels; each combination of regions is one."""
+    """Return targets with exactly one class per voxel; each occurring combination of regions becomes a class."""
     if not terms.regions:
         return targets[:, targets.any(0)]
     _, classes = torch.unique(targets, dim=0, return_inverse=True)
@@ -301,7 +301,7 @@ def _partition(targets: Tensor, terms: LossTerms) -> Tensor:
 
 
 def _start(space: _Whitened, terms: LossTerms, used: Tensor, known: Rows | None) -> tuple[Tensor, Tensor]:
-    """Return the best of LDA's heads, with the known rows in place, for the used classes on whitened features."""
+    """Return the best LDA head with the known rows inserted, for the used classes and whitened features."""
     voxels = replace(space.voxels, targets=space.voxels.targets[:, used])
     best: tuple[float, Tensor, Tensor] | None = None
     for exponent in PRIOR_EXPONENTS:
@@ -310,7 +310,7 @@ def _start(space: _Whitened, terms: LossTerms, used: Tensor, known: Rows | None)
             rows = torch.tensor([used.tolist().index(c) for c in known.classes], device=used.device)
             own_weight, own_bias = space.enter(known.weight.to(weight), known.bias.to(bias))
             if not terms.regions:
-                # logits of classes are defined up to a common function of the features: take that of the known rows
+                # class logits are defined up to a common function of the features: use that of the known rows
                 occurring = voxels.targets[:, rows].any(0)
                 if occurring.any():
                     weight = weight + (own_weight - weight[rows])[occurring].mean(0)
@@ -324,7 +324,7 @@ def _start(space: _Whitened, terms: LossTerms, used: Tensor, known: Rows | None)
 
 
 def _class_rows(voxels: Voxels, exponent: float) -> tuple[Tensor, Tensor]:
-    """Return LDA's rows; zeros for a known class without voxels, whose row is replaced."""
+    """Return the LDA rows; zeros for a known class without voxels, whose row is replaced later."""
     occurring = voxels.targets.any(0)
     weight = voxels.features.new_zeros(len(occurring), voxels.features.shape[1])
     bias = voxels.features.new_zeros(len(occurring))
@@ -335,7 +335,7 @@ def _class_rows(voxels: Voxels, exponent: float) -> tuple[Tensor, Tensor]:
 
 
 def _region_rows(voxels: Voxels, exponent: float) -> tuple[Tensor, Tensor]:
-    """Return one LDA per region, of its voxels against the others."""
+    """Return the LDA of each region against all other voxels."""
     rows = []
     for region in voxels.targets.T:
         sides = torch.stack((1 - region, region), 1)
@@ -355,7 +355,7 @@ def _refine(
     free: Tensor,
     iterations: int,
 ) -> tuple[Tensor, Tensor, float]:
-    """Return weight and bias on plain features, and the loss, after L-BFGS over the free rows."""
+    """Return weight and bias on plain features, and the loss, after L-BFGS on the free rows."""
     voxels = replace(space.voxels, targets=space.voxels.targets[:, used])
     parameters = [nn.Parameter(start[0][free].clone()), nn.Parameter(start[1][free].clone())]
 

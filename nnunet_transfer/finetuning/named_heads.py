@@ -1,4 +1,4 @@
-"""Heads by name: the rows of a source's output layers whose labels the target has, too."""
+"""Heads by name: the rows of a source's output layers for labels that the target also has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nnunet_transfer.sources.outputs import OUTPUTS, Match, match_outputs
 
 
 def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
-    """Return which of the target's outputs the source has, by the names on its card; None if none.
+    """Match the target's outputs to those of the source by the names in its card; None if none match.
 
     Parameters
     ----------
-    names : of the target's outputs, in their order
+    names : names of the target's outputs, in order
     """
     groups = source.card.extra.get(OUTPUTS)
     return match_outputs(groups, names) if isinstance(groups, list | tuple) else None
@@ -27,16 +27,16 @@ def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
 def known_rows(
     match: Match, weights: Mapping[str, Tensor], layers: Sequence[nn.Module], stages: int
 ) -> dict[int, Rows]:
-    """Return the rows to take over, for each output layer of the target that the source has one for.
+    """Return the rows to copy for each output layer of the target that the source also has.
 
-    nnU-Net counts output layers from the deepest up; networks of different depth agree at full resolution.
+    nnU-Net counts output layers from the deepest up; networks of different depth are aligned at full resolution.
 
     Parameters
     ----------
     match : from `matching_outputs`
-    weights : the source's tensors
-    layers : the target's output layers
-    stages : of the target's encoder
+    weights : tensors of the source
+    layers : output layers of the target
+    stages : number of stages of the target's encoder
     """
     shift = stages - number_of_stages(weights)
     found = {}

@@ -1,4 +1,4 @@
-"""The optimiser and schedule that a recipe asks for."""
+"""Optimiser and schedule of a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def optimiser_of(
 
     Parameters
     ----------
-    host : returns nnU-Net's own optimiser, whose kind and momentum SGD takes
+    host : returns nnU-Net's optimiser, whose type and momentum are used for SGD
     """
     rate = recipe.optimiser.rate
     groups = parameter_groups(network, recipe, recipe.optimiser.weight_decay)
@@ -34,9 +34,9 @@ def optimiser_of(
 
 
 def _adamw(groups: list[dict[str, Any]], rate: float) -> AdamW:
-    """Return AdamW in one kernel for all weights, where torch has one for the device.
+    """Return AdamW, with the fused kernel if torch has one for the device.
 
-    On a processor the loop over a small network's weights takes a tenth of an iteration, the kernel a hundredth.
+    Without a GPU, the loop over the weights of a small network takes a tenth of an iteration, the fused kernel a hundredth.
     """
     try:
         return AdamW(groups, rate, fused=True)

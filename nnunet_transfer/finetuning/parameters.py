@@ -1,4 +1,4 @@
-"""Parts of a network as parameters: groups with their own learning rates, freezing, the pull to the start."""
+"""Parameters of network parts: groups with different learning rates, freezing, and the pull towards the initial weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADS = "seg_layers"
 
 
 def check_parts(network: nn.Module) -> None:
-    """Raise `AdaptationError` for a network that has no encoder and decoder to train apart."""
+    """Raise `AdaptationError` for a network without encoder and decoder that can be trained separately."""
     if not isinstance(getattr(network, "encoder", None), nn.Module) or not hasattr(network, "decoder"):
         raise AdaptationError(
             f"{type(network).__name__} has no encoder and decoder to train separately; use the recipe full or warmup"
@@ -30,12 +30,12 @@ def check_parts(network: nn.Module) -> None:
 
 
 def part_of(name: str) -> str:
-    """Return the part that a parameter belongs to, by its name; what is not part of a U-Net learns with the decoder."""
+    """Return the part of a parameter by its name; parameters outside a U-Net count as decoder."""
     return part_of_key(canonical_key(name)) or DECODER
 
 
 def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
-    """Let the named parts learn and freeze the others; return whether anything changed."""
+    """Unfreeze the given parts and freeze the others; return whether anything changed."""
     trained = set(trained)
     changed = False
     for name, parameter in network.named_parameters():
@@ -43,13 +43,13 @@ def set_trained(network: nn.Module, trained: Iterable[str]) -> bool:
         changed |= parameter.requires_grad != wanted
         parameter.requires_grad_(wanted)
         if not wanted:
-            # a gradient of the phase before would still be applied
+            # gradients of the previous phase would still be applied
             parameter.grad = None
     return changed
 
 
 def freeze_statistics(network: nn.Module, trained: Iterable[str]) -> None:
-    """Keep the running statistics of the BatchNorm layers of frozen parts, as their weights are kept."""
+    """Freeze the running statistics of BatchNorm layers in frozen parts, in addition to their weights."""
     trained = set(trained)
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and part_of(f"{name}.weight") not in trained:
@@ -57,11 +57,12 @@ def freeze_statistics(network: nn.Module, trained: Iterable[str]) -> None:
 
 
 def parameter_groups(network: nn.Module, recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups; group k has `lr_scale` = layer_decay ** (distance from the output).
+    """Return the optimiser's parameter groups; group k has `lr_scale` = layer_decay ** (distance from the output).
 
-    The first group has the highest rate, that of the output layers: it is the one that nnU-Net logs. Of an encoder
-    with stages 0 to n - 1, stage s has the distance n - s, and the stem that of stage 0 plus one. A recipe's `body_rate`
-    scales all but the output layers. With a pull to the start, that pull replaces the weight decay of all but the heads.
+    The first group, that of the output layers, has the highest rate, which nnU-Net logs. In an encoder with stages 0 to
+    n - 1, stage s has the distance n - s, and the stem the distance n + 1. A recipe's `body_rate` scales the rate of all
+    layers except the output layers. A pull towards the initial weights replaces the weight decay of all layers except the
+    heads.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     stages = _number_of_stages(network) if recipe.layer_decay != 1 else 0
@@ -91,7 +92,7 @@ def _stage_of(name: str) -> int:
 
 
 class StartPull:
-    """Adds strength * (w - w_start) to every gradient but the heads' before each optimiser step (L2-SP)."""
+    """Add strength * (w - w_start) to every gradient except those of the heads before each optimiser step (L2-SP)."""
 
     def __init__(self, network: nn.Module, start: dict[str, torch.Tensor], strength: float) -> None:
         self._pairs = [
@@ -102,26 +103,26 @@ class StartPull:
         self._strength = strength
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Serve as a hook of `Optimizer.register_step_pre_hook`."""
+        """Run as a hook of `Optimizer.register_step_pre_hook`."""
         for parameter, start in self._pairs:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - start, alpha=self._strength)
 
 
 def save_start(network: nn.Module, path: Path) -> None:
-    """Write the weights that a training starts from, so that `--c` pulls towards the same ones."""
+    """Write the initial weights of a training, so that `--c` pulls towards the same weights."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in network.named_parameters() if HEADS not in name}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
 
 
 def read_start(path: Path) -> dict[str, torch.Tensor]:
-    """Read what `save_start` wrote.
+    """Read the weights that `save_start` wrote.
 
     Raises
     ------
     DataError
-        If the file is gone: the training can't go on as it began.
+        If the file is missing, so that the training can't continue.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; without the weights it pulls towards, this training must start again")

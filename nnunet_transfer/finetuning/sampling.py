@@ -1,4 +1,4 @@
-"""Drawing voxels for the fit of output layers: as many of each class as there is room for, with weights."""
+"""Sample voxels for fitting output layers: balanced over classes, with weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def quotas(counts: Sequence[int], room: int) -> list[int]:
-    """Return how many voxels to keep of each stratum: equal shares, and what small ones leave goes to the others.
+    """Return the number of voxels to keep per stratum: equal shares; unused shares of small strata go to the others.
 
-    Each stratum keeps at least one voxel, whatever the room.
+    Each stratum keeps at least one voxel, regardless of `room`.
     """
     left, kept = room, [0] * len(counts)
     order = sorted(range(len(counts)), key=lambda stratum: counts[stratum])
@@ -27,13 +27,13 @@ def draw_voxels(strata: Tensor, room: int, generator: torch.Generator) -> tuple[
     Parameters
     ----------
     strata : int64, shape (voxels,): any number per stratum; negative ones are never drawn
-    room : about how many to draw
-    generator : on the CPU, so that all devices draw alike
+    room : approximate number of voxels to draw
+    generator : CPU generator, so that the result doesn't depend on the device
 
     Returns
     -------
-    indices : int64, in rising order
-    weights : float32: how many voxels of its stratum each stands for; they sum to the number of voxels
+    indices : int64, in increasing order
+    weights : float32, number of voxels of its stratum that each one represents; the sum is the number of voxels
     """
     candidates = (strata >= 0).nonzero()[:, 0]
     _, members, counts = torch.unique(strata[candidates], return_inverse=True, return_counts=True)
@@ -41,7 +41,7 @@ def draw_voxels(strata: Tensor, room: int, generator: torch.Generator) -> tuple[
     if sum(keep) == len(candidates):
         return candidates, torch.ones(len(candidates), device=strata.device)
     shuffled = torch.randperm(len(candidates), generator=generator).to(strata.device)
-    # a stable sort by stratum leaves a random order within each
+    # a stable sort by stratum keeps the random order within each stratum
     order = shuffled[members[shuffled].argsort(stable=True)]
     first = counts.cumsum(0) - counts
     rank = torch.arange(len(order), device=strata.device) - first.repeat_interleave(counts)
@@ -52,13 +52,13 @@ def draw_voxels(strata: Tensor, room: int, generator: torch.Generator) -> tuple[
 
 
 def strata_of(targets: Tensor) -> Tensor:
-    """Return a number per voxel that is the same for the same combination of regions.
+    """Return a number per voxel that is equal for equal combinations of regions.
 
     Parameters
     ----------
-    targets : in {0, 1}, shape (voxels, regions)
+    targets : values 0 or 1, shape (voxels, regions)
     """
-    # random factors, the same ones every time: sums of any two combinations agree with a chance of 2^-62
+    # fixed random factors: the sums of two different combinations coincide with a probability of 2^-62
     generator = torch.Generator().manual_seed(0)
     factors = torch.randint(2**62, (targets.shape[1],), generator=generator).to(targets.device)
     return (targets.long() * factors).sum(1) & (2**62 - 1)

@@ -18,7 +18,7 @@ class RecipeScheduler(LRScheduler):
         super().__init__(optimizer)
 
     def step(self, epoch: int | None = None) -> None:
-        """Go to `epoch`; nnU-Net passes the current one."""
+        """Set the rates for `epoch`; nnU-Net passes the current epoch."""
         rate = self.initial_lr * self.recipe.at(epoch or 0, self.num_epochs).factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)

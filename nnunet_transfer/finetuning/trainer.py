@@ -1,4 +1,4 @@
-"""Fine-tuning: nnU-Net's training, started from a source."""
+"""Fine-tuning: nnU-Net's training, initialised from a source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from nnunet_transfer.words import counted
 
 REPORT_FILE = "transfer_report.json"
 START_FILE = "start_weights.safetensors"
-#: share of the epochs after which a network that predicts no voxel of any label right is reported
+#: share of the epochs after which a network without any correct voxel is reported
 GUARD = 0.1
 _NOTHING_LEARNT = """WARNING: after {} of {} epochs the pseudo Dice of every label is 0: the network has learnt nothing yet.
   Most often the learning rate undoes the network at first: train with the recipe fitted (or adamw).
@@ -51,26 +51,26 @@ _NOTHING_LEARNT = """WARNING: after {} of {} epochs the pseudo Dice of every lab
 class FineTuningTrainer(NamedTrainer):
     """An arm: nnU-Net's trainer whose network starts from a source, or at random in the control arm.
 
-    The weights enter once, in place, at epoch 0 of a fresh training: not in `initialize`, which also serves `--c`
-    and `--val`, and not in `build_network_architecture`, which serves inference. Those work without the source.
+    The weights are loaded once, in place, at epoch 0 of a new training: not in `initialize`, which `--c` and `--val` also
+    call, and not in `build_network_architecture`, which inference calls. These work without the source.
     """
 
     _report: TransferReport | None = None
     _known_rows: Mapping[int, Rows] = MappingProxyType({})
 
     def initialize(self) -> None:
-        """Build as nnU-Net does and note the initial weights."""
+        """Initialise as in nnU-Net and record the initial weights."""
         super().initialize()
         self._initial_weights = _fingerprint(unwrapped(self.network))
 
     def apply_settings(self) -> None:
-        """Set what the name asks for, and the recipe's learning rate and weight decay."""
+        """Apply the settings in the trainer's name, and the recipe's learning rate and weight decay."""
         super().apply_settings()
         self.initial_lr = self.recipe.optimiser.rate
         self.weight_decay = self.recipe.optimiser.weight_decay
 
     def source_name(self) -> str | None:
-        """Return the name of the source to start from; `None` in the control arm."""
+        """Return the name of the source; `None` for the control arm."""
         if self.settings.base != TRANSFER:
             return ARMS[self.settings.base]
         block = self.plans_manager.plans.get("transfer") or {}
@@ -83,7 +83,7 @@ class FineTuningTrainer(NamedTrainer):
         return block["source"]
 
     def source_facts(self) -> dict[str, str] | None:
-        """Return name and SHA-256 of the source; a training that is continued doesn't need it to be there."""
+        """Return name and SHA-256 of the source; a continued training works without the source."""
         name = self.source_name()
         try:
             return None if name is None else {"name": name, "sha256": load_source(name).card.sha256}
@@ -127,7 +127,7 @@ class FineTuningTrainer(NamedTrainer):
         )
 
     def _check_recipe_reaches(self, report: TransferReport) -> None:
-        """Refuse channels that start at 0 and stay there; say which random weights a recipe never trains."""
+        """Refuse input channels whose weights start at 0 and stay frozen; log random weights that a recipe never trains."""
         trained = frozenset().union(*(phase.trained for phase in self.recipe.phases))
         if report.channels_at_zero and STEM not in trained:
             raise AdaptationError(
@@ -159,13 +159,13 @@ class FineTuningTrainer(NamedTrainer):
 
     @property
     def recipe(self) -> Recipe:
-        """The schedule that the trainer's name asks for."""
+        """The recipe in the trainer's name."""
         return RECIPES[self.settings.recipe]
 
     def configure_optimizers(self) -> tuple[Optimizer, RecipeScheduler]:
         """Return nnU-Net's optimiser with the recipe's parameter groups and schedule.
 
-        This is the first that nnU-Net asks of a network it built: parts that the recipe needs must be there.
+        nnU-Net calls this right after building the network, so the parts that the recipe needs are checked here.
         """
         if self.recipe.layer_decay != 1 or any(phase.trained != WHOLE for phase in self.recipe.phases):
             with one_line_errors():
@@ -173,7 +173,7 @@ class FineTuningTrainer(NamedTrainer):
         return optimiser_of(self.recipe, unwrapped(self.network), self.num_epochs, super().configure_optimizers)
 
     def on_train_start(self) -> None:
-        """Start as the base does, then do what the recipe asks for: fit the heads, pull towards the start."""
+        """Start the training, fit the heads and set up the pull towards the initial weights, depending on the recipe."""
         super().on_train_start()
         if self.current_epoch == 0 and self.recipe.heads != "random":
             self._fit_heads()
@@ -189,18 +189,18 @@ class FineTuningTrainer(NamedTrainer):
             self.optimizer.register_step_pre_hook(StartPull(network, start, self.recipe.start_pull))
 
     def on_train_epoch_start(self) -> None:
-        """Freeze or thaw what this epoch's phase asks for."""
+        """Freeze or unfreeze parts for the phase of this epoch."""
         phase = self.recipe.at(self.current_epoch, self.num_epochs)
         network = unwrapped(self.network)
         if set_trained(network, phase.trained) and self.is_ddp:
-            # DDP notes at construction which parameters have gradients
+            # DDP records at construction which parameters have gradients
             self.network = rewrapped(self.network)
         super().on_train_epoch_start()
         freeze_statistics(network, phase.trained)
         self.print_to_log_file(f"Phase: {phase.phase}")
 
     def on_epoch_end(self) -> None:
-        """End as the base does; once, after a tenth of the epochs, say if nothing was learnt so far."""
+        """End the epoch; once, after a tenth of the epochs, warn if nothing has been learnt."""
         dice = self.logger.get_value("dice_per_class_or_region", step=-1)
         super().on_epoch_end()
         if self.current_epoch == round(self.num_epochs * GUARD) and not np.nansum(dice):
@@ -209,6 +209,6 @@ class FineTuningTrainer(NamedTrainer):
 
 
 def _fingerprint(network: torch.nn.Module) -> torch.Tensor:
-    """Return the sum of each parameter: a cheap means to see whether anybody changed the weights."""
+    """Return the sum of each parameter, a cheap way to detect changed weights."""
     with torch.no_grad():
         return torch.stack([p.sum() for p in network.parameters()])
