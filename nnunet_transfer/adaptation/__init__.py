@@ -1,4 +1,4 @@
-"""Adaptation: putting a source's weights into a network that may differ, and telling what was done."""
+"""Adaptation: load a source's weights into a network that may differ, and report the result."""
 
 from nnunet_transfer.adaptation.report import TransferReport
 from nnunet_transfer.adaptation.settings import TransferSettings

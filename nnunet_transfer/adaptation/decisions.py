@@ -1,4 +1,4 @@
-"""Decide, from names and shapes alone, what happens to every tensor. Nothing is read or written here.
+"""Decide what happens to every tensor, from names and shapes only. Nothing is read or written here.
 
 The decisions are therefore the same on every rank of a distributed training.
 """
@@ -39,19 +39,19 @@ TRANSFERRED: tuple[Status, ...] = ("loaded", "adapted")
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to one tensor.
+    """The decision on one tensor.
 
     Attributes
     ----------
     key : canonical name in the target; in the source for an unused tensor
     source_key : canonical name in the source; `None` if it has no such tensor
     part : `stem`, `encoder`, `decoder`, `head` or `other`
-    status : `loaded` as it is, `adapted` by `steps`, left as `initialised`, or `unused`
-    steps : the adaptations, in order
+    status : `loaded` unchanged, `adapted` by `steps`, left as `initialised`, or `unused`
+    steps : adaptations in order
     reason : why the tensor was not loaded
-    source_shape, target_shape : `None` where there is no such tensor
+    source_shape, target_shape : `None` if there is no such tensor
     parameters : number of learned values; 0 for running statistics
-    transferred : how many of them come from the source
+    transferred : number of values that come from the source
     """
 
     key: str
@@ -89,14 +89,14 @@ def decide(
     rules: AdaptationRules | None = None,
     names: InputChannels | None = None,
 ) -> tuple[Decision, ...]:
-    """Decide for every tensor of the target, then for those of the source that stay unused.
+    """Return a decision for every tensor of the target, followed by the unused tensors of the source.
 
     Parameters
     ----------
     source, target : canonical name -> shape
     scope : what to load
-    rules : which rule is used where several are sensible
-    names : input channels, to match those of images by name
+    rules : rules to use where several are possible
+    names : input channels, to match image channels by name
     """
     problem = _Problem(source, target, scope, rules or AdaptationRules(), names or InputChannels())
     decisions = [_for_target(key, problem) for key in target]
@@ -133,7 +133,7 @@ def _for_target(key: str, problem: _Problem) -> Decision:
 
 
 def _why_left(part: str, problem: _Problem) -> str:
-    """Return why nothing of this part is loaded; empty if it may be."""
+    """Return why nothing of this part may be loaded; empty if it may be."""
     reasons = {
         "other": "no part of the U-Net",
         "head": "segmentation heads belong to the source's labels",
@@ -162,7 +162,7 @@ def _running_mean(key: str) -> str:
 
 
 def new_channels(decisions: Sequence[Decision], names: InputChannels) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the image and of the label channels that the source has no weights for.
+    """Return the names of the image channels and label channels without weights in the source.
 
     Both are empty if the first convolution was not loaded.
     """
@@ -175,7 +175,7 @@ def new_channels(decisions: Sequence[Decision], names: InputChannels) -> tuple[t
 def coverage(decisions: Sequence[Decision]) -> dict[str, float]:
     """Return the fraction of the target's learned parameters that were transferred, by part.
 
-    Running statistics don't count. `encoder` includes the stem; `decoder` leaves out the segmentation heads.
+    Running statistics don't count. `encoder` includes the stem; `decoder` excludes the segmentation heads.
     """
     fractions = {}
     for name, parts in (("stem", ("stem",)), ("encoder", ("stem", "encoder")), ("decoder", ("decoder",))):

@@ -1,4 +1,4 @@
-"""Which of a source's input channels feed which of a target's."""
+"""Match the input channels of a source with those of a target."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from nnunet_transfer.channels import comparable, is_name
 
 @dataclass(frozen=True)
 class InputChannels:
-    """The input channels of source and target: those of images, by name, then those of a cascade's labels.
+    """The input channels of source and target: image channels by name, followed by the label channels of a cascade.
 
     Attributes
     ----------
-    source, target : names of the image channels; empty where unknown
-    source_labels : number of label channels behind the source's image channels
+    source, target : names of the image channels; empty if unknown
+    source_labels : number of label channels after the source's image channels
     target_labels : names of the target's label channels
     """
 
@@ -24,11 +24,11 @@ class InputChannels:
     target_labels: tuple[str, ...] = ()
 
     def images(self, before: int, after: int) -> tuple[int, int]:
-        """Return how many of `before` and `after` input channels are image channels."""
+        """Return the number of image channels among `before` and `after` input channels."""
         return before - self.source_labels, after - len(self.target_labels)
 
     def match(self, before: int, after: int) -> bool:
-        """Whether `before` source image channels are to be matched with `after` target image channels by name."""
+        """Whether to match `before` source image channels with `after` target image channels by name."""
         if (len(self.source), len(self.target)) != (before, after):
             return False
         source, target = _known(self.source), _known(self.target)

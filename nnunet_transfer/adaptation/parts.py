@@ -1,4 +1,4 @@
-"""Which part of an nnU-Net network a tensor belongs to, and which family a network is of."""
+"""The part of an nnU-Net network that a tensor belongs to, and the family of a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FAMILY_PATTERNS = (
 )
 _ENCODER_STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
 _DECODER_STAGE = re.compile(r"decoder\.(stages|transpconvs|seg_layers)\.(\d+)\.")
-#: the image is read by one convolution; in STU-Net and MONAI's U-Net by the first block's shortcut, too
+#: convolutions that read the image: one, or in STU-Net and MONAI's U-Net also the shortcut of the first block
 _INPUT_CONVOLUTION = re.compile(
     r"encoder\.(stem\.convs\.0\.conv|stages\.0\.0\.convs\.0\.conv|stages\.0\.0\.conv[13]|stages\.0\.ops\.0\.conv1"
     r"|stages\.0\.units\.0\.conv|stages\.1\.(down\.)?(conv\.unit0\.conv|conv|residual))\.weight"
@@ -37,22 +37,22 @@ _TRANSPOSED = re.compile(r"decoder\.transpconvs\.\d+\.(up\.)?weight")
 #: MONAI's have kernel 3 and stride 2
 _OVERLAPPING = re.compile(r"decoder\.transpconvs\.\d+\.up\.weight")
 
-#: the convolution behind a skip connection -> how its input channels fall to the decoder and to the encoder
+#: convolution after a skip connection -> shares of its input channels from decoder and encoder
 _BEHIND_SKIP = (
     (re.compile(r"decoder\.stages\.\d+\.(convs\.0\.conv|0\.conv[13])\.weight"), (1, 1)),
-    # its transposed convolutions keep the number of channels, which is twice that of the stage above
+    # its transposed convolutions keep the number of channels, twice that of the stage above
     (re.compile(r"decoder\.stages\.\d+\.(ops\.0\.conv1|units\.0\.conv)\.weight"), (2, 1)),
     (_OVERLAPPING, (1, 1)),
 )
 
 
 def part_of(key: str) -> str | None:
-    """Return `stem`, `encoder`, `decoder` or `head`; `None` if the key is of no nnU-Net network."""
+    """Return `stem`, `encoder`, `decoder` or `head`; `None` if the key doesn't belong to an nnU-Net network."""
     return next((part for part, pattern in _PART_PATTERNS if pattern.match(key)), None)
 
 
 def family_of(keys: Iterable[str]) -> str | None:
-    """Return the family, such as `residual encoder` or `plain encoder`; `None` if the keys are of none."""
+    """Return the family, such as `residual encoder` or `plain encoder`; `None` if the keys belong to no family."""
     keys = list(keys)
     return next((f for f, pattern in _FAMILY_PATTERNS if any(pattern.match(k) for k in keys)), None)
 
@@ -73,7 +73,7 @@ def taps_overlap(key: str) -> bool:
 
 
 def input_shares(key: str) -> tuple[int, ...]:
-    """Return how a weight's input channels fall to the networks that it reads: decoder and encoder behind a skip."""
+    """Return the shares of a weight's input channels from each input: decoder and encoder after a skip connection."""
     return next((shares for pattern, shares in _BEHIND_SKIP if pattern.fullmatch(key)), (1,))
 
 

@@ -1,4 +1,4 @@
-"""The transfer report: what happened to every tensor, and what the source is."""
+"""The transfer report: the source, and what happened to every tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_transfer.adaptation.decisions import Decision, Scope
 from nnunet_transfer.files import write_json
 from nnunet_transfer.sources import SourceCard
 
-#: how many tensor names a line of the table gives
+#: number of tensor names in a line of the table
 NAMES_PER_LINE = 2
 COLUMNS = ("loaded", "adapted", "initialised", "unused")
 PART_ORDER = ("stem", "encoder", "decoder", "head", "other")

@@ -1,7 +1,7 @@
-"""How one tensor is made to fit another's shape. Pure functions on tensors, one table per kind of change.
+"""Adapt a tensor to another shape. Pure functions on tensors, with one table per kind of change.
 
 Shapes are torch's: convolutions `(out, in, *kernel)`, transposed convolutions `(in, out, *kernel)`, kernel axes in the
-order of the image axes. Where 2D becomes 3D, the new axis is the first kernel axis, because nnU-Net's 2D
+order of the image axes. From 2D to 3D, the new axis is the first kernel axis, because nnU-Net's 2D
 configuration slices along the first image axis.
 """
 
@@ -27,7 +27,7 @@ def _channels_sum(weight: Tensor, n: int) -> Tensor:
 
 
 def _channels_repeat(weight: Tensor, n: int) -> Tensor:
-    """Deal the channels round-robin onto `n`; a channel used twice counts half each time."""
+    """Distribute the channels cyclically over `n`; a channel used k times is divided by k."""
     before = weight.shape[1]
     result = weight.new_zeros((weight.shape[0], n, *weight.shape[2:]))
     for i in range(max(before, n)):
@@ -36,7 +36,7 @@ def _channels_repeat(weight: Tensor, n: int) -> Tensor:
     return result
 
 
-#: `mean` and `repeat` keep the response to an image whose channels are all equal; so does `sum` for one channel
+#: `mean` and `repeat` keep the response to an image with equal channels; so does `sum` for a single channel
 INPUT_CHANNEL_RULES: dict[str, Callable[[Tensor, int], Tensor]] = {
     "mean": _channels_mean,
     "sum": _channels_sum,
@@ -103,7 +103,7 @@ def fit_kernel(weight: Tensor, kernel: Sequence[int], rule: str) -> Tensor:
 def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
     """Return a transposed convolution's `weight (in, out, *k)` with kernel sizes `kernel`.
 
-    nnU-Net's transposed convolutions have kernel = stride, so each output voxel sees one tap: the mean of the old
+    nnU-Net's transposed convolutions have kernel = stride, so each output voxel reads one tap: the mean of the old
     taps at each new position keeps the response to an image that is constant along the axis.
     """
     for axis, size in enumerate(kernel, start=2):
@@ -112,7 +112,7 @@ def fit_transposed_kernel(weight: Tensor, kernel: Sequence[int]) -> Tensor:
     return weight
 
 
-#: transposed convolutions whose taps overlap: of outputs along an axis each second one sees the middle tap, the others two
+#: transposed convolutions with overlapping taps: every second output along an axis reads the middle tap, the others two
 OVERLAPPING_KERNEL = 3
 OVERLAPPING_STRIDE = 2
 
@@ -120,20 +120,20 @@ OVERLAPPING_STRIDE = 2
 def inflate_overlapping(weight: Tensor) -> Tensor:
     """Return a transposed convolution's `weight (in, out, *k)`, of kernel 3 and stride 2, with a new first axis.
 
-    The taps along it are half, whole and half: wherever an output lies, what it sees adds up to the old weight.
+    The taps along the new axis are 1/2, 1 and 1/2 times the old weight, so that the taps of every output add up to it.
     """
     return torch.stack((weight / 2, weight, weight / 2), dim=2)
 
 
 def _leading_widths(weight: Tensor, own: Tensor, shares: Sequence[int], transposed: bool) -> Tensor:
-    """Put `weight` into the first channels of the fresh `own`; no old output sees a new input.
+    """Put `weight` into the first channels of the initialised `own`; old outputs don't read new inputs.
 
-    Where channels were added the first ones compute what the source's do, and the new ones start at random. Where there
-    are fewer channels, the last are dropped.
+    If channels were added, the first ones compute the same as in the source, and the new ones start at random. If there are
+    fewer channels, the last ones are dropped.
 
     Parameters
     ----------
-    shares : how the inputs fall into parts, each with first channels of its own
+    shares : numbers of input channels from each input, which are aligned separately
     transposed : the weight is `(in, out, *k)`
     """
     if weight.dim() == 1:
@@ -157,7 +157,7 @@ def _split(weight: Tensor, shares: Sequence[int]) -> tuple[Tensor, ...]:
     return weight.split([unit * share for share in shares], dim=1)
 
 
-#: what to do about other widths; `None` refuses
+#: rules for different widths; `None` refuses
 WIDTH_RULES: dict[str, Callable[[Tensor, Tensor, Sequence[int], bool], Tensor] | None] = {
     "refuse": None,
     "leading": _leading_widths,
@@ -170,7 +170,7 @@ def fit_widths(weight: Tensor, own: Tensor, rule: str, shares: Sequence[int], tr
     return weight if function is None else function(weight, own, shares, transposed)
 
 
-#: what a channel that the source doesn't have gets from the source's weights `(out, in, *kernel)`
+#: initial weights of a channel that the source doesn't have, from the source's weights `(out, in, *kernel)`
 NEW_CHANNEL_RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda weight: weight.mean(dim=1),
     "zero": lambda weight: torch.zeros_like(weight[:, 0]),
@@ -178,7 +178,7 @@ NEW_CHANNEL_RULES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str], new: str) -> Tensor:
-    """Give each target channel the weights of the source channel of the same name, or those of a `NEW_CHANNEL_RULES`."""
+    """Give each target channel the weights of the source channel with the same name, or those of a rule in `NEW_CHANNEL_RULES`."""
     fresh = NEW_CHANNEL_RULES[new](weight)
     result = torch.stack([fresh] * len(target), dim=1)
     position = {comparable(name): i for i, name in enumerate(source) if is_name(name)}
@@ -199,7 +199,7 @@ def checked_rule(kind: str, name: str, table: Collection[str]) -> str:
     Raises
     ------
     SettingsError
-        If it doesn't; the message lists what there is.
+        If it doesn't; the message lists the valid names.
     """
     if name not in table:
         raise SettingsError(f"unknown rule '{name}' for {kind}; there are: {', '.join(table)}")

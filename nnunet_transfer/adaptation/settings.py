@@ -1,4 +1,4 @@
-"""The rules of adaptation as text: what a user types and what stands in transfer plans."""
+"""The rules of adaptation as text, on the command line and in transfer plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adaptations that one tensor needs, as data: decided from shapes, applied to tensors later."""
+"""The adaptations of one tensor as data: chosen from shapes, applied to tensors later."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ Shape = tuple[int, ...]
 
 
 class MisfitError(Exception):
-    """A tensor can't be made to fit; the text says why."""
+    """A tensor can't be adapted; the message states the reason."""
 
 
 @dataclass(frozen=True)
 class AdaptationRules:
-    """Which rule is used where several are sensible; the defaults keep the response to constant input.
+    """The rules to use where several are possible; the defaults keep the response to constant input.
 
     Attributes
     ----------
-    input_channels : one of `INPUT_CHANNEL_RULES`; not asked where channels are matched by name
-    new_channels : where they are, for those that the source doesn't have: one of `NEW_CHANNEL_RULES`
+    input_channels : one of `INPUT_CHANNEL_RULES`; not used if channels are matched by name
+    new_channels : one of `NEW_CHANNEL_RULES`; for channels that the source doesn't have, if channels are matched by name
     inflation : 2D to 3D, one of `INFLATION_RULES`
     kernel : other kernel sizes, one of `KERNEL_RULES`
     widths : other numbers of channels inside the network, one of `WIDTH_RULES`
@@ -63,14 +63,14 @@ class AdaptationRules:
 
 @dataclass(frozen=True)
 class Role:
-    """What a tensor does in the network, as far as its adaptation depends on it.
+    """The role of a tensor in the network, which its adaptation depends on.
 
     Attributes
     ----------
-    reads_image : it is the first convolution's weight, whose input channels may change
-    transposed : it is a transposed convolution's weight `(in, out, *kernel)`
-    input_shares : how its input channels fall to the networks that it reads; two behind a skip connection
-    overlapping : a transposed convolution's kernel is larger than its stride
+    reads_image : whether it is the weight of the first convolution, whose input channels may change
+    transposed : whether it is the weight of a transposed convolution `(in, out, *kernel)`
+    input_shares : numbers of input channels from each input; two after a skip connection
+    overlapping : whether the kernel of a transposed convolution is larger than its stride
     """
 
     reads_image: bool = False
@@ -87,9 +87,9 @@ class Step:
     ----------
     kind : a key of `STEPS`
     rule : the rule's name
-    argument : what the rule needs besides the tensor
-    description : for the report
-    kept : number of the target's values that come from the source; `None` if all do
+    argument : argument of the rule besides the tensor
+    description : text for the report
+    kept : number of values of the target that come from the source; `None` if all do
     """
 
     kind: str
@@ -102,7 +102,7 @@ class Step:
         return f"{self.description} ({self.rule})"
 
 
-#: kind -> function of the tensor, the target's own fresh tensor, and the step
+#: kind -> function of the tensor, the target's initialised tensor, and the step
 STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "input channels": lambda w, own, s: INPUT_CHANNEL_RULES[s.rule](w, s.argument),
     "image channels": lambda w, own, s: w[:, : s.argument],
@@ -120,12 +120,12 @@ STEPS: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
     "norm": lambda w, own, s: w,
 }
 
-#: noted on the affine parameters of a norm whose running statistics have no place in the target
+#: note on the affine parameters of a norm whose running statistics the target doesn't have
 BATCHNORM_TO_INSTANCENORM = Step("norm", "affine part kept, running statistics dropped", None, "BatchNorm→InstanceNorm")
 
 
 def apply_steps(tensor: Tensor, own: Tensor, steps: Sequence[Step]) -> Tensor:
-    """Return `tensor` after all `steps`; `own` is the target's, fresh and unchanged here."""
+    """Return `tensor` after all `steps`; `own` is the target's initialised tensor, which doesn't change."""
     for step in steps:
         tensor = STEPS[step.kind](tensor, own, step)
     return tensor
@@ -139,7 +139,7 @@ def fit_steps(
     Raises
     ------
     MisfitError
-        If it can't be done.
+        If the shapes can't be adapted.
     """
     if len(source) < 3 or len(target) < 3:
         return tuple(_width_steps(source, target, rules, role))
@@ -177,7 +177,7 @@ def _channel_steps(before: int, target: Shape, rules: AdaptationRules, names: In
     if images_before < 1 or images_after < 1:
         raise MisfitError(f"{before} input channels in the source, {after} in the target, of which too many are labels")
     new = names.new(before, after)
-    # a guess is not counted as loaded
+    # a guess doesn't count as loaded
     kept = math.prod(target) // after * (after - len(new) - len(names.labels))
     text = f"input channels {images_before}→{images_after}"
     steps = []
@@ -195,7 +195,7 @@ def _channel_steps(before: int, target: Shape, rules: AdaptationRules, names: In
 def _kernel_steps(source: Shape, target: Shape, rules: AdaptationRules) -> list[Step]:
     steps = []
     if len(source) > len(target):
-        # the first axis is summed: exact for an image that is constant along it
+        # sum over the first axis, which is exact for an image that is constant along it
         steps.append(Step("flatten", "sum", None, "3D→2D"))
         source = source[1:]
     if source != target[-len(source) :]:
@@ -209,7 +209,7 @@ def _kernel_steps(source: Shape, target: Shape, rules: AdaptationRules) -> list[
 def _transposed_steps(source: Shape, target: Shape) -> list[Step]:
     steps = []
     if len(source) < len(target):
-        # kernel = stride, so each output voxel sees one tap: the same weights at each position of the new axis
+        # kernel = stride, so each output voxel reads one tap: use the same weights at each position of the new axis
         return [Step("inflate transposed", "same at each position", target, "2D→3D")]
     if len(source) > len(target):
         steps.append(Step("flatten transposed", "mean", None, "3D→2D"))

@@ -1,4 +1,4 @@
-"""Put a source's weights into a network: decide, check, then write in place."""
+"""Load a source's weights into a network: decide, check, then write in place."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def transfer_weights(
 ) -> TransferReport:
     """Load a source into a network, in place.
 
-    Everything is decided and checked before the first value is written: on an error the network is as it was.
-    nnU-Net's aliases share storage with the tensors written here.
+    Everything is decided and checked before the first value is written, so the network is unchanged after an error. nnU-Net's
+    aliases share storage with the tensors written here.
 
     Parameters
     ----------
     network : nnU-Net's `PlainConvUNet` or `ResidualEncoderUNet`, or one of `networks`, on any device
-    source : where the weights come from
+    source : the source
     scope : what to load; segmentation heads are never loaded, as in nnU-Net
-    minimum_encoder : smallest fraction of the encoder's parameters, stem included, that must be loaded
-    rules : which adaptation is used where several are sensible
-    target : what the network will read: image channels are matched with the source's by name, differences are noted
+    minimum_encoder : smallest share of the encoder's parameters, including the stem, that must load
+    rules : rules to use where several are possible
+    target : images that the network will read, to match image channels by name and to note differences
 
     Raises
     ------
     AdaptationError
-        If encoders of two families would be mixed, or less than `minimum_encoder` fits.
+        If the encoders belong to different families, or less than `minimum_encoder` fits.
     """
     if scope not in SCOPES:
         raise SettingsError(f"unknown scope '{scope}'; there are: {', '.join(SCOPES)}")
@@ -82,7 +82,7 @@ def transfer_weights(
         for decision in decisions:
             if decision.status in TRANSFERRED and decision.source_key is not None:
                 mine = own[decision.key]
-                # half precision is widened and brought to the target's device before it is mixed with fresh values
+                # convert half precision and move it to the target's device before mixing with initialised values
                 tensor = weights[decision.source_key].to(mine) if decision.steps else weights[decision.source_key]
                 mine.copy_(apply_steps(tensor, mine, decision.steps))
     new, at_zero = new_channels(decisions, names)
@@ -122,7 +122,7 @@ def _check_families(card: SourceCard, weights: dict[str, torch.Tensor], own: dic
 
 
 def _settings(network: nn.Module) -> dict[str, Any]:
-    """Return what an encoder of nnU-Net's says of its layers, with the names that plans have for it."""
+    """Return the layer settings of an nnU-Net encoder, with the names used in plans."""
     encoder = getattr(network, "encoder", None)
     found = {key: getattr(encoder, key, None) for key in ("strides", "nonlin", "norm_op")}
     return {key: value.__name__ if isinstance(value, type) else value for key, value in found.items()}
