@@ -1,4 +1,4 @@
-"""Architectures as nnU-Net's plans write them, in 2D and in 3D. No torch."""
+"""Architectures in the format of nnU-Net's plans, in 2D and 3D. No torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def from_card(architecture: Mapping[str, Any]) -> Architecture:
     Raises
     ------
     PlansError
-        If it lacks what every network needs.
+        If it lacks a setting that every network needs.
     """
     if missing := [name for name in _NEEDED if name not in architecture["arch_kwargs"]]:
         raise PlansError(f"the architecture lacks {', '.join(missing)}; add the source again")
@@ -39,15 +39,15 @@ def from_card(architecture: Mapping[str, Any]) -> Architecture:
 def with_dimensions(architecture: Architecture, dimensions: int) -> Architecture:
     """Return the architecture for 2 or 3 spatial axes.
 
-    A new axis comes first and gets the kernel size and stride of the axis after it; in the other direction the
-    first axis is dropped. That is the axis along which nnU-Net's 2D configuration slices.
+    A new axis comes first and gets the kernel size and stride of the axis after it; from 3D to 2D, the
+    first axis is dropped. nnU-Net's 2D configuration slices along this axis.
     """
     kwargs = dict(architecture["arch_kwargs"])
     for name in _PER_AXIS:
         kwargs[name] = [_axes(entry, dimensions) for entry in _per_stage(kwargs[name], kwargs["n_stages"])]
     for name in _PER_DIMENSION:
         if isinstance(kwargs.get(name), str):
-            # GroupNorm and Dropout are for any number of axes
+            # GroupNorm and Dropout work with any number of axes
             kwargs[name] = re.sub(r"[23]d$", f"{dimensions}d", kwargs[name])
     return {**architecture, "arch_kwargs": kwargs}
 
@@ -74,7 +74,7 @@ def check_patch_size(patch_size: Sequence[int], architecture: Architecture) -> N
     Raises
     ------
     PlansError
-        If an axis is not a multiple of the strides' product; the message names the nearest size that is.
+        If an axis is not a multiple of the product of the strides; the message states the nearest valid size.
     """
     steps = divisor(architecture)
     if any(size < step or size % step for size, step in zip(patch_size, steps, strict=True)):

@@ -1,8 +1,8 @@
-"""The names that plans and source cards may hold, compared as text: nothing is imported because a file names it.
+"""Class names allowed in plans and source cards. Names are compared as text; nothing named in a file is imported.
 
-nnU-Net imports and calls what plans name, with arguments from the same file (`get_network_from_plans`,
-`recursive_find_python_class`, nnunetv2 2.8.1). Importing a module already runs it, so a name counts only if it is in
-the tables below. No torch.
+nnU-Net imports and calls the classes named in plans, with arguments from the same file (`get_network_from_plans`,
+`recursive_find_python_class`, nnunetv2 2.8.1). Importing a module runs its code, so only names in the tables
+below are allowed. No torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STOCK_NETWORKS = frozenset(_NETWORKS + name for name in ("PlainConvUNet", "Resid
 _OWN_NETWORKS = ("stunet.STUNet", "genesis_unet.GenesisUNet", "monai_unet.MonaiUNet", "anatomix_unet.AnatomixUNet")
 #: classes of networks
 NETWORKS = STOCK_NETWORKS | {_OWN + name for name in _OWN_NETWORKS}
-#: module below torch.nn.modules -> its layers; torch.nn has all of them, too
+#: module in torch.nn.modules -> its layers, all of which are also in torch.nn
 _TORCH_LAYERS = {
     "conv": ("Conv2d", "Conv3d"),
     "batchnorm": ("BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"),
@@ -48,7 +48,7 @@ NORMALIZATION_SCHEMES = frozenset(
 _RESAMPLING = frozenset(
     ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet", "no_resampling_hack")
 )
-#: what else nnU-Net looks up by name: setting of plans -> the names that it has
+#: other names that nnU-Net looks up: setting of plans -> its names
 PLANS_NAMES: Mapping[str, frozenset[str]] = {
     "image_reader_writer": frozenset(
         ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient", "NaturalImage2DIO", "Tiff3DIO")
@@ -71,7 +71,7 @@ def wrong_class(architecture: Mapping[str, Any], *, networks: frozenset[str] = N
     if not _is_in(network, networks):
         return str(network)
     kwargs = architecture["arch_kwargs"]
-    # a key that isn't text names nothing
+    # a key that isn't text isn't a name
     layers = (kwargs.get(key) if isinstance(key, str) else str(key) for key in architecture["_kw_requires_import"])
     return next((str(name) for name in layers if name is not None and not _is_in(name, LAYERS)), "")
 
@@ -81,9 +81,9 @@ def _is_in(name: object, names: frozenset[str]) -> bool:
 
 
 def foreign_names(plans: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each setting of plans, and the name in it, that nnU-Net would look up and stock nnU-Net doesn't have.
+    """Yield each setting and name in plans that nnU-Net would look up but stock nnU-Net doesn't have.
 
-    Plans of any shape are taken. The architecture is left to `wrong_class`.
+    Accepts malformed plans. `wrong_class` checks the architecture.
     """
     yield from _foreign(plans, PLANS_NAMES)
     configurations = plans.get("configurations")

@@ -30,12 +30,12 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
     ----------
     architectures : number of axes -> architecture
     memory : nnU-Net's scale for patch and batch size
-    patch_sizes : number of axes -> patch size in voxels that replaces nnU-Net's
-    preprocessor : name of nnU-Net's class
-    batch_size : replaces nnU-Net's
-    spacing : of the source, in mm, slowest axis first
-    gpu_memory : GB that patch and batch size are fitted to; default: `memory`'s own
-    target_spacing : mm per axis of the data set; replaces nnU-Net's and the source's
+    patch_sizes : number of axes -> patch size in voxels, replaces nnU-Net's choice
+    preprocessor : class name of nnU-Net's preprocessor
+    batch_size : replaces nnU-Net's choice
+    spacing : spacing of the source in mm, slowest axis first
+    gpu_memory : GB that patch and batch size are fitted to; default: that of `memory`
+    target_spacing : mm per axis of the data set; replaces the choices of nnU-Net and the source
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         self._networks: dict[int, torch.nn.Module] = {}
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
-        """Return nnU-Net's choice, or the source's spacing with its slowest axis put where the data set's is."""
+        """Return nnU-Net's choice, or the source's spacing with its slowest axis aligned to that of the data set."""
         own = super().determine_fullres_target_spacing()
         if self.source_spacing is None or self.overwrite_target_spacing is not None:
             return own
@@ -84,12 +84,12 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
     def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name; it is called on `self`
         self, patch_size: Sequence[int], input_channels: int, output_channels: int, *_: Any
     ) -> int:
-        """Return the size of all feature maps of the fixed network, whatever nnU-Net would have built."""
+        """Return the size of all feature maps of the fixed network instead of the network that nnU-Net would build."""
         dimensions = len(patch_size)
         if dimensions not in self._networks:
             architecture = self.architectures[dimensions]
             try:
-                # only its structure is asked for: no memory is needed for weights
+                # only the structure is needed, without memory for the weights
                 with torch.device("meta"):
                     self._networks[dimensions] = get_network_from_plans(
                         architecture["network_class_name"],
@@ -100,7 +100,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
                         allow_init=False,
                     )
             except Exception as error:
-                # of a source's card; networks report settings that don't fit together by many types
+                # settings of a source's card; networks report inconsistent settings with many error types
                 raise PlansError(
                     f"the {dimensions}D architecture can't be built ({type(error).__name__}: {error}); add the source again"
                 ) from error
@@ -115,7 +115,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         approximate_n_voxels_dataset: float,
         _cache: dict[str, Any],
     ) -> dict[str, Any]:
-        """Return nnU-Net's configuration with the fixed architecture and a patch that it can take."""
+        """Return nnU-Net's configuration with the fixed architecture and a valid patch size."""
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
@@ -153,7 +153,7 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
             largest = max(axes, key=lambda axis: result[axis] / median_shape[axis])
             result[largest] -= steps[largest]
         if tuple(result) == steps:
-            # a deepest stage of one voxel can't be normalised
+            # a single voxel in the deepest stage can't be normalised
             longest = max(range(len(steps)), key=lambda axis: median_shape[axis] / steps[axis])
             result[longest] *= 2
         return result
@@ -167,5 +167,5 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
         return max(min(fitting, of_dataset), self.UNet_min_batch_size)
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Make the plans ready for JSON; they are written, atomically, by the caller."""
+        """Make the plans serialisable; the caller writes them atomically."""
         recursive_fix_for_json_export(plans)

@@ -1,7 +1,6 @@
-"""Profiles: named architectures, the same in every data set planned with them. No torch.
+"""Profiles: named architectures that are the same for every data set. No torch.
 
-nnU-Net fits kernels, strides and the number of stages to each data set; weights then don't fit from one data set to
-the next. A profile fixes them, and leaves spacing, normalisation, patch and batch size to nnU-Net's rules. Widths are
+nnU-Net adapts kernels, strides and the number of stages to each data set, so weights of one data set don't fit another. A profile fixes them, and leaves spacing, normalisation, patch and batch size to nnU-Net's rules. Widths are
 the same in 2D and 3D, so that 2D weights can be inflated.
 """
 
@@ -46,8 +45,8 @@ class Profile:
 
     Attributes
     ----------
-    description : one line
-    features : output channels per stage; stage 0 has full resolution, each further stage half of it
+    description : description in one line
+    features : output channels per stage; stage 0 has full resolution, and each further stage half the previous one
     blocks : residual blocks, or convolutions of a plain encoder, per stage
     decoder_convolutions : convolutions per decoder stage
     residual : residual encoder (ResNet-D blocks) or plain
@@ -70,7 +69,7 @@ class Profile:
     memory: Memory = RESENC_M
 
     def architecture(self, dimensions: int) -> Architecture:
-        """Return the architecture for 2 or 3 axes as nnU-Net's plans write it; kernels 3, strides 2."""
+        """Return the architecture for 2 or 3 axes in the format of nnU-Net's plans; kernels 3, strides 2."""
         stages = len(self.features)
         norm = self.norms[dimensions - 2]
         kwargs = {
@@ -104,7 +103,7 @@ class Profile:
 def _resnet(
     depth: int, blocks: tuple[int, ...], features: tuple[int, ...], bottleneck: tuple[int, ...] = ()
 ) -> Profile:
-    # BatchNorm in 2D, as ResNets have it, so that ImageNet weights keep their function. In 3D nnU-Net's batches of two
+    # BatchNorm in 2D, as in ResNets, so that ImageNet weights keep their function. In 3D, nnU-Net's batches of two
     # make batch statistics too noisy (Wu and He, ECCV 2018, doi 10.1007/978-3-030-01261-8_1): InstanceNorm.
     return Profile(
         f"ResNet-{depth}-D encoder, takes ImageNet weights; BatchNorm in 2D, InstanceNorm in 3D",
@@ -151,7 +150,7 @@ def get_profile(name: str) -> Profile:
     Raises
     ------
     PlansError
-        If there is none.
+        If there is no profile with this name.
     """
     if name not in PROFILES:
         raise PlansError(f"unknown profile {name}; {did_you_mean(name, PROFILES)}")

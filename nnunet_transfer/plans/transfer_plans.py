@@ -1,4 +1,4 @@
-"""Write nnU-Net plans whose architecture is a profile's or a source's."""
+"""Write nnU-Net plans with the architecture of a profile or a source."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from nnunet_transfer.sources.target import Target
 
 log = logging.getLogger(__name__)
 
-#: what a source may dictate besides the architecture
+#: settings that a source may determine besides the architecture
 FOLLOW = ("spacing", "normalization", "patch_size")
-#: the settings of a configuration, and of the plans, that decide what preprocessing writes
+#: settings of a configuration and of the plans that determine the preprocessed data
 _DATA_SETTINGS = (
     "preprocessor_name",
     "spacing",
@@ -39,11 +39,11 @@ _DATA_SETTINGS = (
     "resampling_fn_seg_kwargs",
 )
 _PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
-#: configurations whose data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
+#: configurations whose preprocessed data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
 _SHARED = ("2d", "3d_fullres")
-#: what plans that are added to must agree on, besides all that holds for every configuration
+#: settings that must agree to add configurations to plans, besides those of all configurations
 _SAME_TRANSFER = ("profile", "source", "sha256", "rules")
-#: classes of networks whose memory is on the scale of nnU-Net's residual encoders
+#: network classes whose memory follows the scale of nnU-Net's residual encoders
 _RESIDUAL = ("ResidualEncoderUNet", "STUNet")
 #: nnU-Net's default
 PREPROCESSOR = "DefaultPreprocessor"
@@ -115,28 +115,28 @@ def write_transfer_plans(
     rules: Mapping[str, str | float] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Plan a data set with a fixed architecture; the stock nnU-Net commands run with the result.
+    """Plan a data set with a fixed architecture, for use with the stock nnU-Net commands.
 
     Spacing, normalisation, resampling, patch and batch size follow nnU-Net's own planner, run on the data set's
-    fingerprint with the memory need of the fixed network. The plans' `transfer` block says where each value came from.
+    fingerprint with the memory requirement of the fixed network. The plans' `transfer` block states the origin of each value.
 
     Parameters
     ----------
     dataset : folder name or id
-    profile, source : a profile's name, and a source's name or folder. With a source alone, its architecture is taken;
-        with both, the profile's, and `nnUNetTrainerTransfer` starts from the source's weights made to fit
-    configurations : which of `2d`, `3d_fullres`, ... to write, with what they inherit from and their cascade's other
-        stages; default: all that nnU-Net plans. Plans of this name get what they don't have yet
-    patch_size : voxels, for the configurations with as many axes
+    profile, source : name of a profile, and name or folder of a source. A source alone determines the architecture. With
+        both, the architecture is the profile's, and `nnUNetTrainerTransfer` starts from the adapted weights of the source
+    configurations : which of `2d`, `3d_fullres`, ... to write, together with the configurations they inherit from and the
+        other stages of their cascade; default: all that nnU-Net plans. Missing ones are added to plans with this name
+    patch_size : patch size in voxels, for the configurations with this number of axes
     batch_size : replaces nnU-Net's choice
-    gpu_memory : GB that patch and batch size are fitted to; default: that of the profile, 8 GB for a source
-    target_spacing : mm per axis of the data set's images, replaces nnU-Net's choice
-    preprocessor : name of nnU-Net's class
-    name : of the plans; default: `plans_name_for`
-    base_plans : plans whose preprocessed data are shared where the settings agree
-    follow_source : what else is taken from the source, of `FOLLOW`
-    rules : how weights are made to fit when a training starts from these plans, see `adaptation.TransferSettings`
-    overwrite : replace plans with this name that differ
+    gpu_memory : GB that patch and batch size are fitted to; default: that of the profile, or 8 GB for a source
+    target_spacing : mm per axis of the data set's images; replaces nnU-Net's choice
+    preprocessor : class name of nnU-Net's preprocessor
+    name : name of the plans; default: `plans_name_for`
+    base_plans : plans whose preprocessed data are reused where the settings agree
+    follow_source : what else to take from the source, any of `FOLLOW`
+    rules : how to adapt the weights when a training starts from these plans, see `adaptation.TransferSettings`
+    overwrite : replace different plans with this name
 
     Returns
     -------
@@ -146,8 +146,8 @@ def write_transfer_plans(
     Raises
     ------
     PlansError
-        If the fingerprint is missing, a configuration can't be planned, a size doesn't fit the network, or other plans
-        of this name exist.
+        If the fingerprint is missing, a configuration can't be planned, a size doesn't fit the network, or different
+        plans with this name exist.
     """
     design = _design(profile, source, follow_source)
     name = name or design.plans_name
@@ -196,7 +196,7 @@ def write_transfer_plans(
 
 @dataclass(frozen=True)
 class _Design:
-    """What a profile or a source lays down."""
+    """Settings that a profile or a source determines."""
 
     label: str
     plans_name: str
@@ -209,7 +209,7 @@ class _Design:
 
     @property
     def dictated_by(self) -> str:
-        """What may lay down spacing, normalisation and patch size."""
+        """What determines spacing, normalisation and patch size."""
         return f"source {self.card.name}" if self.card else self.label
 
 
@@ -276,12 +276,12 @@ def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str
 
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
 
-    # a source's folder may come from anyone, and nnU-Net calls what its card names
+    # a source may come from anyone, and nnU-Net calls the classes in its card
     if wrong := next(filter(None, map(wrong_class, design.architectures.values())), ""):
         raise PlansError(
             f"{design.label} names {wrong}, which isn't a network or layer that plans may name; not planned"
         )
-    # nnU-Net prints every attempt; what it decided stands in the plans
+    # nnU-Net prints every attempt; the plans contain the result
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
             planner = FixedArchitecturePlanner(
@@ -293,7 +293,7 @@ def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str
                 **given,
             )
         except AssertionError:
-            # nnunetv2 2.8: the planner copies the raw folder's splits and asserts that they agree
+            # nnunetv2 2.8: the planner copies the splits of the raw folder and asserts that they agree
             raise PlansError(
                 f"splits_final.json of {dataset} differs between {nnunet_raw()} and {nnunet_preprocessed()}; "
                 f"keep the right one in both"
@@ -330,7 +330,7 @@ def _chosen(
 
 
 def _linked(planned: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
-    """Return the wanted configurations and those that they inherit from or that are the other stages of their cascade."""
+    """Return the requested configurations, those that they inherit from, and the other stages of their cascades."""
     found = list(wanted)
     for name in found:  # it grows
         for key in ("inherits_from", "previous_stage", "next_stage"):
@@ -352,10 +352,10 @@ def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
 
 
 def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
-    """Let configurations share the base plans' preprocessed data where both would write the same.
+    """Let configurations reuse the preprocessed data of the base plans if both would write the same data.
 
-    Without base plans the names are those that nnU-Net's default plans, which decide the same, will use; not so if
-    the source has `dictated` a spacing or normalisation.
+    Without base plans, use the names that nnU-Net's default plans will use, which decide in the same way, unless the source
+    has `dictated` a spacing or normalisation.
     """
     base = read_json(base_file) if base_file.is_file() else None
     for name, configuration in plans["configurations"].items():
@@ -373,9 +373,9 @@ def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
 
 
 def _say_what_differs(card: SourceCard, plans: Mapping[str, Any]) -> None:
-    """Log what differs between the source and the configurations, as the transfer report of a training will say."""
+    """Log the differences between the source and the configurations, as in the transfer report of a training."""
     dataset_json = read_json(nnunet_raw() / plans["dataset_name"] / "dataset.json")
-    # others inherit all of it
+    # the others inherit everything
     own = {name: c for name, c in plans["configurations"].items() if "architecture" in c}
     found: dict[str, list[str]] = {}
     for name, configuration in own.items():
@@ -404,7 +404,7 @@ def _write(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:
 
 
 def _differences(old: Any, new: dict[str, Any]) -> Iterator[str]:
-    """Yield what differs between plans, configurations that are in one alone apart."""
+    """Yield the differences between plans, apart from configurations that only one of them has."""
     if not isinstance(old, dict) or not all(isinstance(old.get(key), dict) for key in ("configurations", "transfer")):
         yield "what made it"
         return
@@ -418,7 +418,7 @@ def _differences(old: Any, new: dict[str, Any]) -> Iterator[str]:
 
 
 def _with_added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return plans with the new ones' configurations beside the old ones', which stay as they are."""
+    """Return the old plans, unchanged, with the new configurations added."""
     added = {name: c for name, c in new["configurations"].items() if name not in old["configurations"]}
     transfer = dict(old["transfer"])
     if added and transfer.get("origin") != new["transfer"]["origin"]:
