@@ -178,7 +178,7 @@ NEW_CHANNEL_RULES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def by_channel_name(weight: Tensor, source: Sequence[str], target: Sequence[str], new: str) -> Tensor:
-    """Give each target channel the weights of the source channel with the same name, or those of a rule in `NEW_CHANNEL_RULES`."""
+    """Give each target channel the weights of the source channel with the same name, otherwise those of `NEW_CHANNEL_RULES`."""
     fresh = NEW_CHANNEL_RULES[new](weight)
     result = torch.stack([fresh] * len(target), dim=1)
     position = {comparable(name): i for i, name in enumerate(source) if is_name(name)}

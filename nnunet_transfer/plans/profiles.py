@@ -1,7 +1,8 @@
 """Profiles: named architectures that are the same for every data set. No torch.
 
-nnU-Net adapts kernels, strides and the number of stages to each data set, so weights of one data set don't fit another. A profile fixes them, and leaves spacing, normalisation, patch and batch size to nnU-Net's rules. Widths are
-the same in 2D and 3D, so that 2D weights can be inflated.
+nnU-Net adapts kernels, strides and the number of stages to each data set, so weights of one data set don't fit another.
+A profile fixes them, and leaves spacing, normalisation, patch and batch size to nnU-Net's rules. Widths are the same in
+2D and 3D, so that 2D weights can be inflated.
 """
 
 from __future__ import annotations
