@@ -1,1 +1,1 @@
-"""Pre-training: heads, masks, losses and class tables, and the trainers built of them."""
+"""Pre-training: heads, masks, losses, class tables and trainers."""

@@ -1,4 +1,4 @@
-"""CSV files that say something of each case of a data set."""
+"""CSV files with information on each case of a data set."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from nnunet_transfer.paths import nnunet_preprocessed, nnunet_raw
 from nnunet_transfer.registration import nearest
 
 CASE = "case"
-#: between several entries in one cell
+#: separator of several entries in a cell
 SEPARATOR = ";"
 
 
 def find_case_file(dataset: str, name: str, columns: Iterable[str], purpose: str) -> Path:
-    """Return the path of a data set's file, in the preprocessed folder or else in the raw one.
+    """Return the path of a data set's file in the preprocessed folder, or in the raw folder if it isn't there.
 
     Parameters
     ----------
-    columns : beside the case, any one of them
+    columns : possible names of the second column, for the error
     purpose : what needs the file, for the error
 
     Raises
     ------
     DataError
-        If there is none.
+        If the file doesn't exist.
     """
     candidates = [nnunet_preprocessed() / dataset / name]
-    with contextlib.suppress(SettingsError):  # training needs the preprocessed folder only
+    with contextlib.suppress(SettingsError):  # training only needs the preprocessed folder
         candidates.append(nnunet_raw() / dataset / name)
     for path in candidates:
         if path.is_file():
@@ -47,17 +47,17 @@ def read_case_file(
 
     Parameters
     ----------
-    may_be_empty : those of `columns` whose cells may be empty
+    may_be_empty : columns whose cells may be empty
 
     Returns
     -------
-    column : the one that the table has
+    column : the second column of the table
     cells : case -> cell
 
     Raises
     ------
     DataError
-        If a column, a case's cell or a case is missing, or a case is unknown or given twice.
+        If a column, a cell or a case is missing, or a case is unknown or occurs twice.
     """
     column, rows = _read_rows(path, columns)
     known = set(cases)
@@ -74,7 +74,7 @@ def read_case_file(
 
 
 def _read_rows(path: Path, columns: Collection[str]) -> tuple[str, list[tuple[int, str, str]]]:
-    """Return the column, and for each row its line number, case and cell."""
+    """Return the second column's name, and the line number, case and cell of each row."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)

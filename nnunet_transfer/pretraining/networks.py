@@ -1,4 +1,4 @@
-"""The networks that pre-training needs, made from nnU-Net's own so that their weights keep nnU-Net's names."""
+"""Networks for pre-training, built from nnU-Net's networks so that weights keep nnU-Net's names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PROJECTION_SIZE = 128
 class PooledEncoder(nn.Module):
     """The encoder of a U-Net, global average pooling of its deepest features, and a head.
 
-    The encoder is registered as `encoder`, so its weights have the names they have in the U-Net. There is no
-    decoder: a decoder that gets no gradient would stop distributed training.
+    The encoder is registered as `encoder`, so its weights have the same names as in the U-Net. There is no decoder, because
+    parameters without gradients stop distributed training.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
@@ -77,8 +77,8 @@ def _encoder_of(unet: nn.Module) -> tuple[nn.Module, int]:
 def reconstruction_network(unet: nn.Module) -> nn.Module:
     """Prepare a U-Net, built with as many outputs as inputs and without deep supervision, for reconstruction.
 
-    The output layers of the lower resolutions are not used then; they are frozen, because distributed training
-    stops at parameters that get no gradient.
+    The output layers of lower resolutions are not used and are frozen, because parameters without gradients stop distributed
+    training.
 
     Raises
     ------

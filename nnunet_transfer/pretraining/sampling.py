@@ -1,7 +1,7 @@
-"""How often each training case is listed, so that a uniform draw from the list is balanced.
+"""Lists of training cases with repeats, so that uniform sampling from the list is balanced.
 
-nnU-Net's loader draws uniformly from its data set's identifiers: a list with repeats takes the place of sampling
-probabilities and needs no loader of our own.
+nnU-Net's loader samples uniformly from the identifiers of its data set. A list with repeats replaces sampling probabilities
+and works with nnU-Net's loader.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MIN_REPEATS = 8
 
 
 def evenly(groups: Sequence[Sequence[str]]) -> list[str]:
-    """Repeat cases so that a uniform draw hits every group equally often.
+    """Repeat cases so that uniform sampling selects every group equally often.
 
-    Within a group all cases have equally many entries where the list stays short, otherwise they differ by one in at
-    least `MIN_REPEATS`. No group may be empty.
+    Within a group, all cases have the same number of entries if the list stays short; otherwise, the numbers are at least
+    `MIN_REPEATS` and differ by at most one. No group may be empty.
     """
     sizes = [len(group) for group in groups]
     length = min(math.lcm(*sizes), MIN_REPEATS * max(sizes))
@@ -29,9 +29,9 @@ def evenly(groups: Sequence[Sequence[str]]) -> list[str]:
 def by_rarest_label(labels_of: Mapping[str, Collection[int]]) -> list[str]:
     """Repeat cases by their rarest label.
 
-    A case is drawn sqrt(F / f) times as often as one of the commonest label or of none, where f is the frequency of its
-    rarest label and F that of the commonest. Cases have several labels, so that equal frequencies can't be reached in
-    general; the square root keeps a single case of a rare label from filling every batch.
+    A case is sampled sqrt(F / f) times as often as a case with only the most common label or none, where f is the frequency
+    of its rarest label and F that of the most common label. Equal frequencies are impossible in general, because cases have
+    several labels. The square root prevents a single case of a rare label from filling every batch.
 
     References
     ----------

@@ -1,10 +1,10 @@
-"""Under which name a pretrainer puts its source into the registry.
+"""The registry name of a pretrainer's source.
 
-The name is `<domain>_<task>`, which is where the arms look: `natural_classification`, `t1_self_supervised` and so on.
+The name is `<domain>_<task>`, as the arms expect: `natural_classification`, `t1_self_supervised` and so on.
 The domain follows from the data set's channels: red, green and blue (or grey) are natural images, T1 is brain MRI, and
-any other channels give their own names. `"source_domain"` in dataset.json overrules that, and the environment variable
-`nnUNet_source_name` gives the whole name for one run, for instance when several sources of one task are compared.
-A task's other methods than the default add theirs, so that their sources lie side by side: `t1_self_supervised_simclr`.
+any other channels give their own names. `"source_domain"` in dataset.json overrides the domain, and the environment variable
+`nnUNet_source_name` sets the whole name for one run, for example to compare several sources of one task.
+Methods other than the default add their name, so that their sources can coexist: `t1_self_supervised_simclr`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def domain_of(names: Sequence[str]) -> str:
 
 
 def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") -> tuple[str, str]:
-    """Return the registry name and the domain of the source that a training on this data set makes.
+    """Return the registry name and the domain of the source from a training on this data set.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") ->
     Raises
     ------
     SettingsError
-        If `nnUNet_source_name` or `source_domain` can't be a folder's name, or nothing says what the images are.
+        If `nnUNet_source_name` or `source_domain` isn't a valid folder name, or the domain is unknown.
     """
     names = channel_names(dataset_json)
     domain = str(dataset_json.get(DOMAIN_KEY) or domain_of(names))

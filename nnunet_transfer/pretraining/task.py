@@ -1,4 +1,4 @@
-"""What a pretrainer without segmentation learns: its network, loss, batches and scores, apart from nnU-Net's trainer."""
+"""Pre-training tasks without segmentation: network, loss, batches and scores, separate from nnU-Net's trainer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PretrainingTask(ABC):
-    """One way to learn without segmenting.
+    """A pre-training task without segmentation.
 
-    The trainer owns data loading, schedule, checkpoints and processes; the task says what is computed.
+    The trainer handles data loading, schedule, checkpoints and processes; the task defines the computation.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class PretrainingTask(ABC):
 
     Attributes
     ----------
-    source_parts : which parts of the network the task trains
-    method : follows the task in the source's name; empty for the default method, whose source the arms look for
+    source_parts : parts of the network that the task trains
+    method : suffix of the source's name; empty for the default method, whose source the arms use
     """
 
     source_parts: ClassVar[str] = "encoder+decoder"
@@ -45,11 +45,11 @@ class PretrainingTask(ABC):
 
     @abstractmethod
     def loss(self) -> nn.Module:
-        """Return the loss of the network's outputs and the target that `training_batch` gives."""
+        """Return the loss function of the network's outputs and the target from `training_batch`."""
 
     @abstractmethod
     def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn a batch of nnU-Net's into the network's input `data` and the loss's `target`."""
+        """Convert a batch from nnU-Net to the network's input `data` and the loss's `target`."""
 
     @abstractmethod
     def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,11 +57,11 @@ class PretrainingTask(ABC):
 
     @abstractmethod
     def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
-        """Return the name of the score, its value over the validation batches, higher is better, and its parts."""
+        """Return the name of the score, its value over the validation batches (higher is better) and its parts."""
 
     @abstractmethod
     def score_case(self, network: nn.Module, case: str) -> Any:
-        """Return what `summarise` needs to know about one case; the network is in evaluation mode."""
+        """Return the input of `summarise` for one case; the network is in evaluation mode."""
 
     @abstractmethod
     def summarise(self, cases: Sequence[str], results: Sequence[Any]) -> dict[str, Any]:
@@ -69,24 +69,24 @@ class PretrainingTask(ABC):
 
     @abstractmethod
     def details(self) -> dict[str, Any]:
-        """Return what the task adds to the source's card."""
+        """Return the task's entries in the source's card."""
 
     def training_transforms(self, transforms: ComposeTransforms) -> ComposeTransforms:
         """Choose among nnU-Net's training transforms; all of them by default."""
         return transforms
 
     def sampled(self, cases: list[str]) -> list[str]:
-        """Return the training cases, repeated where a balanced draw asks for it."""
+        """Return the training cases, with repeats for balanced sampling."""
         return cases
 
     def check_before_training(self) -> None:  # noqa: B027 # a hook
-        """Raise a `TransferError` for anything that would spoil the training."""
+        """Raise a `TransferError` for anything that would invalidate the training."""
 
     def on_validation_epoch_start(self) -> None:  # noqa: B027 # a hook
-        """Prepare an epoch's validation, for instance its random numbers."""
+        """Prepare the validation of an epoch, for example its random numbers."""
 
     def record(self) -> dict[str, Any]:
-        """Return what nnU-Net's plans keep of the task, with the model and in its checkpoints."""
+        """Return the task's entries in nnU-Net's plans, which are stored with the model and in its checkpoints."""
         return {}
 
     def check_same(self, plans: Mapping[str, Any], *, same_fold: bool) -> None:  # noqa: B027 # a hook
@@ -99,7 +99,7 @@ class PretrainingTask(ABC):
         """
 
     def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:  # noqa: B027 # a hook
-        """Write pictures of some cases into `folder`."""
+        """Write pictures of some cases to `folder`."""
 
     def covering_patches(self, case: str) -> Iterator[torch.Tensor]:
         """Yield a case's covering patches in batches, `(batch, channel, *patch)`, on the trainer's device."""

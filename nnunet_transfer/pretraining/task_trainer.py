@@ -1,4 +1,4 @@
-"""What the pretrainers without segmentation share: their own network, scores and validation."""
+"""The base of pretrainers without segmentation: their network, scores and validation."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ T = TypeVar("T")
 class TaskPretrainer(PretrainingTrainer):
     """A pretrainer whose network gives no segmentation.
 
-    nnU-Net's data loading, schedule and checkpoints stay, its optimiser with another momentum. Its logger insists on
-    Dice values, for its plot and to choose the best checkpoint; the task's own score, higher is better, takes their
-    place. There are no masks: nnUNetv2_predict refuses, nnUNetv2_find_best_configuration has no choice.
+    Data loading, schedule and checkpoints are nnU-Net's; the optimiser has another momentum. nnU-Net's logger requires Dice
+    values for its plot and to choose the best checkpoint; the task's own score (higher is better) replaces them. There are no
+    masks, so nnUNetv2_predict and nnUNetv2_find_best_configuration don't work.
     """
 
     segments: ClassVar[bool] = False
-    #: what is learnt
+    #: the task
     task_type: ClassVar[type[PretrainingTask]]
     task: PretrainingTask
 
     def apply_own_settings(self) -> None:
-        """Switch off what serves segmentation, then prepare the task: its network may depend on the data set."""
+        """Switch off settings for segmentation, then prepare the task, whose network may depend on the data set."""
         if self.is_cascaded:
             raise PlansError(
                 f"{self.configuration_name} is the second stage of a cascade and needs a segmentation; pre-train "
@@ -57,9 +57,9 @@ class TaskPretrainer(PretrainingTrainer):
         self.oversample_foreground_percent = 0.0
         self.initial_lr = LEARNING_RATE
         self.task = self.task_type(self)
-        # nnU-Net keeps the plans with the model and in its checkpoints
+        # nnU-Net stores the plans with the model and in its checkpoints
         self.plans_manager.plans.update(self.task.record())
-        # as many outputs as inputs, which is what reconstruction needs; other tasks have outputs of their own
+        # as many outputs as inputs, as reconstruction needs; other tasks replace the outputs
         inputs = determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
         self.plans_manager = TrainingPlans(self.plans_manager.plans, outputs=inputs, finish=self.task.network)
 
@@ -71,12 +71,12 @@ class TaskPretrainer(PretrainingTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the task's network for a training; refuse to predict, because there would be no masks in the output.
+        """Build the task's network for training; refuse inference, because the outputs are not masks.
 
         Raises
         ------
         SystemExit
-            Without a training's plans, with one line.
+            For inference, with a message in one line.
         """
         with one_line_errors():
             if not isinstance(plans_manager, TrainingPlans):
@@ -97,20 +97,20 @@ class TaskPretrainer(PretrainingTrainer):
 
     @property
     def source_parts(self) -> str:
-        """Which parts of the network the task trains."""
+        """Parts of the network that the task trains."""
         return self.task.source_parts
 
     @property
     def source_method(self) -> str:
-        """The task's method, as it stands in the source's name."""
+        """The task's method in the source's name."""
         return self.task_type.method
 
     def source_details(self) -> dict[str, Any]:
-        """Return what the task adds to the card."""
+        """Return the task's entries in the card."""
         return self.task.details()
 
     def check_before_training(self) -> None:
-        """Refuse, in addition, what the task can't learn from."""
+        """Also refuse data that the task can't learn from."""
         super().check_before_training()
         self.task.check_before_training()
 
@@ -131,21 +131,21 @@ class TaskPretrainer(PretrainingTrainer):
             return self.task.loss().to(self.device)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
-        """Return those of nnU-Net's training transforms that the task wants."""
+        """Return the training transforms of nnU-Net that the task uses."""
         return self.task.training_transforms(nnUNetTrainer.get_training_transforms(*args, **kwargs))
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """Return nnU-Net's data sets; in the first, cases may be repeated."""
+        """Return nnU-Net's data sets; the training set may repeat cases."""
         training, validation = super().get_tr_and_val_datasets()
         training.identifiers = self.task.sampled(training.identifiers)
         return training, validation
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take nnU-Net's training step with the task's input and target."""
+        """Run nnU-Net's training step with the task's input and target."""
         return super().train_step(self.task.training_batch(batch))
 
     def on_validation_epoch_start(self) -> None:
-        """Start as nnU-Net does, then let the task prepare."""
+        """Start as in nnU-Net, then prepare the task."""
         super().on_validation_epoch_start()
         self.task.on_validation_epoch_start()
 
@@ -181,7 +181,7 @@ class TaskPretrainer(PretrainingTrainer):
         name, score, parts = self.task.epoch_score(outputs)
         self.logger.log("mean_fg_dice", score, self.current_epoch)
         self.logger.log("dice_per_class_or_region", parts, self.current_epoch)
-        for other in self.logger.loggers:  # such as Weights & Biases; nnU-Net's own file knows fixed names only
+        for other in self.logger.loggers:  # such as Weights & Biases; nnU-Net's own log only accepts fixed names
             other.log(name, score, self.current_epoch)
         self.logger.log("val_losses", float(np.mean([output["loss"] for output in outputs])), self.current_epoch)
         self.print_to_log_file(f"{name} (nnU-Net's log calls it pseudo Dice): {score:.4f}")

@@ -1,4 +1,4 @@
-"""Cutting a case into patches, for pre-training's validation."""
+"""Cut a case into patches, for the validation of pre-training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 
 
 def _sizes(image: torch.Tensor, patch_size: Sequence[int]) -> tuple[int, ...]:
-    # a 2D configuration cuts slices out of nnU-Net's (channel, z, y, x) cases
+    # 2D configurations use slices of nnU-Net's (channel, z, y, x) cases
     return (1,) * (image.ndim - 1 - len(patch_size)) + tuple(patch_size)
 
 
@@ -20,7 +20,7 @@ def _cut(image: torch.Tensor, starts: Sequence[int], patch_size: Sequence[int]) 
 
 
 def _centred(length: int, patch: int) -> int:
-    """Return where the central patch starts; below 0 where it is larger than the image."""
+    """Return the start of the central patch; negative if the patch is larger than the image."""
     return (length - patch) // 2 if length >= patch else -((patch - length) // 2)
 
 

@@ -1,4 +1,4 @@
-"""What the pretrainers share: they leave a source in the registry when they finish."""
+"""The base of all pretrainers, which save a source to the registry when they finish."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors, one_line_full_disk
 
-#: output layers: a target can't use those of a classifier, and those of a U-Net only where its labels' names are kept
+#: output layers; a target can't use those of a classifier, and those of a U-Net only if the label names are stored
 _CLASSIFIER, _SEGMENTATION = "head.", "decoder.seg_layers."
 
 
 class PretrainingTrainer(NamedTrainer):
     """nnU-Net's trainer, whose final weights become a source.
 
-    The source is called as `nnunet_transfer.pretraining.source_name` says and is written once the final checkpoint
-    is, by the first process only. If that fails, for instance on a full disk, `--c` writes it without training again.
-    A later training on the same data set and configuration, with whatever fold or schedule, replaces the source.
+    `nnunet_transfer.pretraining.source_name` defines the name of the source. The first process writes the source after the
+    final checkpoint. If that fails, for example on a full disk, `--c` writes it without training again. A later training on
+    the same data set and configuration, with any fold or schedule, replaces the source.
     """
 
     @property
     def source_parts(self) -> str:
-        """Which parts of the network are trained."""
+        """Parts of the network that are trained."""
         return "encoder+decoder"
 
     @property
     def source_method(self) -> str:
-        """What follows the task in the source's name; empty for a task's default method."""
+        """Suffix of the source's name; empty for the default method of a task."""
         return ""
 
     def check_before_training(self) -> None:
-        """Refuse, in addition, to train for a source name that belongs to something else."""
+        """Also refuse a source name that belongs to a different source."""
         super().check_before_training()
         name, _ = source_name(self.source_task, self.dataset_json, self.source_method)
         if not (sources_folder() / name).exists():
@@ -60,7 +60,7 @@ class PretrainingTrainer(NamedTrainer):
 
     @staticmethod
     def _origin(card: SourceCard) -> tuple[Any, ...]:
-        # one method's source must not silently take the place of another's
+        # the source of one method must not silently replace that of another
         return card.task, card.trained_on, card.extra.get("configuration"), card.extra.get("method")
 
     @property
@@ -69,7 +69,7 @@ class PretrainingTrainer(NamedTrainer):
         return PRETRAINERS[self.settings.base]
 
     def source_card(self) -> SourceCard:
-        """Describe the source as it stands now."""
+        """Return the card of the current source."""
         name, domain = source_name(self.source_task, self.dataset_json, self.source_method)
         configuration = self.configuration_manager
         training, _ = self.do_split()
@@ -107,16 +107,16 @@ class PretrainingTrainer(NamedTrainer):
         )
 
     def _lesion_donors(self, training: Iterable[str]) -> list[str]:
-        """Return whose lesion masks the training cases hold, if they were pasted."""
+        """Return the donors of lesions pasted into the training cases."""
         donors = donors_in(self.dataset_json)
         return sorted({donors[case] for case in training if case in donors})
 
     def source_details(self) -> dict[str, Any]:
-        """Hook: what the task adds to the card."""
+        """Hook: additional entries of the card."""
         return {}
 
     def on_train_end(self) -> None:
-        """End as nnU-Net does, then write the source."""
+        """End the training as in nnU-Net, then write the source."""
         super().on_train_end()
         if self.local_rank == 0:
             with one_line_errors():
@@ -136,18 +136,18 @@ class PretrainingTrainer(NamedTrainer):
         self.print_to_log_file(f"The source {card.name} was written to {folder}")
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does, then note on the source's card whether the source learnt its task."""
+        """Validate as in nnU-Net, then record in the card whether the source has learnt its task."""
         super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
             with one_line_errors():
                 self.note_learning()
 
     def learning(self, summary: Mapping[str, Any]) -> Learning | None:
-        """Hook: compare the source's score with that of no learning; None if that can't be said."""
+        """Hook: compare the source's score with the score without learning; None if unknown."""
         return learning_of(summary)
 
     def note_learning(self) -> None:
-        """Write on the card of the source, if it is this training's, whether it learnt its task; log it."""
+        """Record in the card whether the source has learnt its task, if this training made the source; log it."""
         learning = self.learning(read_json(Path(self.output_folder) / "validation" / "summary.json"))
         if learning is None:
             return

@@ -1,4 +1,4 @@
-"""Plans that a training hands to `build_network_architecture` and that inference doesn't have."""
+"""Plans that only a training passes to `build_network_architecture`, not inference."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 class TrainingPlans(PlansManager):
     """nnU-Net's plans with a training's own number of outputs and change of the network.
 
-    nnU-Net builds a network through one static method for training and for inference, and gives it the plans. What
-    only a training knows travels with the plans; nnU-Net reads plans from a file for inference, so it isn't there.
+    nnU-Net builds networks for training and inference with one static method that gets the plans. Information that only a
+    training has is attached to the plans object. For inference, nnU-Net reads the plans from a file without it.
 
     Parameters
     ----------
-    plans : the content of the plans' file
-    outputs : number of the U-Net's outputs
-    finish : makes the network to train from the U-Net; None leaves it as it is
+    plans : content of the plans file
+    outputs : number of outputs of the U-Net
+    finish : function that makes the network to train from the U-Net; None keeps the U-Net
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Pre-training by what is known of a whole case: its class, its classes, or a number."""
+"""Pre-training on a property of whole cases: a class, several classes, or a number."""

@@ -1,4 +1,4 @@
-"""What a data set's table says of each case: one class, several, or a number."""
+"""Tables with one class, several classes or a number for each case."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nnunet_transfer.pretraining.sampling import by_rarest_label, evenly
 
 
 class CaseTable(ABC):
-    """A table of cases. Each kind is told by the name of its second column.
+    """A table of cases. The name of its second column determines the kind of table.
 
     Attributes
     ----------
     column : name of the column
-    may_be_empty : whether a case's cell may be empty
+    may_be_empty : whether cells may be empty
     """
 
     column: ClassVar[str]
@@ -41,10 +41,10 @@ class CaseTable(ABC):
 
     @abstractmethod
     def check_training(self, cases: Sequence[str]) -> None:
-        """Raise a `DataError` if a fold's training cases don't show everything that is to be learnt."""
+        """Raise a `DataError` if a fold's training cases don't cover everything to learn."""
 
     def counts(self, cases: Iterable[str]) -> dict[str, int]:
-        """Return how many of `cases` each class has; empty for a table without classes."""
+        """Return the number of `cases` in each class; empty for a table without classes."""
         return {}
 
 
@@ -64,7 +64,7 @@ class ClassTable(CaseTable):
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> ClassTable:
-        """Refuse, too, a single class, and classes of a single case."""
+        """Make the table; also refuse a single class, and classes with a single case."""
         counts = Counter(cells.values())
         if len(counts) < 2:
             raise DataError(f"there is only the class {next(iter(counts), 'none')}; classification needs two or more")
@@ -77,12 +77,12 @@ class ClassTable(CaseTable):
         return np.array([self.index_of[str(case)] for case in cases], dtype=np.int64)
 
     def counts(self, cases: Iterable[str]) -> dict[str, int]:
-        """Return how many of `cases` each class has, in the order of `classes`."""
+        """Return the number of `cases` in each class, in the order of `classes`."""
         found = Counter(self.indices(cases).tolist())
         return {name: found[index] for index, name in enumerate(self.classes)}
 
     def check_training(self, cases: Sequence[str]) -> None:
-        """Refuse a fold without training cases of some class."""
+        """Refuse a fold without training cases of a class."""
         _refuse_unseen(self.counts(cases))
 
     def balanced(self, cases: Sequence[str]) -> list[str]:
@@ -96,7 +96,7 @@ class ClassTable(CaseTable):
 
 @dataclass(frozen=True)
 class LabelTable(CaseTable):
-    """The classes of every case, of which it may have several or none.
+    """The classes of every case, which may be several or none.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class LabelTable(CaseTable):
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> LabelTable:
-        """Refuse, too, a table without classes, and a class that one case has or that all have."""
+        """Make the table; also refuse a table without classes, and classes of a single case or of all cases."""
         names = {case: {part.strip() for part in cell.split(SEPARATOR)} - {""} for case, cell in cells.items()}
         counts = Counter(name for found in names.values() for name in found)
         if not counts:
@@ -130,11 +130,11 @@ class LabelTable(CaseTable):
         return result
 
     def counts(self, cases: Iterable[str]) -> dict[str, int]:
-        """Return how many of `cases` have each class, in the order of `classes`."""
+        """Return the number of `cases` with each class, in the order of `classes`."""
         return dict(zip(self.classes, self.matrix(list(cases)).sum(axis=0).tolist(), strict=True))
 
     def check_training(self, cases: Sequence[str]) -> None:
-        """Refuse a fold in which no training case has some class, or all have."""
+        """Refuse a fold in which no or all training cases have a class."""
         counts = self.counts(cases)
         _refuse_unseen(counts)
         if everywhere := [name for name, count in counts.items() if count == len(cases)]:
@@ -161,7 +161,7 @@ class ValueTable(CaseTable):
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> ValueTable:
-        """Refuse, too, what is not a finite number, and a constant."""
+        """Make the table; also refuse values that are not finite numbers, and constant values."""
         values = {case: _number(case, cell) for case, cell in sorted(cells.items())}
         if len(set(values.values())) < 2:
             raise DataError(
@@ -179,7 +179,7 @@ class ValueTable(CaseTable):
         Raises
         ------
         DataError
-            If the cases' values don't differ.
+            If all cases have the same value.
         """
         values = self.values(sorted(cases))
         if len(set(values.tolist())) < 2:
@@ -191,7 +191,7 @@ class ValueTable(CaseTable):
         return mean, deviation
 
     def check_training(self, cases: Sequence[str]) -> None:
-        """Refuse a fold whose training cases have the same value."""
+        """Refuse a fold whose training cases all have the same value."""
         self.scale(cases)
 
 

@@ -15,12 +15,12 @@ KINDS: dict[str, type[CaseTable]] = {kind.column: kind for kind in (ClassTable, 
 
 
 def find_class_table(dataset: str) -> Path:
-    """Return the path of a data set's class table; raise a `DataError` if there is none."""
+    """Return the path of a data set's class table; raise a `DataError` if it doesn't exist."""
     return find_case_file(dataset, FILE_NAME, KINDS, "classification needs the class of each case")
 
 
 def read_class_table(path: Path, cases: Iterable[str]) -> CaseTable:
-    """Read a table, of the kind that its header says, and check it against the data set's cases.
+    """Read a table, whose header determines its kind, and check it against the data set's cases.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What classification trains for each kind of table: outputs, loss, prediction and scores."""
+"""Outputs, loss, predictions and scores of classification for each kind of table."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Table = TypeVar("Table", bound=CaseTable)
 
 
 class Head(ABC, Generic[Table]):
-    """One kind of target.
+    """Base class for one kind of target.
 
     Parameters
     ----------
-    table : the cases' targets
-    settings : of dataset.json
-    training : the fold's training cases; weights and scales come from them alone
+    table : targets of the cases
+    settings : settings in dataset.json
+    training : training cases of the fold, which determine weights and scales
     """
 
     def __init__(self, table: Table, settings: ClassificationSettings, training: Sequence[str]) -> None:
@@ -60,30 +60,30 @@ class Head(ABC, Generic[Table]):
 
     @abstractmethod
     def targets(self, cases: Sequence[str]) -> torch.Tensor:
-        """Return what the loss compares the outputs with, `(batch,)` or `(batch, outputs)`."""
+        """Return the targets of the loss, `(batch,)` or `(batch, outputs)`."""
 
     @abstractmethod
     def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return what the outputs mean: probabilities or values, `(batch, outputs)`; they are averaged over tiles."""
+        """Convert outputs to probabilities or values, `(batch, outputs)`, which are averaged over tiles."""
 
     @abstractmethod
     def epoch_score(self, cases: Sequence[str], predictions: np.ndarray) -> tuple[str, float, list[float]]:
-        """Return the name of the score over patches, its value, always defined, and its parts."""
+        """Return the name of the score over patches, its value, which is always defined, and its parts."""
 
     @abstractmethod
     def summary(self, cases: Sequence[str], predictions: np.ndarray) -> dict[str, Any]:
         """Score the predictions for whole cases, `(cases, outputs)`, ready for JSON."""
 
     def sampled(self, cases: Sequence[str]) -> list[str]:
-        """Return the list from which training cases are drawn uniformly."""
+        """Return the list for uniform sampling of training cases."""
         return list(cases)
 
     def record(self) -> dict[str, Any]:
-        """Return what a model must have been trained with, to be continued or validated."""
+        """Return the settings that a model must share to be continued or validated."""
         return {"column": self.table.column, "settings": self.settings.given()}
 
     def details(self) -> dict[str, Any]:
-        """Return what the source's card says of the task."""
+        """Return the task's entries in the source's card."""
         return {"classes": self.table.counts(self.training), "settings": self.settings.given()}
 
 
@@ -107,7 +107,7 @@ class _Weighted(Head[Table]):
         return len(self.table.classes)
 
     def sampled(self, cases: Sequence[str]) -> list[str]:
-        """Repeat cases so that classes are balanced, unless the settings want them as they are."""
+        """Repeat cases so that classes are balanced, unless the settings request natural frequencies."""
         return list(cases) if self.settings.sampling == NATURAL else self.table.balanced(cases)
 
     def record(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class _Weighted(Head[Table]):
         return super().record() | {"classes": list(self.table.classes)}
 
     def weights(self) -> torch.Tensor | None:
-        """Return the classes' weights, float32 of shape `(classes,)`; None where all count the same."""
+        """Return the class weights, float32 of shape `(classes,)`; None if all are equal."""
         asked = self.settings.class_weights
         if asked is None:
             return None
@@ -127,7 +127,7 @@ class _Weighted(Head[Table]):
 
     @abstractmethod
     def _balanced_weights(self, counts: np.ndarray) -> np.ndarray:
-        """Return weights that make up for the classes' numbers of training cases."""
+        """Return weights that compensate for the number of training cases per class."""
 
 
 class ClassHead(_Weighted[ClassTable]):
@@ -150,7 +150,7 @@ class ClassHead(_Weighted[ClassTable]):
         return outputs.softmax(dim=1)
 
     def epoch_score(self, cases: Sequence[str], predictions: np.ndarray) -> tuple[str, float, list[float]]:
-        """Return the balanced accuracy over patches, and each class's recall, NaN where none was drawn."""
+        """Return the balanced accuracy over patches, and the recall of each class, NaN if none was drawn."""
         confusion = confusion_matrix(self.table.indices(cases), predictions.argmax(axis=1), self.outputs)
         drawn = confusion.sum(axis=1)
         recalls = [float(confusion[i, i] / n) if n else float("nan") for i, n in enumerate(drawn)]
@@ -169,11 +169,11 @@ class LabelHead(_Weighted[LabelTable]):
         return nn.BCEWithLogitsLoss(pos_weight=self.weights())
 
     def _balanced_weights(self, counts: np.ndarray) -> np.ndarray:
-        # cases without the class over those with it, as the documentation of torch's BCEWithLogitsLoss says
+        # cases without the class divided by cases with it, as in the documentation of torch's BCEWithLogitsLoss
         return (len(self.training) - counts) / counts
 
     def targets(self, cases: Sequence[str]) -> torch.Tensor:
-        """Return 1 for each class that a case has, else 0, smoothed."""
+        """Return 1 for each class that a case has, otherwise 0, smoothed."""
         smoothing = self.settings.label_smoothing
         return torch.from_numpy(self.table.matrix(cases)).float() * (1 - smoothing) + smoothing / 2
 
@@ -182,9 +182,9 @@ class LabelHead(_Weighted[LabelTable]):
         return outputs.sigmoid()
 
     def epoch_score(self, cases: Sequence[str], predictions: np.ndarray) -> tuple[str, float, list[float]]:
-        """Return the mean AUC over patches, and each class's, NaN where all patches drawn agree.
+        """Return the mean AUC over patches and the AUC of each class, NaN if all drawn patches agree.
 
-        Where it is undefined it counts as chance, 0.5: nnU-Net's moving average would keep a NaN for ever.
+        An undefined mean counts as chance, 0.5, because nnU-Net's moving average would keep a NaN forever.
         """
         true = self.table.matrix(cases)
         areas = [area_under_curve(true[:, i], predictions[:, i]) for i in range(self.outputs)]
@@ -196,10 +196,10 @@ class LabelHead(_Weighted[LabelTable]):
 
 
 class ValueHead(Head[ValueTable]):
-    """A number per case: one output in units of the training cases' standard deviation, and Huber's loss.
+    """A number per case: one output in units of the training cases' standard deviation, and the Huber loss.
 
-    Squared error up to one standard deviation, absolute error beyond, so that a few wrong entries or extreme cases
-    don't lead the training: Huber, Ann Math Stat 1964;35:73-101, doi:10.1214/aoms/1177703732; with this threshold the
+    The loss is quadratic up to one standard deviation and linear beyond, so that a few wrong entries or extreme cases don't
+    dominate the training: Huber, Ann Math Stat 1964;35:73-101, doi:10.1214/aoms/1177703732; with this threshold the
     smooth L1 loss of Girshick, ICCV 2015, doi:10.1109/ICCV.2015.169.
     """
 
@@ -221,7 +221,7 @@ class ValueHead(Head[ValueTable]):
         return 1
 
     def loss(self) -> nn.Module:
-        """Return Huber's loss with its threshold at one standard deviation."""
+        """Return the Huber loss with a threshold of one standard deviation."""
         return nn.HuberLoss(delta=1.0)
 
     def targets(self, cases: Sequence[str]) -> torch.Tensor:
@@ -233,7 +233,7 @@ class ValueHead(Head[ValueTable]):
         return outputs.double() * self.deviation + self.mean
 
     def epoch_score(self, cases: Sequence[str], predictions: np.ndarray) -> tuple[str, float, list[float]]:
-        """Return the R² over patches, 0 where all patches drawn have the same value."""
+        """Return R² over patches; 0 if all drawn patches have the same value."""
         score = r_squared(self.table.values(cases), predictions[:, 0])
         score = 0.0 if math.isnan(score) else score
         return "R² of patches", score, [score]
@@ -251,5 +251,5 @@ class ValueHead(Head[ValueTable]):
         return {"training_mean": self.mean, "training_sd": self.deviation}
 
 
-#: kind of table -> what is trained
+#: kind of table -> its head
 HEADS: dict[type[CaseTable], type[Head[Any]]] = {ClassTable: ClassHead, LabelTable: LabelHead, ValueTable: ValueHead}

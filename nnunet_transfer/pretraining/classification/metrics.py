@@ -1,4 +1,4 @@
-"""Scores of classifiers and of regressions: scikit-learn's and SciPy's, NaN where a score is undefined.
+"""Scores of classification and regression from scikit-learn and SciPy; NaN if undefined.
 
 References
 ----------
@@ -47,13 +47,13 @@ def area_under_curve(positive: np.ndarray, score: np.ndarray) -> float:
     Returns
     -------
     float
-        Between 0 and 1; NaN where all cases are positive or none is.
+        Between 0 and 1; NaN if all or no cases are positive.
     """
     return math.nan if positive.all() or not positive.any() else float(metrics.roc_auc_score(positive, score))
 
 
 def average_precision(positive: np.ndarray, score: np.ndarray) -> float:
-    """Return the mean precision over the positives, each at its own score as threshold; equal scores are one threshold.
+    """Return the mean precision over the positives, each with its own score as the threshold; equal scores share a threshold.
 
     Returns
     -------
@@ -64,17 +64,17 @@ def average_precision(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def f1_score(positive: np.ndarray, predicted: np.ndarray) -> float:
-    """Return 2 TP / (2 TP + FP + FN) of boolean arrays; NaN where nothing is positive or predicted."""
+    """Return 2 TP / (2 TP + FP + FN) of boolean arrays; NaN if nothing is positive or predicted."""
     return float(metrics.f1_score(positive, predicted)) if positive.any() or predicted.any() else math.nan
 
 
 def r_squared(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Return 1 - sum of squared errors / sum of squared deviations from the mean; NaN where the values don't differ."""
+    """Return 1 - sum of squared errors / sum of squared deviations from the mean; NaN if the values don't differ."""
     return float(metrics.r2_score(true, predicted)) if len(np.unique(true)) > 1 else math.nan
 
 
 def pearson_r(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Return Pearson's correlation; NaN where either is constant."""
+    """Return Pearson's correlation; NaN if either is constant."""
     if len(np.unique(true)) < 2 or len(np.unique(predicted)) < 2:
         return math.nan
     return float(pearsonr(true, predicted).statistic)

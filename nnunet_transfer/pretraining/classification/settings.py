@@ -1,4 +1,4 @@
-"""How classification is trained: the block `classification` of dataset.json."""
+"""Settings of classification: the entry `classification` of dataset.json."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BALANCED, NATURAL = "balanced", "natural"
 
 @dataclass(frozen=True)
 class ClassificationSettings:
-    """The block's content; what isn't given has the defaults.
+    """The content of the entry; missing settings have their defaults.
 
     Attributes
     ----------
     label_smoothing : share of each target that is spread evenly over all classes, in [0, 1). Szegedy et al., CVPR 2016,
-        doi:10.1109/CVPR.2016.308, section 7, take 0.1. Where a case has several classes, each is a target of its own
+        doi:10.1109/CVPR.2016.308, section 7, use 0.1. If cases have several classes, each class is a separate target
         between s / 2 and 1 - s / 2.
-    class_weights : class -> how much its cases count in the loss, classes not named count 1; or "balanced", inversely to
+    class_weights : class -> weight of its cases in the loss, 1 by default; or "balanced", inversely proportional to
         their number; None for equal weights
-    sampling : "balanced" or "natural"; None for the kind's default
+    sampling : "balanced" or "natural"; None for the default of the kind of table
     """
 
     label_smoothing: float = 0.0
@@ -39,13 +39,12 @@ class ClassificationSettings:
 
 
 def read_settings(dataset_json: Mapping[str, Any]) -> ClassificationSettings:
-    """Read and check the block; an absent one gives the defaults.
+    """Read and check the entry; without it, return the defaults.
 
     Raises
     ------
     SettingsError
-        If a key is unknown or a value is out of its range, or if weights and sampling would correct for the classes'
-        frequencies twice.
+        If a key is unknown, a value is out of range, or weights and sampling would both correct for class frequencies.
     """
     block = dataset_json.get(KEY, {})
     if not isinstance(block, Mapping):

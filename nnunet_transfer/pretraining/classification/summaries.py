@@ -1,4 +1,4 @@
-"""What `validation/summary.json` says of classifiers and regressions."""
+"""The content of `validation/summary.json` for classification and regression."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunet_transfer.pretraining.classification.metrics import (
     r_squared,
 )
 
-#: a class is predicted at this probability
+#: probability from which a class is predicted
 THRESHOLD = 0.5
 
 
@@ -28,8 +28,8 @@ def classification_summary(
 ) -> dict[str, Any]:
     """Score predicted class probabilities.
 
-    The predicted class is the most probable one, the first of equals. The AUC is that of each class against
-    the rest, averaged over the classes for which it is defined (macro average); `None` stands for undefined.
+    The predicted class is the most probable one; ties go to the first. The AUC is that of each class against the rest,
+    averaged over the classes for which it is defined (macro average), `None` if undefined.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def classification_summary(
 def multi_label_summary(
     cases: Sequence[str], classes: Sequence[str], true: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, Any]:
-    """Score the probabilities of classes of which a case may have several.
+    """Score class probabilities if a case may have several classes.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def multi_label_summary(
     -------
     dict
         Ready for JSON: `auc`, `average_precision` and `f1` (at a probability of 0.5), each with its values per class
-        and averaged over the classes for which it is defined (macro average, `None` where for none), `n_cases`,
+        and averaged over the classes for which it is defined (macro average, `None` if for none), `n_cases`,
         `classes` and one entry per case.
     """
     predicted = probabilities >= THRESHOLD
@@ -120,13 +120,13 @@ def regression_summary(
     Parameters
     ----------
     cases : case identifiers
-    true, predicted : in the table's units, shape `(cases,)`
-    training_mean : mean over the training cases
+    true, predicted : values in the units of the table, shape `(cases,)`
+    training_mean : mean value of the training cases
 
     Returns
     -------
     dict
-        Ready for JSON: `mae`, `mae_of_training_mean` (that of predicting the training mean for each case), `r2`,
+        Ready for JSON: `mae`, `mae_of_training_mean` (the error of predicting the training mean for each case), `r2`,
         `pearson_r`, `n_cases` and one entry per case.
     """
     return {
@@ -149,5 +149,5 @@ def _macro(values: Iterable[float]) -> float | None:
 
 
 def _finite(value: float) -> float | None:
-    # NaN is not a JSON
+    # NaN is not valid JSON
     return None if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Pre-training by what is known of a whole case: its class, its classes, or a number such as the age."""
+"""Pre-training on a property of whole cases: a class, several classes, or a number such as the age."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nnunet_transfer.pretraining.task import PretrainingTask
 if TYPE_CHECKING:
     from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
-#: plans key under which is kept what the outputs mean
+#: plans key that stores the meaning of the outputs
 PLANS_KEY = "classification"
-#: what must be the same to go on -> how to say so; all folds of a model share the first two
+#: settings that must agree to continue a training -> name in messages; all folds of a model share the first two
 _FIXED = {
     "column": "classes.csv has the column",
     "classes": "classes.csv has the classes",
@@ -33,23 +33,23 @@ _SHARED_BY_FOLDS = ("column", "classes")
 
 
 class ClassificationTask(PretrainingTask):
-    """Train the encoder to tell what `classes.csv` says of a case.
+    """Train the encoder to predict the entry of a case in `classes.csv`.
 
-    Global average pooling and one linear layer follow the encoder; `heads` has the loss of each kind of table. Patches
-    are augmented as in nnU-Net, mirroring included.
+    Global average pooling and one linear layer follow the encoder; `heads` has the loss for each kind of table. Patches
+    are augmented as in nnU-Net, including mirroring.
     """
 
     source_parts = "encoder"
 
     def __init__(self, trainer: TaskPretrainer) -> None:
-        """Read and check the table and the settings: the network needs the number of outputs."""
+        """Read and check table and settings, because the network needs the number of outputs."""
         super().__init__(trainer)
         settings = read_settings(trainer.dataset_json)
         path = find_class_table(trainer.plans_manager.dataset_name)
         dataset = infer_dataset_class(trainer.preprocessed_dataset_folder)
         known = set(dataset.get_identifiers(trainer.preprocessed_dataset_folder))
         table = read_class_table(path, known)
-        # a split's cases that aren't there are refused in check_before_training
+        # check_before_training refuses missing cases of a split
         training = [case for case in trainer.do_split()[0] if case in known]
         self.head = HEADS[type(table)](table, settings, training)
 
@@ -58,11 +58,11 @@ class ClassificationTask(PretrainingTask):
         return classification_network(unet, self.head.outputs)
 
     def loss(self) -> nn.Module:
-        """Return the loss of the kind of table."""
+        """Return the loss for the kind of table."""
         return self.head.loss()
 
     def check_before_training(self) -> None:
-        """Refuse a fold that can't teach the task; say if validation lacks a class."""
+        """Refuse a fold without enough training cases for the task; log classes that validation lacks."""
         training, validation = self.trainer.do_split()
         self.head.table.check_training(training)
         for name, count in self.head.table.counts(validation).items():
@@ -72,7 +72,7 @@ class ClassificationTask(PretrainingTask):
                 )
 
     def record(self) -> dict[str, Any]:
-        """Return what the outputs mean."""
+        """Return the meaning of the outputs."""
         return {PLANS_KEY: self.head.record()}
 
     def check_same(self, plans: Mapping[str, Any], *, same_fold: bool) -> None:
@@ -90,7 +90,7 @@ class ClassificationTask(PretrainingTask):
         return self.head.sampled(cases)
 
     def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the patches with what the table says of their cases as target."""
+        """Return the patches, with the table's entries of their cases as targets."""
         return {"data": batch["data"], "target": self.head.targets(batch["keys"])}
 
     def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class ClassificationTask(PretrainingTask):
         }
 
     def epoch_score(self, outputs: Sequence[dict[str, Any]]) -> tuple[str, float, list[float]]:
-        """Return the kind's score over all patches drawn."""
+        """Return the score over all drawn patches."""
         cases = [case for output in outputs for case in output["cases"]]
         return self.head.epoch_score(cases, np.concatenate([output["predictions"] for output in outputs]))
 
@@ -118,11 +118,11 @@ class ClassificationTask(PretrainingTask):
         return (total / count).numpy()
 
     def summarise(self, cases: Sequence[str], results: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Return the kind's scores and each case's prediction."""
+        """Return the scores and the prediction for each case."""
         return self.head.summary(cases, np.stack(results))
 
     def details(self) -> dict[str, Any]:
-        """Return the classes and how many training cases each has, or the values' scale."""
+        """Return the number of training cases of each class, or the scale of the values."""
         return self.head.details()
 
 

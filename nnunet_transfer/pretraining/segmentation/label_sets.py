@@ -1,4 +1,4 @@
-"""A pooled data set's sets of labels, and which set each case has: what `nnunet_transfer pool` wrote."""
+"""The label sets of a pooled data set and the set of each case, as written by `nnunet_transfer pool`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.pretraining.case_files import find_case_file, read_case_file
 from nnunet_transfer.pretraining.sampling import by_rarest_label
 
-#: dataset.json's block {set: {label: value}}; under the same key of the plans it is kept with the model
+#: entry {set: {label: value}} of dataset.json; the plans store it with the model under the same key
 KEY = "label_sets"
-#: dataset.json's block {set: data set it was}
+#: entry {set: original data set} of dataset.json
 POOLED_FROM = "pooled_from"
 FILE_NAME = "label_sets.csv"
 COLUMN = "set"
@@ -27,9 +27,9 @@ class LabelSets:
 
     Attributes
     ----------
-    labels : set -> its labels' names and values
-    ignore : value of voxels to ignore; None if there are none
-    set_of : case -> number of its set
+    labels : set -> names and values of its labels
+    ignore : value of voxels to ignore; None if there is none
+    set_of : case -> index of its set
     """
 
     labels: dict[str, dict[str, int]]
@@ -47,23 +47,23 @@ class LabelSets:
         return 1 + sum(map(len, self.labels.values()))
 
     def group(self, number: int) -> slice:
-        """Return which outputs are those of a set."""
+        """Return the outputs of a set."""
         sizes = [1 + len(own) for own in self.labels.values()]
         return slice(sum(sizes[:number]), sum(sizes[: number + 1]))
 
     def values_of(self, number: int) -> list[int]:
-        """Return the values in the label maps that a set's outputs stand for, in their order."""
+        """Return the label values of a set's outputs, in order."""
         return [0, *list(self.labels.values())[number].values()]
 
     def counts(self, cases: Iterable[str]) -> dict[str, int]:
-        """Return how many of `cases` each set has."""
+        """Return the number of `cases` in each set."""
         numbers = [self.set_of[case] for case in cases]
         return {name: numbers.count(number) for number, name in enumerate(self.labels)}
 
     def sampled(self, cases: Sequence[str]) -> list[str]:
-        """Repeat cases so that large sets don't crowd out small ones.
+        """Repeat cases so that large sets don't dominate small ones.
 
-        A case is drawn in inverse proportion to the square root of the number of its set's cases, as in MultiTalent
+        The probability of a case is inversely proportional to the square root of the size of its set, as in MultiTalent
         (Ulrich et al., MICCAI 2023, doi:10.1007/978-3-031-43898-1_62).
         """
         return by_rarest_label({case: (self.set_of[case],) for case in cases})

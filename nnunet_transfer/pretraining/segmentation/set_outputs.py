@@ -1,4 +1,4 @@
-"""One group of outputs per label set: each case is trained, scored and predicted with that of its own set."""
+"""One group of outputs per label set: each case is trained, scored and predicted with the outputs of its set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from nnunet_transfer.pretraining.segmentation.label_sets import LabelSets
 
-#: logits of labels that a case's set doesn't have lie this much below its own; exp(-20) is 2e-9
+#: difference between the logits of a case's own labels and those of other sets; exp(-20) is 2e-9
 MARGIN = 20.0
 
 Outputs = torch.Tensor | Sequence[torch.Tensor]
@@ -19,13 +19,13 @@ Outputs = torch.Tensor | Sequence[torch.Tensor]
 class OwnOutputs:
     """A forward hook that arranges the outputs of each case's set by the values in the label maps.
 
-    nnU-Net's online Dice, sliding window and export then work unchanged. Labels of other sets lie far below the lowest
-    of the case's own everywhere, also after averaging and linear resampling. In training, where the loss takes what it
-    needs, the outputs stay as they are: with a hundred labels, arranging them takes gigabytes.
+    nnU-Net's online Dice, sliding window and export then work unchanged. The logits of other sets' labels are far below the
+    lowest logit of the case's own labels everywhere, also after averaging and linear resampling. In training, the outputs
+    are not rearranged, because the loss selects what it needs, and with a hundred labels rearranging takes gigabytes.
 
     Attributes
     ----------
-    current : set number of each case of the batch, or of the one case whose patches are predicted
+    current : set index of each case of the batch, or of the case whose patches are predicted
     """
 
     def __init__(self, sets: LabelSets) -> None:
@@ -33,7 +33,7 @@ class OwnOutputs:
         self.current: tuple[int, ...] = ()
 
     def note(self, cases: Sequence[Any]) -> None:
-        """Say which cases come next."""
+        """Set the cases of the next batch."""
         self.current = tuple(self.sets.set_of[str(case)] for case in cases)
 
     def __call__(self, module: nn.Module, inputs: Any, outputs: Outputs) -> Outputs:
@@ -52,20 +52,19 @@ class OwnOutputs:
         return logits
 
     def columns(self, number: int, channels: int) -> slice | list[int]:
-        """Return which of the channels are those of a set, of outputs as they are or as arranged."""
+        """Return the channels of a set, for plain or arranged outputs."""
         return self.sets.group(number) if channels == self.sets.outputs else self.sets.values_of(number)
 
 
 class LabelSetLoss(nn.Module):
     """nnU-Net's loss over each set's own background and labels, averaged over the batch's cases.
 
-    A voxel that one set calls background may belong to a structure of another: no case says anything of other sets'
-    labels.
+    Background of one set may belong to a structure of another, so a case carries no information on the labels of other sets.
 
     Parameters
     ----------
     loss : nnU-Net's own, with or without deep supervision
-    own : where the sets of the batch's cases are noted
+    own : hook with the sets of the batch's cases
     """
 
     def __init__(self, loss: nn.Module, own: OwnOutputs) -> None:
@@ -91,7 +90,7 @@ class LabelSetLoss(nn.Module):
     def _restricted(
         self, outputs: Outputs, target: Outputs, number: int, rows: Sequence[int]
     ) -> tuple[Outputs, Outputs]:
-        """Return the rows of one set, with its labels numbered from 1 on."""
+        """Return the rows of one set, with its labels renumbered from 1."""
         sets = self.own.sets
         values = sets.values_of(number)
         index = torch.zeros(sets.values + 1, dtype=torch.long)

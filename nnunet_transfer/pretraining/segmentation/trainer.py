@@ -28,24 +28,23 @@ from nnunet_transfer.sources.learning import Learning
 from nnunet_transfer.sources.outputs import OUTPUTS, output_groups
 from nnunet_transfer.training.one_line import one_line_errors
 
-#: initial learning rate with a recipe. A network that starts at random has nothing to lose by larger steps than fine-tuning's
-#: 0.001: on 12 subjects with 16 structures 4500 iterations at 0.003 reached a Dice of 0.81, at 0.001 one of 0.78
+#: initial learning rate with a recipe. A random network tolerates larger steps than fine-tuning with its 0.001: on 12 subjects with 16 structures 4500 iterations at 0.003 reached a Dice of 0.81, at 0.001 one of 0.78
 RECIPE_RATE = 3e-3
 
 
 class SegmentationPretrainer(PretrainingTrainer):
     """nnU-Net's own training, whose result becomes a source.
 
-    With `_adamw` or `_fitted` it has that recipe's optimiser and schedule; `_fitted` also fits the output layers first.
-    On a data set that `nnunet_transfer pool` made, the network has a group of outputs, background included, for each
-    set. Network, loss and sampling differ from nnU-Net's in that only; other data sets are trained as nnU-Net does.
+    With `_adamw` or `_fitted`, it uses the optimiser and schedule of that recipe; `_fitted` also fits the output layers first.
+    On a data set made by `nnunet_transfer pool`, the network has a group of outputs, including background, for each set.
+    Network, loss and sampling only differ from nnU-Net in this case.
     """
 
     label_sets: LabelSets | None = None
     dataset_class: Any  # nnU-Net sets None first
 
     def apply_settings(self) -> None:
-        """Set what the name asks for, and a recipe's learning rate and weight decay."""
+        """Apply the settings in the trainer's name, and a recipe's learning rate and weight decay."""
         super().apply_settings()
         if recipe := self.recipe:
             self.initial_lr = recipe.optimiser.rate
@@ -53,7 +52,7 @@ class SegmentationPretrainer(PretrainingTrainer):
 
     @property
     def recipe(self) -> Recipe | None:
-        """The recipe that takes the place of nnU-Net's schedule, if the name asks for one."""
+        """The recipe in the trainer's name, which replaces nnU-Net's schedule; None without a recipe."""
         if self.settings.own_schedule:
             return None
         recipe = RECIPES[self.settings.recipe]
@@ -70,7 +69,7 @@ class SegmentationPretrainer(PretrainingTrainer):
         return optimiser_of(self.recipe, unwrapped(self.network), self.num_epochs, host)
 
     def apply_own_settings(self) -> None:
-        """Read and check the label sets, if there are any: the network needs the number of outputs."""
+        """Read and check the label sets, if any, because the network needs the number of outputs."""
         if KEY not in self.dataset_json:
             return
         dataset = infer_dataset_class(self.preprocessed_dataset_folder)
@@ -87,7 +86,7 @@ class SegmentationPretrainer(PretrainingTrainer):
                 f"pre-train on another configuration, for instance 3d_fullres"
             )
         self.own_outputs = OwnOutputs(self.label_sets)
-        # nnU-Net keeps the plans with the model and in its checkpoints
+        # nnU-Net stores the plans with the model and in its checkpoints
         self.plans_manager.plans[KEY] = self.label_sets.labels
         self.plans_manager = TrainingPlans(self.plans_manager.plans, outputs=self.label_sets.outputs)
 
@@ -113,14 +112,14 @@ class SegmentationPretrainer(PretrainingTrainer):
         )
 
     def initialize(self) -> None:
-        """Initialise as nnU-Net does, then pick each case's outputs where they leave the network."""
+        """Initialise as in nnU-Net, then select the outputs of each case with a hook on the network."""
         super().initialize()
         if self.label_sets is not None:
-            # on the outermost wrapper: not within what torch.compile compiles
+            # on the outermost wrapper, outside the code that torch.compile compiles
             self.network.register_forward_hook(self.own_outputs)
 
     def check_before_training(self) -> None:
-        """Refuse, in addition, a fold without training cases of some set; say if validation lacks one."""
+        """Also refuse a fold without training cases of a set; log sets that validation lacks."""
         super().check_before_training()
         if self.label_sets is None:
             return
@@ -133,9 +132,9 @@ class SegmentationPretrainer(PretrainingTrainer):
                 self.print_to_log_file(f"WARNING: fold {self.fold} has no validation case of the set {name}")
 
     def on_train_start(self) -> None:
-        """Start as the base does, then measure the untrained network that the source must beat.
+        """Start the training, then measure the untrained network that the source must beat.
 
-        With fitted output layers the training starts from that very network, else from nnU-Net's.
+        With fitted output layers, the training starts from this network, otherwise from nnU-Net's initialisation.
         """
         super().on_train_start()
         if self.current_epoch == 0 and self.label_sets is None:
@@ -145,7 +144,7 @@ class SegmentationPretrainer(PretrainingTrainer):
                 fit_twin(self)
 
     def learning(self, summary: Mapping[str, Any]) -> Learning | None:
-        """Compare with the untrained twin; of several label sets there is none."""
+        """Compare with the untrained network; None with several label sets."""
         return None if self.label_sets is not None else learning_beside_twin(self)
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -156,7 +155,7 @@ class SegmentationPretrainer(PretrainingTrainer):
         with one_line_errors():
             known = read_json(plans).get(KEY) if plans.is_file() else self.plans_manager.plans.get(KEY)
             now = self.label_sets.labels if self.label_sets is not None else None
-            # the order counts: it is that of the outputs
+            # the order matters, because it is that of the outputs
             if _in_order(known) != _in_order(now):
                 raise SettingsError(
                     f"dataset.json has the label sets {', '.join(now or ['none'])}, the model in {self.output_folder} "
@@ -168,25 +167,25 @@ class SegmentationPretrainer(PretrainingTrainer):
         loss = super()._build_loss()
         if self.label_sets is None:
             return loss
-        # Dice over the batches of all processes would add up different sets
+        # Dice over the batches of all processes would mix different sets
         dice: Any = unwrapped(getattr(loss, "loss", loss).dc)
         dice.ddp = False
         return LabelSetLoss(loss, self.own_outputs)
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """Return nnU-Net's data sets; in the first, cases of small sets are repeated."""
+        """Return nnU-Net's data sets; the training set repeats cases of small label sets."""
         training, validation = super().get_tr_and_val_datasets()
         if self.label_sets is not None:
             training.identifiers = self.label_sets.sampled(training.identifiers)
         return training, validation
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take nnU-Net's training step."""
+        """Run nnU-Net's training step."""
         self._note(batch["keys"])
         return super().train_step(batch)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take nnU-Net's validation step."""
+        """Run nnU-Net's validation step."""
         self._note(batch["keys"])
         return super().validation_step(batch)
 
@@ -195,11 +194,11 @@ class SegmentationPretrainer(PretrainingTrainer):
             self.own_outputs.note(cases)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does, each case with the outputs of its own set."""
+        """Validate as in nnU-Net, each case with the outputs of its own set."""
         note, plain = self._note, self.dataset_class
 
         class Noting(plain):  # type: ignore[misc, valid-type]
-            """nnU-Net's data set, which says what it loads: it predicts each case right after loading it."""
+            """nnU-Net's data set that notes each loaded case, because nnU-Net predicts it right after loading."""
 
             def load_case(self, identifier: str) -> Any:
                 note([identifier])
@@ -212,12 +211,12 @@ class SegmentationPretrainer(PretrainingTrainer):
             self.dataset_class = plain
 
     def source_card(self) -> SourceCard:
-        """Name the pooled data sets, too, as what the source was trained on."""
+        """Describe the source, with the pooled data sets as training data."""
         card = super().source_card()
         return replace(card, trained_on=(*card.trained_on, *self.dataset_json.get(POOLED_FROM, {}).values()))
 
     def source_details(self) -> dict[str, Any]:
-        """Add the labels, the names of the outputs, and how many training cases each set has."""
+        """Add the labels, the names of the outputs, and the number of training cases of each set."""
         details: dict[str, Any] = {"labels": self.dataset_json["labels"], OUTPUTS: output_groups(self.dataset_json)}
         if self.label_sets is not None:
             details[KEY] = self.label_sets.labels

@@ -1,4 +1,4 @@
-"""The untrained twin of a segmentation source: what fitted output layers alone reach on random features."""
+"""The untrained twin of a segmentation source: the score of fitted output layers on random features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_transfer.finetuning.fitted_start import HEADS_FILE, fit_output_layer
 from nnunet_transfer.sources.learning import Learning, segmentation_learning
 from nnunet_transfer.training.base import NamedTrainer
 
-#: over so many last epochs the pseudo Dice is averaged
+#: number of last epochs over which the pseudo Dice is averaged
 LAST_EPOCHS = 5
 
 
@@ -31,7 +31,7 @@ def fit_twin(trainer: NamedTrainer) -> None:
 
 
 def learning_beside_twin(trainer: NamedTrainer) -> Learning | None:
-    """Return the pseudo Dice of the last epochs beside that of the twin; None if there was no twin."""
+    """Compare the pseudo Dice of the last epochs with that of the twin; None without a twin."""
     logger: Any = trainer.logger
     epochs = logger.get_value("mean_fg_dice", None)[-LAST_EPOCHS:]
     try:

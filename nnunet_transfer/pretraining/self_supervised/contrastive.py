@@ -24,9 +24,9 @@ from nnunet_transfer.pretraining.self_supervised.task import SelfSupervisedTask
 class SimCLRTask(SelfSupervisedTask):
     """Train the encoder to recognise two views of a patch among the views of the batch's other patches.
 
-    Chen et al., ICML 2020 (arXiv:2002.05709). `views`, `losses` and `pretraining.networks` hold views, loss and
-    projection with their settings. A batch of N patches gives the network 2 N views.
-    In distributed training each process compares the views of its own batch.
+    Chen et al., ICML 2020 (arXiv:2002.05709). `views`, `losses` and `pretraining.networks` define views, loss and
+    projection with their settings. The network gets 2 N views of a batch of N patches. In distributed training, each process
+    compares the views of its own batch.
     """
 
     method = "simclr"
@@ -41,7 +41,7 @@ class SimCLRTask(SelfSupervisedTask):
         return NTXentLoss()
 
     def check_before_training(self) -> None:
-        """Refuse batches without anything to compare with."""
+        """Refuse batches with a single patch, which has nothing to compare with."""
         if self.trainer.batch_size < 2:
             raise PlansError(
                 f"{self.trainer.settings.base} tells the patches of a batch apart, and a batch of "
@@ -50,12 +50,12 @@ class SimCLRTask(SelfSupervisedTask):
             )
 
     def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return two views of each patch as input and each view's partner as target."""
+        """Return two views of each patch as input and the partner of each view as target."""
         image = self.to_device(batch["data"])
         return {"data": views.two_views(image), "target": partners(len(image), device=self.trainer.device)}
 
     def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the loss of a batch, and which of its views found their partners."""
+        """Return the loss of a batch, and which views retrieved their partners."""
         image = self.to_device(batch["data"])
         with self.trainer.precision():
             projections = self.trainer.network(views.two_views(image, self.validation_generator)).float()
@@ -76,7 +76,7 @@ class SimCLRTask(SelfSupervisedTask):
         return network(views.two_views(self.central_patch(case), self.case_generator(case))).float().cpu()
 
     def summarise(self, cases: Sequence[str], results: Sequence[torch.Tensor]) -> dict[str, Any]:
-        """Return how well the cases are told apart, all among all."""
+        """Return how well each case is distinguished from all others."""
         projections = torch.stack(list(results), dim=1).flatten(0, 1)
         each = case_scores(projections)
         return {
@@ -88,7 +88,7 @@ class SimCLRTask(SelfSupervisedTask):
         }
 
     def details(self) -> dict[str, Any]:
-        """Return how the views were made and compared."""
+        """Return the settings of views and loss."""
         return {
             "method": "simclr",
             "temperature": TEMPERATURE,

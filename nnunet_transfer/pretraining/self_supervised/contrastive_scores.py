@@ -1,4 +1,4 @@
-"""How well projections tell cases apart: retrieval, alignment and uniformity."""
+"""Scores of projections: retrieval, alignment and uniformity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def partners(pairs: int, device: torch.device | None = None) -> torch.Tensor:
 def retrieved(projections: torch.Tensor) -> torch.Tensor:
     """Return whether each view's nearest neighbour by angle is its partner, boolean `(2 * pairs,)`.
 
-    Of equally near ones the first counts.
+    Ties go to the first neighbour.
     """
     unit = functional.normalize(projections.double().cpu())
     similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
@@ -35,8 +35,8 @@ def alignments(projections: torch.Tensor) -> torch.Tensor:
 def uniformity(projections: torch.Tensor) -> float | None:
     """Return the logarithm of the mean Gaussian potential between different patches, lower is more uniform.
 
-    As in Wang and Isola's code: for first views and for second ones apart, then the mean of both. 0 if all
-    projections are one and the same; None for a single pair.
+    As in Wang and Isola's code, it is computed separately for first and second views and averaged. 0 if all projections are
+    identical; None for a single pair.
     """
     halves = functional.normalize(projections.double().cpu()).chunk(2)
     if len(halves[0]) < 2:
@@ -46,7 +46,7 @@ def uniformity(projections: torch.Tensor) -> float | None:
 
 
 def contrastive_scores(projections: torch.Tensor) -> dict[str, float | None]:
-    """Return loss, top-1 retrieval and what chance gives, alignment and uniformity.
+    """Return loss, top-1 retrieval and its chance level, alignment and uniformity.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The picture of what a network restores."""
+"""Pictures of restored patches."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def _as_picture(patch: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def draw_reconstructions(path: Path, reconstructions: Sequence[Reconstruction]) -> None:
-    """Write a PNG with one row per patch: the patch, what the network gets of it, and what it makes of that.
+    """Write a PNG with one row per patch: the patch, the network's input, and its output.
 
-    All three share the intensity window of the patch, its 0.5th to 99.5th percentile. Three channels are shown
-    as red, green and blue, otherwise the first; 3D patches by their middle slice.
+    All three share the intensity window of the patch, its 0.5th to 99.5th percentile. Three channels are shown as red, green
+    and blue; otherwise, the first channel is shown. 3D patches are shown by their middle slice.
     """
     import matplotlib.style
     from matplotlib.figure import Figure
 
     rows = len(reconstructions)
-    # nnU-Net's plots in this process leave their fonts and colours in matplotlib's settings
+    # nnU-Net's plots in this process change fonts and colours in matplotlib's settings
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(7.2, 2.5 * rows + 0.4), layout="constrained")
         axes = figure.subplots(rows, len(COLUMNS), squeeze=False)

@@ -15,7 +15,7 @@ TEMPERATURE = 0.5
 
 
 class MaskedMSELoss(nn.Module):
-    """Mean squared error over the hidden voxels of all channels; visible voxels count nothing.
+    """Mean squared error over the hidden voxels of all channels; visible voxels don't count.
 
     As in He et al., CVPR 2022 (doi:10.1109/CVPR52688.2022.01553), section 3, on the normalised intensities.
     """
@@ -62,7 +62,7 @@ class NTXentLoss(nn.Module):
 
 @dataclass(frozen=True)
 class ReconstructionError:
-    """Sums over scored voxels, from which mean errors follow; sums of parts can be added.
+    """Sums over scored voxels for computing mean errors; sums of parts can be added.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ class ReconstructionError:
     def explained_variance(self) -> float:
         """Return 1 - squared error / squared deviation from the scored voxels' mean (the coefficient R^2).
 
-        1 is perfect, 0 as good as the mean intensity, negative worse; 0 where the image is constant, so that
-        empty background neither helps nor harms.
+        1 is perfect, 0 is as good as the mean intensity, and negative values are worse. 0 if the image is constant, so that
+        empty background has no effect.
         """
         if not self.voxels:
             return float("nan")

@@ -1,6 +1,6 @@
 """Block masks for masked autoencoding, in 2D and 3D.
 
-A share of the image is hidden in whole blocks, and the network has to restore it from what is left.
+A share of the image is hidden in blocks, and the network restores it from the rest.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MASK_RATIO = 0.75
 #: edge of a block in voxels of the patch: 16 x 16 pixels in He et al. 2022 (224 x 224 input), 16 voxels in
 #: nnssl's masked autoencoder (160^3 input), the code of the OpenMind study
 BLOCK_SIZE = 16
-#: blocks per axis that a patch has at least: a smaller patch gets smaller blocks, otherwise three quarters
-#: of a 32 x 32 image would be three of its four blocks
+#: minimum number of blocks per axis; smaller patches get smaller blocks, because otherwise three quarters of a
+#: 32 x 32 image would be three of its four blocks
 MIN_BLOCKS_PER_AXIS = 4
 
 
@@ -39,18 +39,18 @@ def random_block_mask(
     block: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Draw masks that hide whole blocks, each sample its own.
+    """Draw a mask of hidden blocks for each sample.
 
-    In every sample the same number of blocks is hidden, `ratio` of them rounded to the nearest integer, but
-    never none and never all. Blocks at the far border are cut where the patch is not a multiple of the block.
+    Every sample has the same number of hidden blocks: `ratio` of all blocks, rounded to the nearest integer, but at least one
+    and not all. Blocks at the far border are smaller if the patch is not a multiple of the block.
 
     Parameters
     ----------
     batch_size : number of samples
     patch_size : spatial shape `(y, x)` or `(z, y, x)` in voxels
     ratio : share of hidden blocks, between 0 and 1
-    block : edges of a block in voxels, by default `block_size(patch_size)`
-    generator : source of randomness on the CPU, torch's global one by default
+    block : edges of a block in voxels; default: `block_size(patch_size)`
+    generator : random generator on the CPU; default: torch's global one
 
     Returns
     -------

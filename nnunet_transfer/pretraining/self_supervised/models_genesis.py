@@ -13,7 +13,7 @@ from nnunet_transfer.pretraining.self_supervised.restoration import RestorationT
 class ModelsGenesisTask(RestorationTask):
     """Shuffle, recolour and paint each patch, and restore all of it.
 
-    `distortions` holds the distortions with their sources; the loss is the mean squared error over the whole patch, as in
+    `distortions` defines the distortions with their sources; the loss is the mean squared error over the whole patch, as in
     Zhou et al. 2021.
     """
 
@@ -21,17 +21,16 @@ class ModelsGenesisTask(RestorationTask):
     progress = ("explained variance of the patches", "explained_variance")
 
     def distort(self, image: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the patches distorted; every voxel is trained and scored."""
+        """Return distorted patches; every voxel is trained and scored."""
         whole = torch.ones_like(image[:, :1], dtype=torch.bool)
         return distortions.distort(image, generator), whole
 
     def numbers(self, score: Score) -> dict[str, float]:
-        """Return the errors after restoration and, as if nothing had been done, before.
+        """Return the errors after restoration, and before it for comparison.
 
-        `error_removed` is 1 where the patch is restored, 0 where it is no better than before, negative where worse;
-        0 also if nothing was distorted, which then neither helps nor harms. Noise is so far from the patch that already
-        its mean intensity removes most of the error: a network has learnt something once the explained variance is
-        above 0.
+        `error_removed` is 1 if the patch is restored, 0 if it is no better than before or nothing was distorted, and negative
+        if it is worse. The noise differs so much from the patch that predicting the mean intensity already removes most of
+        the error; a network has only learnt something if the explained variance is above 0.
         """
         restored, distorted = score.restored, score.distorted
         return {
@@ -44,7 +43,7 @@ class ModelsGenesisTask(RestorationTask):
         }
 
     def details(self) -> dict[str, Any]:
-        """Return how often the patches were distorted in which way."""
+        """Return the probability of each distortion."""
         return {
             "method": "models genesis",
             "probability_shuffling": distortions.SHUFFLING,

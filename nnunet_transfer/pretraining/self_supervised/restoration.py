@@ -22,7 +22,7 @@ PICTURED_CASES = 4
 
 @dataclass(frozen=True)
 class Score:
-    """Errors of patches in the voxels that are scored: restored by the network, and distorted as they were."""
+    """Errors of patches in the scored voxels, after restoration and before it."""
 
     restored: ReconstructionError
     distorted: ReconstructionError
@@ -40,21 +40,20 @@ class Score:
 class RestorationTask(SelfSupervisedTask):
     """Distort each patch and train the whole U-Net to restore it.
 
-    The loss is the mean squared error over the voxels that the method trains, in the intensities that nnU-Net's
-    normalisation gives (z-scores by default). A method says how to distort, what to report and which of it to follow
-    during the training.
+    The loss is the mean squared error over the trained voxels, in normalised intensities (z-scores by default). A method
+    defines the distortion, the reported numbers, and the number to follow during training.
     """
 
-    #: what nnU-Net's log and plot show: in words, and the key in `numbers`; higher is better
+    #: score in nnU-Net's log and plot: its name, and its key in `numbers`; higher is better
     progress: ClassVar[tuple[str, str]]
 
     def distort(self, image: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return patches as the network gets them, and which voxels are trained and scored.
+        """Return distorted patches, and a mask of the trained and scored voxels.
 
         Parameters
         ----------
         image : `(batch, channel, *patch)`
-        generator : of the CPU; without one torch's global generators, which `_seed<K>` seeds at every epoch
+        generator : CPU generator; default: torch's global generators, which `_seed<K>` seeds at every epoch
 
         Returns
         -------
@@ -64,7 +63,7 @@ class RestorationTask(SelfSupervisedTask):
         raise NotImplementedError
 
     def numbers(self, score: Score) -> Mapping[str, float]:
-        """Return what `summary.json` says of one or all cases."""
+        """Return the numbers for `summary.json`, for one or all cases."""
         raise NotImplementedError
 
     def network(self, unet: nn.Module) -> nn.Module:
@@ -72,7 +71,7 @@ class RestorationTask(SelfSupervisedTask):
         return reconstruction_network(unet)
 
     def loss(self) -> nn.Module:
-        """Return the mean squared error over the voxels that are trained."""
+        """Return the mean squared error over the trained voxels."""
         return MaskedMSELoss()
 
     def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,17 +98,17 @@ class RestorationTask(SelfSupervisedTask):
         return words, value, [value]
 
     def _restore(self, network: nn.Module, case: str) -> _Restored:
-        """Restore a case's central patch, distorted in a way that depends on the case's name only."""
+        """Restore a case's central patch, with a distortion that only depends on the case's name."""
         image = self.central_patch(case)
         distorted, scored = self.distort(image, self.case_generator(case))
-        # what the network makes of other voxels is arbitrary: the loss never saw it
+        # the output in other voxels is arbitrary, because the loss doesn't include them
         output = torch.where(scored, network(distorted).to(image.dtype), image)
         return _Restored(image, distorted, scored, output)
 
     def score_case(self, network: nn.Module, case: str) -> Score:
-        """Return the errors in the patches that cover a case, distorted in ways that depend on its name only.
+        """Return the errors in the patches that cover a case, with distortions that only depend on its name.
 
-        The centre alone would say little: inside a brain intensities hardly differ from their mean.
+        The central patch would be uninformative, because intensities inside a brain hardly differ from their mean.
         """
         generator, parts = self.case_generator(case), []
         for image in self.covering_patches(case):
@@ -118,7 +117,7 @@ class RestorationTask(SelfSupervisedTask):
         return Score.sum(parts)
 
     def summarise(self, cases: Sequence[str], results: Sequence[Score]) -> dict[str, Any]:
-        """Return the errors over all voxels scored, and each case's."""
+        """Return the errors over all scored voxels, and those of each case."""
         return {
             "task": "self_supervised",
             **self.details(),
@@ -128,7 +127,7 @@ class RestorationTask(SelfSupervisedTask):
         }
 
     def draw(self, network: nn.Module, cases: Iterable[str], folder: Path) -> None:
-        """Draw the first few cases: whole, distorted and restored."""
+        """Draw the first few cases: original, distorted and restored."""
         pictures = []
         for case in islice(cases, PICTURED_CASES):
             restored = self._restore(network, case)

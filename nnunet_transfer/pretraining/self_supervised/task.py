@@ -1,4 +1,4 @@
-"""Pre-training without labels: what its methods share."""
+"""Pre-training without labels: the common base of all methods."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nnunet_transfer.pretraining.tiles import centre_crop
 if TYPE_CHECKING:
     from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
-#: what validation draws is the same in all epochs, so that epochs can be compared
+#: seed of validation, the same in all epochs so that they can be compared
 VALIDATION_SEED = 20220618
 
 
 class SelfSupervisedTask(PretrainingTask):
     """Learn from images alone.
 
-    The augmentation is spatial only, rotation, scaling and mirroring as in nnU-Net: a method that restores would have
-    to reproduce noise or another contrast in its target, and a method that compares views changes intensities itself.
-    What a method draws at random follows `_seed<K>` in training, and in validation the epoch's step or the case.
+    Augmentation is only spatial (rotation, scaling and mirroring as in nnU-Net): a method that restores images would have to
+    reproduce noise or a changed contrast, and a method that compares views changes intensities itself. Random numbers depend
+    on `_seed<K>` in training, and on the step of the epoch or the case in validation.
     """
 
     def __init__(self, trainer: TaskPretrainer) -> None:
@@ -32,7 +32,7 @@ class SelfSupervisedTask(PretrainingTask):
         self.on_validation_epoch_start()
 
     def training_transforms(self, transforms: ComposeTransforms) -> ComposeTransforms:
-        """Return nnU-Net's training transforms without those of intensity."""
+        """Return nnU-Net's training transforms without intensity transforms."""
         return spatial_only(transforms)
 
     def on_validation_epoch_start(self) -> None:
@@ -41,7 +41,7 @@ class SelfSupervisedTask(PretrainingTask):
 
     @staticmethod
     def case_generator(case: str) -> torch.Generator:
-        """Return random numbers that depend on the case's name only."""
+        """Return a random generator that only depends on the case's name."""
         return torch.Generator().manual_seed(zlib.crc32(case.encode()))
 
     def central_patch(self, case: str) -> torch.Tensor:
@@ -51,5 +51,5 @@ class SelfSupervisedTask(PretrainingTask):
 
 
 def spatial_only(transforms: ComposeTransforms) -> ComposeTransforms:
-    """Drop the transforms of intensity: nnU-Net applies exactly these, one by one, with a probability."""
+    """Remove the intensity transforms, which are exactly those that nnU-Net applies with a probability."""
     return ComposeTransforms([t for t in transforms.transforms if not isinstance(t, RandomTransform)])

@@ -1,7 +1,7 @@
 """Two views of a patch, for contrastive pre-training, in 2D and 3D, on the image's device.
 
-The choice of operations is that of SimCLR, Chen et al., ICML 2020 (arXiv:2002.05709): crop and resize, mirror, change
-the colours. Its settings for small images are taken, those for CIFAR-10 (github.com/google-research/simclr, README):
+The operations are those of SimCLR, Chen et al., ICML 2020 (arXiv:2002.05709): crop and resize, mirror, change the
+colours. The settings are those for small images (CIFAR-10) (github.com/google-research/simclr, README):
 colour strength 0.5 and no blur.
 """
 
@@ -17,7 +17,7 @@ from nnunet_transfer.pretraining.self_supervised.draws import between
 #: share of the patch's area or volume in a crop: MoCo, He et al., CVPR 2020 (arXiv:1911.05722), in its code. SimCLR goes
 #: down to 0.08, which in a brain scan is often background only
 CROP_SHARE = (0.2, 1.0)
-#: most that a crop's axes are stretched against each other: SimCLR, 3/4 to 4/3
+#: maximum ratio between the stretching of a crop's axes: SimCLR, 3/4 to 4/3
 CROP_STRETCH = 4 / 3
 #: probability of mirroring along each axis
 MIRROR = 0.5
@@ -40,12 +40,12 @@ def two_views(images: torch.Tensor, generator: torch.Generator | None = None) ->
 
 
 def random_view(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Crop, mirror and recolour patches `(batch, channel, *spatial)`, each in its own way; the shape stays."""
+    """Crop, mirror and recolour patches `(batch, channel, *spatial)`, each independently; the shape is unchanged."""
     return greyed(recoloured(cropped(images, generator), generator), generator)
 
 
 def cropped(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Resize a random part of each patch to the whole, mirrored or not; linear interpolation."""
+    """Resize a random crop of each patch to the full size with linear interpolation, and mirror it at random."""
     batch, axes = len(images), images.ndim - 2
     share = between(*CROP_SHARE, (batch, 1), generator)
     stretch = between(-0.5, 0.5, (batch, axes), generator) * math.log(CROP_STRETCH)
@@ -60,9 +60,9 @@ def cropped(images: torch.Tensor, generator: torch.Generator | None = None) -> t
 
 
 def recoloured(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Change gamma, contrast and brightness of most patches, each channel in its own way.
+    """Change gamma, contrast and brightness of most patches, each channel independently.
 
-    Different changes of red, green and blue stand for SimCLR's changes of hue and saturation.
+    Different changes of red, green and blue replace SimCLR's changes of hue and saturation.
     """
     spatial = tuple(range(2, images.ndim))
     shape = (*images.shape[:2], *[1] * len(spatial))
@@ -81,7 +81,7 @@ def recoloured(images: torch.Tensor, generator: torch.Generator | None = None) -
 
 
 def greyed(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Give some of the patches with three channels the channels' mean in all of them."""
+    """Replace all three channels of some patches by their mean."""
     if images.shape[1] != RGB:
         return images
     chosen = torch.rand(len(images), generator=generator) < GREY
