@@ -19,7 +19,7 @@ from nnunet_transfer.errors import DataError
 #: batches.meta
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _SIZE = 32
-#: the only globals that the published batches name; whatever else a file asks for is refused
+#: the only globals in the published batches; any other global is refused
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -44,7 +44,7 @@ class CifarPicture:
     ----------
     path : the archive
     part : "train" or "test"
-    index : position in it
+    index : position in the part
     """
 
     path: Path
@@ -57,7 +57,7 @@ class CifarPicture:
 
 
 def find(root: Path) -> Iterator[Case]:
-    """Give every picture of the archives below `root`.
+    """Yield every picture of the archives below `root`.
 
     Raises
     ------

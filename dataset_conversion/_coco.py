@@ -19,13 +19,13 @@ CROWD = 255
 
 @dataclass(frozen=True)
 class CocoMask:
-    """The mask of one picture: categories drawn from the largest object to the smallest, crowds below all.
+    """The mask of one picture: with objects drawn from the largest to the smallest, on top of crowds.
 
     Attributes
     ----------
     path : the annotation file
     height, width : pixels
-    objects : value and `segmentation` (polygons or run lengths) of each object, in the order of drawing
+    objects : value and `segmentation` (polygons or run lengths) of each object, in drawing order
     """
 
     path: Path
@@ -58,7 +58,7 @@ class CocoMask:
 
 
 def read_masks(file: Path) -> Iterator[tuple[str, CocoMask]]:
-    """Give file name and mask of each picture of an annotation file; pictures without objects have an empty mask.
+    """Yield the file name and mask of each picture in an annotation file; pictures without objects have an empty mask.
 
     Raises
     ------

@@ -88,7 +88,7 @@ DESIKAN_KILLIANY = {
     )
     if name != "corpuscallosum"
 }
-#: regions of the Desikan-Killiany set that the DKT31 protocol does without (Klein & Tourville, Front Neurosci 2012;6:171)
+#: regions of the Desikan-Killiany set that are not in the DKT31 protocol (Klein & Tourville, Front Neurosci 2012;6:171)
 NOT_IN_DKT31 = (1, 32, 33)
 
 
@@ -100,7 +100,7 @@ def subcortical(leave_out: Iterable[int] = ()) -> dict[str, int | tuple[int, ...
 
 
 def cortical(regions: Iterable[int] = DESIKAN_KILLIANY, prefix: str = "ctx", left: int = 1000) -> dict[str, int]:
-    """Return name -> value of regions in both hemispheres; the right one's values are 1000 higher."""
+    """Return name -> value of regions in both hemispheres; values of the right hemisphere are 1000 higher."""
     return {
         f"{prefix}-{side}-{DESIKAN_KILLIANY[region]}": base + region
         for (side, base), region in itertools.product((("lh", left), ("rh", left + 1000)), regions)

@@ -1,7 +1,7 @@
-"""What data sets of natural images share.
+"""Shared functions for data sets of natural images.
 
-The published training part goes to imagesTr, the others to imagesTs (with labelsTs where they have masks), unless
-`--option train=trainval` takes the validation part for training, too.
+The published training part goes to imagesTr, the other parts to imagesTs (with labelsTs if they have masks), unless
+`--option train=trainval` also uses the validation part for training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def split_of(request: Request, part: str) -> str:
 
 
 def nothing_found(request: Request, wanted: str) -> DataError:
-    """Return the error for a folder without the data set: what was looked for, and what is there."""
+    """Return the error for a folder without the data set, with the expected and the existing files."""
     tree = list_tree(request.root)
     return DataError(
         f"{request.root} holds nothing of this data set: looked for {wanted}; "
@@ -36,6 +36,6 @@ def nothing_found(request: Request, wanted: str) -> DataError:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures right in a folder, sorted; none if there is no such folder."""
+    """Return the pictures directly in a folder, sorted; none if the folder doesn't exist."""
     files = folder.iterdir() if folder.is_dir() else ()
     return sorted(f for f in files if f.suffix.lower() in PICTURES and not f.name.startswith("."))

@@ -95,5 +95,5 @@ CLASSES: dict[str, int | tuple[int, ...]] = {
     **_OTHER,
     **{f"{side} {name}": value + i for name, value in _CORTICAL.items() for i, side in enumerate(("Right", "Left"))},
 }
-#: other values up to the highest one: not part of the protocol, not scored
+#: other values up to the highest one, which are not part of the protocol and not scored
 NOT_SCORED = tuple(sorted({*range(1, 208)} - {value for value in CLASSES.values() if isinstance(value, int)}))

@@ -41,7 +41,7 @@ ADE20K_2016 = DatasetDescription(
     licence="BSD-3-Clause (annotations); research and education only (pictures)",
     citation="Zhou B et al., CVPR 2017, doi 10.1109/CVPR.2017.544",
     request="http://sceneparsing.csail.mit.edu",
-    # 0 is what belongs to no class; the benchmark leaves it out ("reduce_zero_label")
+    # 0 means no class; the benchmark ignores it ("reduce_zero_label")
     label_sets={"classes": LabelRule(_ADE_CLASSES, ignore=(0,)), "with_background": LabelRule(_ADE_CLASSES)},
     find_cases=_find_ade20k,
     known_options=TRAIN_OPTION,

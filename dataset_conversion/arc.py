@@ -11,14 +11,14 @@ from nnunet_transfer.conversion.patterns import Pattern
 from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError
 
-#: a mask is named like the T2 image that it was drawn on
+#: a mask is named after the T2 image that it was drawn on
 _ANAT = "{subject:sub-[A-Za-z0-9]+}/ses-{session:[0-9]+}/anat/{subject}_ses-{session}_{scan}"
 _MASK = f"derivatives/lesion_masks/{_ANAT}_T2w_desc-lesion_mask.nii[.gz]"
 _CHANNELS = {"T2": f"{_ANAT}_T2w.nii[.gz]", "T1": f"{_ANAT}_T1w.nii[.gz]", "FLAIR": f"{_ANAT}_FLAIR.nii[.gz]"}
 
 
 def _find_arc(request: Request) -> Iterator[Case]:
-    """Give a case per mask: most sessions have none, and other images of a session are other scans."""
+    """Yield one case per mask: most sessions have no mask, and other images of a session are other scans."""
     tree = list_tree(request.root)
     pattern = Pattern(_MASK)
     masks = [(path, match) for path in tree if (match := pattern.match(path))]
@@ -39,7 +39,7 @@ def _find_arc(request: Request) -> Iterator[Case]:
 
 
 def _scan_of(tree: list[str], channel: str, above: str, fields: dict[str, str]) -> Path:
-    """Return the one image of a channel in a mask's session; where there is none, what was looked for."""
+    """Return the image of a channel in a mask's session; if there is none, the expected path."""
     pattern = Pattern(_CHANNELS[channel])
     wanted = {key: fields[key] for key in ("subject", "session")}
     found = [
@@ -60,7 +60,7 @@ ARC = DatasetDescription(
     citation="Gibson M et al., Scientific Data 2024;11:981, doi 10.1038/s41597-024-03819-7",
     request="https://openneuro.org/datasets/ds004884, no registration",
     label_sets={"lesion": LESION},
-    # for the options and for messages; the cases come from _find_arc
+    # for options and messages only; the cases come from _find_arc
     layouts=(Layout(images=_CHANNELS, labels={"lesion": _MASK}),),
     channels=("T2",),
     find_cases=_find_arc,

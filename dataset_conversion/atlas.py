@@ -14,7 +14,7 @@ _MASK = "_label-*_desc-T1lesion*_mask.nii[.gz]"
 
 
 def _site_from_metadata(request: Request, cases: list[Case]) -> list[Case]:
-    """Take the site from the table beside the image: the folder holds a cohort such as SOOP, not always a site."""
+    """Take the site from the table beside the image, because the folder may be a cohort such as SOOP instead of a site."""
     return [_with_metadata(case) for case in cases]
 
 
@@ -33,7 +33,7 @@ def _with_metadata(case: Case) -> Case:
 
 
 def _known(value: str | None) -> bool:
-    """Whether a value says something: empty, NaN and -4 stand for unknown, as does 0 days."""
+    """Whether a value is known: empty, NaN, -4 and 0 days mean unknown."""
     return (value or "").strip().lower() not in ("", "nan", "0", "0.0", "-4", "-4.0")
 
 

@@ -28,7 +28,7 @@ def _find_camvid(request: Request) -> Iterator[Case]:
                 name=case_name(picture.stem),
                 images={"RGB": picture},
                 masks=((mask,),) if mask.exists() else (),
-                # frames of one drive look alike, so they stay together
+                # frames of one drive are similar, so they stay together
                 subject=re.split(r"_", picture.stem)[0],
                 split=split_of(request, part),
             )

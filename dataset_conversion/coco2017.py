@@ -39,7 +39,7 @@ COCO2017 = DatasetDescription(
     licence="annotations CC BY 4.0; flickr terms of the pictures",
     citation="Lin TY et al., ECCV 2014, doi 10.1007/978-3-319-10602-1_48",
     request="https://cocodataset.org/#download",
-    # crowds are left out of the evaluation
+    # the evaluation ignores crowds
     label_sets={"classes": LabelRule({name: i for i, name in COCO.items()}, ignore=(_coco.CROWD,))},
     find_cases=_find_coco,
     known_options=TRAIN_OPTION,

@@ -10,7 +10,7 @@ from nnunet_transfer.subjects import subject_of
 
 
 def _keep_sessions_together(request: Request, cases: list[Case]) -> list[Case]:
-    """Take BIDS subjects out of names such as sub-01_ses-2: sessions of one subject are folders of their own."""
+    """Extract BIDS subjects from names such as sub-01_ses-2, because sessions of one subject are separate folders."""
     return [replace(case, subject=subject_of(case.subject)) for case in cases]
 
 

@@ -17,7 +17,7 @@ from nnunet_transfer.dataset_conversion._natural import (
 
 
 def _find_imagefolder(request: Request) -> Iterator[Case]:
-    """Give every picture that lies in a folder, whose name is the class; ImageNet's val/ without folders has none."""
+    """Yield every picture in a class folder; pictures outside class folders, as in ImageNet's flat val/, have no class."""
     found = False
     for path in list_tree(request.root):
         *folders, file = path.split("/")
@@ -26,7 +26,7 @@ def _find_imagefolder(request: Request) -> Iterator[Case]:
         part = PARTS.get(folders[0].lower(), "train")
         below = folders[1:] if folders[0].lower() in PARTS else folders
         if not below:
-            part, below = "test", [""]  # no class, so nothing to train on
+            part, below = "test", [""]  # without a class, there is nothing to train on
         found = True
         yield Case(
             name=case_name(*folders, Path(file).stem),

@@ -12,7 +12,7 @@ LJUBLJANA = DatasetDescription(
     citation="Lesjak Z et al., Neuroinformatics 2018;16:51-63, doi 10.1007/s12021-017-9348-7",
     request="https://github.com/muschellij2/open_ms_data",
     label_sets={"lesion": LESION},
-    # the raw images lie each in their own space, the masks in that of FLAIR
+    # each raw image is in its own space, the masks are in FLAIR space
     layouts=tuple(
         Layout(
             prefix=f"{folder}{{subject:patient[0-9]+}}/{name}",

@@ -28,7 +28,7 @@ MRBRAINS13 = DatasetDescription(
     layouts=tuple(
         Layout(
             prefix=f"{{set:{name}}}Data/{{subject}}/",
-            # T1_1mm lies on a grid of its own
+            # T1_1mm is on a separate grid
             images={"T1": "T1.nii[.gz]", "T1-IR": "T1_IR.nii[.gz]", "FLAIR": "T2_FLAIR.nii[.gz]"},
             labels={"structures": "LabelsForTraining.nii[.gz]", "tissues": "LabelsForTesting.nii[.gz]"},
             split=split,

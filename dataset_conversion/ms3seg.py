@@ -1,4 +1,4 @@
-"""MS3SEG, MS lesions apart from other hyperintensities."""
+"""MS3SEG, MS lesions separate from other hyperintensities."""
 
 from nnunet_transfer.conversion.description import LESION, DatasetDescription, LabelRule, Layout
 
@@ -28,7 +28,7 @@ MS3SEG = DatasetDescription(
                 for name, kind in _KINDS.items()
             },
         )
-        # standardised to 256 x 256 pixels of 1 mm, as the masks are
+        # standardised to 256 x 256 pixels of 1 mm, like the masks
         for folder in ("MS_100_patient_preprocessed",)
     ),
     hint="the masks belong to the images in MS_100_patient_preprocessed",

@@ -49,7 +49,7 @@ NEURITE_OASIS = DatasetDescription(
             images={"T1": "aligned_norm.nii[.gz]"},
             labels={name: f"aligned_{name}.nii[.gz]" for name in ("seg35", "seg4")},
         ),
-        # labels there carry a channel's number, which nnU-Net doesn't take
+        # file names of labels contain a channel number, which nnU-Net doesn't accept
         *(
             Layout(
                 images={"T1": f"images{part}/{{subject:OASIS_[0-9]+}}_0000.nii[.gz]"},

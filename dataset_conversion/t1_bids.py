@@ -1,4 +1,4 @@
-"""T1 images with BIDS names or those of IXI, without masks."""
+"""T1 images with BIDS or IXI names, without masks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _find_bids(request: Request) -> Iterator[Case]:
 
 
 def _why_left_out(path: str, exclusions: Exclusions) -> str:
-    """Return why a file is not a case, empty if it is one."""
+    """Return why a file is not a case; empty if it is."""
     file = path.split("/")[-1]
     if not _ENDING.search(file):
         return "not NIfTI or MGH"
@@ -52,7 +52,7 @@ def _case(root: Path, path: str) -> Case:
     if match := _IXI.fullmatch(stem):
         return Case(case_name(match[1], match[2]), {"T1": root / path}, subject=match[1], site=match[2])
     name = parse_name(stem) or BidsName({}, "")
-    # of one tree with many data sets, each has its own sub-01
+    # in a tree with many data sets, each data set has its own sub-01
     site = next((folder for folder in folders if ACCESSION.fullmatch(folder)), "")
     subject, session = name.part("sub"), name.part("ses")
     others = "_".join(name.part(entity) for entity in name.entities if entity not in ("sub", "ses"))
@@ -67,7 +67,7 @@ def _case(root: Path, path: str) -> Case:
 
 def _reasons(request: Request) -> Callable[[str], str]:
     exclusions = Exclusions(request.root, list_tree(request.root))
-    # what would be a case and isn't has no class
+    # files that could be cases but aren't have no class
     return lambda path: _why_left_out(path, exclusions) or "class unknown"
 
 

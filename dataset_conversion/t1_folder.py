@@ -34,7 +34,7 @@ def _find_folder(request: Request) -> Iterator[Case]:
 
 
 def _subject_rule(text: str) -> Callable[[str], str]:
-    """Return what finds a subject in a path without ending."""
+    """Return the function that extracts the subject from a path without ending."""
     try:
         rule = re.compile(text or r"(sub-[^_/.]+|IXI\d+|OAS\d+(?:_\d{4})?)")
     except re.error as error:

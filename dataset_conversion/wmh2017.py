@@ -13,7 +13,7 @@ WMH2017 = DatasetDescription(
     request="https://doi.org/10.34894/AECRSD",
     # other pathology is not evaluated
     label_sets={"lesion": LabelRule({"lesion": 1}, ignore=(2,))},
-    case="{site}_{subject}",  # the sites number their patients each from the start
+    case="{site}_{subject}",  # each site numbers its patients from the start
     subject="{site}_{subject}",
     layouts=tuple(
         Layout(

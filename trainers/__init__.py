@@ -1,7 +1,7 @@
 """The trainers: one file per base name; names with suffixes are built on demand.
 
-A class built for a name such as `nnUNetTrainerScratch_50epochs` becomes an attribute of this module, so that it
-unpickles in a child process, where `__getattr__` builds it again.
+A class built for a name such as `nnUNetTrainerScratch_50epochs` becomes an attribute of this module, so that child
+processes can unpickle it: `__getattr__` builds it again there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def get_trainer_class(name: str) -> type[NamedTrainer]:
-    """Return the trainer class of a name, with or without suffixes; the same class at each call.
+    """Return the trainer class for a name with or without suffixes; repeated calls return the same class.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def get_trainer_class(name: str) -> type[NamedTrainer]:
 
 
 def _class_of_base(name: str) -> type[NamedTrainer]:
-    """Return the class in the file of this name; a registered arm without a file of its own gets one built."""
+    """Return the class in the file with this name; for a registered arm without a file, build the class."""
     if name not in ARMS or name in ARMS.own:
         return getattr(importlib.import_module(f"{__name__}.{name}"), name)
     from nnunet_transfer.finetuning.trainer import FineTuningTrainer

@@ -4,7 +4,7 @@ from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
 
 class nnUNetPretrainerClassification(TaskPretrainer):
-    """Pre-train the encoder on what `classes.csv` says of a data set's cases: classes, or a number such as the age."""
+    """Pre-train the encoder on the entries of `classes.csv` for whole cases: classes, or a number such as the age."""
 
     settings = TrainerName("nnUNetPretrainerClassification")
     task_type = ClassificationTask

@@ -3,6 +3,6 @@ from nnunet_transfer.naming import TrainerName
 
 
 class nnUNetTrainerScratch(FineTuningTrainer):
-    """The control arm: the network starts at random; everything else is as in the other arms."""
+    """The control arm: random initialisation, with the same training as in the other arms."""
 
     settings = TrainerName("nnUNetTrainerScratch")

@@ -3,6 +3,6 @@ from nnunet_transfer.naming import TrainerName
 
 
 class nnUNetTrainerTransfer(FineTuningTrainer):
-    """Fine-tune any source: the one that the transfer plans name."""
+    """Fine-tune the source named in the transfer plans."""
 
     settings = TrainerName("nnUNetTrainerTransfer")
