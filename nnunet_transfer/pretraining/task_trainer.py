@@ -38,7 +38,7 @@ class TaskPretrainer(PretrainingTrainer):
 
     Data loading, schedule and checkpoints are nnU-Net's; the optimiser has another momentum. nnU-Net's logger requires Dice
     values for its plot and to choose the best checkpoint; the task's own score (higher is better) replaces them. There are no
-    masks, so nnUNetv2_predict and nnUNetv2_find_best_configuration don't work.
+    masks, so nnUNetv2_predict refuses to run and nnUNetv2_find_best_configuration has nothing to compare.
     """
 
     segments: ClassVar[bool] = False
