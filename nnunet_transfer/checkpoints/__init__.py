@@ -1,6 +1,6 @@
-"""Checkpoints: reading published weights safely and turning them into sources.
+"""Checkpoints: read published weights safely and convert them to sources.
 
-What is named here is imported when it is used: the catalogue and addresses need no torch.
+Names are imported when they are used, because the catalogue and addresses don't need torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Add a checkpoint to the registry, or say what is in it."""
+"""Add a checkpoint to the registry, or describe it."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Provenance:
 
 
 def check_name_free(name: str, overwrite: bool) -> None:
-    """Check, before a long download, that a source may be saved under this name.
+    """Check, before a long download, that a source can be saved under this name.
 
     Raises
     ------
     SourceError
-        If it can't be a source's name, or is taken.
+        If the name is invalid or taken.
     """
     if not NAME.fullmatch(name):
         raise SourceError(f"source {name[:100]}: {NAME_RULE}")
@@ -97,10 +97,9 @@ def add_source(
 
     Parameters
     ----------
-    location : weights file, run folder, exported zip or an address; or the folder of a source, such as `sources publish`
-        writes
-    name, task, domain : of the source, see `SourceCard`; a source has its own unless they are given
-    sha256 : checksum, or its first digits, of what an address gives
+    location : weights file, run folder, exported zip, address, or folder of a source, such as one written by `sources publish`
+    name, task, domain : fields of the source, see `SourceCard`; a published source has defaults in its card
+    sha256 : SHA-256 checksum of a download, or its first digits
 
     Returns
     -------
@@ -110,7 +109,7 @@ def add_source(
     Raises
     ------
     CheckpointError
-        If it can't be read safely or doesn't fit any nnU-Net network.
+        If the checkpoint can't be read safely or doesn't fit any nnU-Net network.
     SourceError
         If the name is taken or a value is not allowed.
     """
@@ -159,7 +158,7 @@ def _add(
 def inspect_checkpoint(
     location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
 ) -> dict[str, Any]:
-    """Return what is in a checkpoint, as plain JSON types, without adding it. Parameters as of `add_source`."""
+    """Describe a checkpoint in plain JSON types, without adding it. The parameters are those of `add_source`."""
     with obtained(location, sha256) as (path, _):
         return _inspect(path, reading or Reading())
 
@@ -233,9 +232,9 @@ def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
 
 
 def _fitting(known: Format, found: Found) -> Converted:
-    """Convert a checkpoint; one whose names, shapes and plans contradict each other is refused.
+    """Convert a checkpoint; refuse it if names, shapes and plans contradict each other.
 
-    Each format's reader says what it can; there are more contradictions than it can foresee, and the file's author chooses.
+    Readers of formats report the contradictions that they check for, but a file from an unknown author may contain others.
     """
     try:
         converted = known.convert(found)
@@ -249,7 +248,7 @@ def _fitting(known: Format, found: Found) -> Converted:
 
 
 def _check_stages(kwargs: Mapping[str, Any]) -> None:
-    """Raise a ValueError if a network's stages and widths are not numbers: plans of a file say whatever their author likes."""
+    """Raise a ValueError if a network's stages and widths are not numbers, because plans in a file may contain anything."""
     stages, features = kwargs.get("n_stages"), kwargs.get("features_per_stage")
     widths = features if isinstance(features, (list, tuple)) else [features]
     if not widths or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in (stages, *widths)):
@@ -257,7 +256,7 @@ def _check_stages(kwargs: Mapping[str, Any]) -> None:
 
 
 def _check_names(found: Found) -> list[str]:
-    """Check what nnU-Net would look up from the plans; return a note on each name that stock nnU-Net doesn't have."""
+    """Check the names that nnU-Net would look up from the plans; return a note on each name that stock nnU-Net doesn't have."""
     arguments = stated.mapping(found.top.get("init_args"))
     pretrain_plan = stated.mapping(stated.mapping(found.adaptation_plan).get("pretrain_plan"))
     notes: dict[str, None] = {}

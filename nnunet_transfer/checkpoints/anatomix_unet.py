@@ -16,7 +16,7 @@ from nnunet_transfer.sources.keys import canonical_key
 
 #: one sequence of layers, numbered
 _KEY = re.compile(r"(.*?)model\.(\d{1,4})\.(weight|bias|running_mean|running_var|num_batches_tracked)")
-#: convolutions besides four for each time that the size changes: the first, two at the bottom and the last
+#: number of convolutions besides four per change of size: the first, two at the bottom and the last
 _BESIDES = 4
 
 
@@ -54,7 +54,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     Raises
     ------
     CheckpointError
-        If the sequence is not that of anatomix' U-Net.
+        If the sequence isn't that of anatomix' U-Net.
     """
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -88,7 +88,7 @@ def _names(steps: int) -> list[str]:
 
 
 def _below_first(weight: torch.Tensor) -> torch.Tensor:
-    """Return a weight whose input channels are the enlarged features', then the encoder's, which the original has first."""
+    """Reorder input channels: first those of the upsampled features, then those of the encoder, which the original has first."""
     own = weight.shape[1] // 3
     return torch.cat((weight[:, own:], weight[:, :own]), dim=1)
 

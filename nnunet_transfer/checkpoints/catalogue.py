@@ -1,8 +1,8 @@
-"""Public checkpoints that can be fetched by name. Nothing is downloaded unless asked for.
+"""Public checkpoints that can be fetched by name. Nothing is downloaded without a request.
 
-Addresses, licences and training data are those that the publishers state. A checksum is checked where there is one:
-PyTorch and timm put the first digits of the SHA-256 into their file names, Hugging Face sends it with the file, and some
-users of a checkpoint published which one they had.
+Addresses, licences and training data are as stated by the publishers. Checksums are verified if known: PyTorch and timm
+put the first digits of the SHA-256 into file names, Hugging Face sends it with the file, and some users of a checkpoint
+have published it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Entry:
 
     Attributes
     ----------
-    address : of `downloads`
-    task, domain : of the source
-    licence, citation, trained_on : as the publisher states
-    sha256 : known besides what the file's name or the server states
+    address : address for `downloads`
+    task, domain : task and domain of the source
+    licence, citation, trained_on : as stated by the publisher
+    sha256 : checksum, if neither the file name nor the server states it
     """
 
     address: str
@@ -44,7 +44,7 @@ class Entry:
     sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain JSON types, with the checksum that the file's name states."""
+        """Return everything as plain JSON types, with the checksum in the file name."""
         return {**asdict(self), "sha256": self.sha256 or stated_sha256(self.address)}
 
 
@@ -61,7 +61,7 @@ _MEDICALNET_PAPER = "Chen et al., Med3D, arXiv 1904.00625"
 _GENESIS_LICENCE = "ASU's for Models Genesis (non-commercial research)"
 #: the same in two projects that used the file, of which one is github.com/KawhiQaQ/ISLES26-StrokeFusion
 _OPENMIND_SHA256 = {"MAE": "7a847af785635335c00e711d16ff4d225d86ecd5992b14c059df2b520e3ee933"}
-#: what a project that uses the file has noted
+#: checksum noted by a project that uses the file
 _SYNTHSTROKE_SHA256 = {"synth-plus": "d53d6577c064c86dc466d0144362875c90a1adedc71375cb09711e271432b552"}
 _VOCO_PAPER = "Wu et al., Large-scale 3D medical image pre-training with geometric context priors, arXiv 2410.09890"
 
@@ -177,7 +177,7 @@ CATALOGUE: dict[str, Entry] = {
 
 
 def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = False) -> Path:
-    """Download a checkpoint of the catalogue and add it to the registry.
+    """Download a checkpoint from the catalogue and add it to the registry.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
     Raises
     ------
     CheckpointError
-        If the name is unknown, there is no network, or the file is not what the publisher states.
+        If the name is unknown, the download fails, or the checksum is wrong.
     """
     from nnunet_transfer.checkpoints.add import Provenance, add_source, check_name_free
 
@@ -196,7 +196,7 @@ def fetch_source(name: str, *, save_as: str | None = None, overwrite: bool = Fal
     entry = CATALOGUE[name]
     check_name_free(save_as or name, overwrite)
     with downloaded(entry.address, entry.sha256, "the catalogue states") as file:
-        # the repository's model card, where there is one, says more
+        # the repository's model card, if any, is more specific
         licence = "" if entry.licence == _UNKNOWN else entry.licence
         provenance = Provenance(licence, entry.citation, entry.trained_on, address=entry.address)
         return add_source(

@@ -1,4 +1,4 @@
-"""What a format's reader returns."""
+"""The result of converting a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Converted:
     ----------
     tensors : canonical name -> tensor
     architecture : as in a source card
-    notes : what differs from the original network, or is assumed
-    label_channels : how many of the input channels, the last ones, hold the labels of a cascade's previous stage
-    outputs : groups of names of the segmentation heads' outputs, see `sources.outputs`; empty where unknown
+    notes : differences from the original network, and assumptions
+    label_channels : number of last input channels that contain the labels of a cascade's previous stage
+    outputs : groups of output names of the segmentation heads, see `sources.outputs`; empty if unknown
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -44,7 +44,7 @@ class Converted:
     outputs: tuple[tuple[str, ...], ...] = ()
 
 
-#: fields that a source card has, too, under the same names
+#: fields that a source card has under the same names
 _OF_CARDS = (
     *("architecture", "input_channels", "channel_names", "parts", "normalization_schemes"),
     *("spacing", "patch_size", "trained_on", "citation"),
@@ -52,7 +52,7 @@ _OF_CARDS = (
 
 
 def card_fields(described: Converted | SourceCard) -> dict[str, Any]:
-    """Return what a converted checkpoint and a source's card say in the same words."""
+    """Return the fields that converted checkpoints and source cards share."""
     return {name: getattr(described, name) for name in _OF_CARDS}
 
 

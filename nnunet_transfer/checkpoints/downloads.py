@@ -1,12 +1,12 @@
-"""Get a weights file from an address. Nothing is downloaded unless the user gives or names an address.
+"""Get a weights file from an address. Nothing is downloaded unless the user gives an address or names a source.
 
-    https://..., http://...             any file; those of PyTorch's naming are kept in torch.hub's folder
+    https://..., http://...             any file; files with PyTorch's naming scheme are kept in torch.hub's folder
     hf://OWNER/REPOSITORY/FILE[@REV]    Hugging Face, through its own library: its cache, its tokens, its offline mode;
                                         without FILE: a source that was published, or the repository's model.safetensors
     timm://MODEL                        the weights that timm knows under this name, e.g. resnet50.a1_in1k
     torchvision://WEIGHTS               torchvision's name, e.g. ResNet50_Weights.IMAGENET1K_V2
 
-What is in a cache already is used without a network.
+Cached files are used without a network connection.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.files import atomic_path, sha256_of
 
 TIMEOUT_SECONDS = 30
-#: the largest file that is downloaded, in bytes
+#: maximum size of a download in bytes
 MAX_DOWNLOAD = 8 << 30
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)", re.DOTALL)
 _HUB_PAGE = re.compile(r"https?://huggingface\.co/([^/]+/[^/]+)/(?:resolve|blob|raw)/([^/]+)/([^?#]+)")
 _HUB_ADDRESS = re.compile(r"([^/]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
-#: the weights of a repository, where no file is named
+#: the weights file of a repository if no file is named
 _HUB_WEIGHTS = ("weights.safetensors", "model.safetensors")
 #: PyTorch and timm put the first digits of the SHA-256 into file names
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$")
 #: the model card, which states the licence, a source's card, settings of the network, and nnssl's plan
 _COMPANIONS = ("README.md", "source.json", "config.json", "adaptation_plan.json")
-#: a name that a file in our folders may get, and one that Hugging Face's library may put into a path
+#: valid names of files in our folders, and names that Hugging Face's library may use in a path
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=-]{0,199}")
 _PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9 ._+=(),~-]{1,200}")
-#: hosts that send files from others of theirs
+#: hosts that redirect to other hosts of theirs
 _SERVED_BY = {
     "github.com": ("objects.githubusercontent.com", "release-assets.githubusercontent.com", "raw.githubusercontent.com")
 }
@@ -51,11 +51,11 @@ _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 class _MissingError(CheckpointError):
-    """Hugging Face has no such file."""
+    """The file doesn't exist on Hugging Face."""
 
 
 def public_address(address: str) -> str:
-    """Return an address without what may be a secret: name, password, query and fragment."""
+    """Return an address without possible secrets: user name, password, query and fragment."""
     try:
         parts = urllib.parse.urlsplit(address)
     except ValueError:
@@ -64,29 +64,29 @@ def public_address(address: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether the text is an address, not a path."""
+    """Whether the text is an address instead of a path."""
     return _ADDRESS.fullmatch(text) is not None
 
 
 def stated_sha256(address: str) -> str:
-    """Return the first digits of the file's SHA-256, where its name has them."""
+    """Return the first digits of the file's SHA-256, if its name contains them."""
     match = _HASH_IN_NAME.search(urllib.parse.urlsplit(address).path)
     return match[1] if match else ""
 
 
 @contextmanager
 def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterator[Path]:
-    """Give the file at an address; one that is in no cache is removed at the end of the block.
+    """Yield the file at an address; a file that isn't cached is removed at the end of the block.
 
     Parameters
     ----------
-    sha256 : what the file must have, or its first digits; what the publisher states is checked anyway
-    who : says so, for the message
+    sha256 : expected checksum, or its first digits; the publisher's checksum is always verified
+    who : source of the expected checksum, for the message
 
     Raises
     ------
     CheckpointError
-        If there is no such file, no network, or another file than stated.
+        If the file doesn't exist, there is no network, or the checksum is wrong.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or match[1] not in SCHEMES:
@@ -101,7 +101,7 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
 
 @contextmanager
 def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[Path, str]]:
-    """Give the file or folder at a path or an address, and the address if it is one. Raises as `downloaded` does."""
+    """Yield the file or folder at a path or address, and the address if it is one. Errors are those of `downloaded`."""
     if isinstance(location, str) and is_address(location):
         with downloaded(location, sha256) as file:
             yield file, location
@@ -140,11 +140,11 @@ def _from_web(address: str, folder: Path, checked: bool = False) -> Path:
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follow redirects on the host that was named only, unless a checksum says what is to come.
+    """Follow redirects only on the given host, unless the checksum is known.
 
     Parameters
     ----------
-    checked : whether there is a checksum
+    checked : whether the checksum is known
     """
 
     def __init__(self, checked: bool) -> None:
@@ -153,7 +153,7 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """Return the request that a server's answer asks for."""
+        """Return the request for a redirect."""
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
             raise CheckpointError(
@@ -169,7 +169,7 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def _torch_hub_folder() -> Path:
-    # torchvision and timm look here, too
+    # torchvision and timm also look here
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
@@ -178,7 +178,7 @@ def _torch_hub_folder() -> Path:
 def _stream(address: str, file: Path, checked: bool) -> None:
     from tqdm import tqdm
 
-    # only http and https come here, see `SCHEMES`
+    # only http and https, see `SCHEMES`
     request = urllib.request.Request(address, headers={"User-Agent": "nnunet_transfer"})
     opener = urllib.request.build_opener(_SameHost(checked))
     shown = public_address(address)
@@ -189,7 +189,7 @@ def _stream(address: str, file: Path, checked: bool) -> None:
         size = int(stated)
         if "text/html" in (stream.headers.get("Content-Type") or ""):
             raise CheckpointError(f"{shown} is a web page, not a weights file; give the address of the file itself")
-        # None: no bar where the output is not a terminal
+        # None: no bar if the output is not a terminal
         bar = tqdm(total=size or None, desc=file.name, unit="B", unit_scale=True, disable=None)
         received = 0
         with bar:
@@ -218,11 +218,11 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
         cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
         file = Path(hf_hub_download(repository, name, revision=revision))
     if not cached:
-        # what many repositories have, and readers look for, beside it; not asked for again without a network
+        # files that many repositories have and readers look for; not requested again without a network
         for companion in _COMPANIONS:
             with suppress(Exception):
                 hf_hub_download(repository, companion, revision=revision)
-    # the cache names a large file by the checksum that the server states
+    # the cache names a large file after the checksum from the server
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
     return file
@@ -245,12 +245,12 @@ def _from_timm(address: str, folder: Path, checked: bool = False) -> Path:
     name = address.removeprefix("timm://")
     try:
         known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    except RuntimeError:  # the model is known, the tag after the point isn't
+    except RuntimeError:  # the model is known, but not the tag after the dot
         known = None
     if known is None or not known.has_weights:
         raise CheckpointError(f"timm has no weights {name}; see timm.list_models(pretrained=True)")
     if known.hf_hub_id:
-        # timm's own order: safetensors, which can hold no code, before pickles
+        # timm's order: safetensors, which can't contain code, before pickles
         return _from_hub(f"hf://{known.hf_hub_id}/{known.hf_hub_filename or 'model.safetensors'}", folder)
     return _from_web(str(known.url), folder)
 
@@ -268,7 +268,7 @@ def _from_torchvision(address: str, folder: Path, checked: bool = False) -> Path
     return _from_web(weights.url, folder)
 
 
-#: kind of address -> how its file is got into the folder or a cache, and whether the user has given a checksum
+#: kind of address -> function that gets its file into the folder or a cache, given whether the user states a checksum
 SCHEMES: dict[str, Callable[[str, Path, bool], Path]] = {
     "https": _from_web,
     "http": _from_web,
@@ -280,7 +280,7 @@ SCHEMES: dict[str, Callable[[str, Path, bool], Path]] = {
 
 @contextmanager
 def _web_in_one_line(address: str) -> Iterator[None]:
-    """Turn what goes wrong on the network into one line; faults of this machine's disk pass."""
+    """Convert network errors to one line; disk errors of this machine pass unchanged."""
     shown = public_address(address)
     try:
         yield
@@ -295,13 +295,13 @@ def _web_in_one_line(address: str) -> Iterator[None]:
             raise CheckpointError(f"{shown} is not a valid address; give https://HOST/PATH") from None
         raise CheckpointError(_offline(shown, one_line(getattr(error, "reason", error), 200))) from None
     except ValueError:
-        # urllib's word for hosts, ports and characters that no address has, in the address or in a redirect
+        # urllib's error for invalid hosts, ports and characters, in the address or in a redirect
         raise CheckpointError(f"{shown} is or redirects to an invalid address") from None
 
 
 @contextmanager
 def _hub_in_one_line(address: str) -> Iterator[None]:
-    """The same for Hugging Face's library."""
+    """Convert network errors of Hugging Face's library to one line."""
     from huggingface_hub import errors
 
     try:
@@ -315,7 +315,7 @@ def _hub_in_one_line(address: str) -> Iterator[None]:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         raise _MissingError(f"{address} does not exist on Hugging Face ({type(error).__name__})") from None
     except Exception as error:
-        # a connection that breaks gives errors of the HTTP library beneath, which is another one in each major version
+        # broken connections raise errors of the underlying HTTP library, which differs between major versions
         if getattr(error, "errno", None) in _OF_THE_MACHINE:
             raise
         raise CheckpointError(_offline(address, str(error))) from None

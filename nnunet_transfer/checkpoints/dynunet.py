@@ -1,4 +1,4 @@
-"""MONAI's `DynUNet`, which is nnU-Net's plain U-Net under other names."""
+"""MONAI's `DynUNet`, which is nnU-Net's plain U-Net with other names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNIT = r"(?:conv(?P<conv>[12])\.conv|norm(?P<norm>[12]))\.(?P<kind>.+)"
 _ENCODER = re.compile(rf"(?:(?P<first>input_block)|downsamples\.(?P<stage>\d{{1,2}})|bottleneck)\.{_UNIT}")
 _DECODER = re.compile(rf"upsamples\.(?P<stage>\d{{1,2}})\.(?:conv_block\.{_UNIT}|transp_conv\.conv\.(?P<up>.+))")
 _HEAD = re.compile(r"(?:output_block|deep_supervision_heads\.(?P<stage>\d{1,2}))\.conv\.conv\.(?P<kind>.+)")
-#: the layers once more, as MONAI nests them
+#: aliases of the layers, as MONAI nests them
 _AGAIN = ("skip_layers.", "heads.")
 
 
@@ -67,7 +67,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     Raises
     ------
     CheckpointError
-        If it has residual blocks, or parts that are none of MONAI's.
+        If it has residual blocks, or parts that aren't MONAI's.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     prefix = min((m[1] for key in own if (m := _ANCHOR.fullmatch(key))), key=len)

@@ -1,4 +1,4 @@
-"""The table of formats, most specific first, and the user's own key map."""
+"""The table of formats, most specific first, and key maps of users."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ FORMATS: Registry[Format] = Registry(
     _check_format,
 )
 KEYS_SHOWN = 3
-#: bytes of a key map, and seconds of processor time that its rules may take
+#: maximum size of a key map in bytes, and maximum CPU time of its rules in seconds
 MAX_KEY_MAP = 1 << 20
 RENAMING_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class KeyMap:
-    """A user's rules for keys.
+    """A user's rules for renaming keys.
 
     Attributes
     ----------
-    path : of the file
+    path : the file
     rules : line number, regular expression and replacement, as text
     """
 
@@ -76,10 +76,10 @@ def recognise(found: Found) -> Format:
     Raises
     ------
     CheckpointError
-        If no format says "this is mine"; the message shows some keys and how to map them.
+        If no format recognises it; the message shows some keys and how to map them.
     """
     added = [name for name in FORMATS if name not in FORMATS.own]
-    # a laboratory's own format is more specific than those of this package, which read it as something else
+    # registered formats are more specific than built-in ones, which may misinterpret them
     for known in (FORMATS[name] for name in (*added, *FORMATS.own)):
         if known.recognise(found):
             return known
@@ -93,12 +93,12 @@ def recognise(found: Found) -> Format:
 def read_key_map(path: Path) -> KeyMap:
     """Read a key map: one `regular expression = replacement` per line; `#` starts a comment.
 
-    Whether a line is a regular expression is seen when it is used, in a process that may take only so long.
+    Regular expressions are only compiled when they are used, in a process with a time limit.
 
     Raises
     ------
     CheckpointError
-        If a line is not a rule; the message has its number.
+        If a line is not a rule; the message states its number.
     """
     try:
         lines = read_text(path, limit=MAX_KEY_MAP).split("\n")
@@ -124,9 +124,9 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
     Raises
     ------
     CheckpointError
-        If a rule is none or takes too long, two keys get one name, or the result is not an nnU-Net network.
+        If a rule is invalid or takes too long, two keys get the same name, or the result is not an nnU-Net network.
     """
-    # a pattern may take forever on a key
+    # a pattern may take forever to match a key
     answer = answer_of({"rename": list(tensors), "rules": key_map.rules}, seconds=RENAMING_SECONDS)
     if reason := answer.get("refused"):
         raise CheckpointError(f"{key_map.path}, {reason}")

@@ -1,4 +1,4 @@
-"""What lies in a file, a folder or an archive: the weights and nnU-Net's JSON files beside them."""
+"""The content of a file, folder or archive: the weights and nnU-Net's JSON files beside them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
 from nnunet_transfer.unpickling.limits import MAX_KEY
 
-#: in order of preference
+#: names of checkpoints, in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
-#: of a MONAI bundle, which has its weights in `models/` and these in `configs/`
+#: files of a MONAI bundle in `configs/`; its weights are in `models/`
 _BUNDLE_SETTINGS = ("inference.json", "train.json")
-#: the largest JSON file and the largest checkpoint that are unpacked from an archive, in bytes
+#: maximum sizes of a JSON file and a checkpoint in an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
-#: how Python's reader of archives reports damage
+#: errors of Python's archive reader for damaged archives
 DAMAGED_ARCHIVE = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -40,12 +40,12 @@ DAMAGED_ARCHIVE = (
     struct.error,
     zlib.error,
 )
-#: times that an archive may grow when it is unpacked
+#: maximum expansion factor of an archive
 MAX_SWELLING = 100
 #: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names
 MAX_TENSORS = 20_000
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
-#: where files keep their weights, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
+#: keys of the weights in files, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
 
 
@@ -55,15 +55,15 @@ class Found:
 
     Attributes
     ----------
-    path : the weights file, or the archive it came from
-    content : what the file holds
+    path : the weights file or its archive
+    content : content of the file
     tensors : its state dict, keys as stored
-    plans, dataset : nnU-Net's `plans.json` and `dataset.json` beside it, where there are any
-    run_folder : name of the folder above the fold's
-    licence : what a model card beside it states
-    adaptation_plan : nnssl's, from the file or beside it
-    network : settings of the network beside it: a `config.json`, or `network_def` of a MONAI bundle
-    metadata : of a MONAI bundle
+    plans, dataset : nnU-Net's `plans.json` and `dataset.json` beside it, if any
+    run_folder : name of the parent of the fold's folder
+    licence : licence in a model card beside it
+    adaptation_plan : nnssl's adaptation plan, from the file or beside it
+    network : settings of the network beside it: `config.json`, or `network_def` of a MONAI bundle
+    metadata : metadata of a MONAI bundle
     """
 
     path: Path
@@ -90,17 +90,17 @@ class Found:
 def open_checkpoint(
     path: Path, *, trust: bool = False, fold: str | None = None, checkpoint: str | None = None
 ) -> Iterator[Found]:
-    """Open a weights file, a run's folder or an exported zip; tensors stay valid inside the block.
+    """Open a weights file, a run's folder or an exported zip; tensors are valid inside the block.
 
     Parameters
     ----------
-    fold : which `fold_<fold>` of a model folder; default: `all`, then the first
+    fold : `<fold>` in `fold_<fold>` of a model folder; default: `all`, otherwise the first
     checkpoint : file name in the fold's folder; default: the first of `CHECKPOINTS`
 
     Raises
     ------
     CheckpointError
-        If there are no weights, or they can't be read safely.
+        If there are no weights or they can't be read safely.
     """
     if path.is_dir():
         yield _found(_in_folder(path, fold, checkpoint), trust)
@@ -144,7 +144,7 @@ def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
             candidate = candidate.state_dict()
         if isinstance(candidate, Mapping):
             tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
-            # a training's settings may hold a few tensors of their own; a network has many
+            # settings of a training may contain a few tensors; a network has many
             if tensors and len(tensors) * 2 >= len(candidate):
                 if len(tensors) > MAX_TENSORS or max(map(len, tensors)) > MAX_KEY:
                     raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
@@ -154,7 +154,7 @@ def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
 
 
 def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
-    # nnU-Net keeps the model's files above its folds
+    # nnU-Net stores the model's files above its folds
     for folder in (file.parent, file.parent.parent):
         if os.path.lexists(folder / name):
             try:
@@ -193,7 +193,7 @@ def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | N
 
 
 def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> Path:
-    """Unpack one checkpoint and the JSON files above it, under names of our own choice."""
+    """Unpack one checkpoint and the JSON files above it, with safe names."""
     try:
         with zipfile.ZipFile(archive_path) as archive:
             members = {m.filename: m for m in archive.infolist() if not m.is_dir()}
@@ -217,15 +217,15 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
 
 
 def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
-    """Unpack one member of an archive to `target`, unless it is or would become larger than such a file may be.
+    """Unpack one member of an archive to `target`, with a size limit.
 
     Raises
     ------
     CheckpointError
-        If it is.
+        If the member is too large.
     """
-    # weights compress by a few per cent: a member that swells a hundredfold is a bomb. What it says of its packed size
-    # need not be true
+    # weights compress by a few per cent: a member that expands a hundredfold is a bomb. The stated packed size may be
+    # wrong
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError(f"{archive.filename}: {member.filename} is packed in a way that models aren't; refused")
     packed = min(member.compress_size, os.path.getsize(str(archive.filename)))
@@ -242,5 +242,5 @@ def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, lim
 
 
 def json_of(value: Any) -> Any:
-    """Return `value` as plain JSON types; what has none becomes text."""
+    """Return `value` as plain JSON types; other types become text."""
     return json.loads(json.dumps(value, default=str))

@@ -18,7 +18,7 @@ from nnunet_transfer.sources.keys import canonical_key, is_statistic
 #: what a file says of itself only by the key that SuPreM's training writes
 _SUPREM = "net"
 _ANCHOR = re.compile(r"(.*?)down_tr(\d+)\.ops\.")
-#: stages are called by their widths
+#: stages are named after their widths
 _DOWN = re.compile(r"down_tr(\d+)\.(ops\..+)")
 _UP = re.compile(r"up_tr(\d+)\.(ops\.|up_conv\.)(.+)")
 
@@ -57,7 +57,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if match := _DOWN.fullmatch(key):
             renamed[f"encoder.stages.{down[int(match[1])]}.{match[2]}"] = tensor
         elif match := _UP.fullmatch(key):
-            # the output layer, out_tr, belongs to the source's task
+            # the output layer out_tr belongs to the source's task
             kind = "stages" if match[2] == "ops." else "transpconvs"
             number = up[int(match[1])]
             renamed[f"decoder.{kind}.{number}.{'ops.' if kind == 'stages' else ''}{match[3]}"] = tensor

@@ -18,20 +18,20 @@ from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
 from nnunet_transfer.sources.outputs import BACKGROUND
 
-#: a layer holds what lies below it as its second part, `1.submodule`; 0 goes down and 2 up
+#: a layer contains the layers below it as its second part, `1.submodule`; 0 goes down and 2 up
 _KEY = re.compile(r"(?P<prefix>.*?)model\.(?P<depth>(?:1\.submodule\.)*)(?P<rest>.+)")
 _DOWN = re.compile(r"0\.((?:conv|adn|residual)\..+)")
 _UP = re.compile(r"2\.(?:([01])\.)?((?:conv|adn)\..+)")
 _BOTTOM = re.compile(r"((?:conv|adn|residual)\..+)")
 _MARKS = ("model.0.conv.", "model.1.submodule.")
 MAX_DEPTH = 14
-#: SynthStroke's network, by its widths, and what its outputs are, by their number
+#: widths of SynthStroke's network, and number of outputs -> their names
 _SYNTHSTROKE_WIDTHS = (32, 64, 128, 256, 320, 320)
 _SYNTHSTROKE_OUTPUTS = {
     2: (BACKGROUND, "lesion"),
     6: (BACKGROUND, "grey matter", "white matter", "grey and white matter", "csf", "lesion"),
 }
-#: the authors' names of networks that saw real images only
+#: the authors' names of networks trained on real images only
 _REAL = ("baseline", "qatlas")
 _NONLINEARITIES = {"relu": "ReLU", "leakyrelu": "LeakyReLU", "prelu": "PReLU", "elu": "ELU", "gelu": "GELU"}
 
@@ -55,7 +55,7 @@ def _convert(found: Found) -> Converted:
     dropout = settings.get("dropout")
     if isinstance(dropout, int | float) and dropout:
         notes.append(f"it was trained with dropout of {dropout:g}, which nnU-Net's plans leave out")
-    # the original output, one feature per label, is what nnU-Net's output layer reads
+    # nnU-Net's output layer reads the original output, which has one feature per label
     last = f"decoder.seg_layers.{kwargs['n_stages'] - 2}"
     tensors[f"{last}.weight"] = torch.eye(outputs).reshape(outputs, outputs, *[1] * dimensions)
     tensors[f"{last}.bias"] = torch.zeros(outputs)
@@ -88,7 +88,7 @@ def _synthstroke(converted: Converted, kind: str, outputs: int) -> Converted:
         channel_names=("T1",) if converted.input_channels == 1 else (),
         normalization_schemes=("ZScoreNormalization",) * converted.input_channels,
         spacing=(1.0, 1.0, 1.0),
-        # as the authors' training script reads them
+        # in the order of the authors' training script
         trained_on=("ATLAS",) if real else ("ATLAS", "OASIS-3"),
         licence="MIT",
         citation=SYNTHSTROKE_PAPER,
@@ -110,7 +110,7 @@ def _is_synthstroke(found: Found, kwargs: Mapping[str, Any], outputs: int) -> bo
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
-    """Return the tensors under this package's names, and the number of the original's outputs.
+    """Return the tensors under this package's names, and the original number of outputs.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
 
 
 def _new_name(level: int, rest: str, depth: int) -> str:
-    """Return this package's name of a part of the layer `level` of `depth`; empty if it is none of MONAI's."""
+    """Return this package's name for a part of layer `level` of `depth`; empty if it isn't MONAI's."""
     stage = f"encoder.stages.{min(level + 1, depth)}."
     if level == depth:
         return f"{stage}bottom.{match[1]}" if (match := _BOTTOM.fullmatch(rest)) else ""
@@ -168,25 +168,25 @@ def _first(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _settings(network: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return the arguments of MONAI's class that stand beside the weights."""
+    """Return the arguments of MONAI's class from the file beside the weights."""
     settings = stated.mapping(network)
     return stated.mapping(settings.get("config")) or settings
 
 
 def _named(value: Any) -> tuple[str, Mapping[str, Any]]:
-    """Return the name and the options of a kind of layer, as MONAI takes them; an empty name where there is none."""
+    """Return the name and options of a layer type in MONAI's notation; an empty name if there is none."""
     if isinstance(value, list | tuple) and value:
         return str(value[0]).lower(), stated.mapping(value[1] if len(value) > 1 else None)
     return (value.lower(), {}) if isinstance(value, str) else ("", {})
 
 
 def _check_settings(settings: Mapping[str, Any], known: bool) -> list[str]:
-    """Check what no tensor shows; return notes on what is assumed.
+    """Check settings that tensors don't show; return notes on assumptions.
 
     Raises
     ------
     CheckpointError
-        If the settings are not those of a network that `MonaiUNet` computes.
+        If `MonaiUNet` doesn't support the settings.
     """
     order = settings.get("adn_ordering", "NDA")
     if not isinstance(order, str) or order.upper().replace("D", "") != "NA":

@@ -1,6 +1,6 @@
 """nnssl's checkpoints: self-supervised networks with an `nnssl_adaptation_plan` (OpenMind and others).
 
-Their architecture may be given by name alone (`arch_kwargs` is null).
+Their architecture may be given only by name (`arch_kwargs` is null).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _convert(found: Found) -> Converted:
         notes.append("its decoder has no skip connections and was left out")
     if architecture_plans.get("arch_kwargs") is None:
         notes.append("the architecture was derived from the shapes: the adaptation plan gives only its name")
-    # shapes say more than `arch_kwargs`, which nnssl leaves out or writes in several ways
+    # shapes are more reliable than `arch_kwargs`, which nnssl omits or writes in several ways
     architecture = architecture_from_shapes(tensors)
     pretrain_plan = stated.mapping(plan.get("pretrain_plan"))
     configuration = stated.mapping(next(iter(stated.mapping(pretrain_plan.get("configurations")).values()), None))

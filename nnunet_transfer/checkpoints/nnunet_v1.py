@@ -32,7 +32,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: str) -> dict[str, torch.Tensor]:
-    """Rename the convolutions of all stages; v1 may split a stage into two stacks, v2 counts through them."""
+    """Rename the convolutions of all stages; v1 may split a stage into two stacks, which v2 numbers consecutively."""
     matches = {k: m for k in own if (m := pattern.fullmatch(k))}
     numbers: dict[tuple[int, int, int], int] = {}
     in_stage: Counter[int] = Counter()

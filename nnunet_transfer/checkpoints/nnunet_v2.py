@@ -23,7 +23,7 @@ _ENCODER = re.compile(
 NNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), doi 10.1038/s41592-020-01008-z"
 
 
-#: the convolution that reads the image, by kind of network
+#: convolution that reads the image, by type of network
 _FIRST = (
     "encoder.stem.convs.0.conv.weight",
     "encoder.stages.0.0.convs.0.conv.weight",
@@ -32,15 +32,15 @@ _FIRST = (
     "encoder.stages.0.units.0.conv.weight",
     *(f"encoder.stages.1.{down}{conv}.weight" for down in ("", "down.") for conv in ("conv.unit0.conv", "conv")),
 )
-#: what stands before nnU-Net's keys in Lightning's and other wrappers' files
+#: prefixes of nnU-Net's keys in files of Lightning and other wrappers
 _PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.[01])\.")
 
 
 def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors under canonical names, without what other programs put before them."""
+    """Return the tensors under canonical names, without prefixes of other programs."""
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     prefixes = {m[1] for key in own if (m := _PREFIX.match(key)) and (not m[1] or m[1].endswith("."))}
-    # the encoder within the decoder has the longer prefix
+    # the encoder inside the decoder has the longer prefix
     prefix = min(prefixes, key=lambda p: (len(p), p), default="")
     if not prefix:
         return canonical(tensors)
@@ -48,7 +48,7 @@ def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def has_nnunet_keys(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the keys, wrappers and aliases aside, are those of nnU-Net's U-Nets or of this package's."""
+    """Whether the keys, without wrappers and aliases, are those of U-Nets of nnU-Net or this package."""
     return any(_ENCODER.fullmatch(key) for key in nnunet_tensors(tensors))
 
 
@@ -61,7 +61,7 @@ def input_channels_of(tensors: Mapping[str, torch.Tensor]) -> int:
 
 
 def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return whether canonical tensors are those of an encoder alone or with a decoder, as a source card says it."""
+    """Return `encoder` or `encoder+decoder`, depending on the canonical tensors."""
     whole = any(k.startswith(("decoder.stages.", "decoder.transpconvs.")) for k in tensors)
     return "encoder+decoder" if whole else "encoder"
 
@@ -117,7 +117,7 @@ def _convert_run(found: Found) -> Converted:
     )
 
 
-#: settings that the shapes of an encoder show
+#: settings that follow from the shapes of an encoder
 _SHOWN = ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage", "kernel_sizes", "conv_bias")
 
 
@@ -133,7 +133,7 @@ def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterabl
         if name not in own or name not in found:
             continue
         said, seen = (_written_out(name, value, stages, axes) for value in (own[name], found[name]))
-        if name == "strides":  # nothing shows that of the first stage
+        if name == "strides":  # the stride of the first stage is unknown
             said, seen = said[1:], seen[1:]
         if said != seen:
             raise CheckpointError(
@@ -142,7 +142,7 @@ def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterabl
 
 
 def _written_out(name: str, value: Any, stages: int, axes: int) -> Any:
-    """Return a setting with one entry per stage, and per axis, where plans may give one number for all."""
+    """Expand a setting to one entry per stage and axis; plans may state one number for all."""
     if name in ("n_stages", "conv_bias"):
         return value
     count = stages - 1 if name == "n_conv_per_stage_decoder" else stages
@@ -153,7 +153,7 @@ def _written_out(name: str, value: Any, stages: int, axes: int) -> Any:
 
 
 def stated_configuration(found: Found) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the plans with a checkpoint and the configuration that it was trained with; empty where there are none."""
+    """Return the plans with a checkpoint and the configuration that it was trained with; empty if there are none."""
     arguments = stated.mapping(found.top.get("init_args"))
     plans = stated.mapping(arguments.get("plans")) or found.plans or {}
     configurations = stated.mapping(plans.get("configurations"))
@@ -167,7 +167,7 @@ def _name_of(found: Found, configurations: Mapping[str, Any]) -> str:
 
 
 def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration with what it inherits."""
+    """Return a configuration including inherited settings."""
     result: dict[str, Any] = {}
     seen: set[str] = set()
     while name in configurations and name not in seen:

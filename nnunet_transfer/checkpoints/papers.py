@@ -1,4 +1,4 @@
-"""How to cite what both a reader and the catalogue name; no torch here."""
+"""Citations used by both readers and the catalogue. No torch."""
 
 from __future__ import annotations
 

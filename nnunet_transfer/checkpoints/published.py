@@ -1,4 +1,4 @@
-"""Sources that `sources publish` wrote, or that lie in another registry: their card says everything. No torch."""
+"""Sources written by `sources publish` or from another registry, which have a complete card. No torch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from nnunet_transfer.sources.registry import WEIGHTS_FILE
 if TYPE_CHECKING:
     from nnunet_transfer.checkpoints.add import Provenance
 
-#: addresses at which such a source may lie
+#: possible addresses of such a source
 _ADDRESS = re.compile(rf"hf://[^/]+/[^/@]+(@.+)?|.+/{re.escape(WEIGHTS_FILE)}(@.+|\?.*)?")
 
 
 def published_source(path: Path) -> Source | None:
-    """Return the source in a folder, or beside a weights file of its name; None if no card is there.
+    """Return the source in a folder, or beside a weights file with the usual name; None without a card.
 
     Raises
     ------
     SourceError
         If the card is damaged.
     CheckpointError
-        If it names what is not a network or layer of nnU-Net's or of this package.
+        If the card names a network or layer that neither nnU-Net nor this package has.
     """
     folder = path if path.is_dir() else path.parent
     if not (path.is_dir() or path.name == WEIGHTS_FILE) or not (folder / CARD_FILE).is_file():
@@ -45,7 +45,7 @@ def published_source(path: Path) -> Source | None:
 
 
 def may_be_published(location: str) -> bool:
-    """Whether such a source may lie at a path or an address, which is not looked up."""
+    """Whether a path or address may contain such a source; addresses are not accessed."""
     return (
         _ADDRESS.fullmatch(location) is not None
         or (Path(location) / CARD_FILE).is_file()
@@ -54,7 +54,7 @@ def may_be_published(location: str) -> bool:
 
 
 def own_card(card: SourceCard, name: str, task: str, domain: str, provenance: Provenance) -> SourceCard:
-    """Return a published source's card with what the user says instead, where anything is said."""
+    """Return a published source's card, with fields that the user gives replaced."""
     said: Mapping[str, Any] = {
         "name": name,
         "task": task,

@@ -1,7 +1,8 @@
-"""Read weights files without running anything that they ask for.
+"""Read weights files without running any code in them.
 
-Torch files are pickles: a program. Another process interprets the little of it that weights need (`unpickling`); here
-only the tensors' bytes are mapped into memory. A file that asks for more is refused by the name of what it asked for.
+Torch files are pickles, that is, programs. A separate process interprets the few instructions that weights need
+(`unpickling`); here, only the bytes of the tensors are mapped into memory. Files that request anything else are refused, and
+the message names it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from nnunet_transfer.unpickling.torch_files import check_zip_directory
 
 log = logging.getLogger(__name__)
 
-#: bytes of a safetensors header: a list of names and shapes, some 100 bytes each
+#: maximum size of a safetensors header in bytes: names and shapes, about 100 bytes each
 MAX_DIRECTORY = 16 << 20
 
 
@@ -36,12 +37,12 @@ def read_weights_file(path: Path, *, trust: bool = False) -> Any:
 
     Parameters
     ----------
-    trust : unpickle whatever the file asks for, which may run any program with the user's rights
+    trust : unpickle without restrictions, which may run any program with the user's rights
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, implausibly large inside, or asks for more than weights.
+        If the file is missing or damaged, expands to an implausible size, or contains more than weights.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; give a weights file, a run's folder or an exported zip")
@@ -53,12 +54,12 @@ def read_weights_file(path: Path, *, trust: bool = False) -> Any:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file is an archive of files, and not a torch file in its zip form, which is one, too.
+    """Whether the file is an archive other than a torch file, which is also a zip archive.
 
     Raises
     ------
     CheckpointError
-        If its list of members is larger than that of any weights.
+        If its list of members is implausibly long.
     """
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
@@ -99,7 +100,7 @@ def _unpickle_trusted(path: Path) -> Any:
     try:
         content = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=False)
     except Exception as error:
-        # torch, and whatever the file runs, report damage by many types
+        # torch, and code in the file, raise many error types for damaged files
         raise CheckpointError(
             f"{path} is not a weights file or is damaged ({one_line(error, 200)}); copy or download it again"
         ) from error
@@ -124,11 +125,11 @@ def _read_torch_file(path: Path) -> Any:
 
 
 class _Mapped:
-    """Tensors over the bytes of a file. They keep it mapped into memory, privately: writing to them leaves it unchanged.
+    """Tensors backed by a private memory map of a file; writing to them doesn't change the file.
 
     Parameters
     ----------
-    storages : first byte and number of bytes
+    storages : offset and number of bytes of each storage
     """
 
     def __init__(self, path: Path, storages: Sequence[Sequence[int]]) -> None:
@@ -139,7 +140,7 @@ class _Mapped:
         self._values: dict[tuple[int, str], torch.Tensor] = {}
 
     def content(self, part: Any) -> Any:
-        """Return what `torch_files.described` describes."""
+        """Return the content described by `torch_files.described`."""
         if isinstance(part, list):
             return [self.content(inner) for inner in part]
         if not isinstance(part, dict):
@@ -157,7 +158,7 @@ class _Mapped:
             count = length // kind.itemsize
             buffer: Any = self.file
             if start % kind.itemsize:
-                # torch's older files have values wherever the last ones ended, and processors want them in place
+                # older torch files don't align values, but processors need alignment
                 buffer, start = bytearray(buffer[start : start + length]), 0
             empty = not count
             self._values[number, dtype] = (
@@ -167,7 +168,7 @@ class _Mapped:
 
 
 def _check_tensors(content: Any, path: Path) -> None:
-    """Refuse absurd numbers of tensors, shapes that the stored bytes don't fill, and tensors that aren't plain ones."""
+    """Refuse implausible numbers of tensors, shapes larger than the stored bytes, and special tensors."""
     stack, seen, count = [content], set[int](), 0
     while stack:
         item = stack.pop()

@@ -1,4 +1,4 @@
-"""Formats that can't give anything to an nnU-Net CNN, told apart by their keys so that the refusal says why."""
+"""Formats without use for an nnU-Net CNN, recognised by their keys to give the reason for the refusal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nnunet_transfer.checkpoints.converted import Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.errors import CheckpointError
 
-#: pattern of a key -> what the network is
+#: pattern of a key -> description of the network
 _REFUSED: dict[str, tuple[re.Pattern[str], str]] = {
     "Swin transformer": (
         re.compile(r"(^|\.)(swinViT|swin_vit|layers\d?\.\d+\.(0\.)?blocks\.\d+\.attn)\."),

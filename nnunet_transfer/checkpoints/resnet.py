@@ -1,10 +1,10 @@
-"""ResNets of torchvision, timm and everything built on them, and MedicalNet's 3D ResNets.
+"""ResNets of torchvision, timm and packages based on them, and MedicalNet's 3D ResNets.
 
 nnU-Net's `ResidualEncoderUNet` is a ResNet-D from stage 1 on: `layerS.B.convC/bnC` becomes
 `encoder.stages.S.blocks.B.convC.{conv,norm}`, and the shortcut's convolution, after average pooling, `skip`. From
-ResNet-D weights stages 2 to 4 compute exactly what the original does. A plain ResNet's shortcut strides instead of
-pooling, so its weights are loaded but the function differs a little. The stem is nnU-Net's; a 7×7 one is folded into
-it, the three-layer one of ResNet-D has no place.
+ResNet-D weights stages 2 to 4 compute exactly what the original does. The shortcut of a plain ResNet
+uses strides instead of pooling, so its weights load but the function differs slightly. The stem is nnU-Net's: a 7×7 stem
+is folded into it, the three-layer stem of ResNet-D is dropped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nnunet_transfer.plans.architectures import Architecture
 from nnunet_transfer.plans.profiles import PROFILES
 
 ANCHOR = "layer1.0.conv1.weight"
-#: of several networks in a file, the one to take: MoCo's query encoder learns by gradient, DINO's teacher is better
+#: which of several networks in a file to use: MoCo's query encoder, which learns by gradient, and DINO's better teacher
 _PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
-#: parts that change what a block computes and have no place in nnU-Net's blocks; others are called by their keys
+#: parts that change the computation of a block and don't exist in nnU-Net's blocks; others are named by their keys
 _FOREIGN = {"se": "squeeze-and-excitation", "se_module": "squeeze-and-excitation", "attn": "attention"}
 _IN_BLOCK = re.compile(r"layer[1-4]\.\d+\.(\w+)")
 _TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -34,7 +34,7 @@ _SHORTCUT = re.compile(rf"layer([1-4])\.0\.downsample\.([012])\.{_TENSOR}")
 
 
 def _prefix(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Return what stands before the ResNet's keys; `None` if there is no ResNet."""
+    """Return the prefix of the ResNet's keys; `None` if there is no ResNet."""
     prefixes = [k[: -len(ANCHOR)] for k in tensors if k == ANCHOR or k.endswith(f".{ANCHOR}")]
 
     def rank(prefix: str) -> tuple[int, str]:
@@ -104,7 +104,7 @@ def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             stage, _, rest = match.groups()
             # torchvision: convolution, norm; ResNet-D: pooling, convolution, norm
             name = "conv" if tensor.dim() > 1 else "norm"
-            # every stage of nnU-Net's encoder strides, so pooling comes first
+            # every stage of nnU-Net's encoder is strided, so pooling comes first
             tensors[f"encoder.stages.{stage}.blocks.0.skip.1.{name}.{rest}"] = tensor
         elif key.startswith("bn1.") and own.get("conv1.weight") is not None:
             tensors[f"encoder.stem.convs.0.norm.{key[len('bn1.') :]}"] = tensor

@@ -1,4 +1,4 @@
-"""The architecture of a network with nnU-Net's keys, derived from its tensors' shapes."""
+"""Derive the architecture of a network with nnU-Net's keys from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STUNET = "nnunet_transfer.networks.stunet.STUNet"
 GENESIS_UNET = "nnunet_transfer.networks.genesis_unet.GenesisUNet"
 MONAI_UNET = "nnunet_transfer.networks.monai_unet.MonaiUNet"
 ANATOMIX_UNET = "nnunet_transfer.networks.anatomix_unet.AnatomixUNet"
-#: the networks of this package, which prediction needs, too
+#: the networks of this package, which are also needed for prediction
 OWN_NETWORKS = {
     STUNET: "STU-Net",
     GENESIS_UNET: "Models Genesis' U-Net",
@@ -30,8 +30,8 @@ _BLOCKS = "dynamic_network_architectures.building_blocks.residual."
 def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = "LeakyReLU") -> dict[str, Any]:
     """Return the architecture, with the keys of a source card, of a state dict with canonical names.
 
-    Strides are those of the decoder's transposed convolutions, or 2 where there is no decoder. The nonlinearity has no
-    tensors: it is taken as given.
+    Strides are those of the decoder's transposed convolutions, or 2 without a decoder. The nonlinearity has no tensors, so it
+    is an argument.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
     stages = len(counts)
     bottleneck = any(".conv3." in k for k in tensors)
     unit = "encoder.stages.{}.blocks.0.conv{}.conv.weight" if residual else "encoder.stages.{}.0.convs.0.conv.weight"
-    # the kernel size of a bottleneck block is that of its middle convolution, the width that of its last
+    # a bottleneck block has the kernel size of its middle convolution and the width of its last one
     kernel_of = [_shape(tensors, unit.format(s, 2 if bottleneck else 1)) for s in range(stages)]
     width_of = [_shape(tensors, unit.format(s, 3 if bottleneck else 1)) for s in range(stages)]
     dimensions = len(kernel_of[0]) - 2
@@ -91,7 +91,7 @@ _GENESIS_UNIT = re.compile(r"encoder\.stages\.(\d+)\.ops\.(\d+)\.conv1\.weight")
 
 
 def _stunet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return STU-Net's architecture; what enlarges has kernel 1, so that no tensor shows the strides: 2 is assumed."""
+    """Return STU-Net's architecture; upsampling has kernel 1, so no tensor shows the strides: 2 is assumed."""
     blocks = _complete(_counts(tensors, _STUNET_BLOCK.pattern))
     first = [_shape(tensors, f"encoder.stages.{s}.0.conv1.weight") for s in range(len(blocks))]
     kwargs = _common(tensors, first, [shape[0] for shape in first], "encoder.stages.0.0.conv1.bias")
@@ -111,7 +111,7 @@ def _genesis_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If a stage has not two convolutions, of which the second gives twice as many channels.
+        If a stage doesn't have two convolutions, the second with twice as many channels.
     """
     units = _complete(_counts(tensors, _GENESIS_UNIT.pattern))
     shapes = [
@@ -129,7 +129,7 @@ def _genesis_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     kwargs = _common(tensors, first, [2 * shape[0] for shape in first], "encoder.stages.0.ops.0.conv1.bias")
     kwargs |= {
         "norm_op": f"torch.nn.modules.batchnorm.BatchNorm{len(first[0]) - 2}d",
-        # the original normalises by the batch's own statistics in evaluation, too
+        # the original also uses batch statistics in evaluation
         "norm_op_kwargs": {"eps": 1e-5, "affine": True, "track_running_stats": False},
         "nonlin": "torch.nn.ReLU",
     }
@@ -137,12 +137,12 @@ def _genesis_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _anatomix_unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return the architecture of anatomix' U-Net; how it changes the size follows from its kind of norm.
+    """Return the architecture of anatomix' U-Net; the norm determines how it changes the size.
 
     Raises
     ------
     CheckpointError
-        If a stage has other convolutions than anatomix' stages, or the last convolution is missing.
+        If a stage doesn't have the convolutions of anatomix' stages, or the last convolution is missing.
     """
     units = _complete(_counts(tensors, _ANATOMIX_UNIT.pattern))
     first = [_shape(tensors, f"encoder.stages.{s}.units.0.conv.weight") for s in range(len(units))]
@@ -237,11 +237,11 @@ def _shape(tensors: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
 
 
 def _counts(tensors: Mapping[str, torch.Tensor], pattern: str) -> list[int]:
-    """Return, per stage, how many members it has; the pattern's groups are stage and member."""
+    """Return the number of members of each stage; the pattern's groups are stage and member."""
     found = {(int(m[1]), int(m[2])) for k in tensors if (m := re.match(pattern, k))}
     stages = 1 + max((stage for stage, _ in found), default=-1)
     members = Counter(stage for stage, _ in found)
-    # more stages than tensors can only come from a forged name
+    # more stages than tensors are only possible with forged names
     return [members[stage] for stage in range(min(stages, len(found)))]
 
 

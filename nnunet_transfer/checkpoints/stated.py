@@ -1,4 +1,4 @@
-"""What files state about their network besides its tensors: text of any shape, taken only where it makes sense."""
+"""Statements in files about their network besides its tensors; malformed values are ignored."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MOST_STAGES = 16
 #: in plans of nnU-Net 2.0 to 2.3: settings with an entry per stage and axis, and what each class of network counts
 _OLD_PER_AXIS = ("conv_kernel_sizes", "pool_op_kernel_sizes")
 _OLD_COUNTS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
-#: which of `unet_modules` are names
+#: entries of `unet_modules` that are names
 UNET_IMPORTS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 #: of an architecture that is used as it is stated
 _NEEDED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; an empty one for anything else."""
+    """Return a mapping; empty for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
 def numbers(value: Any) -> tuple[float, ...]:
-    """Return a sequence of finite numbers of the size that settings have; nothing for anything else."""
+    """Return a sequence of finite numbers of plausible length; empty for anything else."""
     if not isinstance(value, list | tuple):
         return ()
     fit = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e9 for v in value)
@@ -33,13 +33,13 @@ def numbers(value: Any) -> tuple[float, ...]:
 
 
 def words(value: Any) -> tuple[str, ...]:
-    """Return a sequence of texts; nothing for anything else."""
+    """Return a sequence of texts; empty for anything else."""
     fits = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
     return tuple(value) if fits else ()
 
 
 def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the channels of `dataset.json` in nnU-Net's order; nothing if it states none."""
+    """Return the names of the channels of `dataset.json` in nnU-Net's order; empty if it states none."""
     try:
         return channels.channel_names(dataset)
     except DataError:
@@ -47,7 +47,7 @@ def channel_names(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def outputs(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """Return the names of the outputs that `dataset.json` gives a network; nothing if its labels are not nnU-Net's."""
+    """Return the output names of a network according to `dataset.json`; empty if its labels are malformed."""
     try:
         return tuple(tuple(group) for group in output_groups(dataset))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -55,9 +55,9 @@ def outputs(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def old_architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the architecture of a configuration in plans of nnU-Net 2.0 to 2.3, as nnU-Net itself rebuilds it.
+    """Return the architecture of a configuration in plans of nnU-Net 2.0 to 2.3, as nnU-Net rebuilds it.
 
-    `None` if they are of another form. Rules: nnunetv2 2.8.1, `ConfigurationManager`.
+    `None` if they have another form. Rules: nnunetv2 2.8.1, `ConfigurationManager`.
     """
     network = str(configuration.get("UNet_class_name"))
     counts, decoder = (_whole(configuration.get(f"n_conv_per_stage_{part}")) for part in ("encoder", "decoder"))
@@ -84,7 +84,7 @@ def old_architecture(configuration: Mapping[str, Any]) -> Mapping[str, Any] | No
 
 
 def unet_modules(axes: int, norm: str = "InstanceNorm", nonlin: str = "LeakyReLU") -> dict[str, Any]:
-    """Return what nnU-Net's plans say of the modules that its U-Nets are made of, in 2D or 3D."""
+    """Return the settings of nnU-Net's plans for the modules of its U-Nets, in 2D or 3D."""
     return {
         "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
         "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}{axes}d",
@@ -97,7 +97,7 @@ def unet_modules(axes: int, norm: str = "InstanceNorm", nonlin: str = "LeakyReLU
 
 
 def _whole(value: Any) -> tuple[int, ...]:
-    """Return a sequence of whole numbers above 0 of the size that settings have, at most `_MOST_STAGES`; or nothing."""
+    """Return a sequence of at most `_MOST_STAGES` plausible whole numbers above 0; empty for anything else."""
     found = numbers(value)
     fits = len(found) <= _MOST_STAGES and all(v == int(v) and 0 < v < 1 << 20 for v in found)
     return tuple(map(int, found)) if fits else ()

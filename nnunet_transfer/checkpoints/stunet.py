@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def _recognise(found: Found) -> bool:
-    # nnU-Net v1 has the same names, but no convolution in its shortcuts: it has no shortcuts
+    # nnU-Net v1 has the same names, but no shortcuts
     return any("conv_blocks_context." in key and ".conv3." in key for key in found.tensors)
 
 
@@ -63,9 +63,9 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _stated_strides(found: Found, stages: int, dimensions: int) -> list[list[int]]:
-    """Return the strides that the authors' trainer takes from a run's plans; nothing where there are none.
+    """Return the strides that the authors' trainer takes from a run's plans; empty if there are none.
 
-    It cuts the list after as many stages as the network has, or goes on with 1.
+    The trainer truncates the list to the number of stages, or pads it with 1.
     """
     _, configuration = stated_configuration(found)
     kwargs = stated.mapping(stated.mapping(configuration.get("architecture")).get("arch_kwargs"))

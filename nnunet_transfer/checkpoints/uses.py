@@ -15,7 +15,7 @@ _SHOWN = 12
 def uses_of(
     architecture: Mapping[str, Any], parts: str, outputs: Sequence[Sequence[str]], licence: str
 ) -> Iterator[str]:
-    """Yield what an architecture, the parts that have weights, the names of its outputs and its licence allow."""
+    """Yield the uses that an architecture, the parts with weights, the output names and the licence allow."""
     flat = str(architecture["arch_kwargs"].get("conv_op", "")).endswith("2d")
     ways = "2D as it is, 3D by inflation" if flat else "3D as it is, 2D by summing kernels along the first axis"
     whole = "decoder" in parts
