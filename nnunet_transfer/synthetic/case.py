@@ -28,20 +28,20 @@ Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 
 ALIGNMENTS, RECORDS = "alignments", "records"
-#: of synthetic images, as integers: a brain's brightest voxels are about this
+#: intensity scale of synthetic images as integers: approximate value of a brain's brightest voxels
 _SCALE = 1000
 #: mm of background around a head or brain; while it is deformed, this share of its size on each side
 _BORDER, _ROOM = 10.0, 0.2
-#: donors tried for a case until a lesion fits
+#: maximum number of donors tried for a case
 _TRIES = 25
-#: how a mask is moved about its own centre, so that one donor gives different lesions
+#: ranges of random movements of a mask about its centre, so that a donor gives different lesions
 _TURN, _STRETCH, _SHIFT = 10.0, 0.15, 8.0
 
 
 def make_case(plan: Plan, case: CasePlan, work: Path) -> dict[str, Any]:
     """Make a case and write image, label and, last, its record; return the record.
 
-    A case depends on the plan's settings and its own random numbers only, not on other cases or processes.
+    A case only depends on the plan's settings and its own random numbers, not on other cases or processes.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def place_lesion(
     work: Path,
     turn: Affine | None = None,
 ) -> tuple[Mask, dict[str, Any]]:
-    """Draw donors until a lesion fits; return its voxels, and where it is from and how it was moved.
+    """Draw donors until a lesion fits; return its voxels, its donor and its movement.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def place_lesion(
     kinds_of = sorted({donor.kind for donor in case.donors})
     rejected: list[str] = []
     for _ in range(_TRIES):
-        # kinds first, which may have very different numbers of donors
+        # draw the kind first, because kinds may have very different numbers of donors
         kind = kinds_of[int(rng.integers(len(kinds_of)))]
         of_kind = [donor for donor in case.donors if donor.kind == kind]
         donor = of_kind[int(rng.integers(len(of_kind)))]
@@ -203,7 +203,7 @@ def _paste(
 
 
 def _alignment(plan: Plan, label_map: LabelMap, work: Path) -> tuple[Affine, float]:
-    """Return the registration of a label map with MNI space, from its file or computed: always the same."""
+    """Return the registration of a label map with MNI space, from its file or computed reproducibly."""
     path = work / ALIGNMENTS / f"{label_map.name}.json"
     if not path.is_file():
         labels, affine = read_labels(label_map.path, plan.maps.numbering)
@@ -255,7 +255,7 @@ def output_values(numbering: Numbering, labels: Mapping[str, int]) -> dict[int, 
 
 
 def _lookup(labels: Labels, values: Mapping[int, float]) -> NDArray[np.float64]:
-    """Return what `values` gives for each voxel, 0 where it has nothing."""
+    """Look up the value of each voxel's label in `values`, 0 if it isn't there."""
     present, inverse = np.unique(labels, return_inverse=True)
     return np.array([values.get(v, 0.0) for v in present.tolist()])[inverse.reshape(labels.shape)]
 
@@ -277,7 +277,7 @@ def resample_labels(labels: Labels, affine: Affine, spacing: NDArray[np.float64]
 
 
 def upright_turn(to_mni: Affine) -> Affine:
-    """Return the rotation that is closest to an affine registration: with it the axes are those of MNI space."""
+    """Return the rotation closest to an affine registration, which aligns the axes with MNI space."""
     left, _, right = np.linalg.svd(to_mni[:3, :3])
     turn = np.eye(4)
     turn[:3, :3] = left @ right
@@ -285,7 +285,7 @@ def upright_turn(to_mni: Affine) -> Affine:
 
 
 def turn_labels(labels: Labels, affine: Affine, turn: Affine, spacing: NDArray[np.float64]) -> tuple[Labels, Affine]:
-    """Return labels of the nearest voxels on a grid along the axes of the turned space, around all that is labelled.
+    """Resample labels (nearest neighbour) to a grid along the axes of the rotated space, around all labelled voxels.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def turn_labels(labels: Labels, affine: Affine, turn: Affine, spacing: NDArray[n
 
 
 def pad(labels: Labels, affine: Affine) -> tuple[Labels, Affine]:
-    """Return labels cut to what is labelled and set into background, with room to be deformed."""
+    """Crop labels to the labelled voxels and pad them with background, with room for deformation."""
     box, cut = _box(labels > 0, affine, np.zeros(3, int))
     inner = labels[box]
     room = np.ceil(_ROOM * np.array(inner.shape)).astype(int)
@@ -312,7 +312,7 @@ def pad(labels: Labels, affine: Affine) -> tuple[Labels, Affine]:
 
 
 def crop_box(labelled: Mask, affine: Affine) -> tuple[tuple[slice, ...], Affine]:
-    """Return the box of what is labelled and a border, within the volume, and its affine."""
+    """Return the bounding box of the labelled voxels with a margin, inside the volume, and its affine."""
     return _box(labelled, affine, np.ceil(_BORDER / spacing_of(affine)).astype(int))
 
 

@@ -1,4 +1,4 @@
-"""The demo's raw nnU-Net data sets: two to pre-train on, three targets; all synthetic, all reproducible by seed."""
+"""The demo's raw nnU-Net data sets: two for pre-training and three targets; synthetic and reproducible by seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from nnunet_transfer.files import atomic_folder, write_json
 from nnunet_transfer.synthetic import natural, t1
 
-#: so many that the eight which validate tell a classifier that learnt from a guess
+#: enough subjects that the eight validation subjects distinguish a trained classifier from guessing
 SOURCE_SUBJECTS = 32
 TARGET_SUBJECTS = 8
 #: of old subjects, share of the contrast between grey and white matter
@@ -46,7 +46,7 @@ def write_natural_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
     with atomic_folder(path) as folder:
         _make_folders(folder)
         for case, crop in zip(cases, crops, strict=True):
-            # nnU-Net's reader takes the three channels from one RGB file
+            # nnU-Net's reader takes all three channels from one RGB file
             Image.fromarray(crop.image).save(folder / f"imagesTr/{case}_0000.png")
             Image.fromarray(crop.label).save(folder / f"labelsTr/{case}.png")
         _write_description(folder, {"0": "R", "1": "G", "2": "B"}, natural.REGIONS, len(cases), ".png", _CROPS)
@@ -98,7 +98,7 @@ def write_demo_datasets(raw: Path, *, seed: int = 0) -> dict[str, int]:
     Raises
     ------
     DataError
-        If one of them exists.
+        If one of the data sets exists.
     """
     for dataset_id, write in DATASETS.values():
         write(raw, dataset_id, seed)
@@ -171,7 +171,7 @@ def _write_classes(folder: Path, cases: Sequence[str], classes: Sequence[str]) -
 
 
 def _write_splits(folder: Path, cases: Sequence[str], share: int) -> None:
-    """Write two folds; fold f validates on every `share`-th case from the f-th on. A case is a whole subject."""
+    """Write two folds; fold f validates on every `share`-th case, starting with case f. Each case is a subject."""
     folds = [cases[fold::share] for fold in range(2)]
     write_json(
         folder / "splits_final.json",

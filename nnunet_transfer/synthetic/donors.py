@@ -1,4 +1,4 @@
-"""Folders of lesion masks in a common space, and who the masks are from."""
+"""Folders of lesion masks in a common space, and the donors of the masks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SUFFIX = re.compile(r"[_-](lesion|lesions|mask|label|seg|roi)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Donor:
-    """A person whose lesion mask is pasted into others' images.
+    """A person whose lesion mask is pasted into other people's images.
 
     Attributes
     ----------
     name : file name without ending and `_lesion`
     kind : key of `MODELS`
-    path : of the mask
+    path : mask file
     """
 
     name: str
@@ -44,7 +44,7 @@ def find_donors(folders: Sequence[str]) -> list[Donor]:
     Raises
     ------
     SettingsError, DataError
-        If a kind is unknown, a folder has no masks, or two masks are of one donor.
+        If a kind is unknown, a folder has no masks, or two masks belong to the same donor.
     """
     donors: list[Donor] = []
     for text in folders:
@@ -66,7 +66,7 @@ def find_donors(folders: Sequence[str]) -> list[Donor]:
 
 
 def donor_name(path: Path) -> str:
-    """Return the donor's name: the file's, without ending and a suffix such as `_lesion`."""
+    """Return the donor's name: the file name without ending and suffixes such as `_lesion`."""
     return _SUFFIX.sub("", _ENDING.sub("", path.name))
 
 
@@ -128,5 +128,5 @@ def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     largest = mask.max()
     if not largest > 0:
         raise DataError(f"{donor.path} is empty; remove it from its folder")
-    # interpolated masks have all values up to their largest
+    # interpolated masks have values between 0 and their largest
     return mask > 0.5 * largest, np.asarray(image.affine, float)

@@ -1,4 +1,4 @@
-"""The label maps that images are made from: a folder of them, or an nnU-Net data set with or without its images."""
+"""The label maps behind synthetic images: a folder, or an nnU-Net data set with or without its images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nnunet_transfer.subjects import MADE_FROM, find_origin
 from nnunet_transfer.synthetic.tissues import Numbering, Structures, freesurfer_numbering, named_numbering
 
 _ENDING = re.compile(r"\.(nii|nii\.gz|mgz)$")
-#: what of a data set's description goes over to the one made from it
+#: entries of dataset.json that are copied to the derived data set
 _TERMS = ("licence", "license", "reference")
 
 
@@ -31,10 +31,10 @@ class LabelMap:
 
     Attributes
     ----------
-    name : of the case
-    subject : whose it is
-    path : of the label map
-    image : of the T1 image, where images are real
+    name : name of the case
+    subject : its subject
+    path : label map file
+    image : T1 image file, for real images
     """
 
     name: str
@@ -49,9 +49,9 @@ class LabelMaps:
 
     Attributes
     ----------
-    origin : folder they are in
-    made_from : its name, and the names of the data sets that it was made from itself
-    terms : licence and reference, as far as a dataset.json states them
+    origin : folder of the label maps
+    made_from : name of the data set, and of the data sets that it was made from
+    terms : licence and reference, if dataset.json states them
     """
 
     maps: tuple[LabelMap, ...]
@@ -69,14 +69,14 @@ def find_label_maps(
     structures: Structures | None = None,
     tissues: Mapping[str, str] | None = None,
 ) -> LabelMaps:
-    """Find label maps, and images if they are asked for.
+    """Find label maps, and images if requested.
 
     Parameters
     ----------
     labels : a folder, or an nnU-Net data set by its folder, name or id
     channel : name of the channel that holds T1, if there are several
-    structures : name of an output label -> values it merges; default: the data set's labels, or FreeSurfer's merged
-    tissues : label -> tissue, where its name doesn't tell
+    structures : name of an output label -> values to merge; default: the data set's labels, or FreeSurfer's, merged
+    tissues : label -> tissue, for labels whose name doesn't determine it
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _channel(folder: Path, channels: Sequence[str], wanted: str) -> int:
     Raises
     ------
     DataError
-        If it isn't clear which one that is.
+        If the T1 channel is ambiguous.
     """
     names = {name.lower(): number for number, name in enumerate(channels)}
     if len(names) == 1 and not wanted:

@@ -1,4 +1,4 @@
-"""Lesions of donors' masks in other people's images, with modelled T1 intensities."""
+"""Paste lesions from donors' masks into other people's images, with modelled T1 intensities."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Kinds = NDArray[np.uint8]
 
-#: mm around a lesion that are worked on
+#: margin in mm around a lesion that is processed
 _MARGIN = 12.0
-#: mm over which the push of a mass effect falls to 1/e
+#: distance in mm over which a mass effect falls to 1/e
 MASS_REACH = 10.0
-#: voxels; less is not a lesion
+#: minimum number of voxels of a lesion
 MINIMUM_VOXELS = 3
 #: share of the donor's mask that must lie in tissue
 MINIMUM_SHARE = 0.3
@@ -36,7 +36,7 @@ class Placed:
     ----------
     image : intensities, float32
     mask : voxels of the lesion
-    parameters : what was drawn at random
+    parameters : the random parameters
     """
 
     image: Image
@@ -46,14 +46,14 @@ class Placed:
 
 @dataclass(frozen=True)
 class LesionModel:
-    """How lesions of one kind look on T1.
+    """Appearance of one kind of lesion on T1.
 
     Attributes
     ----------
     description : one line for the manifest
-    where : kinds of tissue and spacing (mm) -> voxels that a lesion may take
-    severity : lowest and highest share of the way from the tissue's intensity to that of fluid
-    per_focus : whether each connected focus draws a severity of its own
+    where : kinds of tissue and spacing (mm) -> voxels that a lesion may occupy
+    severity : range of the relative change from the tissue's intensity (0) to that of fluid (1)
+    per_focus : whether each connected focus has a separate severity
     variation : standard deviation of the severity within a lesion
     """
 
@@ -109,13 +109,13 @@ def paste_lesion(
 ) -> Placed:
     """Change the intensities within a mask towards those of fluid.
 
-    A voxel becomes `T + w (s (f - T) + texture)`: T is the intensity it had, f that of fluid (the lower half of the CSF's
+    A voxel becomes `T + w (s (f - T) + texture)`: T is its original intensity, f that of fluid (the lower half of the CSF's
     median and quarter), s the severity, a smooth random field about a drawn mean, and w the mask blurred by 0.4 to 1.2 mm.
-    Underlying anatomy, bias field and noise stay visible where s is below 1. Fluid and what is not a tissue stay unchanged.
+    Underlying anatomy, bias field and noise stay visible where s is below 1. Fluid and non-tissue voxels are unchanged.
 
     Parameters
     ----------
-    level : the intensity that takes fluid's place; for contrasts other than T1
+    level : intensity to use instead of that of fluid, for contrasts other than T1
     """
     sl = _box(mask, spacing)
     part, inside, own = image[sl].astype(np.float32), mask[sl], kinds[sl] >= Kind.GREY
@@ -150,7 +150,7 @@ def push_aside(
 
     Returns
     -------
-    image, labels, mask : moved alike; linear interpolation, and nearest neighbour for labels and mask
+    image, labels, mask : all moved in the same way, with linear interpolation, or nearest neighbour for labels and mask
     """
     if not 0 <= push < MASS_REACH:
         raise ValueError(f"push is {push} mm; it must be 0 or more, and below {MASS_REACH:g} for the field not to fold")
@@ -178,7 +178,7 @@ def _median(image: Image, where: Mask, otherwise: float) -> float:
 
 
 def _fluid(image: Image, kinds: Kinds) -> float:
-    """Return the intensity of fluid; where a data set labels none, a quarter of what the brain's median is."""
+    """Return the intensity of fluid; without a fluid label, a quarter of the median of the brain."""
     values = image[kinds == Kind.CSF]
     if values.size < MINIMUM_VOXELS:
         return 0.25 * float(np.median(image[kinds > 0]))

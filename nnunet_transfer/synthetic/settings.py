@@ -1,4 +1,4 @@
-"""What a run of `synthesize` is asked for, and which cases follow from it."""
+"""Settings of `synthesize`, and the cases that follow from them."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class CasePlan:
-    """One case: its name, the label map, the donors it may draw from and what seeds its random numbers."""
+    """One case: its name, label map, possible donors and random seed."""
 
     name: str
     map: LabelMap
@@ -132,7 +132,7 @@ class CasePlan:
     entropy: tuple[int, ...]
 
     def rng(self) -> np.random.Generator:
-        """Return the case's own random numbers, whatever other cases there are."""
+        """Return the case's random generator, which doesn't depend on other cases."""
         return np.random.default_rng(self.entropy)
 
 
@@ -142,10 +142,10 @@ class Plan:
 
     Attributes
     ----------
-    folder : of the new data set
+    folder : folder of the new data set
     labels : output label -> value, background first
     left_out : donors in the folders that are left out
-    validation : subject -> fold in which it validates; empty where there is one subject
+    validation : subject -> fold that validates it; empty with a single subject
     """
 
     settings: Settings
@@ -158,7 +158,9 @@ class Plan:
     validation: Mapping[str, int]
 
     def state(self) -> str:
-        """Return a checksum of all that a case depends on: it tells which may be kept. The number of cases decides the folds."""
+        """Return a checksum of everything that a case depends on, to decide which cases can be kept; the number of cases decides
+        the folds.
+        """
         files = [p for m in self.maps.maps for p in (m.path, m.image) if p] + [d.path for d in self.donors]
         content = {k: v for k, v in asdict(self.settings).items() if k != "count"}
         stats = [(str(p), s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)]
@@ -167,9 +169,10 @@ class Plan:
 
 
 def plan_synthesis(settings: Settings) -> Plan:
-    """Find label maps and donors and plan the cases, without reading a voxel or writing anything.
+    """Find label maps and donors and plan the cases, without reading voxels or writing files.
 
-    A subject's cases are in one fold, and so are a donor's: a donor is dealt to a fold and drawn by its cases only.
+    All cases of a subject are in one fold, and so are those of a donor: each donor belongs to a fold and is only used by its
+    cases.
 
     Raises
     ------
@@ -206,7 +209,7 @@ def plan_synthesis(settings: Settings) -> Plan:
 
 
 def check_id_is_free(folder: Path) -> None:
-    """Raise a `DataError` if the id of a data set's folder belongs to a data set."""
+    """Raise a `DataError` if the id of a data set's folder is already in use."""
     dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
     for found in folders_of_id(folder.parent, dataset_id):
         raise DataError(f"id {dataset_id} is used by {found}; choose another with -d")
@@ -230,7 +233,7 @@ def _deal_subjects(maps: Sequence[LabelMap], folds: int) -> dict[str, int]:
 
 
 def _deal_donors(donors: Sequence[Donor], folds: int, seed: int) -> list[tuple[Donor, ...]]:
-    """Return the donors of each fold, every kind spread evenly; all donors for each if there are fewer than folds."""
+    """Return the donors of each fold, with every kind spread evenly; all donors in each fold if there are fewer than folds."""
     order = np.random.default_rng([seed, 1]).permutation(len(donors)).tolist()
     mixed = sorted((donors[i] for i in order), key=lambda donor: donor.kind)
     pools = [tuple(mixed[fold::folds]) for fold in range(folds)]

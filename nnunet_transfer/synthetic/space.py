@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from nnunet_transfer.errors import DataError
 
-#: mm; an affine registration needs no finer grid
+#: grid spacing in mm; an affine registration needs no finer grid
 _GRID = 4.0
-#: overlap (Dice) of the brains below which the registration is taken to have failed
+#: overlap (Dice) of the brains below which the registration counts as failed
 MINIMUM_OVERLAP = 0.8
 _HINT = "check its orientation, or give masks in the images' own space with --mask-space image"
 #: RAS to LPS and back
@@ -24,7 +24,7 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def align_to_mni(tissue: NDArray[np.floating[Any]], affine: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Register a brain with the MNI152 template; the same input gives the same result, on any number of cores.
+    """Register a brain with the MNI152 template; the result is reproducible on any number of cores.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def align_to_mni(tissue: NDArray[np.floating[Any]], affine: NDArray[np.float64])
         fixed_image, moving_image, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in another order would give other last digits
+    method.SetNumberOfThreads(1)  # summation in another order would change the last digits
     method.SetMetricAsCorrelation()
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-4, 200, gradientMagnitudeTolerance=1e-6)

@@ -1,4 +1,4 @@
-"""Make a whole data set from label maps: in parallel, resumable, the same bytes for the same seed."""
+"""Make a whole data set from label maps: in parallel, resumable and reproducible by seed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)
 
-#: beside the data set's images: settings, versions, and every case's parameters
+#: file with settings, versions, and the parameters of every case
 SYNTHESIS = "synthesis.json"
 
 
 def synthesize(plan: Plan, *, processes: int = 1) -> Path:
-    """Make the data set; a run that was stopped is taken up where it was.
+    """Make the data set; an interrupted run is resumed.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
     Raises
     ------
     TransferError
-        If a case can't be made, or a worker process was ended. Finished cases are kept.
+        If a case can't be made, or a worker process was killed. Finished cases are kept.
     """
     parts = ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS)
     with id_held(plan.folder):
-        check_id_is_free(plan.folder)  # another process may have taken it since the plan was made
+        check_id_is_free(plan.folder)  # another process may have used the id since the plan was made
         with collected(plan.folder, parts, state=plan.state(), keep=True) as work:
             _make_all(plan, work, processes)
             _write_tables(plan, work)
@@ -57,7 +57,7 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
 
 
 def _make_all(plan: Plan, work: Path, processes: int) -> None:
-    """Make the cases that aren't there from a run before."""
+    """Make the cases that an earlier run hasn't made."""
     done = {case.name for case in plan.cases if (work / RECORDS / f"{case.name}.json").is_file()}
     if done:
         logger.info("%d of %d cases are there from a run before", len(done), len(plan.cases))
@@ -79,12 +79,12 @@ def _make_all(plan: Plan, work: Path, processes: int) -> None:
 def _make_cases(
     plan: Plan, cases: Sequence[CasePlan], work: Path, processes: int
 ) -> Iterator[tuple[CasePlan, str | None]]:
-    """Make cases; give each with what went wrong, if anything, in the order in which they are done."""
+    """Make cases; yield each with its error, if any, in the order of completion."""
     if processes == 1 or len(cases) < 2:
         for case in cases:
             yield case, _attempt(plan, case, work)
         return
-    # torch, once used, does not survive a fork
+    # torch doesn't survive a fork after use
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(cases)), context, _start_worker, (plan, work)) as pool:
         try:
@@ -116,13 +116,13 @@ def _attempt(plan: Plan, case: CasePlan, work: Path) -> str | None:
     return None
 
 
-_run: tuple[Plan, Path]  # of this worker process; sent once, not with every case
+_run: tuple[Plan, Path]  # plan of this worker process, sent once instead of with every case
 
 
 def _start_worker(plan: Plan, work: Path) -> None:
     global _run
     _run = plan, work
-    # on Ctrl-C the parent lets running cases end and starts no others
+    # on Ctrl-C, the parent lets running cases finish and starts no others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -132,7 +132,7 @@ def _attempt_in_worker(case: CasePlan) -> str | None:
 
 
 def _write_tables(plan: Plan, work: Path) -> None:
-    """Write the tables, and remove what a finished data set needs no more."""
+    """Write the tables, and remove files that a finished data set doesn't need."""
     records = [read_json(work / RECORDS / f"{case.name}.json") for case in plan.cases]
     _remove_others(plan, work)
     write_json(work / SYNTHESIS, _manifest(plan, records))
@@ -157,7 +157,7 @@ def _write_tables(plan: Plan, work: Path) -> None:
 
 
 def _remove_others(plan: Plan, work: Path) -> None:
-    """Remove cases of a run before that asked for more, and what a kill left half-written."""
+    """Remove surplus cases of an earlier run, and incomplete files of a killed run."""
     wanted = {f"{case.name}_0000.nii.gz" for case in plan.cases} | {f"{case.name}.nii.gz" for case in plan.cases}
     for folder in ("imagesTr", "labelsTr"):
         for path in (work / folder).iterdir():
