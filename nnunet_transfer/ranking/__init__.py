@@ -1,1 +1,1 @@
-"""Which source to start from: scores of every source on a target's training cases, before any fine-tuning."""
+"""Rank sources for a target: scores on its training cases, without fine-tuning."""

@@ -1,4 +1,4 @@
-"""The fitted-head score: output layers fitted on some subjects, tried on others, without any training."""
+"""The fitted-head score: output layers fitted on some subjects and tested on others, without training."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CaseScore:
 
     Attributes
     ----------
-    dice : mean over the foreground classes that its reference has; NaN if it has none
-    lesion_f1 : by the lesion protocol; NaN where there are several classes, or no lesion in the reference
+    dice : mean over the foreground classes in its reference; NaN if there are none
+    lesion_f1 : F1 under the lesion protocol; NaN with several classes, or without lesions in the reference
     """
 
     dice: float
@@ -34,7 +34,7 @@ class CaseScore:
 
 
 def deal_subjects(subjects: Mapping[str, str], folds: int, seed: int) -> list[list[str]]:
-    """Return the held-out cases of each fold; a subject's cases are in one."""
+    """Return the held-out cases of each fold; all cases of a subject are in the same fold."""
     names = sorted(set(subjects.values()))
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = {names[i]: place % min(folds, len(names)) for place, i in enumerate(order.tolist())}
@@ -53,11 +53,11 @@ def score_fitted_heads(
     device: torch.device,
     protocol: str = "atlas_r2",
 ) -> dict[str, CaseScore]:
-    """Fit the finest output layer on the cases of all folds but one, predict that one's; return every case's scores.
+    """Fit the finest output layer on all folds except one and predict the held-out cases; return the scores of all cases.
 
     Parameters
     ----------
-    network : with the weights to be scored; its finest output layer is overwritten
+    network : network with the weights to score; its finest output layer is overwritten
     collected : case -> features and labels at the finest level
     """
     layer = output_layers(network)[-1]
@@ -77,7 +77,7 @@ def score_fitted_heads(
 
 
 def joined(levels: Sequence[Level]) -> Level:
-    """Return several cases' voxels as if they had been collected together."""
+    """Join the voxels of several cases."""
     result = Level()
     patches = batches = 0
     for level in levels:
@@ -94,7 +94,7 @@ def joined(levels: Sequence[Level]) -> Level:
 def score_case(
     reference: NDArray[np.int16], prediction: NDArray[np.int16], target: Target, protocol: LesionProtocol
 ) -> CaseScore:
-    """Score a prediction on the preprocessed grid; ignored voxels count for nothing."""
+    """Score a prediction on the preprocessed grid; ignored voxels don't count."""
     counted = np.ones(reference.shape, bool)
     if target.labels.ignore_label is not None:
         counted = reference != target.labels.ignore_label

@@ -19,7 +19,7 @@ from scipy import optimize, stats
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: where LogME looks for the peak: logarithms of alpha / beta, relative to the largest eigenvalue
+#: search range of LogME: logarithms of alpha / beta, relative to the largest eigenvalue
 _LOG_RATIOS = np.linspace(-25, 25, 101)
 #: share of the mean variance that is added to each, so that constant features don't divide by zero
 _RIDGE = 1e-6
@@ -33,7 +33,7 @@ def leep(outputs: Floats, labels: Integers, weights: Floats | None = None) -> fl
     ----------
     outputs : probabilities of the source's classes z, shape `(voxels, source classes)`
     labels : target classes y, shape `(voxels,)`
-    weights : how many voxels each stands for, shape `(voxels,)`
+    weights : number of voxels that each one represents, shape `(voxels,)`
     """
     shares = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
     shares = shares / shares.sum()
@@ -47,8 +47,9 @@ def leep(outputs: Floats, labels: Integers, weights: Floats | None = None) -> fl
 def logme(features: Floats, labels: Integers) -> float:
     """Return the log maximum evidence per voxel of Bayesian linear regression on each class's indicator, mean over classes.
 
-    Prior and noise precision alpha and beta are those that maximise the evidence. LogME's authors iterate MacKay's fixed
-    point, which may stop at a lower peak; here the ratio of the two is searched, and the best beta for it is known.
+    Alpha and beta, the precisions of prior and noise, maximise the evidence. LogME's authors use MacKay's fixed-point
+    iteration, which may stop at a lower peak. Here, the ratio of the two is searched; the best beta for a ratio has a closed
+    form.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def _evidence(left: Floats, eigenvalues: Floats, shape: tuple[int, ...], indicat
         determinant = np.log1p(eigenvalues / ratio).sum()
         return float(-(count * np.log(2 * np.pi * misfit / count) + count + determinant) / (2 * count))
 
-    # the evidence may have more than one peak where there are more channels than voxels
+    # the evidence may have several peaks if there are more channels than voxels
     grid = np.log(max(float(eigenvalues.max()), np.finfo(float).tiny)) + _LOG_RATIOS
     peak = grid[int(np.argmax([of_ratio(value) for value in grid]))]
     step = _LOG_RATIOS[1] - _LOG_RATIOS[0]
@@ -109,8 +110,8 @@ def cc_fv(levels: Sequence[Sequence[ClassFeatures]]) -> float | None:
     """Return class consistency with feature variety: mean over levels of log(variety / consistency).
 
     Consistency is the mean 2-Wasserstein distance, by Gaussians, of a foreground class's features in two cases, over
-    pairs of cases and classes; variety is 1 over the mean of 1/distance of the cases' mean features (the hyperspherical
-    energy for s = 1). With the same features in other units it has the same value.
+    pairs of cases and classes. Variety is 1 over the mean of 1/distance of the cases' mean features (the hyperspherical
+    energy for s = 1). The measure doesn't depend on the units of the features.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def cc_fv(levels: Sequence[Sequence[ClassFeatures]]) -> float | None:
 
     Returns
     -------
-    value : None where no class is in two cases
+    value : None if no class occurs in two cases
     """
     terms = []
     for cases in levels:
@@ -160,7 +161,7 @@ def mean_ranks(scores: Floats, task: int) -> Floats:
     Parameters
     ----------
     scores : shape `(sources, tasks)`, higher is better, NaN where unknown
-    task : index of the one that is left out; -1 if none is
+    task : index of the task to leave out; -1 for none
     """
     others = np.delete(np.asarray(scores, float), task, axis=1) if task >= 0 else np.asarray(scores, float)
     ranks = np.full(others.shape, np.nan)
@@ -174,8 +175,8 @@ def mean_ranks(scores: Floats, task: int) -> Floats:
 def weighted_kendall(predicted: Sequence[float], achieved: Sequence[float]) -> float:
     """Return Kendall's tau with weights 1/i + 1/j of the pair of the i-th and j-th best achieved: -1 to 1.
 
-    These are the additive hyperbolic weights of `scipy.stats.weightedtau`. A tie of predictions counts as neither right nor
-    wrong, so constant predictions have a tau of 0.
+    These are the additive hyperbolic weights of `scipy.stats.weightedtau`. A tie of predictions counts as neither correct
+    nor wrong, so constant predictions have a tau of 0.
     """
     order = np.argsort(-np.asarray(achieved, float), kind="stable")
     ranked = np.asarray(predicted, float)[order]

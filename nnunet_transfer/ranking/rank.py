@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: the row of a random network
 RANDOM = "(random)"
-#: voxels of each class that LogME and GBC take
+#: number of voxels per class for LogME and GBC
 _PER_CLASS = 500
 
 
@@ -146,17 +146,17 @@ def rank_sources(
     settings: RankSettings | None = None,
     device: str = "cpu",
 ) -> list[RankedSource]:
-    """Score sources on a target's training cases, the best fitted-head Dice first; a random network is among them.
+    """Score sources on a target's training cases, sorted by fitted-head Dice, best first, including a random network.
 
     Parameters
     ----------
-    dataset, configuration, plans : of the target, preprocessed
-    names : of sources in the registry; all if empty
+    dataset, configuration, plans : the preprocessed target
+    names : names of sources in the registry; all if empty
 
     Raises
     ------
     TransferError
-        If the target or a source that is named can't be read.
+        If the target or a source can't be read.
     """
     settings = settings or RankSettings()
     if settings.folds < 2 or settings.patches < 2 or settings.cases < 2:
@@ -218,7 +218,7 @@ def collect_cases(
 def patches_of(
     network: nn.Module, target: Target, settings: RankSettings, device: torch.device
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each case with its patches, the same ones whenever it is called."""
+    """Yield each case with its patches, which are the same in every call."""
     shapes = output_shapes(network, target, device)
     for case in target.cases:
         rng = np.random.default_rng([settings.seed, *case.encode()])
@@ -252,7 +252,7 @@ def _or_nan(measure: Callable[[np.ndarray, np.ndarray], float], features: np.nda
 
 
 def _leep(source: Source | None, features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    """Return LEEP with the source's own finest output layer, NaN where it kept none or has regions."""
+    """Return LEEP with the source's own finest output layer, NaN if its outputs are unknown or regions."""
     groups = source.card.extra.get(OUTPUTS) if source else None
     if source is None or not groups or str(groups[0][0]).lower() != "background":
         return math.nan
@@ -291,7 +291,7 @@ def _cc_fv(collected: Mapping[str, Sequence[Level]], target: Target) -> float:
 
 
 def _with_scores(row: RankedSource, scores: Mapping[str, CaseScore], subjects: Mapping[str, str]) -> RankedSource:
-    """Add means over subjects, each the mean of its cases that have something to find."""
+    """Add means over subjects, each the mean over its cases with foreground."""
     dice, f1 = [_of_subjects(scores, subjects, name) for name in ("dice", "lesion_f1")]
     low, high = interval(dice)
     return replace(
@@ -313,7 +313,7 @@ def _of_subjects(scores: Mapping[str, CaseScore], subjects: Mapping[str, str], n
 
 
 def _ordered(rows: Sequence[RankedSource]) -> list[RankedSource]:
-    """Return the rows by fitted-head Dice, best first, those without one last; equal scores share a rank."""
+    """Return the rows by fitted-head Dice, best first, and those without Dice last; equal scores share a rank."""
     known = sorted((r for r in rows if not math.isnan(r.dice)), key=lambda r: -r.dice)
     ranked = [replace(r, rank=1 + sum(o.dice > r.dice for o in known)) for r in known]
     return [*ranked, *(r for r in rows if math.isnan(r.dice))]
@@ -343,7 +343,7 @@ def ranks_elsewhere(path: Path, target: str) -> dict[str, float]:
 
 
 def table_of(rows: Sequence[RankedSource]) -> list[list[str]]:
-    """Return header and rows as text, columns without a single value left out."""
+    """Return header and rows as text, without empty columns."""
     cells = [[_text(getattr(row, attribute)) for attribute in COLUMNS.values()] for row in rows]
     kept = [i for i in range(len(COLUMNS)) if any(row[i] for row in cells)]
     return [[list(COLUMNS)[i] for i in kept], *([row[i] for i in kept] for row in cells)]
