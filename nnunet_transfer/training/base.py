@@ -1,4 +1,4 @@
-"""What all trainers of this package share: name grammar, seeds, safe checkpoints, one-line errors."""
+"""Base class of all trainers of this package: name grammar, seeds, atomic checkpoints, one-line errors."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from nnunet_transfer.words import counted, shortened, verb
 
 #: stream 0 seeds the network; epoch e uses stream e + 1
 INITIALISATION_STREAM = 0
-#: seed of the order from which `_<N>cases` takes the first; a constant, so that arms stay comparable
+#: seed of the order of cases for `_<N>cases`; a constant, so that arms are comparable
 CASES_SEED = 0
 
 
 class NamedTrainer(nnUNetTrainer):
     """nnU-Net's trainer, configured by its class name.
 
-    There is no `__init__`: nnU-Net stores the constructor's arguments in checkpoints by name, so the settings are
-    class attributes, made from the name when the class is built.
+    There is no `__init__`, because nnU-Net stores the constructor's arguments in checkpoints by name. The settings are class
+    attributes, which are derived from the name when the class is built.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class NamedTrainer(nnUNetTrainer):
     """
 
     settings: ClassVar[TrainerName]
-    #: whether labels are learnt, voxel by voxel
+    #: whether the trainer learns voxel labels
     segments: ClassVar[bool] = True
     # nnU-Net sets None first and replaces or wraps it later
     network: Any
@@ -61,7 +61,7 @@ class NamedTrainer(nnUNetTrainer):
     _augments_on_device = False
 
     def initialize(self) -> None:
-        """Apply the settings, seed, then build the network, optimiser and loss as nnU-Net does."""
+        """Apply the settings and the seed, then build network, optimiser and loss as in nnU-Net."""
         if not self.was_initialized:
             self.apply_settings()
             if self.settings.seed is not None:
@@ -70,7 +70,7 @@ class NamedTrainer(nnUNetTrainer):
         super().initialize()
 
     def apply_settings(self) -> None:
-        """Set the numbers of epochs and iterations that the name asks for."""
+        """Set the numbers of epochs and iterations in the trainer's name."""
         if self.settings.epochs is not None:
             self.num_epochs = self.settings.epochs
         if self.settings.iterations is not None:
@@ -81,10 +81,10 @@ class NamedTrainer(nnUNetTrainer):
             self.apply_own_settings()
 
     def apply_own_settings(self) -> None:
-        """Hook: set what a kind of trainer needs before the network is built; `TransferError`s become one line."""
+        """Hook: settings of a kind of trainer before the network is built; `TransferError`s are printed as one line."""
 
     def on_train_start(self) -> None:
-        """Check everything that can be checked before data are loaded, then start as nnU-Net does."""
+        """Run all checks that don't need loaded data, then start as in nnU-Net."""
         with one_line_errors():
             if not self.was_initialized:
                 self.initialize()
@@ -106,7 +106,7 @@ class NamedTrainer(nnUNetTrainer):
             )
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802 - nnU-Net's
-        """Return nnU-Net's settings; without mirroring, in inference too, where the name asks for that."""
+        """Return nnU-Net's settings; with `_noMirroring`, without mirroring, also in inference."""
         *settings, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.settings.no_mirroring:
             mirror_axes = self.inference_allowed_mirroring_axes = None
@@ -123,7 +123,7 @@ class NamedTrainer(nnUNetTrainer):
         )
 
     def run_facts(self) -> dict[str, Any]:
-        """Return what `provenance.json` says of the run; None stands for what is unknown or not there."""
+        """Return the facts of the run for `provenance.json`; None for unknown or missing values."""
         training, validation = self.do_split()
         folder = Path(self.preprocessed_dataset_folder_base)
         return {
@@ -146,11 +146,11 @@ class NamedTrainer(nnUNetTrainer):
         }
 
     def source_facts(self) -> dict[str, str] | None:
-        """Hook: return name and SHA-256 of the source that the network starts from, if any and if it is still there."""
+        """Hook: return name and SHA-256 of the source that the network starts from, if any and if it still exists."""
         return None
 
     def check_before_training(self) -> None:
-        """Raise a `TransferError` for anything that would spoil the training."""
+        """Raise a `TransferError` for anything that would invalidate the training."""
         training, validation = self.do_split()
         for cases, role in ((training, "training"), (validation, "validation")):
             if not cases:
@@ -185,8 +185,8 @@ class NamedTrainer(nnUNetTrainer):
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return nnU-Net's split; with `_<N>cases` only the first N training cases of a fixed order.
 
-        The order keeps a subject's cases together and is always the same: the first 5 cases are among the first 10, and
-        all arms and seeds train on the same ones.
+        The order is fixed and keeps the cases of a subject together: the first 5 cases are among the first 10, and all arms
+        and seeds train on the same cases.
 
         Raises
         ------
@@ -216,25 +216,25 @@ class NamedTrainer(nnUNetTrainer):
         loaders = super().get_dataloaders()
         if self.settings.seed is not None:
             for loader in loaders:
-                if isinstance(loader, SingleThreadedAugmenter):  # worker processes draw without the seed
+                if isinstance(loader, SingleThreadedAugmenter):  # worker processes don't use the seed
                     blur_without_timing(loader.data_loader.transforms)
         return loaders
 
     def on_epoch_start(self) -> None:
-        """Seed each epoch by its number, so that an interrupted run draws what a straight run would."""
+        """Seed each epoch by its number, so that a resumed run draws the same numbers as an uninterrupted one."""
         if self.settings.seed is not None:
             seed_everything(self.settings.seed, self.current_epoch + 1, self.local_rank)
             forget_prepared(self.dataloader_train, self.dataloader_val)
         super().on_epoch_start()
 
     def on_epoch_end(self) -> None:
-        """End the epoch as nnU-Net does and note it in `provenance.json`."""
+        """End the epoch as in nnU-Net and record it in `provenance.json`."""
         super().on_epoch_end()
         if self._recorder:
             self._recorder.update(self.current_epoch)
 
     def on_train_end(self) -> None:
-        """End as nnU-Net does, with the last progress plot."""
+        """End the training as in nnU-Net, with a final progress plot."""
         self.dataloader_train, self.dataloader_val = map(nnunets_own, (self.dataloader_train, self.dataloader_val))
         super().on_train_end()
         if self.local_rank == 0:
@@ -243,7 +243,7 @@ class NamedTrainer(nnUNetTrainer):
             self._recorder.update(self.current_epoch, finished=True)
 
     def save_checkpoint(self, filename: str) -> None:
-        """Save under a temporary name and rename, so that `--c` never meets half a checkpoint."""
+        """Save under a temporary name and rename, so that `--c` never finds an incomplete checkpoint."""
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
@@ -265,11 +265,11 @@ class NamedTrainer(nnUNetTrainer):
         *,
         checkpoint: dict[str, Any] | str | None = None,
     ) -> None:
-        """Load a checkpoint of this very trainer.
+        """Load a checkpoint of this trainer.
 
         Parameters
         ----------
-        filename_or_checkpoint, checkpoint : the one thing by its name in nnU-Net's releases and on its development branch
+        filename_or_checkpoint, checkpoint : the same argument, with its names in nnU-Net's releases and development branch
 
         Raises
         ------
@@ -289,7 +289,7 @@ class NamedTrainer(nnUNetTrainer):
         super().load_checkpoint(given)
 
     def _check_recipe_of_earlier_sessions(self) -> None:
-        """Refuse a training that an earlier version began with another default recipe."""
+        """Refuse to continue a training that an earlier version started with another default recipe."""
         earlier = recorded_run(Path(self.output_folder)).get("recipe") or self.settings.recipe
         if earlier != self.settings.recipe:
             raise SettingsError(
@@ -298,7 +298,7 @@ class NamedTrainer(nnUNetTrainer):
             )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does; with `nnUNet_def_n_proc=0` in this process, without export workers."""
+        """Validate as in nnU-Net; with `nnUNet_def_n_proc=0`, in this process, without export workers."""
         with one_line_errors():
             self._check_previous_stage(self.do_split()[1])
         if os.environ.get("nnUNet_def_n_proc") == "0" and not self.is_ddp:

@@ -14,9 +14,9 @@ DEBUG_VARIABLE = "NNUNET_TRANSFER_DEBUG"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user error into `SystemExit` with its one line, because `nnUNetv2_train` prints tracebacks.
+    """Convert a user error to `SystemExit` with one line, because `nnUNetv2_train` prints tracebacks.
 
-    With `NNUNET_TRANSFER_DEBUG=1` the error passes unchanged.
+    With `NNUNET_TRANSFER_DEBUG=1`, the error is raised unchanged.
     """
     try:
         yield
@@ -38,11 +38,11 @@ def is_full_disk(error: BaseException) -> bool:
 
 @contextmanager
 def one_line_full_disk(what: str) -> Iterator[None]:
-    """Turn the error of a full disk, met while writing `what`, into a `TransferError` that says so.
+    """Convert the error of a full disk while writing `what` to a `TransferError`.
 
     Parameters
     ----------
-    what : what is written and where, and after a semicolon what to do once there is space
+    what : what is written and where, followed by a semicolon and what to do after freeing space
     """
     try:
         yield

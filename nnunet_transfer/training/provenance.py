@@ -1,7 +1,7 @@
-"""`provenance.json`: what a training ran on, with which versions and inputs, and what it cost.
+"""`provenance.json`: hardware, versions, inputs and cost of a training.
 
-The file is written when a training starts, after each epoch and when it ends, so that one that was killed leaves a
-valid file that says so and counts the hours up to its last epoch. A training continued with `--c` adds a session.
+The file is written at the start of a training, after each epoch and at the end, so that a killed training leaves a valid file
+that states this and includes the hours up to its last epoch. A training continued with `--c` adds a session.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """One process's part of a training: from its start, or from `--c`, to its end or last complete epoch.
+    """The part of a training in one process: from its start, or from `--c`, to its end or last complete epoch.
 
     Attributes
     ----------
-    started, updated : UTC, ISO 8601; the second is that of the last complete epoch or of the end
-    first_epoch, epochs_done : epochs before this session, and after it
-    finished : whether the training came to its end in this session
-    wall_seconds : from the start to `updated`, validation after the last epoch not included
-    gpus : number of processes that had a GPU
-    peak_memory_bytes : of the first process, resident; its data-loading processes are not included
-    peak_gpu_memory_bytes : most that the first process allocated on its GPU
-    energy_joules : what the first process's GPU drew, others' work on it included, where NVML tells and it is the only one
-    changed : facts of the run that were others in the session before -> what they were
+    started, updated : UTC, ISO 8601; `updated` is the time of the last complete epoch or of the end
+    first_epoch, epochs_done : number of complete epochs before and after this session
+    finished : whether the training ended in this session
+    wall_seconds : time from the start to `updated`, without the validation after the last epoch
+    gpus : number of processes with a GPU
+    peak_memory_bytes : peak resident memory of the first process, without its data-loading processes
+    peak_gpu_memory_bytes : peak memory that the first process allocated on its GPU
+    energy_joules : energy of the first process's GPU, including work of other processes, if NVML reports it and it is the only
+        GPU
+    changed : facts of the run that differ from the previous session -> their previous values
     """
 
     started: str

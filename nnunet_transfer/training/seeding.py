@@ -18,9 +18,9 @@ def seed_everything(seed: int, stream: int = 0, rank: int = 0) -> None:
     Parameters
     ----------
     seed : the run's seed
-    stream : which of the run's independent streams; one for initialisation, one per epoch. nnU-Net's data loader
-        and augmentation draw from the global generators, which is why these and not a local one are seeded.
-    rank : process of a distributed training, so that each draws its own batches; 0 where all must draw alike
+    stream : index of the independent stream; one for initialisation, one per epoch. Global generators are seeded because
+        nnU-Net's data loader and augmentation use them
+    rank : process of a distributed training, so that each draws different batches; 0 if all must draw the same
     """
     state = int(np.random.SeedSequence([seed, stream, rank]).generate_state(1)[0])
     random.seed(state)
@@ -29,10 +29,10 @@ def seed_everything(seed: int, stream: int = 0, rank: int = 0) -> None:
 
 
 def blur_without_timing(transform: BasicTransform | None) -> None:
-    """Let blurring, wherever it is in `transform`, always convolve.
+    """Make every blur in `transform` use convolution.
 
-    nnU-Net's blur takes Fourier transform where that was faster at the first try. The two differ in the last digits,
-    so that how busy the machine was would change the weights in the end. For nnU-Net's widths convolution is faster.
+    nnU-Net's blur uses the Fourier transform if it was faster on the first try. The two differ in the last digits, so the load
+    of the machine would change the trained weights. For nnU-Net's widths, convolution is faster.
     """
     if isinstance(transform, ComposeTransforms):
         for part in transform.transforms:
