@@ -1,7 +1,7 @@
 """Atomic writing, JSON and checksums.
 
-Whatever a later step picks up by name is written under a temporary name beside it and renamed
-when complete, so an interrupt or a full disk never leaves half a file.
+Files are written under a temporary name beside the final one and renamed when complete, so that an interrupt or a full disk
+never leaves an incomplete file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
-    The temporary name starts with a dot and keeps all suffixes of `path`, because image writers choose the
-    format by it. On an error the temporary file is removed and `path` is left as it was.
+    The temporary name starts with a dot and keeps all suffixes of `path`, because image writers choose the format by them.
+    After an error, the temporary file is removed and `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def holds_nothing(folder: Path) -> bool:
-    """Whether a folder is missing, empty, or holds only what killed processes left of atomic writes."""
+    """Whether a folder is missing, empty, or only contains temporary files of killed processes."""
     return not folder.is_dir() or all(path.name.startswith(".tmp") for path in folder.iterdir())
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; move it to `path` when the block ends well.
+    """Yield a temporary folder beside `path`; move it to `path` if the block succeeds.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
 
 def _moved(folder: Path, path: Path) -> bool:
-    """Move a folder to `path`, unless something is there."""
+    """Move a folder to `path`, unless `path` exists."""
     try:
         os.replace(folder, path)
     except OSError as error:
@@ -93,7 +93,7 @@ def _moved(folder: Path, path: Path) -> bool:
 
 
 def _exchanged(folder: Path, path: Path) -> bool:
-    """Move a folder to `path` in the place of what is there, unless other processes come between."""
+    """Replace `path` by a folder, unless another process interferes."""
     old = Path(tempfile.mkdtemp(prefix=f".old-{path.name}-", dir=path.parent))
     try:
         try:
@@ -116,7 +116,7 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` (UTF-8) atomically; after a power failure the file is the old or the new one, too."""
+    """Write `text` (UTF-8) atomically; after a power failure, the file is either the old or the new one."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -129,7 +129,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
-    """Read a regular file of at most `limit` bytes; pipes and devices, which never end, are refused unopened or unread.
+    """Read a regular file of at most `limit` bytes; pipes and devices are refused without reading them.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
     """
     path = Path(path)
     try:
-        # without O_NONBLOCK, opening a pipe waits for whoever writes into it
+        # without O_NONBLOCK, opening a pipe waits for a writer
         with open(
             os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
         ) as stream:
@@ -148,7 +148,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
-        # ValueError: a path that holds a NUL character
+        # ValueError: a path with a NUL character
         raise DataError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})") from None
     if len(content) > limit:
         raise DataError(f"{path} is larger than {limit >> 10} KiB, more than such a file ever needs")

@@ -1,4 +1,4 @@
-"""Locks that go with the process that holds them, however it ends: nothing stale is ever left behind."""
+"""Locks that are released when their process ends for any reason, so that no stale locks remain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for it if need be.
+    """Hold an exclusive lock, waiting for it if necessary.
 
     Raises
     ------
@@ -31,11 +31,11 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_at_once(path: Path, *, remove: bool = False) -> Iterator[TextIO | None]:
-    """Hold an exclusive lock if it is free; give the open file that holds it, or None.
+    """Hold an exclusive lock if it is free; yield the open lock file, or None.
 
     Parameters
     ----------
-    remove : take the file away afterwards, where it would be in the user's way
+    remove : remove the file afterwards
 
     Raises
     ------
@@ -52,10 +52,10 @@ def locked_at_once(path: Path, *, remove: bool = False) -> Iterator[TextIO | Non
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock; may be asked by who can't write into the folder."""
+    """Whether a process holds the lock; works without write access to the folder."""
     try:
         with open(path, encoding="utf-8") as stream:
-            # shared, so that two who ask at a time don't take each other for the holder
+            # shared, so that two concurrent callers don't mistake each other for the holder
             return not _lock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -82,7 +82,7 @@ def _lock(stream: TextIO, operation: int) -> bool:
 
 
 def _is_still_at(stream: TextIO, path: Path) -> bool:
-    """Whether the locked file is the one of this name: the last holder may have removed it meanwhile."""
+    """Whether the locked file still has this name; the last holder may have removed it in the meantime."""
     try:
         return os.fstat(stream.fileno()).st_ino == path.stat().st_ino
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """The grammar of trainer names.
 
-A trainer's name says what was run, because nnU-Net names the result folder after it:
+A trainer's name contains its settings, because nnU-Net names the result folder after it:
 `<base>[_<recipe>][_encoderOnly][_noMirroring][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]`, in this order.
 """
 
@@ -36,12 +36,12 @@ ARMS: Registry[str | None] = Registry(
     },
     _check_arm,
 )
-#: takes its source from the `transfer` block of the plans
+#: trainer that takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
-#: stands for a recipe where a trainer has its own schedule: nnU-Net's trainers, and pretrainers unless their name says more
+#: stands for the recipe of a trainer with its own schedule: nnU-Net's trainers, and pretrainers without a recipe
 OWN_SCHEDULE = ""
 SIMCLR = "nnUNetPretrainerSimCLR"
-#: pretrainer -> source task of what it makes; the first of a task is its default
+#: pretrainer -> task of its source; the first pretrainer of a task is its default
 PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerClassification": "classification",
     "nnUNetPretrainerSegmentation": "segmentation",
@@ -49,7 +49,7 @@ PRETRAINERS: dict[str, str] = {
     "nnUNetPretrainerModelsGenesis": "self_supervised",
     SIMCLR: "self_supervised",
 }
-#: the pretrainer that can train with a recipe instead of nnU-Net's schedule, and those that need no source
+#: the pretrainer that can use a recipe instead of nnU-Net's schedule, and the recipes that need no source
 SEGMENTATION_PRETRAINER = "nnUNetPretrainerSegmentation"
 PRETRAINING_RECIPES = ("adamw", "fitted")
 #: source task -> its default pretrainer
@@ -62,7 +62,7 @@ def bases() -> tuple[str, ...]:
 
 
 def default_recipe(base: str) -> str:
-    """Return the recipe of a trainer whose name says none."""
+    """Return the recipe of a trainer without a recipe in its name."""
     return DEFAULT_RECIPE if base == TRANSFER or base in ARMS else OWN_SCHEDULE
 
 
@@ -77,12 +77,12 @@ class TrainerName:
     Attributes
     ----------
     base : one of `bases()`
-    recipe : one of `RECIPES`, or empty for a trainer with its own schedule; left out, the default of `base`
+    recipe : one of `RECIPES`, or empty for a trainer with its own schedule; default: that of `base`
     encoder_only : load the encoder only, start the decoder at random
     cases : number of training cases
     epochs, iterations : number of epochs, and of training iterations per epoch
     seed : seed of initialisation, sampling and augmentation
-    no_mirroring : neither mirror patches in training nor average over mirrored images in inference
+    no_mirroring : no mirroring, neither of training patches nor of images in inference
     """
 
     base: str
@@ -112,7 +112,7 @@ class TrainerName:
 
     @property
     def is_pretrainer(self) -> bool:
-        """Whether this name makes a source rather than fine-tunes one."""
+        """Whether this trainer makes a source instead of fine-tuning one."""
         return self.base in PRETRAINERS
 
     @property
@@ -132,20 +132,20 @@ _NUMBERED: dict[str, str] = {
 _WORDS: dict[str, str] = {"encoderOnly": "encoder_only", "noMirroring": "no_mirroring"}
 _ORDER = ("recipe", *_WORDS.values(), *_NUMBERED.values())
 GRAMMAR = "NAME[_<recipe>][_encoderOnly][_noMirroring][_<N>cases][_<N>epochs][_<N>iterations][_seed<K>]"
-#: similarity, from 0 to 1 and capitals aside, from which on a base name is taken for a misspelt one of ours: one wrong
-#: letter in the shortest leaves 0.95, and no two of ours come near it
+#: similarity from 0 to 1, ignoring case, from which a base name counts as misspelt: one wrong letter in the shortest name
+#: gives 0.95, and no two of our names are that similar
 _MISSPELT = 0.94
-#: nine digits are more than any run needs, and a folder's name stays short
+#: nine digits are enough for any run and keep folder names short
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def is_ours(name: str) -> bool:
-    """Whether `name` is meant to be one of this package's trainers (it starts like one)."""
+    """Whether `name` starts like one of this package's trainers."""
     return _is_base(name.split("_", 1)[0])
 
 
 def is_nearly_ours(name: str) -> bool:
-    """Whether `name` looks like a misspelt one of this package's, and like none of nnU-Net's or of a user's."""
+    """Whether `name` looks like a misspelt trainer of this package, and not like one of nnU-Net or a user."""
     base = name.split("_", 1)[0]
     known = [own.lower() for own in bases()]
     return not _is_base(base) and bool(nearest(base.lower(), known, similarity=_MISSPELT))
@@ -154,7 +154,7 @@ def is_nearly_ours(name: str) -> bool:
 def parse_trainer_name(name: str) -> TrainerName:
     """Read a trainer's name.
 
-    Two names mean the same only if one spells out the default recipe.
+    Two different names only mean the same if one of them states the default recipe.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def _read_suffix(name: str, suffix: str) -> tuple[str, str | bool | int]:
 def _suggestion(suffix: str) -> str:
     """Return `did you mean ...? ` for the most similar suffix, or nothing if none is similar."""
     numbers = re.findall("[0-9]+", suffix)
-    number = numbers[0] if len(numbers) == 1 else ""  # 1.5 is not meant to be 15
+    number = numbers[0] if len(numbers) == 1 else ""  # 1.5 is not a misspelt 15
     letters = re.sub("[0-9]", "", suffix).lower()
     known = {form.format("").lower(): form.format(number or "<N>") for form in _NUMBERED}
     known |= {word.lower(): word for word in (*RECIPES, *_WORDS)}

@@ -1,9 +1,9 @@
-"""Fine-tuning recipes: what is trained at which learning rate in every epoch, as data and pure functions.
+"""Fine-tuning recipes: the trained parts and learning rates of every epoch, as data and pure functions.
 
-A recipe is the same for all arms, the control arm included, so that arms differ in their weights alone. The state of
-an epoch follows from its number, never from a counter: `--c` needs nothing but the checkpoint's epoch.
+A recipe is the same for all arms, including the control arm, so that arms only differ in their initial weights. The state of
+an epoch only depends on its number, never on a counter, so `--c` only needs the epoch of the checkpoint.
 
-Where the numbers come from:
+Sources of the values:
 
 decay, exponent 0.9
     nnU-Net's PolyLRScheduler (Isensee et al., Nat Methods 2021;18:203-211).
@@ -18,11 +18,11 @@ warm-up over 5 %
 `layerwise`, factor 0.75 per stage
     0.75 per layer when masked autoencoders are fine-tuned (He et al., CVPR 2022, table 9).
 `fitted`, `adamw`: AdamW, rate 0.001, weight decay 0.01
-    AdamW's own default decay (Loshchilov and Hutter, ICLR 2019); rates from 0.0001 to 0.001 are what peers use to
-    fine-tune U-Nets of medical images (SuPreM, the FOMO25 baseline, asparagus, anatomix). Why the output layers are fitted:
+    AdamW's default decay (Loshchilov and Hutter, ICLR 2019); similar projects fine-tune U-Nets for medical images with
+    rates from 0.0001 to 0.001 (SuPreM, the FOMO25 baseline, asparagus, anatomix). Why the output layers are fitted:
     `finetuning/heads.py`.
 `gentleBody`, a tenth of the rate
-    1e-4 for the network, as SuPreM and the FOMO25 baseline fine-tune with, beside 1e-3 for the output layers.
+    1e-4 for the network, as in SuPreM and the FOMO25 baseline, and 1e-3 for the output layers.
 `frozenStem`
     freezing the first layer closes the gap between SGD and AdamW (Kumar et al., "How to fine-tune vision models with SGD",
     arXiv:2211.09359), who freeze it throughout; a tenth is this package's choice.
@@ -40,7 +40,7 @@ from typing import Literal
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.registration import Registry
 
-#: the parts of a network: the stem is the first convolution, the head are the output layers
+#: the parts of a network: the stem is the first convolution, the head consists of the output layers
 STEM, ENCODER, DECODER, HEAD = "stem", "encoder", "decoder", "head"
 WHOLE = frozenset({STEM, ENCODER, DECODER, HEAD})
 DECODER_ALONE = frozenset({DECODER, HEAD})
@@ -75,7 +75,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class EpochState:
-    """What holds in one epoch: the phase's name, the trained parts, and the share of the initial learning rate."""
+    """State of one epoch: name of the phase, trained parts, and share of the initial learning rate."""
 
     phase: str
     trained: frozenset[str]
@@ -84,7 +84,7 @@ class EpochState:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """What turns gradients into steps.
+    """An optimiser and its settings.
 
     Attributes
     ----------
@@ -251,5 +251,5 @@ RECIPES: Registry[Recipe] = Registry(
     },
     _check_recipe,
 )
-#: of an arm without a recipe in its name; docs/method.md says what this choice rests on
+#: recipe of an arm without a recipe in its name; docs/method.md explains the choice
 DEFAULT_RECIPE = "fitted"

@@ -1,6 +1,6 @@
-"""Tables that a lab can add to: the package's own entries, those registered in a program, those of installed packages.
+"""Extensible tables: built-in entries, entries registered in a program, and entries of installed packages.
 
-An installed package adds an entry by an entry point, whose name is the entry's key and whose object is its value:
+An installed package adds an entry with an entry point, whose name is the key and whose object is the value:
 
     [project.entry-points."nnunet_transfer.arms"]
     nnUNetTrainerCTSegmentation = "lab.arms:CT_SEGMENTATION"
@@ -27,8 +27,8 @@ class Registry(Mapping[str, T], Generic[T]):
     Parameters
     ----------
     group : last part of the entry points' group, and the table's name in messages
-    own : the package's entries, in the order of listings
-    check : raises a `TransferError` for an entry that can't be used
+    own : built-in entries, in the order of listings
+    check : function that raises a `TransferError` for an invalid entry
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
             self._added[name] = value
 
     def unregister(self, name: str) -> None:
-        """Take away an entry that `register` added."""
+        """Remove an entry that `register` added."""
         self._added.pop(name, None)
 
     def __getitem__(self, name: str) -> T:
@@ -91,7 +91,7 @@ class Registry(Mapping[str, T], Generic[T]):
         of = f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
         try:
             value: T = point.load()
-        except Exception as error:  # whatever an installed package does when it is imported
+        except Exception as error:  # importing an installed package may raise any error
             raise SettingsError(
                 f"{of} can't be used ({type(error).__name__}: {error}); correct or uninstall it"
             ) from error
@@ -104,8 +104,8 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, similarity: float
 
     Parameters
     ----------
-    most : how many at most
-    similarity : from 0 to 1, that a name must have; 0.6 is Python's own for messages
+    most : maximum number of names
+    similarity : minimum similarity from 0 to 1; 0.6 is the default of Python's `difflib`
 
     Examples
     --------
@@ -116,12 +116,12 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, similarity: float
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
-    """Return the end of a message about an unknown name: those that begin so, or the most similar, or all there are.
+    """Return the end of a message about an unknown name: names that start with it, or the most similar names, or all names.
 
     Parameters
     ----------
-    most : how many similar ones at most
-    otherwise : what is said where none is similar; by default, all there are
+    most : maximum number of similar names
+    otherwise : text if no name is similar; default: all names
 
     Examples
     --------

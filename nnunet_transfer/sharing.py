@@ -1,7 +1,7 @@
-"""Trained models for people who have only nnU-Net.
+"""Export trained models for use with stock nnU-Net.
 
-A model of this package differs from one of nnU-Net's in the trainer's name alone, by which nnU-Net looks for a class when it
-predicts, as long as the network is one of nnU-Net's. The exported one names `nnUNetTrainer`, which builds the same network.
+If the network is one of nnU-Net's, a model of this package only differs from nnU-Net's in the name of the trainer, which
+nnU-Net looks up for prediction. The exported model names `nnUNetTrainer`, which builds the same network.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from nnunet_transfer.words import counted
 log = logging.getLogger(__name__)
 
 STOCK_TRAINER = "nnUNetTrainer"
-#: what a pretrainer on pooled data sets writes into its plans: its outputs are not a segmentation that nnU-Net knows
+#: key of plans from pre-training on a pooled data set, whose outputs nnU-Net can't interpret as a segmentation
 _LABEL_SETS = "label_sets"
 _SEGMENTING = "nnUNetPretrainerSegmentation"
 _FILES = ("plans.json", "dataset.json")
-#: kept beside a fold's checkpoint: where the weights came from, and under which licence
+#: file beside a fold's checkpoint with the origin and licence of the initial weights
 _REPORT = "transfer_report.json"
-#: carried if it is there, as nnU-Net's own export does
+#: exported if it exists, as in nnU-Net's export
 _FINGERPRINT = "dataset_fingerprint.json"
-#: what `nnUNetv2_find_best_configuration` leaves in `crossval_results_folds_0_1`
+#: files that `nnUNetv2_find_best_configuration` writes to `crossval_results_folds_0_1`
 _POSTPROCESSING, _POSTPROCESSING_TEXT = "postprocessing.pkl", "postprocessing.json"
 _CROSSVAL = re.compile(r"crossval_results_folds_((?:all|[0-9]+)(?:_(?:all|[0-9]+))*)")
 _MAX_POSTPROCESSING = 1 << 16
-#: all texts of such a pickle: a function of nnU-Net's and its keyword, for as many labels as were found to gain from it ...
+#: all texts in such a pickle: a function of nnU-Net and its keyword, once per label that benefits from it ...
 _POSTPROCESSING_NAMES = (
     "nnunetv2.postprocessing.remove_connected_components",
     "remove_all_but_largest_component_from_segmentation",
 )
 _POSTPROCESSING_WORDS = {*_POSTPROCESSING_NAMES, " ".join(_POSTPROCESSING_NAMES), "labels_or_regions"}
-#: ... and its instructions, none of which calls anything
+#: ... and its instructions, none of which makes a call
 _PLAIN_INSTRUCTIONS = {
     *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINUNICODE", "BININT", "BININT1", "BININT2"),
@@ -88,25 +88,26 @@ def export_stock(
     checkpoint: str = "checkpoint_final.pth",
     overwrite: bool = False,
 ) -> StockModel:
-    """Write a trained model so that nnU-Net alone predicts with it.
+    """Export a trained model so that stock nnU-Net predicts with it.
 
-    As in nnU-Net's own export, the postprocessing that the cross-validation of these folds chose goes with it, and the
-    data set's fingerprint. Not so what names cases or folders of this machine (predictions and scores of the validation,
-    logs, `inference_information.json`), or belongs to several models (ensembles).
+    As in nnU-Net's export, the postprocessing chosen by cross-validation of these folds and the data set's fingerprint are
+    included. Files that name cases or folders of this machine (predictions and scores of the validation, logs,
+    `inference_information.json`) or belong to several models (ensembles) are not.
 
     Parameters
     ----------
-    model : `<trainer>__<plans>__<configuration>` folder, or a zip of `nnUNetv2_export_model_to_zip` that holds one
-    output : an archive for `nnUNetv2_install_pretrained_model_from_zip` if the name ends in `.zip`, else a folder that
-        gets `<data set>/nnUNetTrainer__<plans>__<configuration>`
-    folds : which folds; default: all that have the checkpoint
-    checkpoint : file name in the folds' folders
-    overwrite : replace what is there
+    model : folder `<trainer>__<plans>__<configuration>`, or a zip of it from `nnUNetv2_export_model_to_zip`
+    output : an archive for `nnUNetv2_install_pretrained_model_from_zip` if the name ends in `.zip`, otherwise a folder for
+        `<data set>/nnUNetTrainer__<plans>__<configuration>`
+    folds : folds to export; default: all that have the checkpoint
+    checkpoint : file name of the checkpoint in each fold's folder
+    overwrite : replace an existing model
 
     Raises
     ------
     TransferError
-        If the model can't be read, was trained by another trainer, or its network or plans need more than nnU-Net.
+        If the model can't be read, was trained by another package's trainer, or has a network or plans that nnU-Net doesn't
+        support.
     """
     with _opened(model) as folder:
         plans, dataset_json = (_json(folder / name) for name in _FILES)
@@ -135,7 +136,7 @@ def export_stock(
 
 @contextmanager
 def _opened(model: Path) -> Iterator[Path]:
-    """Give the model's folder, unpacked from an archive under names of our own choice if need be."""
+    """Yield the model's folder, unpacked from an archive with safe names if necessary."""
     if model.is_dir():
         yield model
         return
@@ -174,7 +175,7 @@ def _is_of_a_model(inside: tuple[str, ...]) -> bool:
 
 
 def _postprocessing(folder: Path, chosen: Sequence[str]) -> Iterator[str]:
-    """Yield the paths of what else is exported of a model's folder, those that may not be with a warning instead."""
+    """Yield the paths of further files to export; warn about those that can't be exported."""
     for path in sorted(folder.glob(f"crossval_results_folds_*/{_POSTPROCESSING}")):
         match = _CROSSVAL.fullmatch(path.parent.name)
         if not match or not path.is_file():
@@ -195,7 +196,7 @@ def _postprocessing(folder: Path, chosen: Sequence[str]) -> Iterator[str]:
 
 
 def _is_of_nnunet(program: bytes) -> bool:
-    """Whether a pickle, which is not loaded, names nothing but nnU-Net's function, and calls nothing."""
+    """Whether a pickle, which is not loaded, only names nnU-Net's function and makes no calls."""
     try:
         return all(
             instruction.name in _PLAIN_INSTRUCTIONS and (not isinstance(value, str) or value in _POSTPROCESSING_WORDS)
@@ -225,7 +226,7 @@ def _folds(folder: Path, wanted: Sequence[str] | None, checkpoint: str) -> list[
 
 
 def _stripped(file: Path) -> dict[str, Any]:
-    """Return what nnU-Net needs of a checkpoint to predict, with its own trainer's name."""
+    """Return the parts of a checkpoint that nnU-Net needs for prediction, with the name of its own trainer."""
     from nnunet_transfer.checkpoints.reading import read_weights_file
 
     content = read_weights_file(file)
@@ -256,7 +257,7 @@ def _stripped(file: Path) -> dict[str, Any]:
 def _check(
     plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str, contents: Mapping[str, Any]
 ) -> None:
-    """Check that nnU-Net alone builds the network of these plans, and that the weights are of it."""
+    """Check that stock nnU-Net builds the network of these plans, and that the weights fit it."""
     if missing := [k for k in ("plans_name", "dataset_name", "configurations") if k not in plans]:
         raise PlansError(f"plans.json lacks {', '.join(missing)}; restore it")
     if any(not re.fullmatch(r"[\w.-]+", str(plans[key])) for key in ("plans_name", "dataset_name")):
@@ -307,7 +308,7 @@ def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _shapes(
     plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str
 ) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of the network that nnU-Net builds for a prediction; it has no weights here."""
+    """Return the tensors of the network that nnU-Net builds for a prediction; without weights."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -325,7 +326,7 @@ def _shapes(
                 enable_deep_supervision=False,
             )
     except Exception as error:
-        # plans and dataset.json may hold anything; networks report settings that don't fit together by many types
+        # plans and dataset.json may contain anything; networks report inconsistent settings with many error types
         raise PlansError(f"nnU-Net can't build the network of plans.json ({type(error).__name__}: {error})") from error
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 

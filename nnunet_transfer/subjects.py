@@ -1,4 +1,4 @@
-"""Which subject and site a case comes from."""
+"""The subject and site of a case."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from typing import Any
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.words import counted, verb
 
-#: entities of BIDS that come after the subject: from the first of them on, a name says nothing more about who it is
+#: BIDS entities that follow the subject; from the first of them on, a name doesn't identify the person
 _ENTITIES = (
     "ses|sample|task|tracksys|acq|ce|trc|stain|rec|dir|run|mod|echo|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|"
     "seg|res|den|label|desc|from|to|mode|atlas|roi|cohort|site|tpl"
 )
-#: words at the end of a name that say what the image shows
+#: suffixes that describe the image
 _SUFFIXES = "T1w?|T2w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
 _AFTER_SUBJECT = re.compile(rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)", re.IGNORECASE)
 _SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
-#: scans of one subject from which on the report asks whether they are really of one
+#: number of scans per subject from which the report asks whether they belong to one person
 MANY_SCANS = 5
 
 
 def subject_of(name: str) -> str:
     """Return the subject that a case, file or folder belongs to, by its name.
 
-    The subject is all that stands before the first entity that BIDS puts after it (`_ses-`, `_run-`, `_acq-`, ...) or before
-    a word for the image's contrast, whatever characters it is made of: `sub-01_ses-2` is of `sub-01`, `sub-CC-0001` of
-    `sub-CC-0001`, `sub-control_002` of `sub-control_002`, `P-017` of `P-017`. Parts of a name without such an entity may
-    number subjects or scans: they are kept, and so such a case is a subject of its own.
+    The subject is the part of the name before the first BIDS entity that follows a subject (`_ses-`, `_run-`, `_acq-`, ...) or
+    before a suffix for the contrast. It may contain any characters: `sub-01_ses-2` belongs to `sub-01`, `sub-CC-0001` to
+    `sub-CC-0001`, `sub-control_002` to `sub-control_002`, and `P-017` to `P-017`. Other parts of a name may number subjects or
+    scans; they are kept, so that such a case counts as a separate subject.
     """
     found = _AFTER_SUBJECT.search(name)
-    # an entity in front of the subject, as in site-A_sub-01, is a part of its name
+    # an entity before the subject, as in site-A_sub-01, is part of its name
     start = name.find("sub-")
     while found and found.start() < start:
         found = _AFTER_SUBJECT.search(name, found.end())
@@ -47,13 +47,13 @@ def subject_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where cases come from.
+    """Subjects and sites of cases.
 
     Attributes
     ----------
-    subject, site : case -> name; site is empty where unknown
-    statement : for the report: how subjects were told apart, with an example
-    warning : for the report: what makes the subjects doubtful; empty if nothing does
+    subject, site : case -> name; site is empty if unknown
+    statement : sentence for the report on how subjects were identified, with an example
+    warning : warning for the report on doubtful subjects; empty if there is none
     """
 
     subject: dict[str, str]
@@ -65,8 +65,8 @@ class Origin:
 def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
     """Find subject and site of each case.
 
-    The conversion's manifest decides (`conversion_manifest.csv` with columns case and subject, and perhaps site); else
-    the case's name, see `subject_of`.
+    They come from the conversion manifest (`conversion_manifest.csv` with the columns case and subject, and optionally site)
+    or, without a manifest, from the names of the cases, see `subject_of`.
     """
     cases = list(cases)
     rows = _read_manifest(raw_dataset / "conversion_manifest.csv") if raw_dataset else {}
@@ -88,7 +88,7 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
 
 
 def _doubt(counts: Counter[str]) -> str:
-    """Return a warning where few subjects have very many cases, which may be several people under one name."""
+    """Return a warning if some subjects have very many cases, which may be several people under one name."""
     if not counts:
         return ""
     usual = statistics.median(counts.values())
@@ -106,14 +106,14 @@ def _doubt(counts: Counter[str]) -> str:
     )
 
 
-#: key of dataset.json, {case: donor}, where images hold lesion masks of other people
+#: key of dataset.json with {case: donor}, if images contain lesions from other people's masks
 DONORS = "lesion_donors"
-#: key of dataset.json, the names of the data sets that images or label maps were taken from
+#: key of dataset.json with the names of the data sets that images or label maps come from
 MADE_FROM = "made_from"
 
 
 def donor_key(name: str) -> str:
-    """Return what donors are compared by: the name without punctuation, capitals and leading zeros of numbers."""
+    """Return the name of a donor for comparison, without punctuation, case and leading zeros of numbers."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
 
@@ -125,7 +125,7 @@ def donors_in(dataset_json: Mapping[str, Any]) -> dict[str, str]:
 
 
 def raw_dataset(dataset: str) -> Path | None:
-    """Return a data set's folder in `nnUNet_raw`, None where the variable is not set."""
+    """Return a data set's folder in `nnUNet_raw`, None if the variable is not set."""
     raw = os.environ.get("nnUNet_raw")
     return Path(raw) / dataset if raw else None
 

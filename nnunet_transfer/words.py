@@ -1,4 +1,4 @@
-"""Numbers and lists as they stand in sentences."""
+"""Numbers and lists in sentences."""
 
 from __future__ import annotations
 

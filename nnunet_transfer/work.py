@@ -1,4 +1,4 @@
-"""The one way to make a data set's folder: by one process at a time, taken up after a kill, in place when complete."""
+"""Create the folder of a data set: one process at a time, resumable, and in place only when complete."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _STATE = "state.json"
 
 @contextlib.contextmanager
 def id_held(folder: Path) -> Iterator[None]:
-    """Keep other processes off the id of a data set's folder; remove what killed ones left of other data sets of this id.
+    """Reserve the id of a data set for this process; remove leftovers of killed processes with this id.
 
     Raises
     ------
     DataError
-        If another process holds it.
+        If another process has reserved the id.
     """
     number = folder.name.split("_")[0]
     with locked_at_once(folder.with_name(f".lock-{number}"), remove=True) as lock:
@@ -38,17 +38,18 @@ def id_held(folder: Path) -> Iterator[None]:
 def collected(
     folder: Path, parts: Sequence[str], *, state: Any = None, keep: bool = False, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Give the folder where a data set is collected, with what a killed run left in it; then give it its name.
+    """Yield the work folder of a data set, with the files of a killed run; on success, rename it to the data set's name.
 
-    Nothing lies under the data set's name before it is complete. The id must be held.
+    The data set's name doesn't exist before it is complete. The id must be reserved.
 
     Parameters
     ----------
-    folder : of the data set, in `nnUNet_raw`
-    parts : folders inside
-    state : what the content depends on, as JSON; what was collected for another one is removed. None: the cases know
-    keep : keep what was collected when data or settings turn out to be faulty, too
-    overwrite : replace a data set of this name
+    folder : folder of the data set in `nnUNet_raw`
+    parts : its subfolders
+    state : everything that the content depends on, as JSON types; files for a different state are removed. None if the cases
+        are checked separately
+    keep : also keep the files after errors in data or settings
+    overwrite : replace a data set with this name
 
     Raises
     ------
@@ -77,19 +78,19 @@ def collected(
 
 
 def work_path(folder: Path) -> Path:
-    """Return where a data set is collected before it gets its name."""
+    """Return the work folder of a data set."""
     return folder.with_name(f".making-{folder.name}")
 
 
 def _tidy_up(folder: Path) -> None:
-    """Remove what killed runs left of this id, but the work folder of this data set; restore one that was moved aside."""
+    """Remove leftovers of killed runs with this id, except this data set's work folder; restore a data set that was moved aside."""
     number = folder.name.split("_")[0]
     kind = re.compile(rf"\.(old|making)-({re.escape(number)}_.+)")
     for path in sorted(folder.parent.iterdir()):
         match = kind.fullmatch(path.name)
         if not match or path == work_path(folder):
             continue
-        # killed between the two renames of a replacement: the old data set is still the one that holds
+        # killed between the two renames of a replacement: the old data set is still valid
         if match[1] == "old" and not path.with_name(match[2]).exists():
             os.replace(path, path.with_name(match[2]))
         else:
