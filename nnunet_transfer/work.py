@@ -83,7 +83,7 @@ def work_path(folder: Path) -> Path:
 
 
 def _tidy_up(folder: Path) -> None:
-    """Remove leftovers of killed runs with this id, except this data set's work folder; restore a data set that was moved aside."""
+    """Remove leftovers of killed runs with this id, except this data set's work folder; restore one that was moved aside."""
     number = folder.name.split("_")[0]
     kind = re.compile(rf"\.(old|making)-({re.escape(number)}_.+)")
     for path in sorted(folder.parent.iterdir()):
