@@ -158,8 +158,9 @@ class Plan:
     validation: Mapping[str, int]
 
     def state(self) -> str:
-        """Return a checksum of everything that a case depends on, to decide which cases can be kept; the number of cases decides
-        the folds.
+        """Return a checksum of everything that a case depends on, to decide which cases can be kept.
+
+        The number of cases is included through the folds.
         """
         files = [p for m in self.maps.maps for p in (m.path, m.image) if p] + [d.path for d in self.donors]
         content = {k: v for k, v in asdict(self.settings).items() if k != "count"}
