@@ -141,7 +141,7 @@ def test_how_subjects_were_found_is_said_with_an_example() -> None:
     assert "case sub-00_ses-0 belongs to subject sub-00" in origin.statement
     assert origin.warning == ""
     nameless = find_origin([f"P-{i:03d}" for i in range(7)], None)
-    assert "each case counts as a subject of its own" in nameless.statement
+    assert "each case counts as a separate subject" in nameless.statement
     assert len(set(nameless.subject.values())) == 7
     few = find_origin([f"sub-{group}_ses-{i}" for group in ("patient", "control") for i in range(10)], None)
     assert few.warning.startswith("Doubtful: 2 of 2 subjects have very many cases")
