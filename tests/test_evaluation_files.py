@@ -132,6 +132,56 @@ def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_
     assert [(row["label"], row["wmh2017_f1"]) for _, row in asked.cases.iterrows()] == [("1", 1.0), ("2", 0.0)]
 
 
+def test_endings_in_capitals_are_masks(tmp_path: Path) -> None:
+    mask = np.arange(27).reshape(3, 3, 3) % 2
+    for folder in ("ref", "pred"):
+        for name in ("a.nii.gz", "b.nii.gz", "c.nrrd", "d.nii"):
+            write_mask(mask, tmp_path / folder / name)
+        for path in list((tmp_path / folder).glob("[b-d].*")):
+            path.rename(path.with_name(path.name.upper()))
+    table = evaluate_folders(tmp_path / "ref", tmp_path / "pred").cases
+    assert dict(zip(table["case"], table["dice"], strict=True)) == dict.fromkeys(["B", "C", "D", "a"], 1.0)
+
+
+def test_pictures_of_several_pages_are_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (0, 1)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="has 2 pages; convert it"):
+        read_mask(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"a": [[1]]}, {"a": 1.7}, {"a": float("inf")}, {"a": -1}, {"a": 10**30}, {"a": True}, {"a": [0, 1]}, {"a": "x"}],
+)
+def test_labels_of_a_data_set_are_whole_numbers(labels: dict, tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset.json", {"labels": {"background": 0, **labels}})
+    with pytest.raises(DataError, match="whole numbers from 0 to 65535"):
+        read_label_set(tmp_path / "dataset.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "0", "1"], "label 0 can't be scored"),
+        (["--labels", "1", "65536"], "label 65536 can't be scored"),
+        (["--ignore-label", "-1"], "label -1 can't be"),
+        (["--ignore-label", "1"], "no label is left to score"),
+        (["--protocol", "atlas_r2", "-o", "{}/lesions.csv"], "give -o another name"),
+    ],
+)
+def test_what_can_not_be_scored_or_written_is_one_line(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("ref", "pred"):
+        write_mask(np.arange(27).reshape(3, 3, 3) % 2, tmp_path / folder / "a.nii.gz")
+    places = [str(tmp_path / name) for name in ("ref", "pred", "o.csv")]
+    command = ["evaluate", *places[:2], "-o", places[2], *(o.format(tmp_path) for o in options)]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.csv"))
+
+
 def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
     for i in range(2 * CASES_PER_PROCESS):
         for folder, mask in zip(("ref", "pred"), random_pair(i), strict=True):
@@ -202,6 +252,14 @@ def test_own_protocols_change_a_preset(tmp_path: Path) -> None:
         ({"base": "atlas", "name": "x"}, "did you mean atlas_r2"),
         ({"base": "atlas_r2", "name": "x", "threshold": 2}, "threshold"),
         ({"title": "X"}, "at least name"),
+        ({"base": "atlas_r2", "name": 5}, "name is 5; give a text"),
+        ({"base": "atlas_r2", "name": "voxels"}, "and not voxels"),
+        ({"base": "atlas_r2", "name": "x", "keep_equal": "false"}, "give true or false"),
+        ({"base": "atlas_r2", "name": "x", "ignore_label": "2"}, "give a whole number or null"),
+        ({"base": "atlas_r2", "name": "x", "threshold": "0.1"}, "threshold is '0.1'; give a number"),
+        ({"base": "atlas_r2", "name": "x", "min_volume_mm3": float("inf")}, "give a finite number"),
+        ({"base": "atlas_r2", "name": "x", "both_empty": {"f1": "a"}}, "f1 is 'a'; give a number or null"),
+        ([], "no lesion protocol"),
     ],
 )
 def test_wrong_protocols_are_explained(entry: dict, message: str, tmp_path: Path) -> None:
@@ -221,6 +279,11 @@ def test_units_of_the_header_count_and_voxels_without_size_are_refused(tmp_path:
         assert volume.spacing == pytest.approx((1.0, 1.0, 1.0))
         itk = sitk.ReadImage(str(tmp_path / f"{unit}.nii.gz"))
         assert volume.spacing == pytest.approx(itk.GetSpacing())
+    image = nib.Nifti1Image(mask, np.eye(4))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "metres.nii.gz")
+    with pytest.raises(DataError, match=r"voxels of 1000 x 1000 x 1000 mm in its header"):
+        read_mask(tmp_path / "metres.nii.gz")
     header = nib.Nifti1Header()
     header.set_data_shape(mask.shape)
     header["sform_code"] = 1  # a transform of zeros

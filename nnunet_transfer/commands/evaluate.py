@@ -65,12 +65,16 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
     from nnunet_transfer.api import evaluate
+    from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.folders import EvaluateSettings, cases_by_reason
     from nnunet_transfer.evaluation.mean_iou import mean_iou
     from nnunet_transfer.evaluation.tables import csv_text
     from nnunet_transfer.files import write_text
     from nnunet_transfer.words import counted
 
+    lesions = args.output.with_name("lesions.csv") if args.protocol or args.protocol_file else None
+    if lesions and lesions.name == args.output.name.lower():
+        raise SettingsError(f"{args.output} is where the table of lesions goes; give -o another name")
     settings = EvaluateSettings(
         scoring=scoring_settings(args),
         labels=tuple(args.labels) if args.labels else None,
@@ -81,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     )
     result = evaluate(args.references, args.predictions, settings=settings, processes=args.processes)
     write_text(args.output, csv_text(result.cases))
-    if args.protocol or args.protocol_file:
-        write_text(args.output.with_name("lesions.csv"), csv_text(result.lesions))
+    if lesions:
+        write_text(lesions, csv_text(result.lesions))
     for notice in result.notices:
         print(notice)
     for why, cases in cases_by_reason(result.problems).items():

@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_transfer.errors import ComparisonError, TransferError
+from nnunet_transfer.errors import ComparisonError, SettingsError, TransferError
 from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, EMPTY_RULES, apply_empty_rule, check_empty_rule
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
-from nnunet_transfer.evaluation.masks import is_image, read_mask, strip_ending
+from nnunet_transfer.evaluation.masks import LARGEST_LABEL, is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, ScoringSettings, score_case
 from nnunet_transfer.words import counted, shortened, verb
@@ -96,6 +96,9 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         check_empty_rule(self.empty)
+        for value in (*(self.labels or ()), *([] if self.ignore_label is None else [self.ignore_label])):
+            if value not in range(1, LARGEST_LABEL + 1):
+                raise SettingsError(f"label {value} can't be scored or ignored; give values from 1 to {LARGEST_LABEL}")
 
 
 def list_masks(folder: Path) -> dict[str, Path]:

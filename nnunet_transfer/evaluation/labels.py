@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer.errors import DataError
+from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.evaluation.masks import LARGEST_LABEL
 from nnunet_transfer.files import read_json
 
 
@@ -63,10 +64,15 @@ def read_label_set(dataset_json: str | os.PathLike[str]) -> LabelSet:
     content = read_json(path)
     try:
         entries: dict[str, Any] = content["labels"]
-        named = {name: tuple(v) if isinstance(v, list) else (int(v),) for name, v in entries.items()}
+        named = {name: tuple(map(_value, v if isinstance(v, list) else [v])) for name, v in entries.items()}
         ending = content.get("file_ending")
+        if any(0 in values and len(values) > 1 for values in named.values()):
+            raise ValueError  # the background is no part of a region
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DataError(f"{path} has no readable 'labels'; it must map names to whole numbers") from None
+        raise DataError(
+            f"{path} has no readable 'labels'; it must map names to whole numbers from 0 to {LARGEST_LABEL}, or to lists of them "
+            f"without 0"
+        ) from None
     ignore = frozenset(v for name, values in named.items() if name == "ignore" for v in values)
     labels = tuple(Label(name, values) for name, values in named.items() if name != "ignore" and values != (0,))
     if not labels:
@@ -74,6 +80,23 @@ def read_label_set(dataset_json: str | os.PathLike[str]) -> LabelSet:
     return LabelSet(labels, ignore, ending)
 
 
+def _value(entry: Any) -> int:
+    """Return a label's value, which some write as text."""
+    value = int(entry) if isinstance(entry, str) else entry
+    if isinstance(value, bool) or value not in range(LARGEST_LABEL + 1):
+        raise ValueError
+    return int(value)
+
+
 def label_set_of(values: tuple[int, ...], ignore: frozenset[int] = frozenset()) -> LabelSet:
-    """Return a label set for label values without names; each is named after its value."""
-    return LabelSet(tuple(Label(str(v), (v,)) for v in values if v not in ignore), ignore)
+    """Return a label set for label values without names; each is named after its value.
+
+    Raises
+    ------
+    SettingsError
+        If all of them are ignored.
+    """
+    labels = tuple(Label(str(v), (v,)) for v in dict.fromkeys(values) if v not in ignore)
+    if not labels:
+        raise SettingsError("no label is left to score, since all are ignored; choose others with --labels")
+    return LabelSet(labels, ignore)

@@ -24,6 +24,8 @@ CORNER_TOLERANCE = 0.05
 #: size of the look-up table for labels; FreeSurfer's largest label is 14175
 LARGEST_LABEL = 65535
 
+#: voxels with longer edges, in mm, are those of a header with a wrong unit of length
+LARGEST_MM = 100.0
 #: units of a NIfTI header -> mm; all others are treated as mm, as SimpleITK does
 IN_MM = {"micron": 1e-3, "meter": 1e3}
 
@@ -45,9 +47,9 @@ class Volume:
 
 
 def strip_ending(name: str) -> str:
-    """Return a file's name without its image ending (`.nii.gz` counts as one); other names are unchanged."""
+    """Return a file's name without its image ending in any capitals (`.nii.gz` counts as one); others are unchanged."""
     for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.endswith(ending):
+        if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name
 
@@ -67,10 +69,11 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     """
     path = Path(path)
     try:
-        if path.name.endswith(NIFTI):
+        name = path.name.lower()
+        if name.endswith(NIFTI):
             volume = _read_nifti(path)
         else:
-            volume = _read_plain(path) if path.name.endswith(PLAIN) else _read_itk(path)
+            volume = _read_plain(path) if name.endswith(PLAIN) else _read_itk(path)
     except DataError:
         raise
     except FileNotFoundError:
@@ -78,7 +81,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     except Exception as error:  # readers raise whatever their C++ or zlib layer raises
         lines = str(error).strip().splitlines()
         raise DataError(f"{path} can't be read ({lines[-1] if lines else type(error).__name__}); restore it") from None
-    if not all(np.isfinite(s) and s > 0 for s in volume.spacing):
+    if not all(0 < s <= LARGEST_MM for s in volume.spacing):
         sizes = " x ".join(f"{s:g}" for s in volume.spacing)
         raise DataError(
             f"{path} has voxels of {sizes} mm in its header: volumes and distances are meaningless; correct it"
@@ -99,7 +102,8 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
     volume = read_volume(path)
     array = volume.array
     if array.dtype.kind == "f":
-        whole = array.astype(np.int64, copy=True) if np.isfinite(array).all() else None
+        with np.errstate(invalid="ignore"):  # numbers that no integer holds become others
+            whole = array.astype(np.int64, copy=True) if np.isfinite(array).all() else None
         if whole is None or not np.array_equal(whole, array):
             raise DataError(f"{path} holds fractions or NaN, not labels; is it a probability map? threshold it first")
         array = whole
@@ -153,6 +157,8 @@ def _read_plain(path: Path) -> Volume:
     from PIL import Image
 
     with Image.open(path) as image:
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"{path} has {pages} pages; convert it to .nii.gz, which states the voxels' size")
         # colour images are read as luminance for display only; masks must not be in colour
         array = np.asarray(image)
     if array.ndim != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,27 @@ MATCHINGS: dict[str, str] = {
 }
 
 
+#: annotation of a field -> the types that it takes, and how messages call them
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "a text"),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "int | None": (int | None, "a whole number or null"),
+    "float": (int | float, "a number"),
+    "float | None": (int | float | None, "a number or null"),
+    "EmptyScores": (object, "an object"),
+}
+
+
+def _check_types(fields: Any, what: str) -> None:
+    for field in dataclasses.fields(fields):
+        value, (kind, words) = getattr(fields, field.name), _KINDS[str(field.type)]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise SettingsError(f"{what}: {field.name} is {value!r}; give {words}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"{what}: {field.name} is {value}; give a finite number")
+
+
 @dataclass(frozen=True)
 class EmptyScores:
     """Scores for undefined ratios; None keeps the computed value, which may be NaN."""
@@ -39,6 +61,9 @@ class EmptyScores:
     sensitivity: float | None = None
     precision: float | None = None
     f1: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self, "a lesion protocol's scores of empty masks")
 
 
 @dataclass(frozen=True)
@@ -93,13 +118,17 @@ class LesionProtocol:
     source: str = ""
 
     def __post_init__(self) -> None:
+        _check_types(self, f"lesion protocol {self.name}")
         for field, allowed in (("connectivity", CONNECTIVITIES), ("matching", MATCHINGS), ("f1", F1_FAMILIES)):
             value = getattr(self, field)
             if value not in allowed:
                 choices = ", ".join(map(str, allowed))
                 raise SettingsError(f"lesion protocol {self.name}: {field} is {value!r}; choose from {choices}")
-        if not self.name.isidentifier():
-            raise SettingsError(f"lesion protocol {self.name!r}: the name must be letters, digits and underscores")
+        # the table's columns begin with the name; it has voxels_tp already
+        if not self.name.isidentifier() or self.name == "voxels":
+            raise SettingsError(
+                f"lesion protocol {self.name!r}: the name must be letters, digits and underscores, and not voxels"
+            )
         if not 0 <= self.threshold <= 1 or self.min_volume_mm3 < 0 or self.merge_dilation < 0:
             raise SettingsError(
                 f"lesion protocol {self.name}: threshold must lie in 0 ... 1, volume and dilation must not be negative"
@@ -228,6 +257,8 @@ def read_protocols(path: str | os.PathLike[str]) -> tuple[LesionProtocol, ...]:
         If an attribute is unknown or missing, or a value is not allowed.
     """
     content = read_json(path)
+    if content == []:
+        raise SettingsError(f"{path} holds no lesion protocol; write one, or leave the file out")
     return tuple(_protocol_from(entry, path) for entry in (content if isinstance(content, list) else [content]))
 
 
