@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 from nnunet_transfer.conversion.description import LESION, Case, DatasetDescription, Layout, Request
+from nnunet_transfer.conversion.participants import read_rows
+from nnunet_transfer.errors import DataError
 
 _REQUEST = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _BIDS = "{subject}/ses-{session}/anat/{subject}_ses-{session}"
@@ -25,8 +26,11 @@ def _with_metadata(case: Case) -> Case:
     path = image.with_name(f"{image.name.split('_space-')[0]}_metadata.csv")
     if not path.is_file():
         return replace(case, notes=(*case.notes, "no metadata: site taken from the folder"))
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        row = next(csv.DictReader(stream), {})
+    try:
+        (_, header), *rows = read_rows(path)
+    except DataError as error:
+        return replace(case, notes=(*case.notes, f"{error}: site taken from the folder"))
+    row = dict(zip(header, rows[0][1], strict=False)) if rows else {}
     facts = {"chronicity": row.get("CHRONICITY"), "days after stroke": row.get("DAYS_POST_STROKE")}
     notes = tuple(f"{name} {value}" for name, value in facts.items() if _known(value))
     return replace(case, site=(row.get("SITE") or "").strip() or case.site, notes=(*case.notes, *notes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import random
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.words import counted, verb
+from nnunet_transfer.words import counted, shortened, verb
 
 #: BIDS entities that follow the subject; from the first of them on, a name doesn't identify the person
 _ENTITIES = (
@@ -75,11 +76,14 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         site = {c: rows[c].get("site") or "" for c in cases}
         how = "Subjects were read from the data set's conversion manifest"
     else:
+        unnamed = sorted(c for c in cases if not rows.get(c, {}).get("subject"))
         subject = {c: subject_of(c) for c in cases}
         site = {c: m[1] if (m := _SITE.search(c)) else "" for c in cases}
         how = "Subjects were read from the case names"
         if all(c == name and "sub-" not in c for c, name in subject.items()):
             how = "The case names don't identify subjects, so each case counts as a separate subject"
+        if rows:
+            how = f"The conversion manifest names no subject of {shortened(unnamed, 5)}. {how}"
     counts = Counter(subject.values())
     example = max(cases, key=lambda c: counts[subject[c]], default="")
     statement = f"{how}: {counted(len(counts), 'subject')} in {counted(len(cases), 'case')}"
@@ -141,11 +145,25 @@ def ordered_by_subject(cases: Iterable[str], raw_dataset: Path | None, seed: int
 
 
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
+    """Return case -> column -> cell; spreadsheets may have written the table, with a byte order mark and semicolons."""
     if not path.is_file():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            return {row["case"]: row for row in csv.DictReader(stream) if row.get("case")}
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
+        # a table of one column has no delimiter
+        rows = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
+        columns = [name.strip() for name in next(rows, [])]
+        found: dict[str, dict[str, str]] = {}
+        if not {"case", "subject"} <= set(columns):
+            raise csv.Error(f"its columns are {', '.join(columns) or 'none'}")
+        for cells in rows:
+            row = {"subject": "", **dict(zip(columns, map(str.strip, cells), strict=False))}
+            if not (case := row.get("case")):
+                continue
+            if (twin := found.setdefault(case, row)["subject"]) != row["subject"]:
+                raise DataError(f"{path} has case {case} twice, of subjects {twin} and {row['subject']}; correct it")
+        return found
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} is not a table with the columns case and subject ({error}); restore or remove it"

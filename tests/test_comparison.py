@@ -237,6 +237,39 @@ def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
     assert any("stale" in notice and "sub-00" in notice for notice in result.notices)
 
 
+@pytest.mark.parametrize("metrics", [None, [], {"1": [1]}, {"1": {"Dice": "0.5"}}, {"1": {"Dice": None}}])
+def test_a_summary_of_any_content_is_stale_at_most(metrics: object, results: Path, tmp_path: Path) -> None:
+    validation = validation_folder(results, "nnUNetTrainerScratch", 1)
+    entry = {"metrics": metrics, "prediction_file": str(validation / "sub-00.nii.gz")}
+    write_json(validation / "summary.json", {"metric_per_case": [entry]})
+    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)).results[0]
+    assert any("stale" in notice for notice in result.notices) == (metrics in ({"1": [1]}, {"1": {"Dice": "0.5"}}))
+
+
+@pytest.mark.parametrize("folds", [None, [1, 2], [{"train": []}, {"train": []}], [{"train": [], "val": None}] * 2])
+def test_folds_of_any_content_are_one_line(
+    folds: object, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(results / "preprocessed" / DATASET / "splits_final.json", folds)
+    assert main(["compare", "-d", "801", "-o", str(tmp_path / "out")]) == 2
+    assert "splits_final.json is not a list of folds" in capsys.readouterr().err
+
+
+def test_raw_folders_without_images_are_no_trouble_and_damaged_labels_are_named(results: Path, tmp_path: Path) -> None:
+    for path in (results / "raw" / DATASET / "imagesTr").iterdir():
+        path.unlink()
+    shutil.copytree(results / "preprocessed" / DATASET / "gt_segmentations", results / "raw" / DATASET / "labelsTr")
+    label = results / "raw" / DATASET / "labelsTr" / "sub-00.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(label).dataobj), np.diag([2.0, 2.0, 2.0, 1.0])), label)
+    (label.parent / "sub-01.nii.gz").write_bytes(b"x")
+    with pytest.raises(
+        ComparisonError, match=r"sub-00: its reference in nnUNet_raw.*; sub-01: .*sub-01.nii.gz can't be read"
+    ):
+        compare([801], out=tmp_path / "out")
+    settings = CompareSettings(draws=100, tables_only=True, allow_missing=True)
+    assert compare([801], out=tmp_path / "out", settings=settings).results[0].n_cases == len(CASES) - 2
+
+
 def test_holm_agrees_with_statsmodels() -> None:
     from statsmodels.stats.multitest import multipletests
 

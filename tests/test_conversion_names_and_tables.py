@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import engine, workers
-from nnunet_transfer.conversion.bids import parse_name, why_not_raw_magnitude
+from nnunet_transfer.conversion.bids import Exclusions, parse_name, why_not_raw_magnitude
 from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.geometry import stored_otherwise
 from nnunet_transfer.conversion.label_resampling import resample_by_coverage, resample_nearest
@@ -72,6 +73,24 @@ def test_rows_are_those_of_the_session_and_must_agree(column: str, first: str, t
     assert (stage("sub-1", "ses-1"), stage("sub-1", "ses-2"), stage("sub-2", "ses-2")) == ("early", "late", "")
     with pytest.raises(DataError, match=r"early \(line 2\), late \(line 3\)"):
         stage("sub-1", "")
+
+
+def test_a_subject_in_two_spellings_has_the_rows_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tsex\nsub-01\tF\n01\tM\nsub-Mu\u0308\tM\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"several values of sex for a: F \(line 2\), M \(line 3\)"):
+        value_of(read_table(path), Case("a", {}, subject="sub-01"), "sex")
+    # a letter and its accent, or both in one
+    assert value_of(read_table(path), Case("b", {}, subject="sub-M\u00fc"), "sex") == "M"
+
+
+def test_tables_and_descriptions_of_any_content_end_no_search(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table.tsv")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_table(tmp_path / "table.tsv")
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "sub-01" / "dataset_description.json").write_text("[" * 100_000)
+    assert Exclusions(tmp_path, ["sub-01/a.nii.gz"]).reason("sub-01/a.nii.gz") == ""
 
 
 def test_links_are_followed_once_and_circles_named(tmp_path: Path) -> None:

@@ -61,6 +61,32 @@ def test_site_comes_from_the_metadata_and_gaps_say_nothing(nnunet_folders: Path)
 
 
 @pytest.mark.parametrize(
+    ("metadata", "site", "noted"),
+    [
+        (b"SITE;CHRONICITY\nS07;180\n", "S07", "chronicity 180"),
+        ("SITE,CHRONICITY\nS07,180\n".encode("utf-16"), "S07", "chronicity 180"),
+        ("SITE,CHRONICITY\nZürich,180\n".encode("latin-1"), "R001", "site taken from the folder"),
+        (b"SITE\n" + b"x" * 200_000, "R001", "site taken from the folder"),
+        (b"", "R001", ""),
+    ],
+)
+def test_metadata_that_can_not_be_read_end_no_conversion(
+    metadata: bytes, site: str, noted: str, nnunet_folders: Path
+) -> None:
+    root = write_tree(trees.atlas_r3(), nnunet_folders / "source")
+    next(root.rglob("sub-r001s001_ses-1_metadata.csv")).write_bytes(metadata)
+    assert convert(nnunet_folders, "atlas_r3", {}) == 0
+    row = rows(nnunet_folders)["sub-r001s001_ses-1"]
+    assert row["site"] == site
+    assert noted in row["actions"]
+
+
+def test_whole_numbers_that_no_label_is_are_refused(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = case_r2(1, image(1), box().astype(np.uint64) * np.uint64(2**64 - 1)) | GOOD_SECOND
+    assert "holds whole numbers beyond 2^53" in refusal(nnunet_folders, capsys, "atlas_r2", files)
+
+
+@pytest.mark.parametrize(
     ("dataset", "tree", "case", "values"),
     [
         ("wmh2017", trees.wmh2017, "Utrecht_11", {0: 0, 1: 1, 2: 2}),
@@ -283,6 +309,8 @@ def test_a_tree_that_is_not_as_it_should_be_is_one_line(
         (["--limit", "0"], "--limit 0 is too small; give 1 or more"),
         (["--reorient", "RAL"], "RAL is not an orientation"),
         (["--name", "a b"], "Dataset004_a b isn't a name that nnU-Net accepts"),
+        (["--threshold", "nan"], "threshold nan takes all or nothing"),
+        (["--threshold", "inf"], "give a finite number"),
         (["--option", "x"], "--option x has no value"),
         (["--option", "x=1"], "atlas_r2 has no option x; there are: none"),
     ],

@@ -81,6 +81,7 @@ BASICS = {
     "naming",
     "subjects",
     "words",
+    "folds",
     "__version__",
 }
 #: part -> what else of this package its modules may import, at the top or inside functions
@@ -95,6 +96,7 @@ ALLOWED = {
     "paths": {"errors"},
     "naming": {"errors", "registration", "recipes"},
     "subjects": {"errors", "words"},
+    "folds": {"errors", "files"},
     "words": set(),
     "_nnunet": BASICS,
     "conversion": BASICS,

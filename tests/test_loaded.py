@@ -17,7 +17,7 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.comparison import CompareSettings
 from nnunet_transfer.comparison.markup import Column, latex_table
 from nnunet_transfer.comparison.results import find_runs, short_titles, source_notices
-from nnunet_transfer.errors import ComparisonError, SettingsError, StudyError
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, StudyError
 from nnunet_transfer.evaluation.scores import ScoringSettings
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_json
@@ -234,3 +234,40 @@ def test_tables_of_any_names_are_typeset(tmp_path: Path) -> None:
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
         assert run.returncode == 0, run.stdout[-2000:]
         assert "Output written on document.pdf" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffcase,subject\na,s\nb,s\n",
+        "case;subject;site\r\na;s;x\r\nb;s;x\r\n",
+        "case\tsubject\na\ts\nb\ts \n",
+        "site, case, subject\nx, a, s\nx, b, s\n",
+    ],
+)
+def test_a_manifest_may_come_from_a_spreadsheet(table: str, tmp_path: Path) -> None:
+    (tmp_path / "conversion_manifest.csv").write_text(table, encoding="utf-8", newline="")
+    origin = find_origin(["a", "b"], tmp_path)
+    assert origin.subject == {"a": "s", "b": "s"}
+    assert origin.statement.startswith(
+        "Subjects were read from the data set's conversion manifest: 1 subject in 2 cases"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("Case,Person\na,s\n", "not a table with the columns case and subject .its columns are Case, Person"),
+        ("", "its columns are none"),
+        ("case,subject\na,s\nb,t\na,t\n", "has case a twice, of subjects s and t"),
+    ],
+)
+def test_a_manifest_that_says_nothing_or_two_things_is_refused(table: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "conversion_manifest.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        find_origin(["a", "b"], tmp_path)
+
+
+def test_a_manifest_with_gaps_is_said(tmp_path: Path) -> None:
+    (tmp_path / "conversion_manifest.csv").write_text("case,subject\na,s\n", encoding="utf-8")
+    assert find_origin(["a", "b"], tmp_path).statement.startswith("The conversion manifest names no subject of b. ")

@@ -116,19 +116,22 @@ def _read_summary(validation: Path) -> dict[str, dict[str, Row]]:
         entries = content["metric_per_case"]
         from nnunet_transfer.evaluation.masks import strip_ending
 
-        return {strip_ending(Path(e["prediction_file"]).name): e["metrics"] for e in entries}
+        named = {strip_ending(Path(e["prediction_file"]).name): e["metrics"] for e in entries}
+        return {case: metrics for case, metrics in named.items() if isinstance(metrics, dict)}
     except (DataError, KeyError, TypeError):
         return {}
 
 
-def _disagrees(row: Row, stored: Row | None) -> bool:
-    if stored is None:
-        return False
+def _disagrees(row: Row, stored: object) -> bool:
+    if not isinstance(stored, dict):
+        return stored is not None
     for ours, theirs in (("dice", "Dice"), ("iou", "IoU")):
         a, b = row[ours], stored.get(theirs)
-        if b is None or (math.isnan(a) and math.isnan(b)):
+        if b is None:
             continue
-        if not abs(a - b) <= SUMMARY_TOLERANCE:
+        if not isinstance(b, int | float):
+            return True
+        if not (math.isnan(a) and math.isnan(b)) and not abs(a - b) <= SUMMARY_TOLERANCE:
             return True
     return False
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from nnunet_transfer import paths
 from nnunet_transfer.comparison.results import Run
-from nnunet_transfer.errors import ComparisonError, SettingsError
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.evaluation.folders import list_masks, raise_problems
 from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
 from nnunet_transfer.evaluation.masks import is_image, strip_ending
-from nnunet_transfer.files import read_json
+from nnunet_transfer.folds import read_folds
 from nnunet_transfer.words import counted, joined
 
 
@@ -58,9 +58,9 @@ def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], not
     preprocessed = paths.nnunet_preprocessed() / dataset
     raw = _raw_folder(dataset)
     folders = [preprocessed / "gt_segmentations", *([raw / "labelsTr"] if raw else [])]
-    present = [f for f in folders if f.is_dir()]
+    present = [f for f in folders if any(map(is_image, f.glob("*")))]
     if not present:
-        raise ComparisonError(f"no references of {dataset}: neither {' nor '.join(map(str, folders))} exists")
+        raise ComparisonError(f"no references of {dataset}: no masks in {' or in '.join(map(str, folders))}")
     references = list_masks(present[0])
     if len(present) == 2:
         problems |= _changed_references(references, list_masks(present[1]))
@@ -68,7 +68,7 @@ def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], not
     label_set = read_label_set(next((f for f in described if f.is_file()), described[0]))
     folds, train_sizes = _read_splits(preprocessed, runs, notices)
     images: dict[str, Path] = {}
-    if raw and (raw / "imagesTr").is_dir():
+    if raw and any(map(is_image, (raw / "imagesTr").glob("*"))):
         images = {c[: -len("_0000")]: p for c, p in list_masks(raw / "imagesTr").items() if c.endswith("_0000")}
     return Target(dataset, label_set, references, folds, train_sizes, images)
 
@@ -85,14 +85,19 @@ def _changed_references(used: dict[str, Path], raw: dict[str, Path]) -> dict[str
     """Return cases whose reference in nnUNet_raw differs from the one used for training and validation."""
     import numpy as np
 
-    from nnunet_transfer.evaluation.masks import read_mask
+    from nnunet_transfer.evaluation.masks import geometry_problem, read_mask
 
     changed = {}
     for case in used.keys() & raw.keys():
         a, b = used[case], raw[case]
         if a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes():
             continue
-        if not np.array_equal(read_mask(a).array, read_mask(b).array):
+        try:
+            one, other = read_mask(a), read_mask(b)
+        except DataError as error:
+            changed[case] = str(error)
+            continue
+        if geometry_problem(one, other) or not np.array_equal(one.array, other.array):
             changed[case] = "its reference in nnUNet_raw/labelsTr differs from the one in gt_segmentations"
     return changed
 
@@ -107,7 +112,7 @@ def _read_splits(
         folds = {k: tuple(sorted(list_masks(next(r.folds[k] for r in runs if k in r.folds)))) for k in trained}
         total = sum(map(len, folds.values()))
         return folds, {k: total - len(cases) for k, cases in folds.items()}
-    splits = read_json(path)
+    splits = read_folds(path)
     if beyond := [k for k in trained if k >= len(splits)]:
         raise ComparisonError(
             f"fold {beyond[0]} was trained but {path} has only {counted(len(splits), 'fold')}; nnU-Net then draws a random split "

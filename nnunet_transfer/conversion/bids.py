@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+
+from nnunet_transfer.files import parse_json
 
 #: entities of a raw anatomical image; `part` is handled separately
 _RAW = frozenset(
@@ -106,7 +107,7 @@ def _parents(path: str) -> list[str]:
 
 def _is_derivative(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("DatasetType") == "derivative"

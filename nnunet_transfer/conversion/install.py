@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.folds import checked_folds
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 
 FILE_NAME = "splits_final.json"
@@ -43,25 +44,13 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
 
 def check_form(splits: Any, path: Path) -> None:
     """Raise a `DataError` if the content of `path` is not a list of folds, or a case is on both sides of a fold."""
-    fine = (
-        isinstance(splits, list)
-        and splits
-        and all(
-            isinstance(fold, dict) and all(_is_texts(fold.get(role)) for role in ("train", "val")) for fold in splits
-        )
-    )
-    if not fine:
-        raise DataError(f"{path} is not a list of folds with train and val; convert the data set again")
+    checked_folds(splits, path)
     for number, fold in enumerate(splits):
         if both := set(fold["train"]) & set(fold["val"]):
             raise DataError(f"{path}: {min(both)} is in train and in val of fold {number}; convert the data set again")
     counts = Counter(case for fold in splits for case in fold["val"])
     if twice := [case for case, count in counts.items() if count > 1]:
         raise DataError(f"{path}: {min(twice)} is for validation in several folds; convert the data set again")
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _preprocessed_cases(folder: Path) -> set[str]:

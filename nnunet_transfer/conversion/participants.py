@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.description import Case, Request
 from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.files import read_bytes
 from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
@@ -123,12 +125,7 @@ def read_table(path: Path) -> Table:
     DataError
         If the table can't be read, a row is longer than the header, or there is no subject column.
     """
-    try:
-        text = _decoded(path.read_bytes())
-        lines = _split_quoted(text) if path.suffix.lower() == ".csv" else _split_at_tabs(text)
-        (_, header), *rows = lines or [(1, [""])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} can't be read as a table ({error})") from None
+    (_, header), *rows = read_rows(path)
     subject = next((name for name in _SUBJECT_COLUMNS if name in header), "")
     if not subject:
         raise DataError(f"{path} has no column with the subject; name it participant_id (columns: {', '.join(header)})")
@@ -139,6 +136,23 @@ def read_table(path: Path) -> Table:
         row = Row(line, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue="")))
         by_subject[row.cells[subject]].append(row)
     return Table(path, tuple(header), dict(by_subject))
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table that aren't empty, each with its line; at least a header.
+
+    Raises
+    ------
+    DataError
+        If it can't be read.
+    """
+    try:
+        # one spelling of each accented letter, as in the names of cases
+        text = unicodedata.normalize("NFC", _decoded(read_bytes(path)))
+        lines = _split_quoted(text) if path.suffix.lower() == ".csv" else _split_at_tabs(text)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read as a table ({error}); save it as UTF-8 text") from None
+    return lines or [(1, [""])]
 
 
 def _decoded(content: bytes) -> str:
@@ -199,7 +213,8 @@ def _rows_of(table: Table, case: Case) -> list[Row]:
     short = plain.removeprefix("sub-")
     number = short.removeprefix("IXI")
     names = dict.fromkeys([plain, short, f"sub-{short}", number, number.lstrip("0")])
-    rows = next((table.rows[name] for name in names if name in table.rows), [])
+    # a subject that is spelt in two ways has rows under both
+    rows = [row for name in names for row in table.rows.get(name, ())]
     column = next((name for name in _SESSION_COLUMNS if name in table.columns), "")
     if not (column and case.session):
         return rows
@@ -221,11 +236,13 @@ def _binning(text: str) -> Callable[[str], str]:
         bounds = [float(bound) for bound in text.split(",")]
     except ValueError:
         raise SettingsError(f"--option bins={text}: give numbers such as bins=40,60") from None
-    if bounds != sorted(set(bounds)):
-        raise SettingsError(f"--option bins={text}: the bounds must increase")
+    if bounds != sorted(set(bounds)) or not all(map(math.isfinite, bounds)):
+        raise SettingsError(f"--option bins={text}: the bounds must be finite and increase")
     names = [f"below {bounds[0]:g}"]
     names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bounds)]
     names.append(f"{bounds[-1]:g} and above")
+    if len(set(names)) < len(names):
+        raise SettingsError(f"--option bins={text}: the bounds lie too close to tell the classes apart")
 
     def to_class(value: str) -> str:
         try:

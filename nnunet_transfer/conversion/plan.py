@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -174,6 +175,8 @@ def _check_options(options: Options) -> None:
         raise SettingsError(f"unknown geometry policy {options.geometry}; there are: {', '.join(POLICIES)}")
     if options.group_by not in GROUPINGS:
         raise SettingsError(f"cases can't be grouped by {options.group_by}; there are: {', '.join(GROUPINGS)}")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise SettingsError(f"threshold {options.threshold} takes all or nothing as foreground; give a finite number")
     if options.reorient and not _ORIENTATION.fullmatch(options.reorient):
         raise SettingsError(f"{options.reorient} is not an orientation; give three letters such as RAS or LPS")
     for name, value, least in (

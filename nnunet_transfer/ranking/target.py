@@ -23,6 +23,7 @@ from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import Labelling
+from nnunet_transfer.folds import read_folds
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed
 from nnunet_transfer.subjects import find_origin, ordered_by_subject, raw_dataset
 
@@ -124,7 +125,7 @@ def open_target(
 
 def _training_cases(dataset: str, configuration: str, plans: str, fold: int, cases: Sequence[str]) -> list[str]:
     path = nnunet_preprocessed() / dataset / "splits_final.json"
-    splits = read_json(path) if path.is_file() else default_splits(dataset, plans, configuration)
+    splits = read_folds(path) if path.is_file() else default_splits(dataset, plans, configuration)
     if not 0 <= fold < len(splits):
         raise SettingsError(f"{dataset} has the folds 0 to {len(splits) - 1}, not {fold}")
     return sorted(set(splits[fold]["train"]) & set(cases))
