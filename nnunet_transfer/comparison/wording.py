@@ -43,7 +43,7 @@ FEW = {
     EQUAL: "Dice was within {rope} of that in {reference}",
 }
 #: beginnings of the sentences on subjects, see `nnunet_transfer.subjects.find_origin`
-SUBJECT_STATEMENTS = ("Subjects were read", "The case names don't")
+SUBJECT_STATEMENTS = ("Subjects were read", "The case names don't", "The conversion manifest names no")
 #: beginnings of the notices to print before the verdict
 CAVEATS = ("Only ", "The arms have different", "summary.json", "Doubtful: ")
 #: packages that compute the numbers
