@@ -39,7 +39,8 @@ def save(data: NDArray[Any], path: Path, affine: NDArray[np.float64] = AFFINE) -
     """Write a volume; the format follows from the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = nib.MGHImage if path.name.endswith((".mgz", ".mgh")) else nib.Nifti1Image
-    nib.save(kind(data, affine), path)
+    # nibabel asks for the type of 64-bit numbers to be named
+    nib.save(kind(data, affine, dtype=data.dtype) if kind is nib.Nifti1Image else kind(data, affine), path)
     return path
 
 

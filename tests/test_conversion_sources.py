@@ -334,7 +334,7 @@ def test_a_wrong_root_is_told(root: Path, capsys: pytest.CaptureFixture[str], da
         (["class=age", "bins=old"], "give numbers"),
         (["class=sex", "bins=40"], "is not a number"),
         (["bins=40"], "needs --option class"),
-        (["class=sex", "table=/nowhere.tsv"], "can't be read"),
+        (["class=sex", "table=/nowhere.tsv"], "does not exist"),
         (["clas=sex"], "has no option clas"),
     ],
 )

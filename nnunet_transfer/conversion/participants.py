@@ -237,7 +237,7 @@ def _binning(text: str) -> Callable[[str], str]:
     except ValueError:
         raise SettingsError(f"--option bins={text}: give numbers such as bins=40,60") from None
     if bounds != sorted(set(bounds)) or not all(map(math.isfinite, bounds)):
-        raise SettingsError(f"--option bins={text}: the bounds must be finite and increase")
+        raise SettingsError(f"--option bins={text}: the bounds must increase and be finite")
     names = [f"below {bounds[0]:g}"]
     names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(bounds)]
     names.append(f"{bounds[-1]:g} and above")
