@@ -243,7 +243,10 @@ def test_methods_cite_what_they_list(comparison: Comparison) -> None:
     assert list(dict.fromkeys(numbers)) == sorted(set(numbers))
     assert "numpy " in methods
     listed = re.findall(r"<li>(.*?)</li>", methods[methods.index("<ol") :])
-    for words, author in (("two-level bootstrap over training runs and subjects", "Rao"), ("Holm&#39;s method", "Holm")):
+    for words, author in (
+        ("two-level bootstrap over training runs and subjects", "Rao"),
+        ("Holm&#39;s method", "Holm"),
+    ):
         number = re.search(rf"{words} \[(\d+)\]", methods)
         assert number is not None
         assert listed[int(number[1]) - 1].startswith(author)
