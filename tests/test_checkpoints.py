@@ -286,6 +286,20 @@ def test_what_gives_nothing_to_a_cnn_is_refused_with_the_reason(tmp_path: Path, 
         inspect_checkpoint(path)
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "decoder."])
+def test_names_of_one_tensor_must_agree(tmp_path: Path, wrapper: str) -> None:
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    key = next(k for k in content["network_weights"] if k.startswith("encoder.") and k.endswith("conv.weight"))
+    weights = content["network_weights"][key]
+    for state in (content, content["network_weights"]):
+        content["network_weights"][wrapper + key] = weights + 1
+        with pytest.raises(CheckpointError, match=rf"{key} are one tensor .* values differ"):
+            added(state, tmp_path)
+    content["network_weights"][wrapper + key] = weights.clone()
+    assert added(content, tmp_path).card.parts == "encoder+decoder"
+
+
 def test_a_run_s_encoder_alone_is_called_so(tmp_path: Path) -> None:
     architecture = plans_architecture()
     content = nnunet_run(build(architecture), architecture)

@@ -47,6 +47,23 @@ def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     return canonical({key[len(prefix) :]: tensor for key, tensor in own.items() if key.startswith(prefix)})
 
 
+def _check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `CheckpointError` if two names of one tensor have different values: nnU-Net would load one or the other."""
+    first: dict[str, str] = {}
+    for key, tensor in tensors.items():
+        twin = first.setdefault(canonical_key(key), key)
+        other = tensors[twin]
+        if tensor.data_ptr() != other.data_ptr() and not torch.equal(_bytes_of(tensor), _bytes_of(other)):
+            raise CheckpointError(
+                f"{twin} and {key} are one tensor in nnU-Net's network, but their values differ; save the checkpoint again"
+            )
+
+
+def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor's bytes: NaN equals itself, and no type is left out."""
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)
+
+
 def has_nnunet_keys(tensors: Mapping[str, torch.Tensor]) -> bool:
     """Whether the keys, without wrappers and aliases, are those of U-Nets of nnU-Net or this package."""
     return any(_ENCODER.fullmatch(key) for key in nnunet_tensors(tensors))
@@ -69,6 +86,7 @@ def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
 def _convert_run(found: Found) -> Converted:
     plans, configuration = stated_configuration(found)
     dataset = stated.mapping(stated.mapping(found.top.get("init_args")).get("dataset_json")) or found.dataset or {}
+    _check_copies(found.tensors)
     tensors = nnunet_tensors(found.tensors)
     own = stated.architecture(configuration) or stated.old_architecture(configuration)
     why = "the plans with the weights don't state it" if plans else "no plans lie beside the weights"
@@ -179,6 +197,7 @@ def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _convert_keys(found: Found) -> Converted:
+    _check_copies(found.tensors)
     tensors = nnunet_tensors(found.tensors)
     return Converted(
         tensors,
