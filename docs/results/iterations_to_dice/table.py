@@ -4,7 +4,8 @@
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
-chosen on the validation cases themselves, so in favour of scratch.
+chosen on the validation cases themselves, so in favour of scratch. Curves of `run_variants.py` stand beside those that they
+vary.
 """
 
 from __future__ import annotations
@@ -196,6 +197,9 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
         for arm in in_order(setting):
             curves = setting.curves[arm.key]
             points, colour = sorted(set.intersection(*map(set, curves))), COLOURS[arm.key]
+            if len(points) == 2:  # of some trainings of an earlier run only the ends are known
+                panel.plot(points[-1:], [statistics.median(map(final, curves))], "D", color=colour, label=arm.title)
+                continue
             for curve in curves:
                 panel.plot(points, [curve[i] for i in points], color=colour, linewidth=0.5, alpha=0.4)
             median = [statistics.median(curve[i] for curve in curves) for i in points]
