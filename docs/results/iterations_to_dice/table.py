@@ -4,8 +4,7 @@
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
-chosen on the validation cases themselves, so in favour of scratch. Curves of `run_variants.py` stand beside those that they
-vary.
+chosen on the validation cases themselves, so in favour of scratch.
 """
 
 from __future__ import annotations
