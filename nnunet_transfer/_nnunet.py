@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: of a case: drawing more often from as many voxels as an image has tells no more about its intensities
+#: most samples per voxel of a case; more add nothing about its intensities
 DRAWS_PER_VOXEL = 20
 
 
@@ -110,7 +110,7 @@ def run_stock_training(
 
 
 def default_splits(dataset: str | int, plans: str, configuration: str) -> list[dict[str, list[str]]]:
-    """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without any."""
+    """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without splits."""
     folder = nnunet_preprocessed() / dataset_name(dataset)
     data = folder / PlansManager(str(folder / f"{plans}.json")).get_configuration(configuration).data_identifier
     return generate_crossval_split(infer_dataset_class(str(data)).get_identifiers(str(data)), seed=12345, n_splits=5)
@@ -163,7 +163,7 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
             labels = trainer.label_manager.foreground_labels
             data = np.vstack((data[:], convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
         with warnings.catch_warnings():
-            # blosc2 hands out read-only memory; the predictor only reads it
+            # blosc2 returns read-only memory, which is enough for the predictor
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
             tensor = torch.from_numpy(data[:])
         logits = predictor.predict_sliding_window_return_logits(tensor).cpu()
@@ -248,7 +248,7 @@ def _score_in_process(trainer: nnUNetTrainer, folder: Path, cases: list[str]) ->
 
 @contextlib.contextmanager
 def files_listed_in_threads() -> Iterator[None]:
-    """Let threads list a data set's files, for which nnU-Net starts twelve processes."""
+    """List a data set's files with threads; nnU-Net starts twelve processes for this."""
     before = utils.Pool
     utils.Pool = ThreadPool
     try:

@@ -11,8 +11,8 @@ from typing import Any
 
 from nnunet_transfer.errors import DataError
 
-#: nnU-Net's words for a way to normalise (`map_channel_name_to_normalization`); they say nothing about the images. `CT`
-#: is one, too, and says it
+#: nnU-Net's names of normalisation schemes (`map_channel_name_to_normalization`) that don't describe the image; `CT` does
+#: and is left out
 NORMALISATIONS = frozenset(("nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1"))
 
 
@@ -40,7 +40,7 @@ def channel_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def is_name(channel_name: str) -> bool:
-    """Whether a channel's name says what the image is, and not only how to normalise it.
+    """Whether a channel's name describes the image, not only its normalisation.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from nnunet_transfer import __version__
 from nnunet_transfer.commands import COMMANDS
 from nnunet_transfer.errors import TransferError, one_line, printable
 
-#: errors of the operating system that a user can do something about -> what
+#: errors of the operating system that a user can fix -> how
 HANDLED_OS_ERRORS = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -26,7 +26,7 @@ HANDLED_OS_ERRORS = {
 
 
 class _Version(argparse.Action):
-    """Print the version, and the commit where the package lies in a checkout."""
+    """Print the version and, in a checkout, the commit."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -41,7 +41,7 @@ class _Version(argparse.Action):
 
 
 class _Printable(logging.Formatter):
-    """Messages as a terminal may show them: they quote files."""
+    """Messages that are safe to print in a terminal: they may quote files."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message without control characters."""
@@ -85,14 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; return its exit status (0 done, 1 a check failed, 2 a user error)."""
     try:
         if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
-            # names of files may hold what the terminal's encoding lacks
+            # file names may contain characters that the terminal's encoding doesn't have
             sys.stdout.reconfigure(errors="backslashreplace")
         status = _run(argv)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()  # here, where a reader that went away is handled
         return status
     except BrokenPipeError:
-        # the reader (head, less) went away: not an error
+        # the reader (head, less) has ended: not an error
         _drop_output()
         return 0
 
@@ -108,7 +108,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
         parser.error(f"unknown command {args.command}; {did_you_mean(args.command, COMMANDS)}")
     debug = args.debug or "--debug" in args.arguments
-    # what libraries say of themselves (how many threads they take, which fonts they found) helps nobody but their authors
+    # libraries log their own affairs (numbers of threads, fonts), which don't help users
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
@@ -135,7 +135,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _user_error(error: BaseException) -> str:
-    """Return what a user can do about an error, in one line; nothing if it is a bug."""
+    """Return one line that tells the user what is wrong and what to do; empty for a bug."""
     if isinstance(error, TransferError):
         return one_line(error)
     if isinstance(error, OSError):
@@ -143,12 +143,12 @@ def _user_error(error: BaseException) -> str:
         return one_line(f"{error.filename}: {what}" if error.filename else what)
     if isinstance(error, MemoryError):
         return "not enough memory; close other programs or take a machine with more"
-    # Python's word for a path with a NUL character
+    # Python's message for a path with a NUL character
     return "a path holds a NUL character; remove it" if "embedded null" in str(error) else ""
 
 
 def _drop_output() -> None:
-    """Let what is still to be written to stdout go nowhere: Python would complain at exit."""
+    """Discard what is still to be written to stdout; otherwise Python reports an error at exit."""
     if sys.stdout is None:
         return
     try:

@@ -28,7 +28,7 @@ from nnunet_transfer.paths import nnunet_results, sources_folder
 from nnunet_transfer.sources import TASKS, load_source
 
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
-#: other systems have no file locks of this kind, and no fork
+#: other systems lack these file locks and fork
 PLATFORMS = ("linux", "darwin")
 SUPPORTED_NNUNET = "2.8"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -40,7 +40,7 @@ LITTLE_SPACE, NO_SPACE = 20, 1
 #: seconds; the first import from a cold network drive takes minutes
 IMPORT_TIMEOUT = 300
 
-# runs in a process of its own: a broken build may raise, abort or hang
+# runs in a separate process: a broken build may raise, abort or hang
 _IMPORT_TORCH = """
 import json, importlib.metadata as m
 found = {"torch": None, "torchvision": None, "error": None, "gpu": None, "cuda": None}
@@ -64,7 +64,7 @@ except Exception as error:
 print(json.dumps(found))
 """
 
-# nnU-Net's own search, for a name that nothing has; in a process of its own, as what stands in the folder is not ours
+# nnU-Net's own search for a name that doesn't exist; in a separate process, because it imports the user's files
 _SEARCH_FOLDER = """
 import json, sys, traceback
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
@@ -91,7 +91,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what was looked at, what was found, and what fixes it."""
+    """The result of one check: its subject, what it found, and the fix."""
 
     check: str
     state: State
@@ -119,7 +119,7 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_commands() -> Iterator[Finding]:
-    """Whether the commands on the PATH are those of this Python: another one doesn't have this package."""
+    """Whether the commands on the PATH belong to this Python; another Python doesn't have this package."""
     own = Path(sys.executable).parent
     places = {name: shutil.which(name) for name in ("nnUNetv2_train", "nnunet_transfer") if (own / name).exists()}
     wrong = [
@@ -135,7 +135,7 @@ def check_commands() -> Iterator[Finding]:
 
 
 def check_versions() -> Iterator[Finding]:
-    """Whether everything that this package needs is there, in versions that it was tested with."""
+    """Whether all required packages are installed in tested versions."""
     try:
         needed = [Requirement(text) for text in requires("nnunet_transfer") or ()]
     except (PackageNotFoundError, InvalidRequirement):
@@ -206,7 +206,7 @@ def _gpu_finding(gpu: str | None, cuda: str | None) -> Finding:
 
 
 def _graphics_card() -> str:
-    """Return what NVIDIA's driver says is there; empty if there is no driver, or no card."""
+    """Return the GPUs that NVIDIA's driver lists; empty without a driver or a card."""
     program = shutil.which("nvidia-smi")
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return ""
@@ -275,7 +275,7 @@ def _space(folder: Path) -> Finding:
 
 
 def check_search_path() -> Iterator[Finding]:
-    """Whether nnU-Net finds the trainers, and finds these and no others of their names."""
+    """Whether nnU-Net finds the trainers, and no others with the same names."""
     value = os.environ.get(VARIABLE, "")
     if is_searched(value):
         yield Finding(VARIABLE, State.OK, value)
@@ -305,7 +305,7 @@ def _plugins(value: str) -> Iterator[Finding]:
             found = f"importing {folder} took more than {IMPORT_TIMEOUT} s"
             yield Finding("other trainers", State.FAIL, found, f"take it out of {VARIABLE}")
             continue
-        # what is imported may print, too; ours is last
+        # imported files may print, too; our line is the last
         if run.stdout.strip() and (said := run.stdout.splitlines()[-1]).startswith(_SAID):
             file, error = json.loads(said.removeprefix(_SAID))
             found = f"{file} can't be imported ({one_line(error, 200)}); this breaks nnU-Net's trainer lookup"
@@ -313,7 +313,7 @@ def _plugins(value: str) -> Iterator[Finding]:
 
 
 def _searched_before(value: str) -> Iterator[Path]:
-    """Yield the folders that nnU-Net searches before this package's: its own, then those set by the user."""
+    """Yield the folders that nnU-Net searches before this package's: its own, then the user's."""
     nnunet = find_spec("nnunetv2")
     if nnunet is not None and nnunet.origin is not None:
         yield Path(nnunet.origin).parent / "training" / "nnUNetTrainer"
@@ -324,7 +324,7 @@ def _searched_before(value: str) -> Iterator[Path]:
 
 
 def _classes(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the classes in `folder` that have a name of ours or of ours with a suffix."""
+    """Yield the classes in `folder` that have the name of one of this package's trainers, with or without a suffix."""
     ours = re.compile(rf"^class ((?:{'|'.join(bases())})(?:_\w+)?)\b", re.MULTILINE)
     for file in folder.rglob("*.py"):
         for name in ours.findall(file.read_text(encoding="utf-8", errors="replace")):
@@ -378,7 +378,7 @@ def _contradiction(name: str, task: str, domain: str) -> str:
 
 
 def check_trained() -> Iterator[Finding]:
-    """Whether what the trained arms loaded agrees with their names."""
+    """Whether the sources that the trained arms loaded agree with the names of the arms."""
     try:
         found = list(doubtful_arms(nnunet_results()))
     except (TransferError, OSError):
@@ -388,7 +388,7 @@ def check_trained() -> Iterator[Finding]:
         yield Finding(f"trained {dataset}", State.WARN, text, fix)
 
 
-#: in the order in which faults follow from one another
+#: each before those that its failure would break
 CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_python,
     check_commands,

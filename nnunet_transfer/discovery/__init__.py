@@ -20,7 +20,7 @@ VARIABLE = "nnUNet_extTrainer"
 def search_path(current: str = "") -> str:
     """Return a value of `nnUNet_extTrainer` with this folder first, then the other folders of `current`, each once."""
     folders = [__path__[0], *(folder for folder in current.split(os.pathsep) if folder)]
-    # "/a/b/" and "/a/b" are one folder; nnU-Net would import its modules twice
+    # "/a/b/" and "/a/b" are the same folder; nnU-Net would import its modules twice
     return os.pathsep.join({os.path.abspath(folder): None for folder in folders})
 
 

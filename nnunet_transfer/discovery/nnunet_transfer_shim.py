@@ -12,7 +12,7 @@ def __getattr__(name: str) -> type:
     from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.naming import is_nearly_ours, is_ours
 
-    # a misspelt name of ours may be somebody else's, as long as there are folders to search after this one
+    # while folders remain to be searched, a name like ours may belong to somebody else
     if not (is_ours(name) or (is_nearly_ours(name) and is_searched_last())):
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from nnunet_transfer.trainers import get_trainer_class

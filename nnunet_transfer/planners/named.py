@@ -66,7 +66,7 @@ def planner_names() -> dict[str, str]:
 
 @cache
 def get_planner_class(name: str) -> type[TransferPlanner]:
-    """Return the planner of a name: `nnUNetPlannerTransfer_<profile>` or `nnUNetPlannerTransfer_from_<source>`.
+    """Return the planner with this name: `nnUNetPlannerTransfer_<profile>` or `nnUNetPlannerTransfer_from_<source>`.
 
     Raises
     ------

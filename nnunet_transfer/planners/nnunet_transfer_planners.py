@@ -1,4 +1,4 @@
-"""Hands nnunet_transfer's planners to nnU-Net's look-up; `nnunet_transfer planners --remove` takes this file away.
+"""Hands nnunet_transfer's planners to nnU-Net's look-up; `nnunet_transfer planners --remove` removes this file.
 
 nnU-Net asks every module of its folder `experiment_planning` for the planner's name. Other names, and an environment
 without nnunet_transfer, are none of this module's business.

@@ -1,4 +1,4 @@
-"""The file through which nnU-Net finds the planners: put into nnU-Net's folder, or taken away, when the user asks."""
+"""The file through which nnU-Net finds the planners, which the user can install in nnU-Net's folder or remove."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def installed_file() -> Path | None:
 
 
 def install() -> Path:
-    """Put the file into nnU-Net's folder and return its path; an older one is replaced.
+    """Copy the file to nnU-Net's folder, replacing an older one, and return its path.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def install() -> Path:
 
 
 def remove() -> Path | None:
-    """Take the file away; return where it was, `None` if it wasn't there.
+    """Remove the file; return its path, or `None` if it wasn't there.
 
     Raises
     ------

@@ -64,24 +64,24 @@ class Interpreter:
         return int(struct.unpack(form, self.take(count))[0])
 
     def push(self, value: Any) -> None:
-        """Put a thing on the stack."""
+        """Push an object onto the stack."""
         self.stack.append(value)
 
     def popped(self) -> Any:
-        """Take the last thing off the stack."""
+        """Pop the last object off the stack."""
         if not self.stack:
             raise DamagedError("it uses a value that was never made")
         return self.stack.pop()
 
     def since_mark(self) -> list[Any]:
-        """Take all things since the last mark off the stack."""
+        """Pop all objects since the last mark off the stack."""
         if not self.marks:
             raise DamagedError("it uses a value that was never made")
         items, self.stack = self.stack, self.marks.pop()
         return items
 
     def last(self, kind: type) -> Any:
-        """Return the last thing on the stack, which must be of a kind."""
+        """Return the last object on the stack, which must be of the given kind."""
         if not self.stack or not isinstance(self.stack[-1], kind):
             raise DamagedError(f"it fills something other than a {kind.__name__}")
         return self.stack[-1]
@@ -104,7 +104,7 @@ class Interpreter:
             raise RefusedError(f"holds more than {MAX_ENTRIES} entries; no network has so many tensors")
 
     def global_name(self, module: Any, name: Any) -> None:
-        """Put a name on the stack if it is in the table."""
+        """Push a name onto the stack if it is in the table."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise DamagedError("a name is not text")
         full = f"{module}.{name}"[:200]
@@ -116,7 +116,7 @@ class Interpreter:
         self.push(Name(module, name))
 
     def persistent(self, identity: Any) -> None:
-        """Put a storage on the stack."""
+        """Push a storage onto the stack."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
             raise DamagedError("it refers to something that is not a storage")
         kind, key, count = identity[1], identity[2], integer(identity[4])
@@ -129,7 +129,7 @@ class Interpreter:
         self.push(Storage(str(key)[:100], STORAGES[kind.key[1].lstrip("_")], count, start))
 
     def build(self) -> None:
-        """Give the thing on the stack its state."""
+        """Set the state of the last object on the stack."""
         state = self.popped()
         if not self.stack:
             raise DamagedError("it fills what was never made")
@@ -140,11 +140,11 @@ class Interpreter:
             if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
                 target.order = ">" if state[1] == ">" else "<"
         elif not isinstance(target, dict | Tensor):
-            # torch keeps versions and the like as attributes of a state dict
+            # torch keeps version numbers as attributes of a state dict
             raise DamagedError("it fills what has no state")
 
     def run(self) -> Any:
-        """Return what the pickle describes."""
+        """Return the content of the pickle."""
         operations = 0
         while True:
             if self.position >= len(self.data):
@@ -197,7 +197,7 @@ def _float(p: Interpreter) -> None:
 
 
 def _old_text(content: bytes) -> str:
-    """Return a byte string of Python 2 as text."""
+    """Return Python 2's byte string as text."""
     return content.decode("latin1")
 
 
@@ -281,7 +281,7 @@ def _constant(value: Any) -> Any:
 
 
 def _sized(form: str, width: int, convert: Any) -> Any:
-    """Return the instruction of a length and as many bytes."""
+    """Return the instruction that reads a length and that many bytes."""
     return lambda p: p.push(convert(p.take(p.number(form, width))))
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from nnunet_transfer.unpickling.limits import MEMORY_LIMIT, SECONDS_LIMIT, DamagedError, RefusedError, UnknownNameError
 
-#: seconds that a process may take by the clock: more than by the processor, which may be busy
+#: wall time in seconds that a process may take: more than its processor time, because the processor may be busy
 PATIENCE = 300
 _CODE = "import sys; sys.path.append(sys.argv[1]); from nnunet_transfer.unpickling.process import main; main()"
 
 
 def answer_of(task: dict[str, Any], *, memory: int = MEMORY_LIMIT, seconds: int = SECONDS_LIMIT) -> dict[str, Any]:
-    """Let a process do a task; return its answer.
+    """Run a task in a separate process; return its answer.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def answer_of(task: dict[str, Any], *, memory: int = MEMORY_LIMIT, seconds: int 
     dict
         With the reason under `damaged` if the process ended without an answer.
     """
-    # isolated, and without the packages that are installed here: nothing but the standard library is imported
+    # isolated and without installed packages: only the standard library is imported
     command = [sys.executable, "-I", "-S", "-c", _CODE, str(Path(__file__).parents[2])]
     task = {**task, "memory": memory, "seconds": seconds}
     try:
@@ -48,7 +48,7 @@ def answer_of(task: dict[str, Any], *, memory: int = MEMORY_LIMIT, seconds: int 
 
 
 def main() -> None:
-    """Do the task on stdin."""
+    """Run the task that stdin describes."""
     task = json.loads(sys.stdin.buffer.read())
     _limit(task["memory"], task["seconds"])
     sys.stdout.buffer.write(json.dumps(answer(task)).encode())
@@ -70,7 +70,7 @@ def _limit(memory: int, seconds: int) -> None:
 
 
 def answer(task: dict[str, Any]) -> dict[str, Any]:
-    """Do a task; return the answer, which may be a reason why there is none."""
+    """Run a task; return the answer, or the reason why there is none."""
     import zipfile
     import zlib
 
@@ -88,5 +88,5 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return {"damaged": "it takes more memory than any network"}
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # Python's own reader of archives reports damage by all of these
+        # Python's zipfile reports damage with any of these
         return {"damaged": (str(error) or type(error).__name__)[:200]}

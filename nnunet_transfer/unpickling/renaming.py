@@ -1,4 +1,4 @@
-"""Renaming keys by a user's regular expressions: some take forever on some keys, and Python has no limit for that."""
+"""Renaming keys with a user's regular expressions. Some expressions never end on some keys, and Python can't limit their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch's two kinds of files: a zip archive with a pickle and the tensors' bytes, or all of it one after the other.
+"""Torch's two file formats: a zip archive with a pickle and the tensors' bytes, or the same parts in sequence.
 
 Formats: `torch.serialization` (torch 2.12).
 """
@@ -25,12 +25,12 @@ from nnunet_transfer.unpickling.limits import (
 from nnunet_transfer.unpickling.values import SIZES, Array, Storage, Tensor
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-#: zip: the record at the end, its form for large files, and what points to that
+#: zip: the end record, the end record of zip64, and its locator
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 
 
 def read_torch_file(path: str) -> dict[str, Any]:
-    """Return what a file describes, in JSON's types: see `described`."""
+    """Return a file's content in JSON's types, see `described`."""
     with open(path, "rb") as stream:
         if not zipfile.is_zipfile(stream):
             return _one_after_the_other(stream)
@@ -69,7 +69,7 @@ def _archive(archive: zipfile.ZipFile, stream: BinaryIO) -> dict[str, Any]:
     members = {member.filename: member for member in archive.infolist()}
     size = stream.seek(0, os.SEEK_END)
     if sum(member.file_size for member in members.values()) > size:
-        # torch stores its members uncompressed; anything else is made to swell
+        # torch stores its members uncompressed; compressed members are a sign of a decompression bomb
         raise RefusedError(f"would unpack to more than its {size} bytes; torch writes no such file")
     programs = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(programs) != 1:
@@ -147,7 +147,7 @@ def _inner(part: Any) -> Iterator[Any]:
 
 
 def check_bounds(content: Any) -> None:
-    """Check how deep, how many and how long the parts are, each counted as often as it is referred to.
+    """Check depth, number and length of the parts, each counted once per reference.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a pickle of weights may make, and the functions of ours that make it in the place of those that it names."""
+"""The objects that a pickle of weights may create, and the functions that create them instead of those named in the pickle."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _SCALARS = {
 }
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _BUILTINS = ("builtins", "__builtin__")
-#: functions that rebuild tensors whose values are not simply stored
+#: functions that rebuild tensors whose values aren't stored as they are
 NOT_PLAIN = re.compile(r"torch\._utils\._rebuild_(sparse|meta|nested|qtensor|wrapper|device|xla)\w*|torch\.nested.*")
-#: names that stand for nothing but themselves
+#: names that stand only for themselves
 WORDS = {
     ("numpy", "ndarray"),
     ("torch", "Tensor"),
@@ -47,21 +47,21 @@ WORDS = {
 
 
 class Name:
-    """A name of the table."""
+    """A name in the table."""
 
     def __init__(self, module: str, name: str) -> None:
         self.key = (module, name)
 
 
 class Storage:
-    """Some bytes of the file, by their key there."""
+    """Bytes in the file, by their key."""
 
     def __init__(self, key: str, dtype: str, count: int, start: int = 0) -> None:
         self.key, self.dtype, self.count, self.start = key, dtype, count, start
 
 
 class Tensor:
-    """A tensor: a storage and how it is looked at."""
+    """A tensor: a storage, and a view of it."""
 
     def __init__(
         self, storage: Storage, dtype: str, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
