@@ -28,7 +28,7 @@ CONVOLUTIONS = 2
 def reflected(x: torch.Tensor, kernel: Sizes) -> torch.Tensor:
     """Continue features beyond their border, by reflection, for a convolution that keeps their size."""
     reach = [k // 2 for k in kernel]
-    # what has a single voxel along an axis has nothing to reflect but itself
+    # a single voxel along an axis can only be repeated
     alone = [r if n == 1 else 0 for n, r in zip(x.shape[2:], reach, strict=True)]
     if any(alone):
         x = nn.functional.pad(x, _pairs(alone), "replicate")
@@ -61,7 +61,7 @@ class Unit(nn.Module):
 
 
 class Stage(Counted):
-    """Pooling where there is a stride, then units, then a bare convolution if it `projects` to another width."""
+    """Pooling if there is a stride, then units, then a bare convolution if the stage `projects` to another width."""
 
     def __init__(
         self,

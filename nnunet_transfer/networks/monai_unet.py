@@ -35,10 +35,10 @@ class NormAct(nn.Module):
 
 
 class Nothing(Counted):
-    """The first stage, which is the image, and the decoder's where there are no residual units."""
+    """The identity: the first stage, which is the image, and stages of the decoder without residual units."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what comes."""
+        """Return the input."""
         return x
 
 
@@ -60,7 +60,7 @@ class Unit(Counted):
 
 
 class ResidualUnit(Counted):
-    """Units whose sum with a shortcut is the result; the shortcut is a convolution where size or width change."""
+    """Units whose output is added to a shortcut, which is a convolution if size or width change."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Upward(nn.Module):
         super().__init__()
         transposed: Any = _TRANSPOSED[layers.dimensions]
         padding = tuple(k // 2 for k in kernel)
-        # the output is as many times larger as the stride says, whatever the kernel
+        # the output is larger by the stride, for any kernel
         rest = tuple(s - k + 2 * p for s, k, p in zip(stride, kernel, padding, strict=True))
         self.up = transposed(inputs, outputs, tuple(kernel), tuple(stride), padding, rest, bias=layers.conv_bias)
         self.adn = nn.Identity() if bare else NormAct(layers, outputs)

@@ -1,4 +1,4 @@
-"""What the networks here share: encoder, decoder and U-Net as nnU-Net's trainers, planners and predictors use them.
+"""The base of these networks: encoder, decoder and U-Net as nnU-Net's trainers, planners and predictors use them.
 
 Checked against nnunetv2 2.8.1 and dynamic-network-architectures 0.4.
 """
@@ -19,7 +19,7 @@ Sizes = Sequence[int]
 
 @dataclass(frozen=True)
 class Layers:
-    """The kinds of layers that a network is made of, with nnU-Net's names for them.
+    """The kinds of layers in a network, with nnU-Net's names.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Layers:
         return next(n for n, op in ((2, nn.Conv2d), (3, nn.Conv3d)) if issubclass(self.conv_op, op))
 
     def convolution(self, inputs: int, outputs: int, kernel: Sizes, stride: Sizes | int = 1) -> nn.Module:
-        """Make a convolution that keeps the size but for its stride."""
+        """Make a convolution that changes the size only by its stride."""
         padding = tuple(k // 2 for k in kernel)
         stride = stride if isinstance(stride, int) else tuple(stride)
         return self.conv_op(inputs, outputs, tuple(kernel), stride, padding, bias=self.conv_bias)
@@ -75,7 +75,7 @@ class Layers:
 
 
 class Counted(nn.Module):
-    """A part of a network of which is known how many channels its convolutions give, all at the size of its output."""
+    """A part of a network that states the channels of its convolutions, which all have the size of its output."""
 
     map_values = 0
 
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the deepest features up: enlarge, join with the encoder's of that size, convolve, and map to the classes.
+    """From the deepest features up: enlarge, join with the encoder's features of that size, convolve, and map to classes.
 
     Parameters
     ----------
@@ -163,10 +163,10 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """An encoder and a decoder, with what nnU-Net asks of its U-Nets."""
+    """An encoder and a decoder, with the attributes that nnU-Net expects of its U-Nets."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder, enlarged_channels: Sizes) -> None:
-        """Take the parts; `enlarged_channels` are those that each of the decoder's `transpconvs` gives."""
+        """Join the parts; `enlarged_channels` are the output channels of each of the decoder's `transpconvs`."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -193,7 +193,7 @@ class UNet(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """Start a module's weights as nnU-Net does."""
+        """Initialise a module's weights as nnU-Net does."""
         InitWeights_He(1e-2)(module)
 
 

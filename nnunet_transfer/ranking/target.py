@@ -183,7 +183,7 @@ def draw_patches(
 def _cut(
     data: NDArray[np.float32], labels: NDArray[np.int16], centre: NDArray[np.integer[Any]], patch: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Cut a patch about a voxel, moved inside where it can be, else padded with zeros; 2D ones from its slice."""
+    """Cut a patch around a voxel, moved inside the image or padded with zeros if larger; a 2D patch comes from its slice."""
     if len(patch) < labels.ndim:
         data, labels, centre = data[:, centre[0]], labels[centre[0]], centre[1:]
     box = []
@@ -195,7 +195,7 @@ def _cut(
 
 
 def _coded(segmentation: torch.Tensor, target: Target) -> torch.Tensor:
-    """Return labels with a channel axis, or a channel per region and one for what is ignored."""
+    """Return labels with a channel axis, or a channel per region and one for ignored voxels."""
     if not target.labels.has_regions:
         return segmentation[:, None]
     channels = [torch.isin(segmentation, torch.tensor(region)) for region in target.classes]

@@ -1,4 +1,4 @@
-"""TopoTE: whether voxels that lie next to each other in a network's features have the same label. NumPy only.
+"""TopoTE: whether voxels with similar features have the same label. NumPy only.
 
 Minimum spanning trees over voxels' features, of all classes in the decoder (GRTD) and about the classes' borders in the
 encoder (LBTC). Definitions by the paper and its authors' code, where the paper leaves something open.
@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: voxels about a border that make a local tree, and borders' voxels of a case
+#: voxels of a local tree around a border voxel, and border voxels per case
 NEIGHBOURS, ANCHORS = 16, 50
 #: standard deviations, in stages, of the weights of stages; the authors' are these, rounded
 _DECODER_SPREAD, _ENCODER_SPREAD = 0.8, 0.9

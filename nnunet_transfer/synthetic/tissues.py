@@ -1,4 +1,4 @@
-"""What structures are made of: the tissue behind a label's name, its place in T1 images, and FreeSurfer's numbers."""
+"""Tissues of structures: the tissue that a label's name implies, its intensities in T1 images, and FreeSurfer's numbers."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def tissue_by_name(label: str) -> str | None:
-    """Return the name of a label's tissue, a key of `TISSUES`; None if its name tells nothing."""
+    """Return the name of a label's tissue, a key of `TISSUES`; None if the label's name implies none."""
     plain = re.sub(r"[^a-z0-9]+", " ", label.lower()).strip()
     return next((tissue for pattern, tissue in _WORDS if pattern.search(plain)), None)
 
 
 def tissues_by_name(labels: Iterable[str], stated: Mapping[str, str]) -> dict[str, str]:
-    """Return label -> tissue, by what is stated or else by the labels' names.
+    """Return label -> tissue, as stated or else from the labels' names.
 
     Raises
     ------
@@ -172,7 +172,7 @@ _FREESURFER: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "cerebellar white matter": {"cerebellar white matter": (7, 46)},
     "cerebrospinal fluid": {"fluid": (24,)},
 }
-#: SynthSeg's labels outside of the brain; each gets intensities of its own and none is an output label
+#: SynthSeg's labels outside of the brain; each has its own intensities, and none is an output label
 _EXTRA_CEREBRAL = range(500, 600)
 
 

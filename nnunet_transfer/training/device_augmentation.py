@@ -25,7 +25,7 @@ from nnunet_transfer.training.device_transforms import (
 )
 
 VARIABLE = "nnUNet_augment_on_device"
-#: runs it on a CPU, too, where it saves nothing: for tests
+#: also augments in batches on a CPU, which saves nothing there: for tests
 FORCE = "force"
 _OFF, _ON = ("", "0", "f", "false"), ("1", "t", "true", FORCE)
 
@@ -80,7 +80,7 @@ class DeviceAugmentation:
     def __call__(
         self, images: torch.Tensor, segmentations: torch.Tensor, drawn: Sequence[Sequence[Drawn]] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | list[torch.Tensor]]:
-        """Augment a batch, each sample in its own way. The tensors given may be written to.
+        """Augment a batch, each sample with its own parameters. The given tensors may be overwritten.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class AugmentedBatches:
         return {**batch, "data": images, "target": targets}
 
     def forget(self) -> None:
-        """Drop the batch that was prepared ahead: an epoch that is seeded begins with draws of its own."""
+        """Drop the batch that was prepared ahead: a seeded epoch starts with its own draws."""
         if self._coming is not None:
             self._coming.result()
             self._coming = None
@@ -218,7 +218,7 @@ def loaders_with_device_augmentation(trainer: Any, make_loaders: Callable[[], tu
 
 
 def nnunets_own(loader: Any) -> Any:
-    """Return nnU-Net's loader, which it recognises by its class to end its workers; the wrapper has come to its end."""
+    """End the wrapper and return nnU-Net's loader, which nnU-Net recognises by its class to end its workers."""
     if not isinstance(loader, AugmentedBatches):
         return loader
     loader.close()

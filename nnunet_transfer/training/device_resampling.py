@@ -13,7 +13,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import (
 )
 from torch.nn.functional import grid_sample
 
-#: a label's share of a voxel is counted in thousandths and in float16, as in the original, which makes near ties ties
+#: a label's share of a voxel is rounded to thousandths in float16, as in the original; near ties thus become ties
 WHOLE = 1000
 
 
@@ -35,7 +35,7 @@ class Resampling:
         matrices = torch.from_numpy(np.stack([affine.T for affine in affines])).float()
         grids = torch.matmul(base.flatten(0, -2), matrices.to(device)).unflatten(1, patch)
         self._grids = _convert_my_grid_to_grid_sample_grid(grids, shape)  # (sample, *patch, axis), from -1 to 1
-        # the patch's corners say on the CPU how far an affine grid reaches
+        # the patch's corners show on the CPU how far an affine grid reaches
         corners = (_create_centered_identity_grid2([2] * len(patch)) * (torch.tensor(patch) - 1)).flatten(0, -2)
         reach = _convert_my_grid_to_grid_sample_grid(torch.matmul(corners, matrices), shape)
         reaches = [transform._may_reach_outside(points, shape) for points in reach]
@@ -75,11 +75,11 @@ class Resampling:
         return torch.where(of_nearest == best, nearest, winner)
 
     def _share(self, segmentations: torch.Tensor, label: float) -> torch.Tensor:
-        """Return a label's interpolated share, float16; beyond the border all is the padding's label."""
+        """Return a label's interpolated share, float16; beyond the border every voxel has the padding's label."""
         indicator = (segmentations == label).float() * WHOLE
         if label != self._outside:
             return self._sampled(indicator, self._transform.mode_seg).half()
-        # grid_sample pads with zeros: where it matters, the padding's label is sampled as its complement
+        # grid_sample pads with zeros, so the padding's label is sampled as its complement
         rest = self._reaches * float(WHOLE)
         return (self._sampled(indicator - rest, self._transform.mode_seg) + rest).half()
 
@@ -88,5 +88,5 @@ class Resampling:
 
 
 def present_labels(segmentations: torch.Tensor) -> list[int]:
-    """Return the labels that occur, in order; the one thing for which the CPU waits for the device."""
+    """Return the labels that occur, in order. Only here the CPU waits for the device."""
     return torch.unique(segmentations).tolist()

@@ -40,12 +40,12 @@ Drawn = dict[str, Any] | None
 
 
 class UnsupportedTransformError(Exception):
-    """A transform that can't run on a device; says which."""
+    """A transform can't run on a device; the message names it."""
 
 
 @dataclass
 class Batch:
-    """Images `(batch, channel, *spatial)` and segmentations, a tensor alike or one for each size of the targets."""
+    """Images `(batch, channel, *spatial)` and segmentations, one tensor or one per size of the targets."""
 
     images: torch.Tensor
     segmentations: Any
@@ -76,7 +76,7 @@ class Step:
 
 
 class EachImage(Step):
-    """A change of intensities, sample by sample: few samples of a batch get each."""
+    """A change of intensities, sample by sample, because it applies to few samples of a batch."""
 
     def apply(self, batch: Batch, drawn: Sequence[Drawn]) -> None:
         """Transform the chosen images."""
@@ -88,7 +88,7 @@ class EachImage(Step):
 
 
 class DeviceGaussianNoise(GaussianNoiseTransform):
-    """Noise on the image's device. The original leaves there the numbers of the channels that were drawn."""
+    """Noise on the image's device, with the channels that the original draws."""
 
     def _apply_to_image(self, img: torch.Tensor, **params: Any) -> torch.Tensor:
         return super()._apply_to_image(img, **params | {"apply_idx": params["apply_idx"].to(img.device)})
@@ -110,7 +110,7 @@ class DeviceGaussianBlur(GaussianBlurTransform):
 
 
 class Spatial(Step):
-    """Rotation, scaling and crop: the chosen samples are resampled together, the others are cut out.
+    """Rotation, scaling and crop: the chosen samples are resampled together, the others are only cropped.
 
     The original makes the sampling grid on the CPU and resamples labels through NumPy and tensors on the CPU.
     """
@@ -128,13 +128,13 @@ class Spatial(Step):
             if is_so:
                 raise UnsupportedTransformError(f"SpatialTransform with {setting}")
         super().__init__(transform, chance)
-        # only its draws are needed: a grid of the patch's centre keeps them cheap
+        # only the random draws are needed; a grid of the patch's centre keeps them cheap
         self._drawing = copy.copy(transform)
         self._drawing.patch_size = [1] * len(transform.patch_size)
         self._drawing._grid_cache = {}
 
     def draw(self, stand_in: dict[str, torch.Tensor]) -> Drawn:
-        """Draw one sample's affine matrix, None for a mere crop."""
+        """Draw one sample's affine matrix; None if the sample is only cropped."""
         return {"affine": self._drawing.get_parameters(**stand_in)["affine"]}
 
     def apply(self, batch: Batch, drawn: Sequence[Drawn]) -> None:
@@ -176,7 +176,7 @@ class SlicesToChannels(Step):
 
 
 class ChannelsToSlices(Step):
-    """The way back."""
+    """Channels become slices again."""
 
     def apply(self, batch: Batch, drawn: Sequence[Drawn]) -> None:
         """Unfold the channels."""
@@ -186,7 +186,7 @@ class ChannelsToSlices(Step):
 
 
 class MaskImage(Step):
-    """Background set to one value. The original looks up where the mask is true, which waits for the device."""
+    """Background set to one value, without the original's look-up of mask voxels, for which the CPU would wait."""
 
     def apply(self, batch: Batch, drawn: Sequence[Drawn]) -> None:
         """Mask the channels that have a mask."""
@@ -204,7 +204,7 @@ class RemoveLabel(Step):
 
 
 class Regions(Step):
-    """Labels converted to regions. The original keeps the regions' labels on the CPU."""
+    """Labels converted to regions, with the regions' labels on the device."""
 
     def apply(self, batch: Batch, drawn: Sequence[Drawn]) -> None:
         """Convert them."""
@@ -250,7 +250,7 @@ _REPLACED: dict[type[BasicTransform], type[BasicTransform]] = {
 
 
 def steps_on_device(transform: BasicTransform) -> list[Step]:
-    """Return what a transform of nnU-Net's does, step by step, for batches on any device.
+    """Return the steps of one of nnU-Net's transforms, for batches on any device.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def _step(transform: BasicTransform, chance: RandomTransform | None) -> Step:
 
 
 def stand_ins(steps: Sequence[Step], image: torch.Size, segmentation: torch.Size) -> list[dict[str, Any]]:
-    """Return what each step's sample will look like: tensors on the CPU that take no memory.
+    """Return a stand-in for each step's sample: tensors on the CPU that take no memory.
 
     Parameters
     ----------

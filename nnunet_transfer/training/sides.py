@@ -1,4 +1,4 @@
-"""Labels that are told apart by their side: mirrored, a left structure looks like the right one. No torch."""
+"""Labels that differ only by their side: a mirrored left structure looks like the right one. No torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-#: words for a side, and for the other one; the single letters count only where both sides are named
+#: words for a side and its counterpart; single letters count only if both sides are named
 _OTHER_SIDE = {"left": "right", "right": "left", "lh": "rh", "rh": "lh", "l": "r", "r": "l"}
 _SURE = ("left", "right", "lh", "rh")
 
 
 def lateralised(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the labels whose names say on which side they are.
+    """Return the labels whose names state their side.
 
     Examples
     --------
