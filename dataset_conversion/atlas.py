@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_transfer.conversion.description import LESION, Case, DatasetDescription, Layout, Request
-from nnunet_transfer.conversion.participants import read_rows
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.tables import read_rows
 
 _REQUEST = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _BIDS = "{subject}/ses-{session}/anat/{subject}_ses-{session}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import random
 import re
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.tables import read_rows
 from nnunet_transfer.words import counted, shortened, verb
 
 #: BIDS entities that follow the subject; from the first of them on, a name doesn't identify the person
@@ -145,26 +144,23 @@ def ordered_by_subject(cases: Iterable[str], raw_dataset: Path | None, seed: int
 
 
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
-    """Return case -> column -> cell; spreadsheets may have written the table, with a byte order mark and semicolons."""
+    """Return case -> column -> cell."""
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        header = text.partition("\n")[0]
-        # a table of one column has no delimiter
-        rows = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
-        columns = [name.strip() for name in next(rows, [])]
-        found: dict[str, dict[str, str]] = {}
-        if not {"case", "subject"} <= set(columns):
-            raise csv.Error(f"its columns are {', '.join(columns) or 'none'}")
-        for cells in rows:
-            row = {"subject": "", **dict(zip(columns, map(str.strip, cells), strict=False))}
-            if not (case := row.get("case")):
-                continue
-            if (twin := found.setdefault(case, row)["subject"]) != row["subject"]:
-                raise DataError(f"{path} has case {case} twice, of subjects {twin} and {row['subject']}; correct it")
-        return found
-    except (UnicodeDecodeError, csv.Error) as error:
+        (_, columns), *rows = read_rows(path)
+    except DataError as error:
+        raise DataError(f"{path} is not a table with the columns case and subject ({error})") from None
+    if not {"case", "subject"} <= set(columns):
+        listed = ", ".join(filter(None, columns)) or "none"
         raise DataError(
-            f"{path} is not a table with the columns case and subject ({error}); restore or remove it"
-        ) from None
+            f"{path} is not a table with the columns case and subject (its columns are {listed}); restore or remove it"
+        )
+    found: dict[str, dict[str, str]] = {}
+    for _, cells in rows:
+        row = {"subject": "", **dict(zip(columns, cells, strict=False))}
+        if not (case := row.get("case")):
+            continue
+        if (twin := found.setdefault(case, row)["subject"]) != row["subject"]:
+            raise DataError(f"{path} has case {case} twice, of subjects {twin} and {row['subject']}; correct it")
+    return found

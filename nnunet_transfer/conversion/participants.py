@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import csv
-import io
 import itertools
 import logging
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +14,7 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.description import Case, Request
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.files import read_bytes
+from nnunet_transfer.tables import read_rows
 from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
@@ -136,40 +133,6 @@ def read_table(path: Path) -> Table:
         row = Row(line, dict(itertools.zip_longest(header, cells[: len(header)], fillvalue="")))
         by_subject[row.cells[subject]].append(row)
     return Table(path, tuple(header), dict(by_subject))
-
-
-def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table that aren't empty, each with its line; at least a header.
-
-    Raises
-    ------
-    DataError
-        If it can't be read.
-    """
-    try:
-        # one spelling of each accented letter, as in the names of cases
-        text = unicodedata.normalize("NFC", _decoded(read_bytes(path)))
-        lines = _split_quoted(text) if path.suffix.lower() == ".csv" else _split_at_tabs(text)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} can't be read as a table ({error}); save it as UTF-8 text") from None
-    return lines or [(1, [""])]
-
-
-def _decoded(content: bytes) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _split_at_tabs(text: str) -> list[tuple[int, list[str]]]:
-    lines = enumerate(text.split("\n"), start=1)
-    return [(number, [cell.strip() for cell in line.split("\t")]) for number, line in lines if line.strip()]
-
-
-def _split_quoted(text: str) -> list[tuple[int, list[str]]]:
-    header = text.split("\n", 1)[0]
-    delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
 
 
 def _check_column(table: Table, column: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.folds import read_folds
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
@@ -255,8 +256,8 @@ def _number_of_folds(study: Study, dataset: Dataset) -> int | None:
     if folder is None:
         return None
     try:
-        return len(read_json(folder / "splits_final.json"))
-    except (DataError, TypeError):
+        return len(read_folds(folder / "splits_final.json"))
+    except DataError:
         return len(DEFAULT_FOLDS)
 
 

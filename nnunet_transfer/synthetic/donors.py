@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.subjects import DONORS, donor_key, donors_in
 from nnunet_transfer.synthetic.lesions import MODELS
+from nnunet_transfer.tables import read_rows
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
 _SUFFIX = re.compile(r"[_-](lesion|lesions|mask|label|seg|roi)$", re.IGNORECASE)
@@ -94,19 +94,14 @@ def names_to_leave_out(stated: Iterable[str]) -> set[str]:
         if not re.search(r"\.(csv|tsv)$", file):
             keys.add(donor_key(text))
             continue
-        try:
-            with open(file, newline="", encoding="utf-8") as stream:
-                rows = list(csv.DictReader(stream, delimiter="\t" if file.endswith(".tsv") else ","))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file}: {error}; give a table of donors to leave out") from None
+        (_, header), *rows = read_rows(Path(file))
         column = column or "donor"
-        if not rows or column not in rows[0]:
-            raise DataError(
-                f"{file} has no column {column}; name the one with the donors, as in {file}:mask_source"
-                if rows
-                else f"{file} has no rows; give a table of donors to leave out"
-            )
-        keys |= {donor_key(row[column]) for row in rows if row[column]}
+        if not rows:
+            raise DataError(f"{file} has no rows; give a table of donors to leave out")
+        if column not in header:
+            raise DataError(f"{file} has no column {column}; name the one with the donors, as in {file}:mask_source")
+        place = header.index(column)
+        keys |= {donor_key(cells[place]) for _, cells in rows if any(cells[place : place + 1])}
     return keys
 
 
