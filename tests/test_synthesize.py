@@ -227,6 +227,13 @@ def test_spacing_and_head_decide_the_grid(root: Path) -> None:
         assert (outside > 0).mean() > 0.05
 
 
+@pytest.mark.parametrize("text", ["\ufeffid;mask_source\r\n1;soop_0\r\n", "id, mask_source\n\n1, soop_0\n2\n"])
+def test_a_table_of_donors_may_come_from_a_spreadsheet(root: Path, text: str) -> None:
+    table = root / "cases.csv"
+    table.write_text(text, encoding="utf-8", newline="")
+    assert plan_synthesis(_settings(root, leave_out=(f"{table}:mask_source",))).left_out == ("soop_0000",)
+
+
 def test_leaving_out_by_table_and_by_data_set(root: Path) -> None:
     table = root / "cases.tsv"
     table.write_text("id\tmask_source\n1\tsoop_0\n2\tlesymap_001\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,31 @@ def nnunet_environment(raw: Path, folder: Path) -> dict[str, str]:
         "nnUNet_compile": "f",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def run_from_command_line(description: str | None, queue: Callable[[Path], Iterable[Step]]) -> None:
+    """Run the steps of a script in the folders that its command line names; exit with the names of those that failed.
+
+    Parameters
+    ----------
+    description : of the script
+    queue : takes the folder that everything is written to, below which there is a folder `curves` and one `sources`
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, help="holds the nnUNet_raw of `real_input/prepare.py`")
+    parser.add_argument("out", type=Path, help="gets everything that is written")
+    parser.add_argument("--stop", type=Path, help="end after the present training once this file appears")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="PATTERN", help="run the steps alone whose names match one of these"
+    )
+    args = parser.parse_args()
+    out = args.out.resolve()
+    os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
+    for folder in ("curves", "sources"):
+        (out / folder).mkdir(exist_ok=True)
+    steps = [step for step in queue(out) if any(fnmatch(step.name, pattern) for pattern in args.only)]
+    failed = run_queue(steps, out / "logs", args.stop)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
 def run_queue(steps: Sequence[Step], folder: Path, stop: Path | None = None) -> list[str]:

@@ -10,18 +10,15 @@ To use several cores, make the data sets and sources first (`--only 'prepare-*'`
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from measure import make_source, measure_curve
-from trainings import CONFIGURATION, Step, nnunet_environment, prepare, run_queue
+from trainings import CONFIGURATION, Step, prepare, run_from_command_line
 
 from nnunet_transfer.naming import TrainerName
 
@@ -231,27 +228,5 @@ def curves(out: Path, arms: Iterable[Arm], dataset: int, cases: int) -> Iterator
         yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms if dataset in arm.targets)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--stop",
-        type=Path,
-        help="end after the present training once this file appears",
-    )
-    parser.add_argument(
-        "--only", nargs="+", default=["*"], metavar="PATTERN", help="run the steps alone whose names match one of these"
-    )
-    args = parser.parse_args()
-    out = args.out.resolve()
-    os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
-    for folder in ("curves", "sources"):
-        (out / folder).mkdir(exist_ok=True)
-    steps = [step for step in queue(out) if any(fnmatch(step.name, pattern) for pattern in args.only)]
-    failed = run_queue(steps, out / "logs", args.stop)
-    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_from_command_line(__doc__, queue)

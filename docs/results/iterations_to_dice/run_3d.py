@@ -5,8 +5,6 @@ python run_3d.py WORK OUT [--stop FILE]
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from measure import measure_curve
 from run import Arm, curve_file
-from trainings import PLANS, Step, nnunet_environment, prepare, run_queue, train
+from trainings import PLANS, Step, prepare, run_from_command_line, train
 
 from nnunet_transfer.naming import TrainerName
 
@@ -90,18 +88,5 @@ def queue(out: Path) -> Iterator[Step]:
                 yield Step(file.stem, measure_curve, arguments, file)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--stop", type=Path, help="end after the present training once this file appears")
-    args = parser.parse_args()
-    out = args.out.resolve()
-    os.environ.update(nnunet_environment(args.work.resolve() / "nnUNet_raw", out))
-    (out / "curves").mkdir(exist_ok=True)
-    failed = run_queue(list(queue(out)), out / "logs", args.stop)
-    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_from_command_line(__doc__, queue)
