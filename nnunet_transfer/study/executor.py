@@ -16,7 +16,7 @@ from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from nnunet_transfer.study.forked import PRELOADED, run_forked
-from nnunet_transfer.study.processes import STOPPING, end_at_signals, kill_group
+from nnunet_transfer.study.processes import STOPPING, end_at_signals, kill_group, run_to_end
 
 NAME = "forked"
 
@@ -66,17 +66,16 @@ class Executor(AbstractExecutor):
     def _run(self, job: Any, process: Any) -> None:
         try:
             with self.slots:
-                process.start()
-                process.join()
+                status = run_to_end(process)
         except Exception as error:
             self.report_job_error(SubmittedJobInfo(job), msg=f"the step couldn't be started: {error}\n")
             return
         # child processes of a killed step would keep running and hold its lock
         kill_group(process.pid)
-        if -process.exitcode in STOPPING:
-            os.kill(os.getpid(), -process.exitcode)
-        if process.exitcode:
-            self.report_job_error(SubmittedJobInfo(job), msg=_reason(process.exitcode))
+        if -status in STOPPING:
+            os.kill(os.getpid(), -status)
+        if status:
+            self.report_job_error(SubmittedJobInfo(job), msg=_reason(status))
         else:
             self.report_job_success(SubmittedJobInfo(job))
 

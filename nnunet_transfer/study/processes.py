@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 import psutil
 
 #: signals by which a user, a terminal or a cluster asks a run or a step to end
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SECONDS_TO_DIE = 0.02
+_starts_and_polls = threading.Lock()
 
 
 def end_at_signals() -> None:
@@ -22,6 +26,21 @@ def end_at_signals() -> None:
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+def run_to_end(process: BaseProcess) -> int:
+    """Start a process of multiprocessing, wait for its end and return its exit status; several threads may do so at once.
+
+    `Process.start` also polls all processes that were started before. If two threads poll one that has just ended, one of them
+    finds its status already read and takes 255 for it (CPython's `popen_forkserver`), so a step that ended well would fail.
+    """
+    with _starts_and_polls:
+        process.start()
+    wait([process.sentinel])
+    with _starts_and_polls:
+        process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def send(process: int, number: signal.Signals) -> None:
