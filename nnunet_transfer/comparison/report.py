@@ -39,8 +39,8 @@ DEFAULT_NAME = "Comparison"
 #: long tables that most readers don't need: folded on screen, open in print
 FOLDED = ("tests_iou", "tests_other")
 ONE_RUN = (
-    "The intervals of this section describe the networks at hand. With one seed and few folds, they say nothing about arms that are "
-    "trained again; for that, train several seeds (_seed1, _seed2, ...)."
+    "The intervals of this section describe the networks at hand. With one seed and few folds, they say nothing about arms "
+    "that are trained again; for that, train several seeds (_seed1, _seed2, ...)."
 )
 
 

@@ -33,11 +33,13 @@ TARGETS = {
     REAL_MS: "real MS, T1 and FLAIR",
 }
 PER_EPOCH = 25
-SCRATCH_LENGTH, TRANSFERRED_LENGTH = 800, 300
+SCRATCH_LENGTH, TRANSFERRED_LENGTH, LONG_LENGTH = 800, 300, 3000
 #: iterations after which the validation cases are predicted, by the length of the training
 POINTS = {
     SCRATCH_LENGTH: (0, 100, 200, 400, 800),
     TRANSFERRED_LENGTH: (0, 25, 50, 75, 150, 200, 300),
+    SCRATCH_LENGTH // 20: (0, 10, 20, 40),
+    LONG_LENGTH: (0, 300, 750, 1500, 3000),
 }
 
 
@@ -52,6 +54,7 @@ class Arm:
     length: int
     targets: tuple[int, ...] = tuple(TARGETS)
     registry: str = "sources"
+    per_epoch: int = PER_EPOCH
 
 
 SCRATCH_FITTED = Arm(
@@ -171,13 +174,13 @@ def source_step(
 
 def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step:
     """Return the step that measures a curve; the fold is also the seed."""
-    epochs = arm.length // PER_EPOCH
+    epochs = arm.length // arm.per_epoch
     name = TrainerName(
         arm.trainer,
         arm.recipe,
         cases=cases,
         epochs=epochs,
-        iterations=PER_EPOCH,
+        iterations=arm.per_epoch,
         seed=fold,
     )
     arguments = {
@@ -186,7 +189,7 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
         "fold": fold,
         "out": curve_file(out, dataset, arm.key, cases, fold),
         "configuration": CONFIGURATION,
-        "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
+        "epochs": [p // arm.per_epoch for p in POINTS[arm.length]],
         "sources": out / "nnUNet_results" / arm.registry,
     }
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])

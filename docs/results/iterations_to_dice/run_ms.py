@@ -1,0 +1,81 @@
+"""Semi-synthetic MS with 3 cases: what else may help there. Resumes, as `run.py`.
+
+    python run_ms.py WORK OUT [--only PATTERN ...] [--stop FILE]
+
+A higher learning rate, a source of tissues and lesions that was trained three times as long, a source whose lesions are
+those of MS alone, and fine-tuning that ends after 40 iterations, a twentieth of what scratch has. OUT is that of `run.py`,
+whose data sets and sources the trainings need; data set 317 is made by `synthesize`, as the write-up says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from run import (
+    FOLDS,
+    LESION_ARM,
+    MS,
+    SCRATCH_FITTED,
+    SCRATCH_LENGTH,
+    SYNTHETIC_LESION_ARM,
+    T1_ARM,
+    Arm,
+    Source,
+    curve_step,
+    preparation,
+    pretraining,
+)
+from trainings import Step, run_from_command_line
+
+from nnunet_transfer import register_recipe
+from nnunet_transfer.recipes import RECIPES
+
+FASTER = replace(RECIPES["fitted"], name="fittedFaster", optimiser=replace(RECIPES["fitted"].optimiser, rate=3e-3))
+CASES = 3
+#: a twentieth of a training from scratch, and the epochs' iterations that divide it
+SHORT, SHORT_EPOCH = SCRATCH_LENGTH // 20, 10
+LONGER_SOURCE: Source = ("t1_segmentation", 314, "fitted", 90, 150, "sources_lesions_long")
+MS_SOURCE: Source = ("t1_segmentation", 317, "fitted", 60, 150, "sources_ms_lesions")
+LONGER_ARM = replace(
+    LESION_ARM, key="lesion-long-fitted", title="tissues and lesions, trained longer", registry=LONGER_SOURCE[-1]
+)
+MS_ARM = replace(LESION_ARM, key="lesion-ms-fitted", title="tissues and MS lesions", registry=MS_SOURCE[-1])
+TRANSFERRED = (T1_ARM, LESION_ARM, LONGER_ARM, MS_ARM)
+
+
+def faster(arm: Arm) -> Arm:
+    """Return the arm with three times the learning rate."""
+    return replace(arm, key=f"{arm.key}-faster", title=f"{arm.title}, rate 0.003", recipe=FASTER.name)
+
+
+def short(arm: Arm) -> Arm:
+    """Return the arm with a training of 40 iterations, at the end of which the rate is 0."""
+    return replace(arm, key=f"{arm.key}-short", title=f"{arm.title}, 40 iterations", length=SHORT, per_epoch=SHORT_EPOCH)
+
+
+ARMS = (
+    LONGER_ARM,
+    MS_ARM,
+    *map(short, (*TRANSFERRED, SYNTHETIC_LESION_ARM)),
+    *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
+    *(short(faster(arm)) for arm in TRANSFERRED),
+)
+
+
+def queue(out: Path) -> Iterator[Step]:
+    """Yield all steps."""
+    for source in (LONGER_SOURCE, MS_SOURCE):
+        yield from pretraining(out, source)
+    yield preparation(out, MS)
+    for fold in FOLDS:
+        yield from (curve_step(out, MS, arm, CASES, fold) for arm in ARMS)
+
+
+if __name__ == "__main__":
+    register_recipe(FASTER)
+    run_from_command_line(__doc__, queue)
