@@ -22,7 +22,6 @@ from run import (
     MS,
     SCRATCH_FITTED,
     SCRATCH_LENGTH,
-    SYNTHETIC_LESION_ARM,
     T1_ARM,
     Arm,
     Source,
@@ -55,13 +54,15 @@ def faster(arm: Arm) -> Arm:
 
 def short(arm: Arm) -> Arm:
     """Return the arm with a training of 40 iterations, at the end of which the rate is 0."""
-    return replace(arm, key=f"{arm.key}-short", title=f"{arm.title}, 40 iterations", length=SHORT, per_epoch=SHORT_EPOCH)
+    return replace(
+        arm, key=f"{arm.key}-short", title=f"{arm.title}, 40 iterations", length=SHORT, per_epoch=SHORT_EPOCH
+    )
 
 
 ARMS = (
     LONGER_ARM,
     MS_ARM,
-    *map(short, (*TRANSFERRED, SYNTHETIC_LESION_ARM)),
+    *map(short, TRANSFERRED),
     *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
     *(short(faster(arm)) for arm in TRANSFERRED),
 )
