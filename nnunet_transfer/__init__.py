@@ -27,4 +27,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *importlib.import_module(f"{__name__}.api").__all__]
+    own = (name for name in globals() if name.startswith("__"))
+    return [*own, *importlib.import_module(f"{__name__}.api").__all__]

@@ -121,5 +121,6 @@ def test_the_folder_map_names_what_is_there() -> None:
         if entry.name.startswith("__") or entry.suffix not in ("", ".py"):
             continue
         assert f"{entry.name}/" in text or entry.name in text, entry.name
+    text += (ROOT / "docs" / "changing.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:nnunet_transfer/|tests/|trainers/)?[\w]+/[\w]+\.py)`", text):
         assert (ROOT / path).exists() or (ROOT / "nnunet_transfer" / path).exists(), path

@@ -33,13 +33,13 @@ TARGETS = {
     REAL_MS: "real MS, T1 and FLAIR",
 }
 PER_EPOCH = 25
-SCRATCH_LENGTH, TRANSFERRED_LENGTH, LONG_LENGTH = 800, 300, 3000
+SCRATCH_LENGTH, TRANSFERRED_LENGTH, LONG_LENGTH = 800, 300, 2000
 #: iterations after which the validation cases are predicted, by the length of the training
 POINTS = {
     SCRATCH_LENGTH: (0, 100, 200, 400, 800),
     TRANSFERRED_LENGTH: (0, 25, 50, 75, 150, 200, 300),
     SCRATCH_LENGTH // 20: (0, 10, 20, 40),
-    LONG_LENGTH: (0, 300, 750, 1500, 3000),
+    LONG_LENGTH: (0, 200, 500, 1000, 2000),
 }
 
 

@@ -1,4 +1,4 @@
-"""Trainings with all 8 cases and 3000 iterations: is the default recipe right there, too? Resumes, as `run.py`.
+"""Trainings with all 8 cases and 2000 iterations: is the default recipe right there, too? Resumes, as `run.py`.
 
     python run_long.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
