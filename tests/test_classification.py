@@ -93,8 +93,19 @@ def test_faulty_class_table_is_refused_in_one_line(tmp_path: Path, text: str, me
 def test_class_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
     path.write_bytes("case,class\na,Männer\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not a CSV table in UTF-8"):
+    with pytest.raises(DataError, match="save it as UTF-8 text"):
         read_class_table(path, FOUR)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", ",;\t")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_class_table_may_come_from_a_spreadsheet(tmp_path: Path, encoding: str, delimiter: str, end: str) -> None:
+    rows = [("case", "class"), ("a", "Männer"), ("b", '"x, y"'), ("c", " Männer "), ("d", '"x, y"')]
+    path = tmp_path / "classes.csv"
+    path.write_bytes("".join(delimiter.join(row) + end for row in rows).encode(encoding))
+    table = read_class_table(path, FOUR)
+    assert table.counts(FOUR) == {"Männer": 2, "x, y": 2}
 
 
 def test_class_table_is_found_beside_the_preprocessed_or_the_raw_data(

@@ -106,5 +106,8 @@ def test_a_wrong_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("source,target\na,b\n")
     with pytest.raises(DataError, match="source, target and score"):
         ranks_elsewhere(tmp_path / "t.csv", "x")
-    with pytest.raises(DataError, match="give a table"):
+    with pytest.raises(DataError, match="does not exist"):
         ranks_elsewhere(tmp_path / "none.csv", "x")
+    (tmp_path / "twice.csv").write_text("source;target;score\na;x;0.5\nb;x;0.4\na;x;0.6\n")
+    with pytest.raises(DataError, match="line 4: a on x is given twice"):
+        ranks_elsewhere(tmp_path / "twice.csv", "y")

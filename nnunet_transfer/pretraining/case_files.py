@@ -1,15 +1,15 @@
-"""CSV files with information on each case of a data set."""
+"""Tables with information on each case of a data set."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import nnunet_preprocessed, nnunet_raw
 from nnunet_transfer.registration import nearest
+from nnunet_transfer.tables import read_rows
 
 CASE = "case"
 #: separator of several entries in a cell
@@ -75,23 +75,21 @@ def read_case_file(
 
 def _read_rows(path: Path, columns: Collection[str]) -> tuple[str, list[tuple[int, str, str]]]:
     """Return the second column's name, and the line number, case and cell of each row."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            column = _column(path, reader.fieldnames or (), columns)
-            rows = []
-            for row in reader:
-                if any(row.get(None, ())):  # where csv puts surplus cells
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: more cells than columns; separate several classes by "
-                        f"'{SEPARATOR}' and write numbers with a decimal point"
-                    )
-                rows.append((reader.line_num, (row[CASE] or "").strip(), (row[column] or "").strip()))
-            return column, rows
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; write a table with the columns {_headers(columns)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV table in UTF-8 ({error}); save it again") from None
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; write a table with the columns {_headers(columns)}")
+    (_, header), *lines = read_rows(path)
+    column = _column(path, header, columns)
+    places = header.index(CASE), header.index(column)
+    rows = []
+    for line, cells in lines:
+        if any(cells[len(header) :]):
+            raise DataError(
+                f"{path}, line {line}: more cells than columns; separate several classes by "
+                f"'{SEPARATOR}' and write numbers with a decimal point"
+            )
+        case, cell = (cells[place] if place < len(cells) else "" for place in places)
+        rows.append((line, case, cell))
+    return column, rows
 
 
 def _column(path: Path, header: Sequence[str], columns: Collection[str]) -> str:

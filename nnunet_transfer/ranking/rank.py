@@ -29,6 +29,7 @@ from nnunet_transfer.ranking.topological import global_score, local_score
 from nnunet_transfer.ranking.topology import fused
 from nnunet_transfer.sources import Source, list_sources, load_source
 from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.tables import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -319,21 +320,32 @@ def _ordered(rows: Sequence[RankedSource]) -> list[RankedSource]:
     return [*ranked, *(r for r in rows if math.isnan(r.dice))]
 
 
+#: columns of a table of scores
+ELSEWHERE = ("source", "target", "score")
+
+
 def ranks_elsewhere(path: Path, target: str) -> dict[str, float]:
     """Return minus the mean rank of each source on other targets, from a table source, target, score.
 
     Raises
     ------
     DataError
-        If the table can't be read or lacks a column.
+        If the table can't be read, lacks a column, has a score that is no number, or gives a pair twice.
     """
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-        scores = {(row["source"], row["target"]): float(row["score"]) for row in rows}
-    except OSError as error:
-        raise DataError(f"{path}: {error}; give a table with the columns source, target and score") from None
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path} must be a table with the columns source, target and score (a number)") from None
+    (_, header), *rows = read_rows(path)
+    if missing := [name for name in ELSEWHERE if name not in header]:
+        raise DataError(f"{path} has no column {missing[0]}; its first line must name source, target and score")
+    scores: dict[tuple[str, str], float] = {}
+    for line, cells in rows:
+        found = dict(zip(header, cells, strict=False))
+        pair = found.get("source", ""), found.get("target", "")
+        try:
+            score = float(found.get("score", ""))
+        except ValueError:
+            raise DataError(f"{path}, line {line}: score must be a number") from None
+        if pair in scores:
+            raise DataError(f"{path}, line {line}: {pair[0]} on {pair[1]} is given twice; keep one line")
+        scores[pair] = score
     sources, targets = (sorted({pair[i] for pair in scores}) for i in (0, 1))
     table = np.array([[scores.get((s, t), math.nan) for t in targets] for s in sources])
     place = targets.index(target) if target in targets else -1
