@@ -1,6 +1,6 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py [OUT] [--keep FILE] [--figure FILE]
+    python table.py [OUT] [--keep FILE] [--figure FILE] [--cases N]
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
@@ -225,12 +225,13 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", default=KEPT)
     parser.add_argument("--keep", type=Path, help="write the curves to this file")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--cases", type=int, nargs="+", default=sorted(CASES), help="only these numbers of training cases")
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
         kept = {name: {i: round(dice, DECIMALS) for i, dice in curve.items()} for name, curve in curves.items()}
         write_json(args.keep, kept)
-    settings = [setting(curves, target, cases) for cases in sorted(CASES) for target in TARGETS]
+    settings = [setting(curves, target, cases) for cases in args.cases for target in TARGETS]
     settings = [s for s in settings if any(arm.startswith(SCRATCH) for arm in s.curves) and len(s.curves) > 1]
     print_tables(settings)
     print_goals(settings)
