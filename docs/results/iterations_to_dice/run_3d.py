@@ -54,14 +54,16 @@ def queue(out: Path) -> Iterator[Step]:
     yield preparation(out, SOURCE_DATASET)
     epochs, iterations = PRETRAINING
     trainer = str(TrainerName("nnUNetPretrainerSegmentation", "fitted", epochs=epochs, iterations=iterations, seed=0))
+    results = out / "nnUNet_results"
+    sources = results / "sources_3d"  # that of 2D has the same name
     arguments = {
         "dataset": SOURCE_DATASET,
         "trainer": trainer,
         "fold": 0,
         "configuration": CONFIGURATION,
         "source_name": "t1_segmentation",
+        "sources": sources,
     }
-    results = out / "nnUNet_results"
     model = results / dataset_name(SOURCE_DATASET) / f"{trainer}__{PLANS}__{CONFIGURATION}" / "fold_0"
     yield Step("pretrain-3d", train, arguments, model / "validation" / "summary.json")
     for target in TITLES:
@@ -85,6 +87,7 @@ def queue(out: Path) -> Iterator[Step]:
                     "out": file,
                     "configuration": CONFIGURATION,
                     "epochs": [p // PER_EPOCH for p in POINTS[arm.length]],
+                    "sources": sources,
                 }
                 yield Step(file.stem, measure_curve, arguments, file)
 
