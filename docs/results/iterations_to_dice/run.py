@@ -80,6 +80,13 @@ LESION_ARM = replace(
     title="T1 tissues and lesions, fitted",
     registry="sources_lesions",
 )
+#: the same source, trained three times as long
+LONGER_LESION_ARM = replace(
+    LESION_ARM,
+    key="lesion-long-fitted",
+    title="T1 tissues and lesions, longer, fitted",
+    registry="sources_lesions_long",
+)
 #: T1 arms whose sources have seen no image of a person: label maps became images, without and with lesions
 SYNTHETIC_ARM = replace(
     T1_ARM,
@@ -115,6 +122,7 @@ ARMS = (
     T1_ARM,
     BY_NAME_ARM,
     LESION_ARM,
+    LONGER_LESION_ARM,
     SYNTHETIC_ARM,
     SYNTHETIC_LESION_ARM,
 )
@@ -124,10 +132,11 @@ T1_SOURCE: Source = ("t1_segmentation", 312, "fitted", 30, 150, "sources")
 NATURAL_SOURCE: Source = ("natural_segmentation", 302, "fitted", 20, 150, "sources")
 #: made by `synthesize --images real` from the subjects of group train
 LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 30, 150, "sources_lesions")
+LONGER_LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 90, 150, "sources_lesions_long")
 #: made by `synthesize` from label maps of other people, without and with lesions
 SYNTHETIC_SOURCE: Source = ("t1_segmentation", 315, "fitted", 30, 150, "sources_synthetic")
 SYNTHETIC_LESION_SOURCE: Source = ("t1_segmentation", 316, "fitted", 30, 150, "sources_synthetic_lesions")
-SOURCES = (T1_SOURCE, LESION_SOURCE, SYNTHETIC_SOURCE, SYNTHETIC_LESION_SOURCE, NATURAL_SOURCE)
+SOURCES = (T1_SOURCE, LESION_SOURCE, LONGER_LESION_SOURCE, SYNTHETIC_SOURCE, SYNTHETIC_LESION_SOURCE, NATURAL_SOURCE)
 LESION_TARGETS = (STROKE, MS)
 FROM_SCRATCH = (SCRATCH_FITTED, SCRATCH_SGD, SCRATCH_ADAMW)
 
@@ -209,7 +218,15 @@ def queue(out: Path) -> Iterator[Step]:
     """Yield all steps in the order in which they are run: what is finished at any time is a comparison of its own."""
     for source in SOURCES:
         yield from pretraining(out, source)
-    lesion_arms = (T1_ARM, LESION_ARM, SYNTHETIC_ARM, SYNTHETIC_LESION_ARM, *FROM_SCRATCH, NATURAL_ARM)
+    lesion_arms = (
+        T1_ARM,
+        LESION_ARM,
+        LONGER_LESION_ARM,
+        SYNTHETIC_ARM,
+        SYNTHETIC_LESION_ARM,
+        *FROM_SCRATCH,
+        NATURAL_ARM,
+    )
     anatomy_arms = (T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
     for cases in CASES:
         for dataset in LESION_TARGETS:

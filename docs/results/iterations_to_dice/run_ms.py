@@ -2,9 +2,9 @@
 
     python run_ms.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
-A higher learning rate, a source of tissues and lesions that was trained three times as long, a source whose lesions are
-those of MS alone, and fine-tuning that ends after 40 iterations, a twentieth of what scratch has. OUT is that of `run.py`,
-whose data sets and sources the trainings need; data set 317 is made by `synthesize`, as the write-up says.
+A higher learning rate, a source whose lesions are those of MS alone, and fine-tuning that ends after 40 iterations, a
+twentieth of what scratch has. OUT is that of `run.py`, whose data sets and sources the trainings need; data set 317 is made
+by `synthesize`, as the write-up says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 from run import (
     FOLDS,
     LESION_ARM,
+    LONGER_LESION_ARM,
     MS,
     SCRATCH_FITTED,
     SCRATCH_LENGTH,
@@ -38,13 +39,9 @@ FASTER = replace(RECIPES["fitted"], name="fittedFaster", optimiser=replace(RECIP
 CASES = 3
 #: a twentieth of a training from scratch, and the epochs' iterations that divide it
 SHORT, SHORT_EPOCH = SCRATCH_LENGTH // 20, 10
-LONGER_SOURCE: Source = ("t1_segmentation", 314, "fitted", 90, 150, "sources_lesions_long")
 MS_SOURCE: Source = ("t1_segmentation", 317, "fitted", 60, 150, "sources_ms_lesions")
-LONGER_ARM = replace(
-    LESION_ARM, key="lesion-long-fitted", title="tissues and lesions, trained longer", registry=LONGER_SOURCE[-1]
-)
 MS_ARM = replace(LESION_ARM, key="lesion-ms-fitted", title="tissues and MS lesions", registry=MS_SOURCE[-1])
-TRANSFERRED = (T1_ARM, LESION_ARM, LONGER_ARM, MS_ARM)
+TRANSFERRED = (T1_ARM, LESION_ARM, LONGER_LESION_ARM, MS_ARM)
 
 
 def faster(arm: Arm) -> Arm:
@@ -60,7 +57,6 @@ def short(arm: Arm) -> Arm:
 
 
 ARMS = (
-    LONGER_ARM,
     MS_ARM,
     *map(short, TRANSFERRED),
     *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
@@ -70,8 +66,7 @@ ARMS = (
 
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps."""
-    for source in (LONGER_SOURCE, MS_SOURCE):
-        yield from pretraining(out, source)
+    yield from pretraining(out, MS_SOURCE)
     yield preparation(out, MS)
     for fold in FOLDS:
         yield from (curve_step(out, MS, arm, CASES, fold) for arm in ARMS)

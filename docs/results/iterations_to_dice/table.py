@@ -46,7 +46,8 @@ COLOURS = {
     "natural-fitted": "#2A9D4E",
     "t1seg-fitted": "#0072B2",
     "t1seg-byname": "#56B4E9",
-    "lesion-fitted": "#C0392B",
+    "lesion-fitted": "#E08E79",
+    "lesion-long-fitted": "#C0392B",
     "synthetic-fitted": "#CC79A7",
     "synthetic-lesion-fitted": "#E69F00",
 }
@@ -225,7 +226,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", default=KEPT)
     parser.add_argument("--keep", type=Path, help="write the curves to this file")
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--cases", type=int, nargs="+", default=sorted(CASES), help="only these numbers of training cases")
+    parser.add_argument(
+        "--cases", type=int, nargs="+", default=sorted(CASES), help="only these numbers of training cases"
+    )
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
