@@ -14,6 +14,7 @@ from scipy import stats
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.comparison import CompareSettings, ReportText, compare
+from nnunet_transfer.comparison.results import find_runs
 from nnunet_transfer.comparison.statistics import holm, nadeau_bengio, rank_biserial, wilcoxon_p
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.files import read_json, write_json
@@ -209,6 +210,14 @@ def test_what_spoils_the_pairing_is_named_and_only_left_out_on_request(
 def test_the_region_of_equivalence_has_to_be_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "-d", "801", "-o", str(tmp_path / "out"), "--rope", "-1"]) == 2
     assert "rope is -1" in capsys.readouterr().err
+
+
+def test_a_copy_of_a_fold_is_not_taken_for_the_fold(results: Path, tmp_path: Path) -> None:
+    model = model_folder(results, "nnUNetTrainerScratch")
+    before = find_runs(DATASET)
+    for name in ("fold_00", "fold_0 copy", "fold_\u0661"):
+        shutil.copytree(model / "fold_0", model / name)
+    assert [run.folds for run in find_runs(DATASET)] == [run.folds for run in before]
 
 
 def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:

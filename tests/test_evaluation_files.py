@@ -143,6 +143,18 @@ def test_endings_in_capitals_are_masks(tmp_path: Path) -> None:
     assert dict(zip(table["case"], table["dice"], strict=True)) == dict.fromkeys(["B", "C", "D", "a"], 1.0)
 
 
+def test_names_may_be_spelt_as_on_another_system(tmp_path: Path) -> None:
+    mask = np.zeros((4, 20, 30), np.uint8)
+    mask[1:3, 2:8, 3:9] = 1
+    one, two = "M\u00fcller", "Mu\u0308ller"
+    write_mask(mask, tmp_path / f"ref/{one}.nii.gz")
+    write_mask(mask, tmp_path / f"pred/{two}.nii.gz")
+    assert evaluate_folders(tmp_path / "ref", tmp_path / "pred").cases["dice"].tolist() == [1]
+    write_mask(mask, tmp_path / f"pred/{one}.nii.gz")
+    with pytest.raises(ComparisonError, match="in two spellings"):
+        evaluate_folders(tmp_path / "ref", tmp_path / "pred")
+
+
 def test_pictures_of_several_pages_are_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (0, 1)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -17,7 +17,7 @@ REPORT_FILE = "transfer_report.json"
 PROVENANCE_FILE = "provenance.json"
 #: a fact that a fold states about its training
 Fact = TypeVar("Fact")
-FOLD = re.compile(r"fold_(\d+)")
+FOLD = re.compile(r"fold_(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -122,6 +123,18 @@ def list_masks(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _composed(folder: Path) -> dict[str, Path]:
+    """List masks by their cases' composed names: macOS spells an accented letter with two characters, others with one."""
+    masks = list_masks(folder)
+    composed: dict[str, Path] = {}
+    for case, path in masks.items():
+        name = unicodedata.normalize("NFC", case)
+        if name in composed:
+            raise ComparisonError(f"{folder} has case {name} in two spellings of one letter; remove one")
+        composed[name] = path
+    return composed
+
+
 def evaluate_folders(
     reference_folder: str | os.PathLike[str],
     prediction_folder: str | os.PathLike[str],
@@ -137,7 +150,7 @@ def evaluate_folders(
         If a case lacks a mask or can't be scored; the message lists the cases.
     """
     settings = settings or EvaluateSettings()
-    references, predictions = list_masks(Path(reference_folder)), list_masks(Path(prediction_folder))
+    references, predictions = _composed(Path(reference_folder)), _composed(Path(prediction_folder))
     problems = {c: "no prediction" for c in references.keys() - predictions.keys()}
     problems |= {c: "no reference" for c in predictions.keys() - references.keys()}
     if problems and not settings.allow_missing:
