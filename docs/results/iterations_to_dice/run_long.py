@@ -15,10 +15,12 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from run import ANATOMY, FOLDS, LONG_LENGTH, MS, SCRATCH_FITTED, STROKE, T1_ARM, curve_step, preparation
+from run import ANATOMY, LONG_LENGTH, MS, SCRATCH_FITTED, STROKE, T1_ARM, curve_step, preparation
 from trainings import Step, run_from_command_line
 
 CASES = 8
+#: each arm of a target takes some four minutes of a core
+FOLDS = range(2)
 ARMS = tuple(
     replace(arm, key=f"{source}-{recipe}-long", title=f"{title}, {recipe}", recipe=recipe, length=LONG_LENGTH)
     for source, title, arm in (("scratch", "scratch", SCRATCH_FITTED), ("t1seg", "T1 segmentation", T1_ARM))

@@ -1,10 +1,11 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py [OUT] [--keep FILE] [--figure FILE] [--cases N]
+    python table.py [OUT] [--of main|long|ms|3d] [--keep FILE] [--figure FILE] [--cases N]
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
-chosen on the validation cases themselves, so in favour of scratch.
+chosen on the validation cases themselves, so in favour of scratch. `--of` chooses the curves of `run_long.py`, `run_ms.py` or
+`run_3d.py` instead of those of `run.py`.
 """
 
 from __future__ import annotations
@@ -18,25 +19,38 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from run import ANATOMY, ARMS, CASES, FOLDS, REAL_MS, SCRATCH_LENGTH, TARGETS, Arm, curve_name
+import run
+import run_3d
+import run_long
+import run_ms
+from run import ANATOMY, CASES, FOLDS, REAL_MS, Arm, curve_name
 
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.recipes import RECIPES
 
+TARGETS = {**run.TARGETS, **{target: f"{title}, 3D" for target, title in run_3d.TITLES.items()}}
+#: which arms are shown together, on which targets, with which numbers of cases, in which folds
+STUDIES = {
+    "main": (run.ARMS, tuple(run.TARGETS), tuple(sorted(CASES)), FOLDS),
+    "long": (run_long.ARMS, tuple(run.TARGETS), (run_long.CASES,), run_long.FOLDS),
+    "ms": ((*run.ARMS, *run_ms.ARMS), (run.MS,), (run_ms.CASES,), FOLDS),
+    "3d": (run_3d.ARMS, tuple(run_3d.TITLES), (run_3d.CASES,), FOLDS),
+}
 Curve = dict[int, float]
 NEVER = float("inf")
-SCRATCH = "scratch"
 COLUMNS = (
     "target",
     "cases",
     "arm",
     "iterations",
-    "Dice before the first step",
-    "final Dice, folds 0 to 3",
+    "before the first step",
+    "final Dice by fold",
     "median",
-    "ratio, folds 0 to 3",
+    "ratio by fold",
     "median",
 )
 COLUMNS_OF_PANELS = 3
+ANATOMIES = (ANATOMY, run_3d.ANATOMY)
 #: final Dice may be so much below the best scratch
 TOLERANCE = 0.01
 COLOURS = {
@@ -62,24 +76,39 @@ class Setting:
 
     target: int
     cases: int
+    arms: tuple[Arm, ...]
     curves: dict[str, list[Curve]]
+
+    @property
+    def controls(self) -> list[list[Curve]]:
+        """The curves from scratch, one list per recipe that is for everyone."""
+        return [self.curves[arm.key] for arm in self.arms if is_scratch(arm) and arm.recipe in RECIPES]
 
     @property
     def control(self) -> list[float]:
         """Each fold's best final Dice from scratch."""
-        scratches = [curves for arm, curves in self.curves.items() if arm.startswith(SCRATCH)]
-        return [max(final(curves[fold]) for curves in scratches) for fold in FOLDS]
+        return [max(final(curves[i]) for curves in self.controls) for i in range(len(self.controls[0]))]
+
+    @property
+    def length(self) -> int:
+        """Iterations of the trainings from scratch."""
+        return max(max(curve) for curves in self.controls for curve in curves)
 
     def ratios(self, arm: str) -> list[float]:
         """Each fold's iterations to the control's Dice, relative to the length of a training from scratch."""
         return [
-            first_reaching(curve, dice) / SCRATCH_LENGTH
+            first_reaching(curve, dice) / self.length
             for curve, dice in zip(self.curves[arm], self.control, strict=True)
         ]
 
     def margins(self, arm: str) -> list[float]:
         """Each fold's final Dice minus the control's."""
         return [final(curve) - dice for curve, dice in zip(self.curves[arm], self.control, strict=True)]
+
+
+def is_scratch(arm: Arm) -> bool:
+    """Whether the arm is a control."""
+    return arm.trainer == "nnUNetTrainerScratch"
 
 
 def final(curve: Curve) -> float:
@@ -101,14 +130,14 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return {name: {int(i): dice for i, dice in curve.items()} for name, curve in content.items()}
 
 
-def setting(curves: Mapping[str, Curve], target: int, cases: int) -> Setting:
+def setting(curves: Mapping[str, Curve], arms: Sequence[Arm], target: int, cases: int, folds: Sequence[int]) -> Setting:
     """Return the arms that have all folds."""
     found = {}
-    for arm in ARMS:
-        names = [curve_name(target, arm.key, cases, fold) for fold in FOLDS]
+    for arm in arms:
+        names = [curve_name(target, arm.key, cases, fold) for fold in folds]
         if all(name in curves for name in names):
             found[arm.key] = [curves[name] for name in names]
-    return Setting(target, cases, found)
+    return Setting(target, cases, tuple(arm for arm in arms if arm.key in found), found)
 
 
 def print_tables(settings: Sequence[Setting]) -> None:
@@ -116,10 +145,10 @@ def print_tables(settings: Sequence[Setting]) -> None:
     print(f"| {' | '.join(COLUMNS)} |")
     print("|---" * len(COLUMNS) + "|")
     for setting in settings:
-        for arm in in_order(setting):
+        for arm in setting.arms:
             curves = setting.curves[arm.key]
             ratios = setting.ratios(arm.key)
-            scratch = arm.key.startswith(SCRATCH)
+            scratch = is_scratch(arm)
             cells = [
                 TARGETS[setting.target],
                 str(setting.cases),
@@ -152,19 +181,15 @@ def spaced(values: object) -> str:
     return " ".join(f"{value:.3f}".lstrip("0") for value in values)  # type: ignore[attr-defined]
 
 
-def in_order(setting: Setting) -> list[Arm]:
-    """Return the finished arms, scratch first."""
-    return [arm for arm in ARMS if arm.key in setting.curves]
-
-
 def print_goals(settings: Sequence[Setting]) -> None:
     """Print how many comparisons meet the goals, for every transferred arm."""
-    for arm in ARMS:
-        if arm.key.startswith(SCRATCH):
+    arms = {arm.key: arm for setting in settings for arm in setting.arms}
+    for arm in arms.values():
+        if is_scratch(arm):
             continue
         for name, chosen in (
-            ("anatomy", [ANATOMY]),
-            ("semi-synthetic lesions", [t for t in TARGETS if t not in (ANATOMY, REAL_MS)]),
+            ("anatomy", ANATOMIES),
+            ("semi-synthetic lesions", [t for t in TARGETS if t not in (*ANATOMIES, REAL_MS)]),
             ("real lesions", [REAL_MS]),
         ):
             used = [s for s in settings if s.target in chosen and arm.key in s.curves]
@@ -194,7 +219,7 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
     for panel in axes.flat[len(settings) :]:
         panel.set_visible(False)
     for panel, setting in zip(axes.flat, settings, strict=False):
-        for arm in in_order(setting):
+        for arm in setting.arms:
             curves = setting.curves[arm.key]
             points, colour = sorted(set.intersection(*map(set, curves))), COLOURS[arm.key]
             if len(points) == 2:  # of some trainings of an earlier run only the ends are known
@@ -226,16 +251,16 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", default=KEPT)
     parser.add_argument("--keep", type=Path, help="write the curves to this file")
     parser.add_argument("--figure", type=Path)
-    parser.add_argument(
-        "--cases", type=int, nargs="+", default=sorted(CASES), help="only these numbers of training cases"
-    )
+    parser.add_argument("--of", choices=STUDIES, default="main", help="which curves (default: those of run.py)")
+    parser.add_argument("--cases", type=int, nargs="+", help="only these numbers of training cases")
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
         kept = {name: {i: round(dice, DECIMALS) for i, dice in curve.items()} for name, curve in curves.items()}
         write_json(args.keep, kept)
-    settings = [setting(curves, target, cases) for cases in args.cases for target in TARGETS]
-    settings = [s for s in settings if any(arm.startswith(SCRATCH) for arm in s.curves) and len(s.curves) > 1]
+    arms, targets, numbers, folds = STUDIES[args.of]
+    settings = [setting(curves, arms, target, n, folds) for n in args.cases or numbers for target in targets]
+    settings = [s for s in settings if any(map(is_scratch, s.arms)) and len(s.arms) > 1]
     print_tables(settings)
     print_goals(settings)
     if args.figure:
