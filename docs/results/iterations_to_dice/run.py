@@ -11,7 +11,7 @@ To use several cores, make the data sets and sources first (`--only 'prepare-*'`
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ SCRATCH_LENGTH, TRANSFERRED_LENGTH, LONG_LENGTH = 800, 300, 2000
 POINTS = {
     SCRATCH_LENGTH: (0, 100, 200, 400, 800),
     TRANSFERRED_LENGTH: (0, 25, 50, 75, 150, 200, 300),
-    SCRATCH_LENGTH // 20: (0, 10, 20, 40),
+    SCRATCH_LENGTH // 20: (),
     LONG_LENGTH: (0, 200, 500, 1000, 2000),
 }
 
@@ -198,10 +198,17 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
         "fold": fold,
         "out": curve_file(out, dataset, arm.key, cases, fold),
         "configuration": CONFIGURATION,
-        "epochs": [p // arm.per_epoch for p in POINTS[arm.length]],
+        "epochs": [p // arm.per_epoch for p in points(arm)],
         "sources": out / "nnUNet_results" / arm.registry,
     }
     return Step(arguments["out"].stem, measure_curve, arguments, arguments["out"])
+
+
+def points(arm: Arm) -> Sequence[int]:
+    """Return the iterations after which an arm is measured."""
+    if arm.per_epoch == PER_EPOCH:
+        return POINTS[arm.length]
+    return (*range(0, min(arm.length, 100) + 1, arm.per_epoch), *(p for p in POINTS[arm.length] if p > 100))
 
 
 def curve_name(dataset: int, arm: str, cases: int, fold: int) -> str:

@@ -56,8 +56,14 @@ def short(arm: Arm) -> Arm:
     )
 
 
+def finely(arm: Arm) -> Arm:
+    """Return the arm with short epochs, so that it can be measured every 10 iterations."""
+    return replace(arm, key=f"{arm.key}-finely", title=f"{arm.title}, measured often", per_epoch=SHORT_EPOCH)
+
+
 ARMS = (
     MS_ARM,
+    *map(finely, (LONGER_LESION_ARM, MS_ARM)),
     *map(short, TRANSFERRED),
     *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
     *(short(faster(arm)) for arm in TRANSFERRED),
