@@ -63,7 +63,7 @@ def finely(arm: Arm) -> Arm:
 
 ARMS = (
     MS_ARM,
-    *map(finely, (LONGER_LESION_ARM, MS_ARM)),
+    finely(LONGER_LESION_ARM),
     *map(short, TRANSFERRED),
     *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
     *(short(faster(arm)) for arm in TRANSFERRED),
