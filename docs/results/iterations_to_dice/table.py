@@ -49,7 +49,8 @@ COLUMNS = (
     "ratio by fold",
     "median",
 )
-COLUMNS_OF_PANELS = 3
+#: panels side by side; a few fit into one row
+COLUMNS_OF_PANELS, ONE_ROW = 3, 4
 ANATOMIES = (ANATOMY, run_3d.ANATOMY)
 #: final Dice may be so much below the best scratch
 TOLERANCE = 0.01
@@ -213,9 +214,11 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = -(-len(settings) // COLUMNS_OF_PANELS)
+    settings = sorted(settings, key=lambda s: s.target == REAL_MS)  # it has one number of cases alone
+    columns = len(settings) if len(settings) <= ONE_ROW else COLUMNS_OF_PANELS
+    rows = -(-len(settings) // columns)
     height = 0.7 + 2.9 * rows
-    figure, axes = plt.subplots(rows, COLUMNS_OF_PANELS, figsize=(10, height), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(max(10, 3 * columns), height), squeeze=False)
     for panel in axes.flat[len(settings) :]:
         panel.set_visible(False)
     for panel, setting in zip(axes.flat, settings, strict=False):
