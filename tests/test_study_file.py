@@ -96,7 +96,11 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         ),
         (set_("training", to={"mirroring": 0}), "mirroring: 0", "must be true or false"),
         (set_("sources", "t1_segmentation", "task", to="classify"), "task", "there are: classification"),
-        (set_("arms", to=["scratch", "t1_segmentatoin"]), "- t1_segmentatoin", "there are: scratch, t1_segmentation"),
+        (
+            set_("arms", to=["scratch", "t1_segmentatoin"]),
+            "- t1_segmentatoin",
+            "there are: scratch, best, t1_segmentation",
+        ),
         (set_("arms", to=["scratch", "scratch"]), "- scratch", "given twice"),
         (set_("arms", to=["t1_segmentation"]), "arms", "baseline scratch"),
         (set_("recipes", to=["sawtoth"]), "- sawtoth", "did you mean sawtooth"),

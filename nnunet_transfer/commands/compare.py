@@ -52,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dist/niivue.umd.js of the npm package @niivue/niivue",
     )
     parser.add_argument(
+        "--ranking",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CSV",
+        help="show these tables of `sources rank` in the report",
+    )
+    parser.add_argument(
         "--draws", type=int, default=10_000, metavar="N", help="bootstrap samples (default %(default)s)"
     )
     add_scoring_arguments(parser)
@@ -80,6 +88,10 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_transfer.comparison.viewer import niivue_script
 
         viewer = niivue_script(args.viewer)  # before scoring, which takes long
+    if args.ranking:
+        from nnunet_transfer.comparison.source_rankings import read_rankings
+
+        read_rankings(args.ranking)  # likewise
     command = shlex.join(["nnunet_transfer", *sys.argv[1:]])
     comparison = compare(
         args.dataset,
@@ -87,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         arms=args.arms,
         settings=settings,
         processes=args.processes,
-        text=ReportText(command=command, all_cases=args.all_cases, viewer=viewer),
+        text=ReportText(command=command, all_cases=args.all_cases, viewer=viewer, rankings=tuple(args.ranking)),
     )
     print((comparison.report.parent / "summary.txt").read_text(encoding="utf-8"))
     print(f"Report: {comparison.report}")

@@ -31,6 +31,7 @@ from nnunet_transfer.api import (
 )
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line, printable
+from nnunet_transfer.paths import dataset_name
 from nnunet_transfer.sources import TASKS
 from nnunet_transfer.sources.learning import learning_warnings
 from nnunet_transfer.words import counted
@@ -271,7 +272,7 @@ def _rank(args: argparse.Namespace) -> int:
     settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)
     rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)
     if args.out:
-        write_ranking(rows, args.out)
+        write_ranking(rows, args.out, target=dataset_name(args.dataset), fold=args.fold)
     _print_table(table_of(rows))
     return 0
 

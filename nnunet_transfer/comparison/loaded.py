@@ -52,18 +52,27 @@ def read_loaded(fold: Path) -> Loaded | None:
         return None
 
 
-def loaded_by(trainer: str, folds: Mapping[int, Path]) -> Loaded | None:
-    """Return the source that all folds of a trainer loaded; None without a transfer report.
+def loaded_by(trainer: str, folds: Mapping[int, Path], chosen: Mapping[int, str] | None = None) -> Loaded | None:
+    """Return the source that all folds of a trainer loaded; None without a transfer report, or if folds choose theirs.
 
     Parameters
     ----------
     folds : fold -> its folder
+    chosen : fold -> source that the plans choose for it, if they do
 
     Raises
     ------
     ComparisonError
-        If the folds loaded different sources.
+        If the folds loaded different sources, or not those that were chosen for them.
     """
+    if chosen:
+        for k, folder in sorted(folds.items()):
+            if (loaded := read_loaded(folder)) is not None and loaded.name != chosen.get(k):
+                raise ComparisonError(
+                    f"fold {k} of {trainer} loaded {loaded}, but its plans choose {chosen.get(k, 'no source')} for it; train it "
+                    "again, or leave the arm out with --arms"
+                )
+        return None
     return _the_same_in_all(folds, read_loaded, f"{trainer} loaded different sources")
 
 
@@ -146,7 +155,7 @@ def doubtful_arms(results: Path) -> Iterator[tuple[str, str]]:
         trainer = folder.name.split("__")[0]
         folds = {int(m[1]): f for f in sorted(folder.glob("fold_*")) if (m := FOLD.fullmatch(f.name))}
         try:
-            text = contradiction(trainer, loaded_by(trainer, folds), planned_source(folder))
+            text = contradiction(trainer, loaded_by(trainer, folds, chosen_sources(folder)), planned_source(folder))
         except ComparisonError as error:
             text = str(error)
         if text:
@@ -159,3 +168,13 @@ def planned_source(folder: Path) -> str | None:
         return str(read_json(folder / "plans.json")["transfer"]["source"])
     except (DataError, KeyError, TypeError):
         return None
+
+
+def chosen_sources(folder: Path) -> dict[int, str]:
+    """Return fold -> source, if the plans of a trained arm choose one for each fold; else an empty dictionary."""
+    try:
+        return {
+            int(fold): str(source) for fold, source in read_json(folder / "plans.json")["transfer"]["chosen"].items()
+        }
+    except (DataError, KeyError, TypeError, AttributeError, ValueError):
+        return {}

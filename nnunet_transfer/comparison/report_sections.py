@@ -14,6 +14,7 @@ from nnunet_transfer.comparison.analysis import TargetResult, compared_metrics, 
 from nnunet_transfer.comparison.case_section import CaseSection, case_section
 from nnunet_transfer.comparison.markup import figure, html_table
 from nnunet_transfer.comparison.report_tables import Table
+from nnunet_transfer.comparison.source_rankings import RANKING, read_rankings
 from nnunet_transfer.comparison.training_logs import training_curves
 from nnunet_transfer.words import counted
 
@@ -45,6 +46,8 @@ class ReportText:
         Draw all cases; those that don't fit into the report go to a folder beside it.
     viewer
         Script of NiiVue, to add interactive pages of the drawn cases (see `comparison.viewer`).
+    rankings
+        Tables of `sources rank`, to show what was known of the sources before training.
     """
 
     note: str = ""
@@ -53,6 +56,7 @@ class ReportText:
     command: str = ""
     all_cases: bool = False
     viewer: Path | None = None
+    rankings: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -152,6 +156,11 @@ def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText,
         yield _curves(chapter, section("curves", "Learning curves", "curves"))
     if len(epochs := training_curves(result.runs)):
         yield _training(chapter, section("training", "Training"), epochs)
+    rankings = read_rankings(text.rankings)
+    if (rankings["target"] == result.target.dataset).any():
+        yield _ranking(
+            section("ranking", "Sources before training"), rankings[rankings["target"] == result.target.dataset]
+        )
     if left:
         yield section("more", "More tables", *left)
     cases = section("cases", "Cases")
@@ -165,6 +174,16 @@ def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText,
         viewer=text.viewer is not None,
     )
     yield cases
+
+
+def _ranking(section: Section, ranking: pd.DataFrame) -> Section:
+    caption = (
+        "Scores of the sources on training cases alone, before any fine-tuning (sources rank). Dice and lesion F1 of output "
+        "layers that were fitted on some subjects and predict others; higher is better in all columns."
+    )
+    columns = {key: column for key, column in RANKING.items() if ranking[key].notna().any()}
+    section.tables.append(html_table(ranking, columns, caption))
+    return section
 
 
 def _scores(chapter: Chapter, section: Section) -> Section:

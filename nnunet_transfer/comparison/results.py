@@ -12,6 +12,7 @@ from nnunet_transfer.comparison.loaded import (
     FOLD,
     REPORT_FILE,
     Loaded,
+    chosen_sources,
     contradiction,
     loaded_by,
     planned_source,
@@ -25,6 +26,8 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
 
 TASKS = {"classification": "classification", "segmentation": "segmentation", "self_supervised": "self-supervised"}
+#: title of the arm whose source a ranking chose for each fold
+CHOSEN_TITLE = "Best-ranked source"
 DOMAINS = {"natural": "natural images", "t1": "T1 brain MRI"}
 
 
@@ -163,7 +166,7 @@ def _run(folder: Path, trainer: str, plans: str, configuration: str) -> Run:
     trained = {k: validation.parent for k, validation in folds.items()}
     if not parsed.own_schedule and (recipe := recipe_of(trainer, trained)):
         parsed = replace(parsed, recipe=recipe)
-    loaded = loaded_by(trainer, trained)
+    loaded = loaded_by(trainer, trained, chosen_sources(folder))
     return Run(_arm(folder, parsed, loaded), parsed.seed, folder, plans, configuration, folds)
 
 
@@ -187,6 +190,8 @@ def _arm(folder: Path, trainer: TrainerName, loaded: Loaded | None) -> Arm:
         if not task:
             task, domain = _from_card(source)
         title = _source_title(task, domain) if source in ARMS.values() else ""
+        if chosen_sources(folder):
+            title = CHOSEN_TITLE
         known = (TASKS.get(task, task), DOMAINS.get(domain, domain))
         arm = Arm(name, title or source or trainer.base, trainer, source, *known)
     suffix = name.split("@")[0].removeprefix(trainer.base).strip("_").replace("_", ", ")
@@ -270,7 +275,11 @@ def source_notices(runs: Sequence[Run]) -> list[str]:
     silent: list[str] = []
     for run in runs:
         folds = {k: validation.parent for k, validation in run.folds.items()}
-        if text := contradiction(run.trainer, loaded_by(run.trainer, folds), planned_source(run.folder)):
+        chosen = chosen_sources(run.folder)
+        if chosen:
+            listed = ", ".join(f"{source} in fold {k}" for k, source in sorted(chosen.items()) if k in folds)
+            found.append(f"{run.arm.title}: a ranking on each fold's training cases chose {listed}.")
+        if text := contradiction(run.trainer, loaded_by(run.trainer, folds, chosen), planned_source(run.folder)):
             found.append(f"Doubtful: {text}. The report uses the loaded source.")
         expected = run.arm.trainer.base == TRANSFER or ARMS.get(run.arm.trainer.base) is not None
         if expected and (missing := [str(k) for k, folder in folds.items() if read_loaded(folder) is None]):

@@ -80,7 +80,15 @@ class FineTuningTrainer(NamedTrainer):
                 f"such plans with `nnunet_transfer plan -d {self.plans_manager.dataset_name} --source NAME` and train "
                 f"with -p"
             )
-        return block["source"]
+        chosen = block.get("chosen")
+        if chosen is None:
+            return block["source"]
+        if str(self.fold) not in chosen:
+            raise PlansError(
+                f"{self.plans_manager.plans_name} choose no source for fold {self.fold}, but for {', '.join(chosen)}; train "
+                "these, or rank the sources for this fold in a study"
+            )
+        return chosen[str(self.fold)]
 
     def source_facts(self) -> dict[str, str] | None:
         """Return name and SHA-256 of the source; a continued training works without the source."""

@@ -367,10 +367,11 @@ def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_ranking(rows: Sequence[RankedSource], path: Path) -> None:
-    """Write all columns as CSV."""
+def write_ranking(rows: Sequence[RankedSource], path: Path, *, target: str, fold: int | None) -> None:
+    """Write all columns as CSV, and in front of them the target and the fold whose training cases were used."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([[_text(getattr(row, attribute)) for attribute in COLUMNS.values()] for row in rows])
+    writer.writerow(["target", "fold", *COLUMNS])
+    head = [target, _text(fold)]
+    writer.writerows([[*head, *(_text(getattr(row, attribute)) for attribute in COLUMNS.values())] for row in rows])
     write_text(path, text.getvalue())

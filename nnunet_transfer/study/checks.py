@@ -154,7 +154,7 @@ def _classes(context: _Context, source: Source, place: Place) -> _Found:
 
 def _leakage(context: _Context) -> _Found:
     study = context.study
-    used = {arm.source for arm in study.arms}
+    used = {source for arm in study.arms for source in study.sources_of(arm)}
     for name, source in study.sources.items():
         place: Place = ("sources", name)
         for target in study.targets.values() if name in used else ():
@@ -264,8 +264,9 @@ def _number_of_folds(study: Study, dataset: Dataset) -> int | None:
 def _arms(context: _Context) -> _Found:
     study = context.study
     arms = {arm.source for arm in study.arms}
+    used = {source for arm in study.arms for source in study.sources_of(arm)}
     for name in study.sources:
-        if name not in arms:
+        if name not in used:
             place: Place = ("sources", name)
             yield place, context.finding(place, "no arm starts from it, but it is made anyway", stops=False)
     if None not in arms and "baseline" not in study.comparison:

@@ -11,6 +11,8 @@ from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName
 from nnunet_transfer.plans import plans_name_for
 
 SCRATCH = "scratch"
+#: the arm that starts, in each fold, from the source that ranks first on the fold's training cases
+BEST = "best"
 
 
 def fixed_arms() -> dict[str, str]:
@@ -79,7 +81,7 @@ class StudyArm:
 
     Attributes
     ----------
-    source : name of a source of the study, None for scratch
+    source : name of a source of the study, None for scratch, `BEST` if a ranking chooses it
     trainer : trainer name with recipe, cases, schedule and seed
     """
 
@@ -154,6 +156,16 @@ class Study:
     resources: Mapping[str, Resources] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     allow_leakage: bool = False
+
+    def sources_of(self, arm: StudyArm) -> tuple[str, ...]:
+        """Return the names of the sources that an arm may start from."""
+        if arm.source is None:
+            return ()
+        return tuple(self.sources) if arm.source == BEST else (arm.source,)
+
+    def ranking_file(self, target: str, fold: int) -> Path:
+        """Return the table of the sources' scores for a fold of a target."""
+        return self.folder / "ranking" / f"{target}_fold{fold}.csv"
 
     def plans_name(self, source: str | None = None) -> str:
         """Return the name of the plans: those of all data sets, or those that name a source."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.files import sha256_of
-from nnunet_transfer.study.description import Dataset, Source, Study, StudyArm, Target
+from nnunet_transfer.study.description import BEST, Dataset, Source, Study, StudyArm, Target
 
 #: kinds of steps, in the order of execution
-KINDS = ("convert", "plan", "preprocess", "add", "pretrain", "link", "finetune", "compare", "report")
+KINDS = ("convert", "plan", "preprocess", "add", "pretrain", "rank", "link", "finetune", "compare", "report")
 #: number of hexadecimal digits of a digest in file names
 _DIGITS = 12
 
@@ -114,6 +114,19 @@ def _source(source: Source) -> _Outline:
     return source_job(source), "pretrain", settings, (f"preprocess-{source.dataset}",)
 
 
+def _rankings(study: Study, target: Target) -> Iterator[_Outline]:
+    """Yield, for each fold of a target, the job that ranks all sources on its training cases."""
+    needs = [f"preprocess-{target.dataset}", *map(source_job, study.sources.values())]
+    for fold in target.folds:
+        settings = {
+            "target": target.name,
+            "configuration": study.configuration,
+            "fold": fold,
+            "sources": list(study.sources),
+        }
+        yield f"rank-{target.name}-f{fold}", "rank", settings, needs
+
+
 def source_job(source: Source) -> str:
     """Return the name of the job that makes a source."""
     return f"{'pretrain' if source.trainer else 'add'}-{source.name}"
@@ -129,12 +142,19 @@ def _target(study: Study, target: Target) -> Iterator[_Outline]:
     named = dict.fromkeys(arm.source for arm in study.arms if arm.named_in_plans)
     for source in named:
         assert source is not None  # an arm that the plans name has a source
-        settings = {"target": target.name, "source": source, "configuration": study.configuration}
-        needs = (ready, source_job(study.sources[source]))
+        settings: dict[str, Any] = {"target": target.name, "source": source, "configuration": study.configuration}
+        needs = [ready]
+        if source == BEST:
+            for ranking in _rankings(study, target):
+                yield ranking
+                needs.append(ranking[0])
+            settings["folds"] = list(target.folds)
+        else:
+            needs.append(source_job(study.sources[source]))
         yield f"link-{target.name}-{source}", "link", settings, needs
     trainings: list[str] = []
     for arm in study.arms:
-        made = [] if arm.source is None else [source_job(study.sources[arm.source])]
+        made = [source_job(study.sources[source]) for source in study.sources_of(arm)]
         linked = [f"link-{target.name}-{arm.source}"] if arm.named_in_plans else []
         for fold in target.folds:
             training = {

@@ -25,6 +25,7 @@ from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.recipes import DEFAULT_RECIPE, RECIPES
 from nnunet_transfer.sources.schema import NAME, NAME_RULE
 from nnunet_transfer.study.description import (
+    BEST,
     SCRATCH,
     Dataset,
     Resources,
@@ -51,6 +52,7 @@ DEFAULT_RESOURCES = {
     "preprocess": Resources(8, 32, 12),
     "add": Resources(1, 8, 2),
     "pretrain": Resources(12, 48, 72, 1),
+    "rank": Resources(1, 16, 12),
     "link": Resources(1, 8, 1),
     "finetune": Resources(12, 48, 48, 1),
     "compare": Resources(4, 16, 8),
@@ -187,8 +189,9 @@ def _sources(document: Document) -> dict[str, Source]:
     found = {}
     for name, entry in document.content.get("sources", {}).items():
         place: list[str | int] = ["sources", name]
-        if name == SCRATCH:
-            raise document.error(place, f"{SCRATCH} is the control arm; choose another name")
+        if name in (SCRATCH, BEST):
+            what = "the control arm" if name == SCRATCH else "the arm whose source a ranking chooses"
+            raise document.error(place, f"{name} is {what}; choose another name")
         if not NAME.fullmatch(name):
             raise document.error(place, NAME_RULE)
         if "pretrain" not in entry:
@@ -275,9 +278,11 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
         place: list[str | int] = ["arms", i]
         entry = {"source": entry} if isinstance(entry, str) else entry
         source = entry["source"]
-        if source != SCRATCH and source not in sources:
+        if source == BEST:
+            _check_best(document, place, sources)
+        elif source != SCRATCH and source not in sources:
             raise document.error(
-                place, f"an arm without source: {unknown(source, [SCRATCH, *sources])}; describe it under sources"
+                place, f"an arm without source: {unknown(source, [SCRATCH, BEST, *sources])}; describe it under sources"
             )
         own = "recipes" in entry
         recipes = entry.get("recipes", content.get("recipes", [DEFAULT_RECIPE]))
@@ -303,6 +308,15 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
                         raise document.error(place, f"{arm.name} is given twice")
                     seen.add(arm)
                     yield arm
+
+
+def _check_best(document: Document, place: Sequence[str | int], sources: Mapping[str, Source]) -> None:
+    if len(sources) < 2:
+        raise document.error(place, f"{BEST} chooses among the study's sources; describe two or more under sources")
+    if document.content.get("cases", ["all"]) != ["all"]:
+        raise document.error(
+            place, f"{BEST} ranks sources on all training cases of a fold; remove {BEST}, or cases from the study"
+        )
 
 
 def _check_baseline(document: Document, study: Study) -> None:

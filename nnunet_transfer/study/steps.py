@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.api.comparison import compare
 from nnunet_transfer.api.data import convert, install_splits
 from nnunet_transfer.api.models import plan
-from nnunet_transfer.api.sources import add_source, fetch_source
+from nnunet_transfer.api.sources import add_source, fetch_source, rank_sources
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import locked
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, sources_folder
+from nnunet_transfer.plans import write_chosen_plans
 from nnunet_transfer.study import state
-from nnunet_transfer.study.description import Dataset, Study
+from nnunet_transfer.study.description import BEST, Dataset, Study
 from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job
 from nnunet_transfer.study.trainings import finetune, pretrain, set_aside
+from nnunet_transfer.tables import read_rows
 
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Options
@@ -162,13 +164,40 @@ def _add(study: Study, job: Job) -> None:
     )
 
 
+def _rank(study: Study, job: Job) -> None:
+    from nnunet_transfer.ranking.rank import RankSettings, write_ranking
+
+    target = study.targets[job.settings["target"]]
+    name, fold = dataset_name(study.datasets[target.dataset].number), job.settings["fold"]
+    rows = rank_sources(
+        name, study.configuration, study.plans_name(), job.settings["sources"], settings=RankSettings(fold=fold)
+    )
+    write_ranking(rows, study.ranking_file(target.name, fold), target=name, fold=fold)
+
+
 def _link(study: Study, job: Job) -> None:
     target = study.targets[job.settings["target"]]
     dataset = study.datasets[target.dataset]
     name = dataset_name(dataset.number)
+    if job.settings["source"] == BEST:
+        chosen = {fold: _first(study.ranking_file(target.name, fold), study.sources) for fold in job.settings["folds"]}
+        with _dataset_locked(name):
+            write_chosen_plans(name, study.plans_name(), study.plans_name(BEST), BEST, chosen)
+        return
     with _dataset_locked(name):
         settings = _plan_settings([study.configuration], dataset.plans)
         plan(name, profile=study.profile, source=job.settings["source"], settings=settings, overwrite=True)
+
+
+def _first(ranking: Path, sources: Collection[str]) -> str:
+    """Return the source that ranks first."""
+    (_, header), *rows = read_rows(ranking)
+    places = [dict(zip(header, cells, strict=False)) for _, cells in rows]
+    ranked = [row for row in places if row["rank"] and row["source"] in sources]
+    if not ranked:
+        notes = [f"{row['source']}: {row['note']}" for row in places if row["source"] in sources]
+        raise StudyError(f"no source of the study can be ranked: {'; '.join(notes)}")
+    return min(ranked, key=lambda row: int(row["rank"]))["source"]
 
 
 def _compare(study: Study, job: Job) -> None:
@@ -217,8 +246,19 @@ def compare_targets(
         settings=settings,
         processes=study.resources["compare"].cpus,
         scores_folder=study.folder / "scores",
-        text=ReportText(note, name=study.name, command=f"nnunet_transfer study run {study.file.name}"),
+        text=ReportText(
+            note,
+            name=study.name,
+            command=f"nnunet_transfer study run {study.file.name}",
+            rankings=_rankings(study, targets),
+        ),
     ).report
+
+
+def _rankings(study: Study, targets: Sequence[str]) -> tuple[Path, ...]:
+    files = [study.ranking_file(name, fold) for name in targets for fold in study.targets[name].folds]
+    ranked = any(arm.source == BEST for arm in study.arms)
+    return tuple(file for file in files if ranked and file.is_file())
 
 
 STEPS: dict[str, Callable[[Study, Job], None]] = {
@@ -227,6 +267,7 @@ STEPS: dict[str, Callable[[Study, Job], None]] = {
     "preprocess": _preprocess,
     "add": _add,
     "pretrain": pretrain,
+    "rank": _rank,
     "link": _link,
     "finetune": finetune,
     "compare": _compare,
