@@ -9,7 +9,8 @@ class TransferError(Exception):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        # what a file holds may be quoted in the message, line breaks included
+        return printable(" ".join(super().__str__().splitlines()))
 
 
 def printable(text: str) -> str:

@@ -77,7 +77,7 @@ def check_name_free(name: str, overwrite: bool) -> None:
         If the name is invalid or taken.
     """
     if not NAME.fullmatch(name):
-        raise SourceError(f"source {name[:100]}: {NAME_RULE}")
+        raise SourceError(f"source {one_line(name, 100)}: {NAME_RULE}")
     if (sources_folder() / name).exists() and not overwrite:
         raise SourceError(f"source {name} already exists; choose another name or overwrite it")
 

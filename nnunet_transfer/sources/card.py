@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
-from nnunet_transfer.errors import DataError, SourceError
+from nnunet_transfer.errors import DataError, SourceError, one_line
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems, label_channels_of
 
@@ -83,7 +83,7 @@ class SourceCard:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise SourceError(f"source {str(self.name)[:100]}: {NAME_RULE}")
+            raise SourceError(f"source {one_line(self.name, 100)}: {NAME_RULE}")
         for name in _SEQUENCES:
             value = getattr(self, name)
             if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
