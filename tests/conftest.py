@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 # one thread per test process: the networks are tiny and the thread pools cost more than they give
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# how long an example takes says more about the machine's other work than about the code; all else, such as fixed
-# examples where CI is set, stays as hypothesis chose it
-settings.register_profile("no_deadline", parent=settings(), deadline=None)
-settings.load_profile("no_deadline")
+# property tests draw the same examples in every run, so that a run says what the change did; with HYPOTHESIS_NEW=1 they draw
+# new ones, which find faults. A deadline would measure the machine.
+settings.register_profile(
+    "here", parent=settings(), deadline=None, derandomize=not os.environ.get("HYPOTHESIS_NEW"), print_blob=True
+)
+settings.load_profile("here")
 
 
 @pytest.fixture(scope="session", autouse=True)
