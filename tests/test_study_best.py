@@ -105,6 +105,10 @@ def test_a_table_of_rankings_is_shown_by_compare(
     (tmp_path / "odd.csv").write_text("source,score\na,1\n")
     assert main([*arguments, "--ranking", str(tmp_path / "odd.csv")]) == 2
     assert "so it is no ranking" in capsys.readouterr().err
+    other = study.ranking_file("stroke", 0).read_text().replace("Dataset711_ATLASR2", "Dataset712_Other")
+    (tmp_path / "other.csv").write_text(other)
+    assert main([*arguments, "--ranking", str(tmp_path / "other.csv")]) == 2
+    assert "for Dataset712_Other, which is not compared here" in capsys.readouterr().err
     assert main([*arguments, "--ranking", str(study.ranking_file("stroke", 0))]) == 0
     assert "Sources before training" in (tmp_path / "out/report.html").read_text()
 

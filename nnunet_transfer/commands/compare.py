@@ -89,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
         viewer = niivue_script(args.viewer)  # before scoring, which takes long
     if args.ranking:
-        from nnunet_transfer.comparison.source_rankings import read_rankings
+        from nnunet_transfer.comparison.source_rankings import check_rankings
+        from nnunet_transfer.paths import dataset_name
 
-        read_rankings(args.ranking)  # likewise
+        check_rankings(args.ranking, [dataset_name(name) for name in args.dataset])  # likewise
     command = shlex.join(["nnunet_transfer", *sys.argv[1:]])
     comparison = compare(
         args.dataset,

@@ -29,6 +29,21 @@ _WORDS = ("target", "fold", "source", "note")
 _ALL = ("target", *RANKING, "Dice low", "Dice high")
 
 
+def check_rankings(paths: Sequence[Path], targets: Sequence[str]) -> None:
+    """Refuse what the report of these targets would not show.
+
+    Raises
+    ------
+    ComparisonError, DataError
+        If a file can't be read, is another table, or scores sources for a data set that isn't compared.
+    """
+    foreign = sorted(set(read_rankings(paths)["target"]) - set(targets))
+    if foreign:
+        raise ComparisonError(
+            f"the ranking is for {foreign[0]}, which is not compared here; compare it, too, or leave it out"
+        )
+
+
 def read_rankings(paths: Sequence[Path]) -> pd.DataFrame:
     """Read tables of `sources rank`, sorted by target, fold and rank.
 
