@@ -38,6 +38,8 @@ ARMS: Registry[str | None] = Registry(
 )
 #: trainer that takes its source from the `transfer` block of the plans
 TRANSFER = "nnUNetTrainerTransfer"
+#: of a trainer whose name states none (nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch)
+NNUNET_EPOCHS, NNUNET_ITERATIONS = 1000, 250
 #: stands for the recipe of a trainer with its own schedule: nnU-Net's trainers, and pretrainers without a recipe
 OWN_SCHEDULE = ""
 SIMCLR = "nnUNetPretrainerSimCLR"
@@ -114,6 +116,11 @@ class TrainerName:
     def is_pretrainer(self) -> bool:
         """Whether this trainer makes a source instead of fine-tuning one."""
         return self.base in PRETRAINERS
+
+    @property
+    def total_iterations(self) -> int:
+        """Number of training iterations of the whole training."""
+        return (self.epochs or NNUNET_EPOCHS) * (self.iterations or NNUNET_ITERATIONS)
 
     @property
     def own_schedule(self) -> bool:

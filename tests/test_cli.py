@@ -238,7 +238,7 @@ def test_trainers_states_the_defaults_of_nnunet() -> None:
 
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    from nnunet_transfer.commands.trainers import NNUNET_EPOCHS, NNUNET_ITERATIONS
+    from nnunet_transfer.naming import NNUNET_EPOCHS, NNUNET_ITERATIONS
 
     source = inspect.getsource(nnUNetTrainer.__init__)
     assert re.search(rf"num_epochs = {NNUNET_EPOCHS}\b", source)

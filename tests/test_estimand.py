@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from nnunet_transfer.comparison.analysis import TargetResult, adjust_family, analyse
+from nnunet_transfer.comparison.baselines import choose_baselines
 from nnunet_transfer.comparison.metrics import PRIMARY, metric_of
-from nnunet_transfer.comparison.results import choose_baselines
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.evaluation.protocols import PRESETS
 from tests.score_tables import random_study
@@ -25,6 +25,12 @@ STUDIES = {
     "one arm with more seeds": ([SCRATCH, f"{T1}_seed0", f"{T1}_seed1"], 2, 1),
     "recipes": ([f"{arm}{recipe}" for arm in (SCRATCH, T1) for recipe in ("_lpft", "_sawtooth")], 4, 1),
     "numbers of cases": ([f"{arm}{n}" for arm in (SCRATCH, T1) for n in ("", "_3cases")], 2, 1),
+    "numbers of cases and recipes": (
+        [f"{arm}{recipe}{n}" for arm in (SCRATCH, T1) for recipe in ("", "_adamw") for n in ("_1cases", "_3cases")],
+        3,
+        1,
+    ),
+    "lengths": ([SCRATCH + "_8epochs", *(f"{T1}_{n}epochs" for n in (2, 4, 8))], 3, 1),
     "one arm": ([T1], 2, 1),
     "no lesion anywhere": ([SCRATCH, T1], 2, 1),
 }
@@ -111,16 +117,20 @@ def test_the_other_tables_hold_the_same_numbers(name: str, empty: str) -> None:
             continue
         assert np.average(folds["difference"].fillna(0), weights=weights) == pytest.approx(difference)
         assert np.average(folds[PRIMARY].fillna(0), weights=weights) == pytest.approx(means[arm])
-    for table in (result.recipes, result.curves):
+    for table in (result.recipes, result.curves, result.lengths):
         if not len(table):
             continue
         for _, row in table[table["difference"].notna()].iterrows():
             same = table["training_cases"] == row["training_cases"] if "training_cases" in table else True
+            if name == "numbers of cases and recipes" and table is result.curves:
+                # compared with scratch of the same recipe
+                same &= table["arm"].str.contains("adamw") == ("adamw" in row["arm"])
             control = table[same & table["difference"].isna()].iloc[0]
             assert row["difference"] == pytest.approx(row[PRIMARY] - control[PRIMARY])
             assert row["n_subjects"] == result.n_counted
-    assert (len(result.recipes) > 0) == (name == "recipes")
-    assert (len(result.curves) > 0) == (name == "numbers of cases")
+    assert (len(result.recipes) > 0) == (name in ("recipes", "numbers of cases and recipes"))
+    assert (len(result.curves) > 0) == name.startswith("numbers of cases")
+    assert (len(result.lengths) > 0) == (name == "lengths")
     absolute = result.summary.set_index("arm")["absolute_volume_difference_ml"]
     if len(result.target.label_set.labels) == 1:
         assert dict(result.volumes.set_index("arm")["absolute_ml"]) == pytest.approx(dict(absolute))

@@ -136,6 +136,7 @@ def test_a_pair_of_arms_has_one_interval_wherever_a_seed_failed() -> None:
     assert (pair["headline_low"], pair["headline_high"]) == (row["headline_low"], row["headline_high"])
     small = [Arm(f"{arm.name}_3cases", arm.title, parse_trainer_name(f"{arm.name}_3cases")) for arm in (SCRATCH, T1)]
     values = {SCRATCH.name: first, T1.name: second, small[0].name: first - 0.2, small[1].name: second - 0.04}
-    curves = learning_curves(scores_of(values), [SCRATCH, T1, *small], SCRATCH, "dice", SETTINGS, unsteady)
+    baselines = {T1: SCRATCH, small[1]: small[0]}
+    curves = learning_curves(scores_of(values), [SCRATCH, T1, *small], baselines, "dice", SETTINGS, unsteady)
     curve = curves.set_index("arm").loc[T1.name]
     assert (curve["difference_low"], curve["difference_high"]) == (row["headline_low"], row["headline_high"])

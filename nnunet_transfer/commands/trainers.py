@@ -10,11 +10,18 @@ import argparse
 from collections.abc import Iterable
 
 from nnunet_transfer import recipes
-from nnunet_transfer.naming import ARMS, GRAMMAR, PRETRAINERS, TRANSFER, TrainerName, parse_trainer_name
+from nnunet_transfer.naming import (
+    ARMS,
+    GRAMMAR,
+    NNUNET_EPOCHS,
+    NNUNET_ITERATIONS,
+    PRETRAINERS,
+    TRANSFER,
+    TrainerName,
+    parse_trainer_name,
+)
 from nnunet_transfer.words import counted
 
-#: nnunetv2 2.8, nnUNetTrainer.__init__: num_epochs, num_iterations_per_epoch
-NNUNET_EPOCHS, NNUNET_ITERATIONS = 1000, 250
 EXAMPLE = TrainerName("nnUNetTrainerT1Segmentation", "sawtooth", epochs=150, seed=1)
 SCRATCH = "none: random weights (the control arm)"
 FROM_PLANS = "the one named in the plans (nnunet_transfer plan --source NAME)"

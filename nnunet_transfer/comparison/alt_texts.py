@@ -116,6 +116,15 @@ def curves(result: TargetResult) -> str:
     return "Mean Dice: " + _listed(parts)
 
 
+def lengths(result: TargetResult) -> str:
+    """Describe how scores depend on the length of training."""
+    parts = []
+    for _, rows in result.lengths.groupby("family", sort=False):
+        points = ", ".join(f"{row[PRIMARY]:.3f} after {row['iterations']:,} iterations" for _, row in rows.iterrows())
+        parts.append(f"{rows['title'].iloc[0]!s} {points}")
+    return "Mean Dice: " + _listed(parts)
+
+
 def training(result: TargetResult, curves: pd.DataFrame) -> str:
     """Describe the training curves by their final values."""
     last = curves.sort_values("epoch").groupby(["arm", "seed", "fold"], dropna=False).tail(1)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.averages import Scores, average_scores, with_subject_folds
+from nnunet_transfer.comparison.baselines import baselines_of_all
 from nnunet_transfer.comparison.bootstrap import make_clusters
-from nnunet_transfer.comparison.curves import learning_curves
+from nnunet_transfer.comparison.curves import learning_curves, training_lengths
 from nnunet_transfer.comparison.duplicates import same_scores
 from nnunet_transfer.comparison.folds import Outlier, find_outliers, fold_table
 from nnunet_transfer.comparison.grid import grid_table
@@ -39,7 +40,7 @@ from nnunet_transfer.words import counted, joined, shortened, verb
 #: tables of a `TargetResult` that are written to files
 TABLES = (
     *("cases", "lesions", "summary", "tests", "pairs", "ranks", "folds", "grid", "detection", "lesion_free", "sizes"),
-    *("volumes", "curves", "recipes", "arm_key"),
+    *("volumes", "curves", "lengths", "recipes", "arm_key"),
 )
 #: families of tests whose p-values are adjusted together, over all targets
 PRIMARY_FAMILY, SECONDARY_FAMILY = "primary", "secondary"
@@ -52,7 +53,7 @@ class TargetResult:
     Attributes
     ----------
     target, arms, runs : the compared arms and their runs. Arms trained on fewer cases than their baseline are only in
-        `cases`, `lesions` and `curves`
+        `cases`, `lesions`, `curves` and `lengths`
     baseline : name of the (first) baseline
     baselines : arm -> its baseline; with several recipes, the baseline of the same recipe
     protocols : lesion protocols
@@ -73,6 +74,7 @@ class TargetResult:
     sizes : one row per protocol, arm and stratum of lesion size: sensitivity
     volumes : one row per label and arm: agreement of volumes
     curves : one row per arm and number of training cases; empty if all have the same number
+    lengths : one row per arm and length of training; empty if each arm has only one
     recipes : one row per arm, with its recipe chosen on other folds; empty if no arm has several
     outliers : folds and seeds that stand out
     notices : sentences for the top of the report
@@ -103,6 +105,7 @@ class TargetResult:
     lesion_free: pd.DataFrame = field(default_factory=pd.DataFrame)
     baselines: Mapping[str, str] = field(default_factory=dict)
     outliers: tuple[Outlier, ...] = ()
+    lengths: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def n_cases(self) -> int:
@@ -194,6 +197,7 @@ def analyse(
     unsteady = {o.arm for o in find_outliers(everything, every_arm, ()) if o.seed is not None}
     metrics = [*main, *secondary_metrics(protocols, columns)]
     tests = paired_table(scores, pairs, metrics, settings, protocols, unsteady=unsteady, again=main)
+    of_all = baselines_of_all(every_arm, baselines)
     counted = scores.per_case.groupby("subject")["case"].nunique()
     scans = dict(zip(map(str, counted.index), counted.tolist(), strict=True))
     own_lesions = lesions[lesions["arm"].isin(names)]
@@ -218,8 +222,9 @@ def analyse(
         lesion_free=lesion_free(compared, arms, protocols, settings, scores.ratios),
         sizes=size_sensitivity(own_lesions, arms, settings, scans, scores.ratios),
         volumes=volume_agreement(compared, arms, scores, settings),
-        curves=learning_curves(everything, every_arm, first, PRIMARY, settings, unsteady),
-        recipes=recipe_table(scores, arms, first, PRIMARY, settings),
+        curves=learning_curves(everything, every_arm, of_all, PRIMARY, settings, unsteady),
+        lengths=training_lengths(everything, every_arm, of_all, PRIMARY, settings, unsteady),
+        recipes=recipe_table(scores, arms, baselines, PRIMARY, settings),
         baselines=against,
         outliers=outliers,
         notices=(*notices, *_warnings(cases, runs, arms, settings)),

@@ -172,6 +172,41 @@ def curves(result: TargetResult) -> Figure:
     return figure
 
 
+def lengths(result: TargetResult) -> Figure:
+    """Draw the mean score over the length of training, one panel per number of training cases, with 95 % intervals.
+
+    A dotted line continues each training of a single length, such as the baseline.
+    """
+    panels = list(result.lengths.groupby("training_cases"))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(max(WIDTH, 3.2 * len(panels)), 4.4), layout="constrained", sharey=True, squeeze=False
+    )
+    families = result.lengths.drop_duplicates("title")
+    kinds = list(zip(families["task"], families["domain"], strict=True))
+    drawn = dict(zip(families["title"], line_styles(kinds), strict=True))
+    for axis, (cases, panel) in zip(axes.flat, panels, strict=True):
+        for title, rows in panel.groupby("title", sort=False):
+            error = [rows[PRIMARY] - rows["low"], rows["high"] - rows[PRIMARY]]
+            axis.errorbar(rows["iterations"], rows[PRIMARY], error, label=title, capsize=2, **drawn[title])
+            if len(rows) == 1:
+                axis.axhline(rows[PRIMARY].iloc[0], color=drawn[title]["color"], linestyle=":", linewidth=1)
+        ticks = sorted(panel["iterations"].unique())
+        axis.set_xscale("log")
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], rotation=45 if len(ticks) > 4 else 0)
+        axis.minorticks_off()
+        if len(panels) > 1:
+            axis.set_title(f"{cases:g} training {'case' if cases == 1 else 'cases'}", fontsize=9)
+        axis.set_xlabel("iterations")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(f"mean {metric_name(result, PRIMARY)}")
+    labelled = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
 def line_style(task: str, domain: str, same: int = 0) -> dict[str, Any]:
     """Return the line style of an arm: the colour shows the domain of its source, the marker the task.
 

@@ -11,12 +11,12 @@ import pandas as pd
 
 from nnunet_transfer import paths
 from nnunet_transfer.comparison.analysis import TABLES, TargetResult, adjust_family, analyse
+from nnunet_transfer.comparison.baselines import choose_baselines
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.consensus import consensus
 from nnunet_transfer.comparison.duplicates import same_weights
 from nnunet_transfer.comparison.report import ReportText, write_report
 from nnunet_transfer.comparison.results import (
-    choose_baselines,
     find_runs,
     short_titles,
     source_notices,

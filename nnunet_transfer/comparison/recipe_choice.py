@@ -70,13 +70,13 @@ def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -
 
 
 def recipe_table(
-    scores: Scores, arms: Sequence[Arm], baseline: Arm, metric: str, settings: CompareSettings
+    scores: Scores, arms: Sequence[Arm], baselines: Mapping[Arm, Arm], metric: str, settings: CompareSettings
 ) -> pd.DataFrame:
     """Return one row per arm with its recipe chosen on other folds, compared with scratch treated in the same way.
 
     Parameters
     ----------
-    baseline : a member of the control's group
+    baselines : arm -> its baseline, whose group is the control
 
     Returns
     -------
@@ -86,13 +86,17 @@ def recipe_table(
     if all(len(group) < 2 for group in groups) or scores.per_case["fold"].nunique() < 2:
         return pd.DataFrame()
     choices = {id(group): _choice(scores.per_case, group, metric) for group in groups}
-    control = next(choices[id(group)] for group in groups if baseline in group)
+    controls = {id(group): next(g for g in groups if baselines[group[0]] in g) for group in groups}
     per_case, per_subject, per_run = (
         pd.concat([_composed(rows, choice) for choice in choices.values()], ignore_index=True)
         for rows in (scores.per_case, scores.per_subject, scores.per_run)
     )
     composed = Scores(per_case, per_subject, per_run, scores.train_sizes, scores.test_sizes)
-    pairs = [(choice.arm, control.arm) for choice in choices.values() if choice is not control]
+    pairs = [
+        (choices[id(group)].arm, choices[id(controls[id(group)])].arm)
+        for group in groups
+        if controls[id(group)] is not group
+    ]
     tests = paired_table(composed, pairs, [metric], settings)
     means = per_subject.groupby("arm")[metric].mean()
     table = pd.DataFrame(

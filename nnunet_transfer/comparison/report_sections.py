@@ -16,6 +16,7 @@ from nnunet_transfer.comparison.markup import figure, html_table
 from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.source_rankings import RANKING, read_rankings
 from nnunet_transfer.comparison.training_logs import training_curves
+from nnunet_transfer.comparison.wording import length_sentences
 from nnunet_transfer.words import counted
 
 #: maximum number of labels whose volumes are drawn; volumes.csv has all labels
@@ -154,6 +155,8 @@ def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText,
     yield _volumes(chapter, section("volumes", "Volumes", "volumes"))
     if len(result.curves):
         yield _curves(chapter, section("curves", "Learning curves", "curves"))
+    if len(result.lengths):
+        yield _lengths(chapter, section("lengths", "Length of training", "lengths"))
     if len(epochs := training_curves(result.runs)):
         yield _training(chapter, section("training", "Training"), epochs)
     rankings = read_rankings(text.rankings)
@@ -234,6 +237,17 @@ def _pairs(chapter: Chapter, section: Section) -> Section:
 def _curves(chapter: Chapter, section: Section) -> Section:
     alt = alt_texts.curves(chapter.result)
     section.figures.append(chapter.figure(figures.curves(chapter.drawn), "curves", f"Mean Dice, {chapter.n}.", alt))
+    return section
+
+
+def _lengths(chapter: Chapter, section: Section) -> Section:
+    result = chapter.result
+    section.texts += length_sentences(result)
+    # its lines have no codes: each is several arms
+    drawn, alt = figures.lengths(result), alt_texts.lengths(result)
+    wide = result.lengths["training_cases"].nunique() > 1
+    caption = f"Mean Dice by length of training, each a training of its own, {chapter.n}."
+    section.figures.append(chapter.figure(drawn, "lengths", caption, alt, wide=wide))
     return section
 
 

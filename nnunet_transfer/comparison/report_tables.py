@@ -104,6 +104,17 @@ CURVES = {
         "Difference from the baseline of that size", 3, low="difference_low", high="difference_high", sign=True
     ),
 }
+LENGTHS = {
+    "title": Column("Arm"),
+    "training_cases": Column("training cases"),
+    "iterations": Column("iterations"),
+    "share": Column("share of the baseline's", 3),
+    "n_cases": Column("n"),
+    PRIMARY: Column("Dice (95 % interval)", 3, low="low", high="high"),
+    "difference": Column(
+        "Difference from the baseline's longest training", 3, low="difference_low", high="difference_high", sign=True
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,8 @@ def tables(result: TargetResult) -> Iterator[Table]:
     yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
     if len(result.curves):
         yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
+    if len(result.lengths):
+        yield Table("lengths", result.lengths, LENGTHS, f"Dice by length of training: {where}.")
     if len(result.recipes):
         caption = (
             f"Each arm with the recipe that scored best on the other folds: {where}. In parentheses: number of folds. "

@@ -20,7 +20,6 @@ from nnunet_transfer.comparison.loaded import (
     recipe_of,
     stated,
 )
-from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
@@ -288,40 +287,3 @@ def source_notices(runs: Sequence[Run]) -> list[str]:
     if silent:
         found.append(f"No {REPORT_FILE} found, so the source is taken from the trainer's name: {', '.join(silent)}.")
     return found
-
-
-def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
-    """Return, for each arm that takes part in the main comparison, the arm it is compared with.
-
-    If the baseline is given without suffixes and was trained with several recipes, each arm is compared with the baseline of
-    its own recipe. From a learning curve, only the arms trained on all cases are compared. A single arm is its own baseline.
-
-    Raises
-    ------
-    ComparisonError
-        If there is no such baseline, or none with the recipe of an arm.
-    """
-    arms = list(dict.fromkeys(r.arm for r in runs))
-    exact = {r.arm: None for r in runs if wanted in (r.trainer, r.arm.name)}
-    found = list(exact or {arm: None for arm in arms if wanted == arm.trainer.base})
-    # from a learning curve, take the arms trained on all cases
-    found = [arm for arm in found if arm.trainer.cases is None] or found
-    if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
-        return {arms[0]: arms[0]}
-    if len(found) == 1:
-        return {arm: found[0] for arm in arms if arm.trainer.cases == found[0].trainer.cases}
-    names = ", ".join(arm.name for arm in arms)
-    if not found:
-        raise ComparisonError(f"{dataset}: the baseline {wanted} was not trained; choose one with --baseline: {names}")
-    by_suffix = {_suffix(arm): arm for arm in found}
-    compared = [arm for arm in arms if arm in found or arm.trainer.cases in {b.trainer.cases for b in found}]
-    if len(by_suffix) < len(found) or (lonely := [arm for arm in compared if _suffix(arm) not in by_suffix]):
-        reason = "" if len(by_suffix) < len(found) else f", and none has the recipe of {lonely[0].name}"
-        raise ComparisonError(
-            f"{dataset}: the baseline {wanted} fits several arms{reason}; choose one with --baseline: {names}"
-        )
-    return {arm: by_suffix[_suffix(arm)] for arm in compared}
-
-
-def _suffix(arm: Arm) -> str:
-    return str(arm.trainer).removeprefix(arm.trainer.base)

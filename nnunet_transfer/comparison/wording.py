@@ -12,6 +12,7 @@ import pandas as pd
 
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.curves import reached
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
@@ -206,6 +207,24 @@ def _false_positives(result: TargetResult) -> str:
         where = counted(int(rows["n_cases"].iloc[0]), "lesion-free case")
         parts.append(f"False positives in {where}{what}: {counts}.")
     return " ".join(parts)
+
+
+def length_sentences(result: TargetResult) -> list[str]:
+    """Return, for each arm with several lengths of training, when it reaches the longest training of its baseline."""
+    found = []
+    several = result.lengths["training_cases"].nunique() > 1
+    for arm in reached(result.lengths):
+        where = f", {counted(round(arm.training_cases), 'training case')}" if several else ""
+        whole = f"{arm.baseline} after {arm.baseline_iterations:,} iterations"
+        if arm.iterations is None:
+            found.append(f"{arm.title}{where}: with no length of training is the mean Dice at least that of {whole}.")
+            continue
+        share = arm.iterations / arm.baseline_iterations
+        found.append(
+            f"{arm.title}{where}: after {arm.iterations:,} iterations ({share:.3g} of the baseline's) the mean Dice is at "
+            f"least that of {whole}."
+        )
+    return found
 
 
 def _listed(rows: pd.DataFrame) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nnunet_transfer.naming import parse_trainer_name
+from nnunet_transfer.naming import NNUNET_EPOCHS, parse_trainer_name
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
-from nnunet_transfer.study.estimates import EPOCHS, TRAININGS
+from nnunet_transfer.study.estimates import TRAININGS
 from nnunet_transfer.study.jobs import Job
 
 _EPOCH = re.compile(r"Epoch (\d+)")
@@ -48,5 +48,5 @@ def latest_epoch(study: Study, job: Job) -> Epoch | None:
     found, seconds = _EPOCH.findall(text), _EPOCH_SECONDS.findall(text)
     if not found:
         return None
-    total = parse_trainer_name(job.settings["trainer"]).epochs or EPOCHS
+    total = parse_trainer_name(job.settings["trainer"]).epochs or NNUNET_EPOCHS
     return Epoch(int(found[-1]), total, float(seconds[-1]) if seconds else None)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_transfer.naming import parse_trainer_name
+from nnunet_transfer.naming import NNUNET_EPOCHS, NNUNET_ITERATIONS, parse_trainer_name
 from nnunet_transfer.plans import PROFILES, Profile
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_L, RESENC_M
 from nnunet_transfer.recipes import NNUNET_SGD, RECIPES
@@ -18,8 +18,6 @@ from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job
 
 TRAININGS = ("pretrain", "finetune")
-#: nnU-Net's defaults, unless the trainer's name states others
-EPOCHS, ITERATIONS = 1000, 250
 #: hours of one 3d_fullres training of 1000 epochs on an A100 (nnU-Net's documentation, resenc_presets.md)
 _HOURS = {PLAIN_8GB: 9.0, RESENC_M: 12.0, RESENC_L: 35.0}
 #: 2D relative to 3D; this package's assumption
@@ -66,8 +64,7 @@ def estimate(study: Study, jobs: Mapping[str, Job]) -> Estimate:
 
 def iterations(job: Job) -> int:
     """Return the number of iterations of a training."""
-    name = parse_trainer_name(job.settings["trainer"])
-    return (name.epochs or EPOCHS) * (name.iterations or ITERATIONS)
+    return parse_trainer_name(job.settings["trainer"]).total_iterations
 
 
 def _seconds_per_iteration(study: Study, jobs: Iterable[Job], kind: str) -> float | None:
@@ -84,7 +81,7 @@ def assumed_seconds(study: Study, job: Job) -> float:
     if study.device == "cpu":
         return math.nan
     share = _SHARE_2D if job.settings["configuration"] == "2d" else 1.0
-    return share * _HOURS[PROFILES[study.profile].memory] * 3600 / (EPOCHS * ITERATIONS)
+    return share * _HOURS[PROFILES[study.profile].memory] * 3600 / (NNUNET_EPOCHS * NNUNET_ITERATIONS)
 
 
 def _gigabytes(study: Study, left: Iterable[Job]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -270,7 +271,7 @@ def _targets(document: Document) -> dict[str, Target]:
 
 
 def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyArm]:
-    """Return all arms: every combination of source, recipe, number of cases and seed."""
+    """Return all arms: every combination of source, recipe, length of training, number of cases and seed."""
     content = document.content
     schedule = content.get("training", {})
     seen: set[StudyArm] = set()
@@ -289,25 +290,28 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
         for j, recipe in enumerate(recipes):
             if recipe not in RECIPES:
                 raise document.error([*place, "recipes", j] if own else ["recipes", j], unknown(recipe, RECIPES))
-            for cases in content.get("cases", ["all"]):
-                for seed in content.get("seeds", [None]):
-                    arm = StudyArm(
-                        None if source == SCRATCH else source,
-                        TrainerName(
-                            fixed_arms().get(source, TRANSFER),
-                            recipe,
-                            entry.get("encoder_only", False),
-                            None if cases == "all" else cases,
-                            schedule.get("epochs"),
-                            schedule.get("iterations"),
-                            seed,
-                            not schedule.get("mirroring", True),
-                        ),
-                    )
-                    if arm in seen:
-                        raise document.error(place, f"{arm.name} is given twice")
-                    seen.add(arm)
-                    yield arm
+            for epochs, cases, seed in itertools.product(
+                entry.get("epochs", [schedule.get("epochs")]),
+                content.get("cases", ["all"]),
+                content.get("seeds", [None]),
+            ):
+                arm = StudyArm(
+                    None if source == SCRATCH else source,
+                    TrainerName(
+                        fixed_arms().get(source, TRANSFER),
+                        recipe,
+                        entry.get("encoder_only", False),
+                        None if cases == "all" else cases,
+                        epochs,
+                        schedule.get("iterations"),
+                        seed,
+                        not schedule.get("mirroring", True),
+                    ),
+                )
+                if arm in seen:
+                    raise document.error(place, f"{arm.name} is given twice")
+                seen.add(arm)
+                yield arm
 
 
 def _check_best(document: Document, place: Sequence[str | int], sources: Mapping[str, Source]) -> None:

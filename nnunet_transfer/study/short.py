@@ -133,6 +133,8 @@ def write_smoke_study(study: Study) -> Path:
             if part is content or "batch_size" in part.get("plans", {}):
                 part["plans"] = _small_batch(part.get("plans", {}))
     content["training"] = dict(SMOKE_TRAINING)
+    if "arms" in content:
+        content["arms"] = _short_arms(content["arms"])
     content["seeds"] = list(content.get("seeds", [0]))[:SMOKE_SEEDS]
     content["sources"] = {
         name: {**source, **SMOKE_TRAINING} if "pretrain" in source else source
@@ -143,7 +145,7 @@ def write_smoke_study(study: Study) -> Path:
         for name, target in content["targets"].items()
     }
     comparison = dict(content.get("comparison", {}))
-    comparison["note"] = "A smoke run: networks of five iterations show that every step works, and nothing else."
+    comparison["note"] = "A smoke run: networks of a few iterations show that every step works, and nothing else."
     content["comparison"] = comparison
     path = study.file.with_name(f"{study.file.stem}.{SMOKE}.yaml")
     # the file ending is reserved for this package, so an older file may be replaced
@@ -151,6 +153,18 @@ def write_smoke_study(study: Study) -> Path:
     check_schema(read_document(path))
     _link_raw(study, folder / "nnUNet_raw")
     return path
+
+
+def _short_arms(arms: Sequence[str | Mapping[str, Any]]) -> list[str | dict[str, Any]]:
+    """Return the arms with 2, 3, ... epochs for their own lengths of training, which stay different from each other."""
+    own = [set(arm.get("epochs", ())) for arm in arms if not isinstance(arm, str)]
+    short = {epochs: i for i, epochs in enumerate(sorted(set().union(*own)), SMOKE_TRAINING["epochs"] + 1)}
+    return [
+        arm
+        if isinstance(arm, str)
+        else {**arm, **({"epochs": [short[n] for n in arm["epochs"]]} if "epochs" in arm else {})}
+        for arm in arms
+    ]
 
 
 def _small(dataset: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Which arm each arm is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nnunet_transfer.comparison.results import Arm, Run
+from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
+from nnunet_transfer.errors import ComparisonError
+
+#: settings in which the arms of a learning curve differ, and those of a curve over the length of training
+CASES, LENGTH = ("cases",), ("epochs", "iterations")
+
+
+def family(arm: Arm, settings: Sequence[str]) -> str:
+    """Return the arm's name without some settings: arms that differ in nothing else have the same.
+
+    Parameters
+    ----------
+    settings : fields of `TrainerName`
+    """
+    return arm.name.replace(str(arm.trainer), _without(arm, settings), 1)
+
+
+def family_title(arm: Arm, settings: Sequence[str]) -> str:
+    """Return the arm's title without some settings of its trainer."""
+    title, _, suffix = arm.title.partition(" (")
+    suffix, _, mark = suffix.partition(")")
+    removed = set(str(arm.trainer).split("_")) - set(_without(arm, settings).split("_"))
+    kept = [part for part in suffix.split(", ") if part and part not in removed]
+    return (f"{title} ({', '.join(kept)})" if kept else title) + mark
+
+
+def _without(arm: Arm, settings: Sequence[str]) -> str:
+    nothing: dict[str, Any] = dict.fromkeys(settings)
+    return str(replace(arm.trainer, **nothing))
+
+
+def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
+    """Return, for each arm that takes part in the main comparison, the arm it is compared with.
+
+    If the baseline is given without suffixes and was trained with several recipes, each arm is compared with the baseline of
+    its own recipe, and of its own length of training if there is one, otherwise with the longest, which has to be longer.
+    From a learning curve, only the arms trained on all cases are compared or, if there are none, those with the most cases.
+    A single arm is its own baseline.
+
+    Raises
+    ------
+    ComparisonError
+        If there is no such baseline, or none with the recipe of an arm and at least its length.
+    """
+    arms = list(dict.fromkeys(r.arm for r in runs))
+    exact = list(dict.fromkeys(r.arm for r in runs if wanted in (r.trainer, r.arm.name)))
+    alike = [arm for arm in arms if wanted == arm.trainer.base]
+    found = exact or alike
+    if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
+        return {arms[0]: arms[0]}
+    names = ", ".join(arm.name for arm in arms)
+    if not found:
+        raise ComparisonError(f"{dataset}: the baseline {wanted} was not trained; choose one with --baseline: {names}")
+    # of a learning curve, the baselines on numbers of cases that another arm has, too
+    shared = _shared(exact, arms) or _shared(alike, arms) or found
+    most = max((arm.trainer.cases for arm in shared), key=_number)
+    found = [arm for arm in shared if arm.trainer.cases == most]
+    compared = [arm for arm in arms if arm.trainer.cases == most]
+    if len(found) == 1:
+        return dict.fromkeys(compared, found[0])
+    fitting = {arm: _fitting(arm, found) for arm in compared}
+    lonely = next((arm for arm, baseline in fitting.items() if baseline is None), None)
+    if lonely or len({_suffix(arm) for arm in found}) < len(found):
+        reason = f", and none has the recipe and at least the length of {lonely.name}" if lonely else ""
+        raise ComparisonError(
+            f"{dataset}: the baseline {wanted} fits several arms{reason}; choose one with --baseline: {names}"
+        )
+    return {arm: baseline for arm, baseline in fitting.items() if baseline}
+
+
+def baselines_of_all(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> dict[Arm, Arm]:
+    """Return, for each arm, its baseline with the same number of training cases; arms without one are left out.
+
+    Parameters
+    ----------
+    baselines : of the arms in the main comparison, see `choose_baselines`
+    """
+    chosen = {family(arm, CASES): family(baseline, CASES) for arm, baseline in baselines.items()}
+    pairs = {}
+    for arm in arms:
+        own = chosen.get(family(arm, CASES))
+        alike = [b for b in arms if b.trainer.cases == arm.trainer.cases and family(b, CASES) in chosen.values()]
+        alike = [b for b in alike if own in (None, family(b, CASES))]
+        pairs[arm] = alike[0] if len(alike) == 1 else _fitting(arm, alike)
+    return {arm: baseline for arm, baseline in pairs.items() if baseline}
+
+
+def longest(arm: Arm, arms: Sequence[Arm]) -> Arm:
+    """Return the longest training among the arms that differ from `arm` only in length."""
+    alike = [other for other in arms if family(other, LENGTH) == family(arm, LENGTH)]
+    return max(alike, key=lambda other: other.trainer.total_iterations)
+
+
+def _shared(baselines: Sequence[Arm], arms: Sequence[Arm]) -> list[Arm]:
+    """Return the baselines with a number of training cases that an arm other than these has, too."""
+    others = {arm.trainer.cases for arm in arms if arm not in baselines}
+    return [baseline for baseline in baselines if baseline.trainer.cases in others]
+
+
+def _fitting(arm: Arm, baselines: Sequence[Arm]) -> Arm | None:
+    """Return the baseline with the arm's suffixes or, if none has them, the longest that differs only in being longer."""
+    exact = [baseline for baseline in baselines if _suffix(baseline) == _suffix(arm)]
+    least = arm.trainer.total_iterations
+    alike = [b for b in baselines if _suffix(b, LENGTH) == _suffix(arm, LENGTH) and b.trainer.total_iterations >= least]
+    return max(exact or alike, key=lambda b: b.trainer.total_iterations, default=None)
+
+
+def _suffix(arm: Arm, without: Sequence[str] = ()) -> str:
+    return _without(arm, without).removeprefix(arm.trainer.base)
+
+
+def _number(cases: int | None) -> float:
+    """Return a number of training cases for sorting; None means all."""
+    return float("inf") if cases is None else cases
