@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.api import (
     add_source,
@@ -47,90 +47,124 @@ MAX_LINE = 10_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `sources`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _reading_arguments(
-        inspect := add_action(
-            actions, "inspect", "show what a checkpoint has, without adding it", "sources inspect checkpoint_final.pth"
-        )
+    for declare in (
+        _inspect_action,
+        _add_action,
+        _fetch_action,
+        _list_action,
+        _show_action,
+        _publish_action,
+        _rank_action,
+        _verify_action,
+    ):
+        declare(actions)
+
+
+def _inspect_action(actions: Any) -> None:
+    parser = add_action(
+        actions, "inspect", "show what a checkpoint has, without adding it", "sources inspect checkpoint_final.pth"
     )
-    inspect.add_argument("--json", action="store_true", help="print it as JSON")
-    add = add_action(
+    _reading_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _add_action(actions: Any) -> None:
+    parser = add_action(
         actions,
         "add",
         "add a checkpoint to the registry",
         'sources add model.zip --name stroke_ct --task segmentation --domain ct --licence "CC BY 4.0"',
     )
-    _reading_arguments(add)
-    add.add_argument("--name", default="", help="name in the registry; not needed for a published source")
-    add.add_argument(
+    _reading_arguments(parser)
+    parser.add_argument("--name", default="", help="name in the registry; not needed for a published source")
+    parser.add_argument(
         "--task", default="", choices=TASKS, help="task it was trained on; not needed for a published source"
     )
-    add.add_argument(
+    parser.add_argument(
         "--domain",
         default="",
         help="images it was trained on, for example natural or t1; not needed for a published source",
     )
-    add.add_argument("--licence", default="", help="licence of the weights")
-    add.add_argument("--citation", default="", help="how to cite the weights")
-    add.add_argument(
+    parser.add_argument("--licence", default="", help="licence of the weights")
+    parser.add_argument("--citation", default="", help="how to cite the weights")
+    parser.add_argument(
         "--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the data sets it was trained on"
     )
-    add.add_argument("--channel-names", nargs="+", default=[], metavar="NAME", help="names of the input channels")
-    add.add_argument("--overwrite", action="store_true", help="replace a source of this name")
-    fetch = add_action(
+    parser.add_argument("--channel-names", nargs="+", default=[], metavar="NAME", help="names of the input channels")
+    parser.add_argument("--overwrite", action="store_true", help="replace a source of this name")
+
+
+def _fetch_action(actions: Any) -> None:
+    parser = add_action(
         actions,
         "fetch",
         "download a public checkpoint and add it; without a name: list them",
         "sources fetch imagenet_resnet18d --save-as natural_classification",
     )
-    fetch.add_argument("name", nargs="?", help="name in the catalogue")
-    fetch.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
-    fetch.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
-    fetch.add_argument("--overwrite", action="store_true", help="replace a source of this name")
-    listing = add_action(
+    parser.add_argument("name", nargs="?", help="name in the catalogue")
+    parser.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
+    parser.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace a source of this name")
+
+
+def _list_action(actions: Any) -> None:
+    parser = add_action(
         actions, "list", "list all sources: licence, score, training data, overlap with targets", "sources list"
     )
-    listing.add_argument("--json", action="store_true", help="print everything, including the cards, as JSON")
-    show = add_action(
+    parser.add_argument("--json", action="store_true", help="print everything, including the cards, as JSON")
+
+
+def _show_action(actions: Any) -> None:
+    parser = add_action(
         actions, "show", "print a source's model card, with its licence and citation", "sources show t1_segmentation"
     )
-    show.add_argument("name", help="name in the registry")
-    show.add_argument("--json", action="store_true", help="print the card as JSON")
-    publish = add_action(
+    parser.add_argument("name", help="name in the registry")
+    parser.add_argument("--json", action="store_true", help="print the card as JSON")
+
+
+def _publish_action(actions: Any) -> None:
+    parser = add_action(
         actions,
         "publish",
         "write a source into a folder to upload, e.g. to Hugging Face",
         'sources publish t1_segmentation to_upload --licence "CC BY 4.0"',
     )
-    publish.add_argument("name", help="name in the registry")
-    publish.add_argument("folder", type=Path, help="new or empty folder")
-    publish.add_argument("--licence", default="", help="licence of the weights (default: the card's)")
-    publish.add_argument("--licence-file", type=Path, metavar="FILE", help="the licence's text")
-    publish.add_argument(
+    parser.add_argument("name", help="name in the registry")
+    parser.add_argument("folder", type=Path, help="new or empty folder")
+    parser.add_argument("--licence", default="", help="licence of the weights (default: the card's)")
+    parser.add_argument("--licence-file", type=Path, metavar="FILE", help="the licence's text")
+    parser.add_argument(
         "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
     )
-    publish.add_argument("--overwrite", action="store_true", help="replace an earlier publication in this folder")
-    rank = add_action(
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier publication in this folder")
+
+
+def _rank_action(actions: Any) -> None:
+    parser = add_action(
         actions,
         "rank",
         "score sources for a target before any fine-tuning",
         "sources rank -d 21 -c 2d -p nnUNetPlans_resnet18",
     )
-    rank.add_argument("names", nargs="*", metavar="NAME", help="sources to score (default: all)")
-    rank.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
-    rank.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
-    rank.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
-    rank.add_argument("-f", "--fold", type=int, help="use only this fold's training cases (default: all cases)")
-    rank.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
-    rank.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: 40)")
-    rank.add_argument(
+    parser.add_argument("names", nargs="*", metavar="NAME", help="sources to score (default: all)")
+    parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
+    parser.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
+    parser.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
+    parser.add_argument("-f", "--fold", type=int, help="use only this fold's training cases (default: all cases)")
+    parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
+    parser.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: 40)")
+    parser.add_argument(
         "--results", type=Path, metavar="CSV", help="table of scores on other targets: source, target, score"
     )
-    rank.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
-    rank.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
-    verify = add_action(
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
+
+
+def _verify_action(actions: Any) -> None:
+    parser = add_action(
         actions, "verify", "compare weights with the checksums in the cards", "sources verify t1_segmentation"
     )
-    verify.add_argument("names", nargs="*", metavar="NAME", help="sources to check (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="sources to check (default: all)")
 
 
 def _reading_arguments(parser: argparse.ArgumentParser) -> None:
