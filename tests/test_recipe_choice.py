@@ -55,7 +55,8 @@ def test_a_folds_own_scores_never_change_its_recipe(seed: int) -> None:
 def test_the_table_agrees_with_a_plain_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = {arm.name: rng.random(12) for arm in (*SCRATCH, *T1)}
-    table = recipe_table(_scores(values, 4), [*SCRATCH, *T1], SCRATCH[0], "dice", SETTINGS).set_index("title")
+    baselines = dict.fromkeys((*SCRATCH, *T1), SCRATCH[0])
+    table = recipe_table(_scores(values, 4), [*SCRATCH, *T1], baselines, "dice", SETTINGS).set_index("title")
     composed = {}
     for members in (SCRATCH, T1):
         scores = np.empty(12)
@@ -85,13 +86,13 @@ def test_choosing_among_equal_recipes_gives_no_advantage() -> None:
 
 def test_scratch_alone_has_a_row_and_no_difference() -> None:
     values = {arm.name: np.linspace(0, 1, 6) for arm in SCRATCH}
-    table = recipe_table(_scores(values, 3), SCRATCH, SCRATCH[0], "dice", SETTINGS)
+    table = recipe_table(_scores(values, 3), SCRATCH, dict.fromkeys(SCRATCH, SCRATCH[0]), "dice", SETTINGS)
     assert list(table["recipes"]) == ["full (3)"], "of equals, the first"
     assert table["difference"].isna().all()
 
 
 def test_one_recipe_or_one_fold_gives_no_table() -> None:
     values = {arm.name: np.linspace(0, 1, 6) for arm in SCRATCH}
-    assert recipe_table(_scores(values, 3), SCRATCH[:1], SCRATCH[0], "dice", SETTINGS).empty
-    assert recipe_table(_scores(values, 1), SCRATCH, SCRATCH[0], "dice", SETTINGS).empty
+    assert recipe_table(_scores(values, 3), SCRATCH[:1], {SCRATCH[0]: SCRATCH[0]}, "dice", SETTINGS).empty
+    assert recipe_table(_scores(values, 1), SCRATCH, dict.fromkeys(SCRATCH, SCRATCH[0]), "dice", SETTINGS).empty
     assert [len(group) for group in groups_by_recipe([*SCRATCH, *T1])] == [3, 2]
