@@ -44,7 +44,7 @@ ReturnToService=2
 SlurmdTimeout=60
 InactiveLimit=0
 KillWait=2
-MinJobAge=300
+MinJobAge=36000
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$cores Boards=1 SocketsPerBoard=1 CoresPerSocket=$cores ThreadsPerCore=1 RealMemory=$memory State=UNKNOWN
