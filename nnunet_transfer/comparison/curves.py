@@ -99,7 +99,7 @@ def training_lengths(
     kept = [arm for arm in ours if arm in wanted]
     points = _points(scores, kept, against, metric, settings, unsteady)
     rows = []
-    for members in _families(kept, LENGTH):
+    for members in _families(_by_title_and_cases(kept), LENGTH):
         for arm in sorted(members, key=lambda arm: arm.trainer.total_iterations):
             baseline = against.get(arm)
             # the names of other trainers don't state a length
@@ -189,6 +189,14 @@ def _families(arms: Iterable[Arm], settings: Sequence[str]) -> list[list[Arm]]:
     for arm in arms:
         groups.setdefault(family(arm, settings), []).append(arm)
     return list(groups.values())
+
+
+def _by_title_and_cases(arms: Sequence[Arm]) -> list[Arm]:
+    """Return arms with the same title side by side, those with few training cases first; titles stay in their order."""
+    titles = list(dict.fromkeys(family_title(arm, (*CASES, *LENGTH)) for arm in arms))
+    return sorted(
+        arms, key=lambda arm: (titles.index(family_title(arm, (*CASES, *LENGTH))), _training_cases(arm, np.inf))
+    )
 
 
 def _head(arm: Arm, settings: Sequence[str], untold: Sequence[str]) -> dict[str, str]:

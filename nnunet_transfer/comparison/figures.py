@@ -185,7 +185,8 @@ def lengths(result: TargetResult) -> Figure:
     kinds = list(zip(families["task"], families["domain"], strict=True))
     drawn = dict(zip(families["title"], line_styles(kinds), strict=True))
     for axis, (cases, panel) in zip(axes.flat, panels, strict=True):
-        for title, rows in panel.groupby("title", sort=False):
+        for _, rows in panel.groupby("family", sort=False):
+            title = rows["title"].iloc[0]
             error = [rows[PRIMARY] - rows["low"], rows["high"] - rows[PRIMARY]]
             axis.errorbar(rows["iterations"], rows[PRIMARY], error, label=title, capsize=2, **drawn[title])
             if len(rows) == 1:

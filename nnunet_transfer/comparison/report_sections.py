@@ -246,7 +246,7 @@ def _lengths(chapter: Chapter, section: Section) -> Section:
     # its lines have no codes: each is several arms
     drawn, alt = figures.lengths(result), alt_texts.lengths(result)
     wide = result.lengths["training_cases"].nunique() > 1
-    caption = f"Mean Dice by length of training, each a training of its own, {chapter.n}."
+    caption = f"Mean Dice by length of training, each a training of its own, {chapter.n}; dotted: arms with one length."
     section.figures.append(chapter.figure(drawn, "lengths", caption, alt, wide=wide))
     return section
 

@@ -219,11 +219,9 @@ def length_sentences(result: TargetResult) -> list[str]:
         if arm.iterations is None:
             found.append(f"{arm.title}{where}: with no length of training is the mean Dice at least that of {whole}.")
             continue
-        share = arm.iterations / arm.baseline_iterations
-        found.append(
-            f"{arm.title}{where}: after {arm.iterations:,} iterations ({share:.3g} of the baseline's) the mean Dice is at "
-            f"least that of {whole}."
-        )
+        share = f" ({arm.iterations / arm.baseline_iterations:.3g} of the baseline's)"
+        after = f"{arm.iterations:,} iterations{share if arm.iterations != arm.baseline_iterations else ''}"
+        found.append(f"{arm.title}{where}: after {after} the mean Dice is at least that of {whole}.")
     return found
 
 
