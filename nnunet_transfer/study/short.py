@@ -11,6 +11,7 @@ import yaml
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_text
+from nnunet_transfer.naming import NNUNET_EPOCHS
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.document import read_document
 from nnunet_transfer.study.gpus import visible_gpus
@@ -132,9 +133,7 @@ def write_smoke_study(study: Study) -> Path:
         for part in (content, *content["datasets"].values()):
             if part is content or "batch_size" in part.get("plans", {}):
                 part["plans"] = _small_batch(part.get("plans", {}))
-    content["training"] = dict(SMOKE_TRAINING)
-    if "arms" in content:
-        content["arms"] = _short_arms(content["arms"])
+    _shorten_trainings(content)
     content["seeds"] = list(content.get("seeds", [0]))[:SMOKE_SEEDS]
     content["sources"] = {
         name: {**source, **SMOKE_TRAINING} if "pretrain" in source else source
@@ -155,16 +154,18 @@ def write_smoke_study(study: Study) -> Path:
     return path
 
 
-def _short_arms(arms: Sequence[str | Mapping[str, Any]]) -> list[str | dict[str, Any]]:
-    """Return the arms with 2, 3, ... epochs for their own lengths of training, which stay different from each other."""
+def _shorten_trainings(content: dict[str, Any]) -> None:
+    """Give every length of training 1, 2, 3, ... epochs, in the order of the lengths."""
+    arms = content.get("arms", ())
+    usual = content.get("training", {}).get("epochs", NNUNET_EPOCHS)
     own = [set(arm.get("epochs", ())) for arm in arms if not isinstance(arm, str)]
-    short = {epochs: i for i, epochs in enumerate(sorted(set().union(*own)), SMOKE_TRAINING["epochs"] + 1)}
-    return [
-        arm
-        if isinstance(arm, str)
-        else {**arm, **({"epochs": [short[n] for n in arm["epochs"]]} if "epochs" in arm else {})}
-        for arm in arms
-    ]
+    short = {epochs: i for i, epochs in enumerate(sorted({usual}.union(*own)), SMOKE_TRAINING["epochs"])}
+    content["training"] = {**SMOKE_TRAINING, "epochs": short[usual]}
+    if arms:
+        content["arms"] = [
+            arm if isinstance(arm, str) or "epochs" not in arm else {**arm, "epochs": [short[n] for n in arm["epochs"]]}
+            for arm in arms
+        ]
 
 
 def _small(dataset: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
