@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from nnunet_transfer.comparison.averages import Scores
-from nnunet_transfer.comparison.recipe_choice import choose_recipe, groups_by_recipe, recipe_table
+from nnunet_transfer.comparison.baselines import RECIPE, families
+from nnunet_transfer.comparison.recipe_choice import choose_recipe, recipe_table
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.naming import TrainerName
@@ -18,7 +19,7 @@ SETTINGS = CompareSettings(draws=200)
 
 def _arm(base: str, recipe: str) -> Arm:
     trainer = TrainerName(base, recipe)
-    return Arm(f"{base}_{recipe}", base, trainer)
+    return Arm(str(trainer), base, trainer)
 
 
 SCRATCH = [_arm("nnUNetTrainerScratch", recipe) for recipe in RECIPES]
@@ -95,4 +96,4 @@ def test_one_recipe_or_one_fold_gives_no_table() -> None:
     values = {arm.name: np.linspace(0, 1, 6) for arm in SCRATCH}
     assert recipe_table(_scores(values, 3), SCRATCH[:1], {SCRATCH[0]: SCRATCH[0]}, "dice", SETTINGS).empty
     assert recipe_table(_scores(values, 1), SCRATCH, dict.fromkeys(SCRATCH, SCRATCH[0]), "dice", SETTINGS).empty
-    assert [len(group) for group in groups_by_recipe([*SCRATCH, *T1])] == [3, 2]
+    assert [len(group) for group in families([*SCRATCH, *T1], RECIPE)] == [3, 2]

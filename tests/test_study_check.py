@@ -56,6 +56,16 @@ def test_check_says_what_would_run(
         ),
         (set_("sources", "mine", to={"fetch": "no_such"}), "unknown 'no_such'; there are: "),
         (set_("targets", "stroke", "folds", to=[0, 2]), "folds 0 to 1, not 2"),
+        (
+            set_(
+                "arms",
+                to=[
+                    {"source": "scratch", "recipes": ["warmup", "fitted"]},
+                    {"source": "t1_segmentation", "recipes": ["lpft"]},
+                ],
+            ),
+            "comparison.baseline has to name one arm: .*none has the recipe and at least the length of",
+        ),
         (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1; give one of them, or all"),
         (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "."}), "t1.path: "),
         (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is not a Python file"),

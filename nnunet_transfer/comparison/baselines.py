@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from nnunet_transfer.comparison.results import Arm, Run
 from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
 from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.naming import TrainerName
 
-#: settings in which the arms of a learning curve differ, and those of a curve over the length of training
-CASES, LENGTH = ("cases",), ("epochs", "iterations")
+#: settings in which the arms of a learning curve differ, those of a curve over the length of training, and several recipes
+CASES, LENGTH, RECIPE = ("cases",), ("epochs", "iterations"), ("recipe",)
+_DEFAULTS = {field.name: field.default for field in fields(TrainerName)}
 
 
 def family(arm: Arm, settings: Sequence[str]) -> str:
@@ -24,6 +26,14 @@ def family(arm: Arm, settings: Sequence[str]) -> str:
     return arm.name.replace(str(arm.trainer), _without(arm, settings), 1)
 
 
+def families(arms: Iterable[Arm], settings: Sequence[str]) -> list[list[Arm]]:
+    """Return groups of arms that differ in these settings only, in the order of their first member."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(family(arm, settings), []).append(arm)
+    return list(groups.values())
+
+
 def family_title(arm: Arm, settings: Sequence[str]) -> str:
     """Return the arm's title without some settings of its trainer."""
     title, _, suffix = arm.title.partition(" (")
@@ -34,8 +44,8 @@ def family_title(arm: Arm, settings: Sequence[str]) -> str:
 
 
 def _without(arm: Arm, settings: Sequence[str]) -> str:
-    nothing: dict[str, Any] = dict.fromkeys(settings)
-    return str(replace(arm.trainer, **nothing))
+    defaults: dict[str, Any] = {name: _DEFAULTS[name] for name in settings}
+    return str(replace(arm.trainer, **defaults))
 
 
 def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:

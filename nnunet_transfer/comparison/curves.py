@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.averages import Scores
-from nnunet_transfer.comparison.baselines import CASES, LENGTH, family, family_title, longest
+from nnunet_transfer.comparison.baselines import CASES, LENGTH, families, family, family_title, longest
 from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
 from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
@@ -60,7 +60,7 @@ def learning_curves(
         return pd.DataFrame()
     points = _points(scores, arms, baselines, metric, settings, unsteady)
     rows = []
-    for members in _families(arms, CASES):
+    for members in families(arms, CASES):
         for arm in sorted(members, key=lambda arm: _training_cases(arm, np.inf)):
             rows.append(
                 {
@@ -90,7 +90,7 @@ def training_lengths(
     baselines : as in `learning_curves`
     """
     ours = [arm for arm in arms if is_ours(arm.trainer.base)]
-    several = [members for members in _families(ours, LENGTH) if len(members) > 1]
+    several = [members for members in families(ours, LENGTH) if len(members) > 1]
     against = {arm: longest(baseline, arms) for arm, baseline in baselines.items()}
     wanted = {arm for members in several for arm in members}
     wanted |= {against[arm] for arm in wanted if arm in against and against[arm] in ours}
@@ -99,7 +99,7 @@ def training_lengths(
     kept = [arm for arm in ours if arm in wanted]
     points = _points(scores, kept, against, metric, settings, unsteady)
     rows = []
-    for members in _families(_by_title_and_cases(kept), LENGTH):
+    for members in families(_by_title_and_cases(kept), LENGTH):
         for arm in sorted(members, key=lambda arm: arm.trainer.total_iterations):
             baseline = against.get(arm)
             # the names of other trainers don't state a length
@@ -181,14 +181,6 @@ def _points(
                 **difference,
             }
     return found
-
-
-def _families(arms: Iterable[Arm], settings: Sequence[str]) -> list[list[Arm]]:
-    """Return groups of arms that differ in these settings only."""
-    groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        groups.setdefault(family(arm, settings), []).append(arm)
-    return list(groups.values())
 
 
 def _by_title_and_cases(arms: Sequence[Arm]) -> list[Arm]:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.averages import Scores
+from nnunet_transfer.comparison.baselines import RECIPE, families, family_title
 from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
@@ -40,14 +41,6 @@ class Choice:
 
     arm: Arm
     recipes: Mapping[int, Arm]
-
-
-def groups_by_recipe(arms: Sequence[Arm]) -> list[list[Arm]]:
-    """Return groups of arms that differ only in the recipe, in the order of their first member."""
-    groups: dict[tuple[object, ...], list[Arm]] = {}
-    for arm in arms:
-        groups.setdefault((replace(arm.trainer, recipe=""), arm.source), []).append(arm)
-    return list(groups.values())
 
 
 def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> dict[int, Arm]:
@@ -82,7 +75,7 @@ def recipe_table(
     -------
     table : empty if no arm has several recipes, or if there is one fold only
     """
-    groups = groups_by_recipe(arms)
+    groups = families(arms, RECIPE)
     if all(len(group) < 2 for group in groups) or scores.per_case["fold"].nunique() < 2:
         return pd.DataFrame()
     choices = {id(group): _choice(scores.per_case, group, metric) for group in groups}
@@ -118,12 +111,7 @@ def recipe_table(
 
 def _choice(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -> Choice:
     first = members[0]
-    title, _, suffix = first.title.partition(" (")
-    # the title contains the recipe if it distinguishes arms
-    kept = [part for part in suffix.rstrip(")").split(", ") if part and part != first.trainer.recipe]
-    stands_for = replace(
-        first, name=f"{first.name}, recipe chosen", title=f"{title} ({', '.join(kept)})" if kept else title
-    )
+    stands_for = replace(first, name=f"{first.name}, recipe chosen", title=family_title(first, RECIPE))
     return Choice(stands_for, choose_recipe(per_case, members, metric))
 
 

@@ -6,11 +6,11 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer.errors import DataError, TransferError
+from nnunet_transfer.errors import ComparisonError, DataError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.folds import read_folds
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
@@ -279,6 +279,25 @@ def _arms(context: _Context) -> _Found:
         yield ("device",), context.finding(("device",), message, stops=False)
 
 
+def _baselines(context: _Context) -> _Found:
+    """Find arms that the comparison would refuse after all trainings."""
+    # imported here: the comparison needs pandas, which is slow to import
+    from nnunet_transfer.comparison.baselines import choose_baselines
+    from nnunet_transfer.comparison.results import Arm, Run
+    from nnunet_transfer.comparison.settings import DEFAULT_BASELINE
+
+    study = context.study
+    runs = []
+    for own in study.arms:
+        trained = replace(own, trainer=replace(own.trainer, seed=None))
+        arm = Arm(trained.name, trained.name, trained.trainer, own.source)
+        runs.append(Run(arm, own.trainer.seed, Path(f"{own.trainer}__"), study.plans_name(), study.configuration))
+    try:
+        choose_baselines(runs, study.baseline or DEFAULT_BASELINE, study.name)
+    except ComparisonError as error:
+        yield ("arms",), context.finding(("arms",), f"comparison.baseline has to name one arm: {error}")
+
+
 def _machine(context: _Context) -> _Found:
     if importlib.util.find_spec("snakemake") is None:
         yield (), Finding(NO_SNAKEMAKE)
@@ -299,4 +318,4 @@ def _machine(context: _Context) -> _Found:
             yield (), Finding(message)
 
 
-_CHECKS: tuple[Callable[[_Context], _Found], ...] = (_datasets, _sources, _leakage, _folds, _arms, _machine)
+_CHECKS: tuple[Callable[[_Context], _Found], ...] = (_datasets, _sources, _leakage, _folds, _arms, _baselines, _machine)

@@ -157,6 +157,13 @@ class Study:
     environment: Mapping[str, str] = field(default_factory=dict)
     allow_leakage: bool = False
 
+    @property
+    def baseline(self) -> str:
+        """The comparison's baseline as `compare` takes it; empty for its default."""
+        wanted = self.comparison.get("baseline", "")
+        trainers = {arm.source or SCRATCH: arm.trainer.base for arm in self.arms}
+        return str(trainers.get(wanted, wanted))
+
     def sources_of(self, arm: StudyArm) -> tuple[str, ...]:
         """Return the names of the sources that an arm may start from."""
         if arm.source is None:

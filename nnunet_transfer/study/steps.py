@@ -228,9 +228,8 @@ def compare_targets(
 
     chosen = dict(study.comparison)
     note = chosen.pop("note", "")
-    if wanted := chosen.get("baseline"):
-        baselines = {arm.source or "scratch": arm.trainer.base for arm in study.arms}
-        chosen["baseline"] = baselines.get(wanted, wanted)
+    if study.baseline:
+        chosen["baseline"] = study.baseline
     datasets = {study.datasets[study.targets[t].dataset].number: study.targets[t] for t in targets}
     settings = CompareSettings(
         protocols={number: target.protocols for number, target in datasets.items()},
