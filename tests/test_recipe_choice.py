@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +72,25 @@ def test_the_table_agrees_with_a_plain_loop(seed: int) -> None:
     difference = composed[T1[0].title] - composed[SCRATCH[0].title]
     assert table.loc[T1[0].title, "difference"] == pytest.approx(difference.mean())
     assert np.isnan(table.loc[SCRATCH[0].title, "difference"])
+
+
+def test_two_versions_of_a_source_are_two_arms_not_two_recipes() -> None:
+    versions = [
+        replace(arm, name=f"{arm.name}@{version}", title=f"{arm.title} [{version}]")
+        for version in ("0a1b2c3d", "4e5f6a7b")
+        for arm in T1
+    ]
+    rng = np.random.default_rng(0)
+    arms = [*SCRATCH, *versions]
+    values = {arm.name: rng.random(12) for arm in arms}
+    table = recipe_table(_scores(values, 4), arms, dict.fromkeys(arms, SCRATCH[0]), "dice", SETTINGS)
+    assert list(table["title"]) == [SCRATCH[0].title, versions[0].title, versions[2].title]
+    for group in (versions[:2], versions[2:]):
+        alone = recipe_table(_scores(values, 4), [*SCRATCH, *group], dict.fromkeys(arms, SCRATCH[0]), "dice", SETTINGS)
+        row, expected = (t.set_index("title").loc[group[0].title] for t in (table, alone))
+        assert row["recipes"] == expected["recipes"]
+        assert row["dice"] == pytest.approx(expected["dice"])
+        assert row["difference"] == pytest.approx(expected["difference"])
 
 
 def test_choosing_among_equal_recipes_gives_no_advantage() -> None:
