@@ -15,6 +15,8 @@ from nnunet_transfer.study import read_study
 from tests.studies import write_atlas_tree
 from tests.study_files import Change, set_, write_study
 
+STUDIES = sorted((Path(__file__).parents[1] / "docs" / "results").glob("*/study.yaml"))
+
 
 def check(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Run `study check`; return its status and what it printed."""
@@ -81,6 +83,18 @@ def test_check_finds_it_before_the_first_job(
     assert re.search(message, errors)
     assert main(["study", "run", str(file)]) == 2
     assert not (tmp_path / "small" / "steps").exists()
+
+
+@pytest.mark.parametrize("published", STUDIES, ids=lambda file: file.parent.name)
+def test_the_published_studies_lack_their_data_and_nothing_else(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(published.read_text(encoding="utf-8"), encoding="utf-8")
+    _, text = check(file, capsys)
+    errors = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(errors) == len(read_study(file).datasets)
+    assert all(re.search(r"no Dataset\d+_\* in", error) for error in errors)
 
 
 def test_leakage_is_allowed_if_said_and_named_if_suspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,13 @@ LONGER_LESION_ARM = replace(
     title="T1 tissues and lesions, longer, fitted",
     registry="sources_lesions_long",
 )
+#: the source of tissues alone, trained three times as long
+LONGER_T1_ARM = replace(
+    T1_ARM,
+    key="t1seg-long-fitted",
+    title="T1 segmentation, longer, fitted",
+    registry="sources_long",
+)
 #: T1 arms whose sources have seen no image of a person: label maps became images, without and with lesions
 SYNTHETIC_ARM = replace(
     T1_ARM,
@@ -121,6 +128,7 @@ ARMS = (
     NATURAL_ARM,
     T1_ARM,
     BY_NAME_ARM,
+    LONGER_T1_ARM,
     LESION_ARM,
     LONGER_LESION_ARM,
     SYNTHETIC_ARM,
@@ -129,6 +137,7 @@ ARMS = (
 Source = tuple[str, int, str, int, int, str]
 #: name of the source, data set, recipe, epochs and iterations per epoch of its pre-training, registry below OUT
 T1_SOURCE: Source = ("t1_segmentation", 312, "fitted", 30, 150, "sources")
+LONGER_T1_SOURCE: Source = ("t1_segmentation", 312, "fitted", 90, 150, "sources_long")
 NATURAL_SOURCE: Source = ("natural_segmentation", 302, "fitted", 20, 150, "sources")
 #: made by `synthesize --images real` from the subjects of group train
 LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 30, 150, "sources_lesions")
@@ -136,7 +145,15 @@ LONGER_LESION_SOURCE: Source = ("t1_segmentation", 314, "fitted", 90, 150, "sour
 #: made by `synthesize` from label maps of other people, without and with lesions
 SYNTHETIC_SOURCE: Source = ("t1_segmentation", 315, "fitted", 30, 150, "sources_synthetic")
 SYNTHETIC_LESION_SOURCE: Source = ("t1_segmentation", 316, "fitted", 30, 150, "sources_synthetic_lesions")
-SOURCES = (T1_SOURCE, LESION_SOURCE, LONGER_LESION_SOURCE, SYNTHETIC_SOURCE, SYNTHETIC_LESION_SOURCE, NATURAL_SOURCE)
+SOURCES = (
+    T1_SOURCE,
+    LONGER_T1_SOURCE,
+    LESION_SOURCE,
+    LONGER_LESION_SOURCE,
+    SYNTHETIC_SOURCE,
+    SYNTHETIC_LESION_SOURCE,
+    NATURAL_SOURCE,
+)
 LESION_TARGETS = (STROKE, MS)
 FROM_SCRATCH = (SCRATCH_FITTED, SCRATCH_SGD, SCRATCH_ADAMW)
 
@@ -227,6 +244,7 @@ def queue(out: Path) -> Iterator[Step]:
         yield from pretraining(out, source)
     lesion_arms = (
         T1_ARM,
+        LONGER_T1_ARM,
         LESION_ARM,
         LONGER_LESION_ARM,
         SYNTHETIC_ARM,
@@ -234,7 +252,7 @@ def queue(out: Path) -> Iterator[Step]:
         *FROM_SCRATCH,
         NATURAL_ARM,
     )
-    anatomy_arms = (T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
+    anatomy_arms = (T1_ARM, LONGER_T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
     for cases in CASES:
         for dataset in LESION_TARGETS:
             yield from curves(out, lesion_arms, dataset, cases)
