@@ -118,6 +118,8 @@ def real_data() -> Path:
 LONGEST = (
     "test_chain.py",
     "test_study_run.py",
+    "test_slurm.py",
+    "test_faults.py",
     "test_study_whole.py",
     "test_pretrainers.py",
     "test_docs_commands.py",
@@ -125,6 +127,7 @@ LONGEST = (
     "test_examples.py",
     "test_device_training.py",
     "test_self_supervised_family.py",
+    "test_study_best.py",
     "test_finetuning.py",
     "test_fuzz.py",
     "test_synthesize.py",
