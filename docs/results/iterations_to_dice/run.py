@@ -257,7 +257,7 @@ def queue(out: Path) -> Iterator[Step]:
         for dataset in LESION_TARGETS:
             yield from curves(out, lesion_arms, dataset, cases)
         yield from curves(out, anatomy_arms, ANATOMY, cases)
-    yield from curves(out, (T1_ARM, LESION_ARM, LONGER_LESION_ARM, *FROM_SCRATCH), REAL_MS, CASES[0])
+    yield from curves(out, (T1_ARM, LONGER_T1_ARM, LESION_ARM, LONGER_LESION_ARM, *FROM_SCRATCH), REAL_MS, CASES[0])
 
 
 def pretraining(out: Path, source: Source) -> Iterator[Step]:

@@ -61,6 +61,7 @@ COLOURS = {
     "natural-fitted": "#2A9D4E",
     "t1seg-fitted": "#0072B2",
     "t1seg-byname": "#56B4E9",
+    "t1seg-long-fitted": "#023858",
     "lesion-fitted": "#E08E79",
     "lesion-long-fitted": "#C0392B",
     "synthetic-fitted": "#CC79A7",
