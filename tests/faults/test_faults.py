@@ -10,7 +10,7 @@ from tests.faults.kill_study import KINDS, check
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1500)
 def test_tables_are_the_same_after_kills_at_random_moments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, kills=len(KINDS), seed=1)
     told = capsys.readouterr().out

@@ -28,7 +28,7 @@ PROFILE = {
     "default-resources": {"slurm_partition": "cpu"},
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
