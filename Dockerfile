@@ -7,7 +7,7 @@
 #   docker run --rm -v /my/data:/data nnunet_transfer nnunet_transfer doctor
 #   docker run --rm --gpus all --shm-size 16g -v /my/data:/data nnunet_transfer:cuda nnunet_transfer study run /data/study.yaml
 #
-# BASE is any image of Debian or Ubuntu with Python 3.11 to 3.13.
+# BASE is an image of Debian or Ubuntu with Python 3.11 to 3.13 and a pip that isn't the system's.
 ARG BASE=python:3.12-slim-bookworm
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -23,7 +23,8 @@ RUN python -m pip install --no-cache-dir --index-url ${TORCH_INDEX} torch torchv
 ENV nnUNet_raw=/data/nnUNet_raw \
     nnUNet_preprocessed=/data/nnUNet_preprocessed \
     nnUNet_results=/data/nnUNet_results
-RUN useradd --create-home --uid 1000 lab \
+# some images have a user with this number
+RUN useradd --create-home --non-unique --uid 1000 lab \
     && mkdir --parents ${nnUNet_raw} ${nnUNet_preprocessed} ${nnUNet_results} \
     && chown --recursive lab /data
 # by number, so that a cluster sees without the image's user list that it isn't root

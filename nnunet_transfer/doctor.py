@@ -238,7 +238,7 @@ def _torch_finding(torch: str | None, torchvision: str | None, error: str | None
 def check_folders() -> Iterator[Finding]:
     """Whether nnU-Net's three folders are set, exist, can be written, and have space."""
     disks: dict[int, Path] = {}
-    known: dict[Path, str] = {}
+    known: dict[str, str] = {}
     for variable in FOLDERS:
         value = os.environ.get(variable, "")
         folder = Path(value)
@@ -246,9 +246,12 @@ def check_folders() -> Iterator[Finding]:
             finding = Finding(variable, State.FAIL, "not set", f"export {variable}=/a/folder")
         elif value.startswith("~"):
             finding = Finding(variable, State.FAIL, f"{value} has an unexpanded ~", "write the path without quotes")
+        elif reason := _why_unreadable(folder):
+            fix = "choose another folder, or fix its permissions"
+            finding = Finding(variable, State.FAIL, f"{folder} can't be read ({reason})", fix)
         elif folder.exists() and not folder.is_dir():
             finding = Finding(variable, State.FAIL, f"{folder} is a file", "give a folder, or move the file away")
-        elif twin := known.get(folder.resolve()):
+        elif twin := known.get(os.path.realpath(folder)):
             found = f"{folder} is also {twin}, so nnU-Net would mix up their content"
             finding = Finding(variable, State.FAIL, found, f"export {variable}=/another/folder")
         elif not folder.is_dir():
@@ -261,9 +264,23 @@ def check_folders() -> Iterator[Finding]:
             finding = Finding(variable, State.OK, str(folder))
             disks.setdefault(folder.stat().st_dev, folder)
         if value:
-            known.setdefault(folder.resolve(), variable)
+            known.setdefault(os.path.realpath(folder), variable)
         yield finding
     yield from map(_space, disks.values())
+
+
+def _why_unreadable(folder: Path) -> str:
+    """Return why a folder can't be looked into; empty if it can, is a file, or doesn't exist."""
+    try:
+        if folder.is_dir():
+            os.scandir(folder).close()
+        else:
+            folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
 
 
 def _space(folder: Path) -> Finding:
@@ -337,6 +354,9 @@ def check_sources() -> Iterator[Finding]:
         registry = sources_folder()
     except TransferError:
         yield Finding("sources", State.WARN, "not checked", "set nnUNet_results or nnUNet_sources")
+        return
+    if reason := _why_unreadable(registry):
+        yield Finding("sources", State.FAIL, f"{registry} can't be read ({reason})", "fix its permissions")
         return
     if registry.exists() and not registry.is_dir():
         yield Finding("sources", State.FAIL, f"{registry} is a file", "give nnUNet_sources a folder")

@@ -139,6 +139,24 @@ def test_a_folder_twice_and_a_file_fail(nnunet_folders: Path, monkeypatch: pytes
     assert (finding.state, "is a file" in finding.found) == (State.FAIL, True)
 
 
+def test_a_folder_that_cannot_be_looked_into_fails_and_the_others_are_checked(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the system refuses both as it refuses a folder without permission, and root, too
+    loop = nnunet_folders / "loop"
+    loop.symlink_to(loop)
+    monkeypatch.setenv("nnUNet_raw", str(loop))
+    monkeypatch.setenv("nnUNet_preprocessed", f"/{'x' * 300}")
+    findings = list(doctor.check_folders())
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        found = _only(variable, findings)
+        assert (found.state, "can't be read (" in found.found) == (State.FAIL, True)
+    assert _only("nnUNet_results", findings).state is State.OK
+    monkeypatch.setenv("nnUNet_sources", str(loop))
+    (finding,) = doctor.check_sources()
+    assert (finding.state, "can't be read (" in finding.found) == (State.FAIL, True)
+
+
 def test_a_folder_that_cannot_be_written_fails(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write everywhere: ask the check what it would do for a user who may not
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("raw"))

@@ -375,6 +375,9 @@ def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
         stream.write(b"x")
     assert main(["sources", "verify", "mine"]) == 1
     assert "was changed" in capsys.readouterr().out
+    (load_source("mine").weights.parent / "source.json").write_text("{")
+    assert main(["sources", "verify"]) == 1
+    assert "mine: " in capsys.readouterr().out
 
 
 def test_a_spacing_in_which_images_have_no_voxel_is_refused(dataset: str) -> None:

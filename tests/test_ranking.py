@@ -72,6 +72,17 @@ def test_rows_scores_and_files_agree(target: Path, tmp_path: Path, capsys: pytes
     assert torch.equal(torch.random.get_rng_state(), random_state)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"), [(["--device", "gpu"], "device gpu can't"), (["--seed", "-1"], "the seed -1 is negative")]
+)
+def test_a_device_or_seed_that_cannot_be_used_is_one_line(
+    wrong: list[str], words: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sources", "rank", "-d", "21", "-c", "2d", "-p", PLANS, *wrong]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
 def test_only_the_folds_training_cases_are_read(target: Path) -> None:
     opened = open_target("21", "2d", PLANS)
     assert len(opened.cases) == 6

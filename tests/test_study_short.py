@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nnunet_transfer as nt
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import SettingsError, StudyError
 from nnunet_transfer.locks import locked_at_once
@@ -62,11 +63,38 @@ def test_what_a_short_study_cannot_be_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("folder", ["/data/ATLAS: #2", "/data/{x}, [y]", "relative/Daten ü", "'quoted' \"twice\""])
-def test_any_folder_can_be_named(folder: str, tmp_path: Path) -> None:
+def test_any_folder_can_be_named(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     write_short_study(tmp_path / "study.yaml", [f"atlas_r2={folder}"], ["openmind_mae"])
     study = read_study(tmp_path / "study.yaml")
     assert study.datasets["atlas_r2"].path == tmp_path / folder
     assert study.profile == "resenc_l"
+
+
+@pytest.mark.parametrize("file", ["2025-11-30", "3cases", "ATLAS - pilot", "on", "läsionen", "-", "x" * 90])
+@pytest.mark.parametrize("converter", ["7t_ms", "läsionen", "null"])
+def test_a_short_study_can_be_read_whatever_its_files_are_called(
+    file: str, converter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "from nnunet_transfer.dataset_conversion.atlas import ATLAS_R2 as DATASET\n"
+    Path(f"{converter}.py").write_text(source)
+    nt.init_study(f"{file}.yaml", [f"{converter}.py=data"])
+    (target,) = read_study(Path(f"{file}.yaml")).targets
+    assert target.isascii()
+
+
+def test_paths_of_a_short_study_start_where_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA", str(tmp_path / "disk"))
+    Path("lab.py").write_text("from nnunet_transfer.dataset_conversion.atlas import ATLAS_R2 as DATASET\n")
+    nt.init_study("studies/stroke.yaml", ["lab.py=data/own", "atlas_r2=$DATA/ATLAS_2"])
+    study = read_study(tmp_path / "studies" / "stroke.yaml")
+    assert study.datasets["lab"].path == tmp_path / "data" / "own"
+    assert study.datasets["lab"].converter == str(tmp_path / "lab.py")
+    assert study.datasets["atlas_r2"].path == tmp_path / "disk" / "ATLAS_2"
 
 
 def test_a_smoke_run_has_every_kind_of_step_and_is_small_and_apart(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Print a script that lets the shell complete commands, options and files.
 
 Example:
+  mkdir -p ~/.local/share/bash-completion/completions
   nnunet_transfer completion bash > ~/.local/share/bash-completion/completions/nnunet_transfer
 """
 

@@ -32,7 +32,7 @@ from nnunet_transfer.api import (
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.paths import dataset_name
-from nnunet_transfer.sources import TASKS
+from nnunet_transfer.sources import TASKS, source_names
 from nnunet_transfer.sources.learning import learning_warnings
 from nnunet_transfer.words import counted
 
@@ -313,7 +313,7 @@ def _rank(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     failed = 0
-    for name in args.names or [card.name for card in list_sources()]:
+    for name in args.names or source_names():
         try:
             load_source(name).verify()
             print(f"{name}: unchanged")

@@ -46,16 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask-space", default="mni", help="space of the masks: mni (default), or image: the images' own"
     )
     parser.add_argument("--mass-effect", type=float, default=0.0, metavar="MM", help="let lesions swell by up to MM")
-    parser.add_argument("--head", default="both", help="with what surrounds the brain: whole, brain, or both (default)")
-    parser.add_argument("--spacing", type=float, nargs=3, default=[], metavar="MM", help="of synthetic images, x y z")
+    parser.add_argument("--head", default="both", help="show the whole head, only the brain, or both (default)")
+    parser.add_argument("--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z")
     parser.add_argument(
         "--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks"
     )
-    parser.add_argument("--channel", default="", metavar="NAME", help="of real images, the channel with T1")
+    parser.add_argument("--channel", default="", metavar="NAME", help="the channel of real images that holds T1")
     parser.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
     parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="of all random numbers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
     parser.add_argument(
         "--processes",
         type=int,

@@ -19,7 +19,7 @@ from torch import nn
 
 from nnunet_transfer.adaptation import Target as AdaptationTarget
 from nnunet_transfer.adaptation import transfer_weights
-from nnunet_transfer.errors import AdaptationError, DataError, SettingsError
+from nnunet_transfer.errors import AdaptationError, DataError, SettingsError, one_line
 from nnunet_transfer.files import write_text
 from nnunet_transfer.finetuning.features import Level, collect, output_layers
 from nnunet_transfer.ranking.fitted import CaseScore, score_fitted_heads
@@ -162,18 +162,31 @@ def rank_sources(
     settings = settings or RankSettings()
     if settings.folds < 2 or settings.patches < 2 or settings.cases < 2:
         raise SettingsError("ranking needs 2 or more folds, cases and patches of each case")
+    if settings.seed < 0:
+        raise SettingsError(f"the seed {settings.seed} is negative; give 0 or more")
+    chosen = _usable(device)
     target = open_target(dataset, configuration, plans, fold=settings.fold, limit=settings.cases, seed=settings.seed)
     sources = [load_source(name) for name in names or [card.name for card in list_sources()]]
     elsewhere = ranks_elsewhere(settings.results, target.dataset) if settings.results else {}
     rows = []
     for source in (*sources, None):
         started = perf_counter()
-        row = _rank_one(target, source, settings, torch.device(device))
+        row = _rank_one(target, source, settings, chosen)
         row = replace(row, elsewhere=elsewhere.get(row.source, math.nan), seconds=round(perf_counter() - started, 1))
         log.info("%s: %s", row.source, row.note or f"Dice {row.dice:.3f} after {row.seconds:.0f} s")
         rows.append(row)
     scores = fused([row.grtd for row in rows], [row.lbtc for row in rows], len(target.classes))
     return _ordered([replace(row, topote=score) for row, score in zip(rows, scores, strict=True)])
+
+
+def _usable(device: str) -> torch.device:
+    """Return a device, after it has held a value."""
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
+        raise SettingsError(f"device {device} can't be used here ({one_line(error, 200)}); choose another, such as cpu") from None
+    return chosen
 
 
 def _rank_one(target: Target, source: Source | None, settings: RankSettings, device: torch.device) -> RankedSource:

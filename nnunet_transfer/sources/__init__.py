@@ -5,7 +5,7 @@ reading cards doesn't import torch.
 """
 
 from nnunet_transfer.sources.card import SourceCard
-from nnunet_transfer.sources.registry import Source, list_sources, load_source, save_source
+from nnunet_transfer.sources.registry import Source, list_sources, load_source, save_source, source_names
 from nnunet_transfer.sources.schema import TASKS
 
-__all__ = ["TASKS", "Source", "SourceCard", "list_sources", "load_source", "save_source"]
+__all__ = ["TASKS", "Source", "SourceCard", "list_sources", "load_source", "save_source", "source_names"]

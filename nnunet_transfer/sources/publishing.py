@@ -121,8 +121,8 @@ nnUNetv2_preprocess -d DATASET_ID -plans_name nnUNetPlans_from_{card.name}
 nnUNetv2_train DATASET_ID 3d_fullres 0 -p nnUNetPlans_from_{card.name} -tr nnUNetTrainerTransfer
 ```
 {package}
-Whoever evaluates on data that it was trained on, or on data of the same people, measures memory: `sources list` names
-the data sets on your machine for which this may be so.
+Scores on data that it was trained on, or on data of the same people, measure memory: `sources list` names the data
+sets on your machine for which this may be so.
 {_notes(card)}
 ## Licence
 

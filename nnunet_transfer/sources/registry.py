@@ -166,12 +166,17 @@ def list_sources() -> list[SourceCard]:
     """
     cards = []
     registry = sources_folder()
-    for name in _names(registry):
+    for name in source_names():
         try:
             cards.append(replace(read_card(registry / name), name=name))
         except SourceError as error:
             log.warning("%s", one_line(error))
     return cards
+
+
+def source_names() -> list[str]:
+    """Return the names of all sources in the registry, sorted, also of those with a damaged card."""
+    return _names(sources_folder())
 
 
 def _names(registry: Path) -> list[str]:

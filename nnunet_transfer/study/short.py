@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from nnunet_transfer.conversion.names import transliterated
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_text
 from nnunet_transfer.naming import NNUNET_EPOCHS
@@ -38,6 +40,8 @@ SMOKE_CASES = 20
 #: batch size without a GPU
 SMOKE_BATCH = 2
 SMOKE = "smoke"
+#: characters of a name, as in the schema
+LONGEST_NAME = 60
 
 
 def write_short_study(
@@ -47,7 +51,7 @@ def write_short_study(
 
     Parameters
     ----------
-    targets : one `CONVERTER=FOLDER` per target
+    targets : one `CONVERTER=FOLDER` per target; relative paths start in the working folder
     sources : names in the catalogue
     profile : architecture; default: that of the sources
 
@@ -66,14 +70,15 @@ def write_short_study(
         if not converter or not folder:
             raise SettingsError(f"--target {target}: give a converter and a folder, such as atlas_r2=/data/ATLAS_2")
         get_description(converter)
-    names = [re.sub(r"\W", "_", Path(converter).stem) for converter, _ in pairs]
+    names = [_entry_name(Path(converter).stem, "data") for converter, _ in pairs]
+    pairs = [(_seen_from(path, c) if c.endswith(".py") else c, _seen_from(path, folder)) for c, folder in pairs]
     if len(set(names)) < len(names):
         raise SettingsError(f"--target: {', '.join(names)} holds a converter twice; describe that study in a full file")
     for source in sources:
         if source not in CATALOGUE:
             raise SettingsError(f"--source {unknown(source, CATALOGUE)}; see `nnunet_transfer sources fetch`")
     lines = [
-        f"name: {re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}",
+        yaml.safe_dump({"name": _entry_name(path.stem, "study")}).strip(),
         f"profile: {profile or _profile(sources)}",
         f"datasets: {_flow({n: _dataset(FIRST_ID + i, *pair) for i, (n, pair) in enumerate(zip(names, pairs, strict=True))})}",
         *([f"sources: {_flow({name: {'fetch': name} for name in sources})}"] if sources else []),
@@ -82,6 +87,17 @@ def write_short_study(
         "recipes: [fitted]",
     ]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _entry_name(text: str, prefix: str) -> str:
+    """Return a name that study files accept; one that doesn't start with a letter gets a prefix."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", transliterated(text)).strip("_")
+    return (name if name[:1].isalpha() else f"{prefix}_{name}".strip("_"))[:LONGEST_NAME]
+
+
+def _seen_from(file: Path, path: str) -> str:
+    """Return a path that was given relative to the working folder as it has to stand in a file, relative to that."""
+    return path if os.path.isabs(path) or path.startswith(("~", "$")) else os.path.relpath(path, file.parent)
 
 
 def _dataset(number: int, converter: str, folder: str) -> dict[str, Any]:
