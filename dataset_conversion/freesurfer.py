@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from nnunet_transfer.conversion.description import Case, DatasetDescription, LabelRule, Layout, Request
+from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
-from nnunet_transfer.subjects import subject_of
+from nnunet_transfer.subjects import subjects_of
 
 
-def _keep_sessions_together(request: Request, cases: list[Case]) -> list[Case]:
-    """Extract BIDS subjects from names such as sub-01_ses-2, because sessions of one subject are separate folders."""
-    return [replace(case, subject=subject_of(case.subject)) for case in cases]
+def _keep_scans_together(request: Request, cases: list[Case]) -> list[Case]:
+    """Take sessions of a BIDS subject, and time points with their template, as one subject: they are separate folders."""
+    images = [image for case in cases for image in case.images.values() if isinstance(image, Path)]
+    # folders that are no cases also say which ones belong together
+    beside = {path.name for folder in {image.parents[2] for image in images} for path in folder.glob("*.long.*")}
+    subject = subjects_of([*(case.subject for case in cases), *map(case_name, beside)])
+    return [replace(case, subject=subject[case.subject]) for case in cases]
 
 
 _CORTEX = freesurfer.cortical()
@@ -54,5 +60,5 @@ FREESURFER = DatasetDescription(
             labels={name: f"{name}.mgz" for name in ("aseg", "aparc+aseg", "wmparc")},
         ),
     ),
-    refine=_keep_sessions_together,
+    refine=_keep_scans_together,
 )

@@ -24,6 +24,8 @@ _ENTITIES = (
 #: suffixes that describe the image
 _SUFFIXES = "T1w?|T2w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
 _AFTER_SUBJECT = re.compile(rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)", re.IGNORECASE)
+#: between time point and template in a name of FreeSurfer's longitudinal stream
+_LONGITUDINAL = ".long."
 _SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
 #: number of scans per subject from which the report asks whether they belong to one person
 MANY_SCANS = 5
@@ -43,6 +45,34 @@ def subject_of(name: str) -> str:
     while found and found.start() < start:
         found = _AFTER_SUBJECT.search(name, found.end())
     return name[: found.start()] if found and found.start() else name
+
+
+def subjects_of(names: Iterable[str]) -> dict[str, str]:
+    """Return name -> subject for all names of a data set, each as `subject_of` returns it.
+
+    Names of FreeSurfer's longitudinal stream also say which others are of the same person: `A.long.P` is time point `A`,
+    processed with `P`, the template of all time points; so `A`, `P` and `A.long.P` are of one subject, `P`.
+    """
+    parts = {name: name.partition(_LONGITUDINAL) for name in names}
+    subject = {name: subject_of(time_point) for name, (time_point, _, _) in parts.items()}
+    merged: dict[str, str] = {}
+    for name in sorted(parts):
+        if template := parts[name][2]:
+            merge(merged, subject[name], subject_of(template))
+    return {name: merged_name(merged, found) for name, found in subject.items()}
+
+
+def merge(merged: dict[str, str], name: str, other: str) -> None:
+    """Make the groups of two names one; `merged` is name -> another name of its group."""
+    if (a := merged_name(merged, name)) != (b := merged_name(merged, other)):
+        merged[a] = b
+
+
+def merged_name(merged: Mapping[str, str], name: str) -> str:
+    """Return the name that stands for a name's group."""
+    while name in merged:
+        name = merged[name]
+    return name
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,7 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         how = "Subjects were read from the data set's conversion manifest"
     else:
         unnamed = sorted(c for c in cases if not rows.get(c, {}).get("subject"))
-        subject = {c: subject_of(c) for c in cases}
+        subject = subjects_of(cases)
         site = {c: m[1] if (m := _SITE.search(c)) else "" for c in cases}
         how = "Subjects were read from the case names"
         if all(c == name and "sub-" not in c for c, name in subject.items()):

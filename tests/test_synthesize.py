@@ -346,3 +346,16 @@ def test_a_missing_generator_is_one_line_and_real_images_need_none(
     structures.write_text(json.dumps({"white": [1], "rest": [1, 2]}))
     assert main([*arguments, "--structures", str(structures)]) == 2
     assert "twice" in capsys.readouterr().err
+
+
+# --- whose label maps, which masks, what numbers ---------------------------------------------------------------------
+
+
+def test_label_maps_of_one_person_stay_in_one_fold(root: Path) -> None:
+    names = ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1", "P3_a", "P3_b", "P3_a.long.P3", "P3_b.long.P3")
+    for name in names:
+        save(root / f"people/{name}.nii.gz", head())
+    plan = plan_synthesis(_settings(root, labels=str(root / "people"), count=len(names), folds=3))
+    subjects = {case.map.name: case.map.subject for case in plan.cases}
+    assert subjects == dict(zip(names, ["sub-01", "sub-01", "sub-02", "P3", "P3", "P3", "P3"], strict=True))
+    assert sorted(plan.validation) == ["P3", "sub-01", "sub-02"]

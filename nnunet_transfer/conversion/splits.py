@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.subjects import merge, merged_name
 from nnunet_transfer.words import counted
 
 GROUPINGS = ("subject", "site")
@@ -68,15 +69,8 @@ def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:
             raise SettingsError(f"case {record.case} has no site; take --group-by subject")
         groups[record.case] = name
         twin = first_with.setdefault(record.content or record.case, name)
-        if (a := _root(merged, name)) != (b := _root(merged, twin)):
-            merged[a] = b
-    return {case: _root(merged, name) for case, name in groups.items()}
-
-
-def _root(merged: Mapping[str, str], name: str) -> str:
-    while name in merged:
-        name = merged[name]
-    return name
+        merge(merged, name, twin)
+    return {case: merged_name(merged, name) for case, name in groups.items()}
 
 
 def strata_of(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:

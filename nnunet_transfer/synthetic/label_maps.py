@@ -17,7 +17,7 @@ from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
-from nnunet_transfer.subjects import MADE_FROM, find_origin
+from nnunet_transfer.subjects import MADE_FROM, find_origin, subjects_of
 from nnunet_transfer.synthetic.tissues import Numbering, Structures, freesurfer_numbering, named_numbering
 
 _ENDING = re.compile(r"\.(nii|nii\.gz|mgz)$")
@@ -27,7 +27,7 @@ _TERMS = ("licence", "license", "reference")
 
 @dataclass(frozen=True)
 class LabelMap:
-    """One person's label map.
+    """A label map of one person.
 
     Attributes
     ----------
@@ -97,7 +97,8 @@ def find_label_maps(
     if twice := [n for n in names if names.count(n) > 1]:
         raise DataError(f"{folder} has {twice[0]} with two endings; keep one of them")
     numbering = freesurfer_numbering(structures)
-    maps = tuple(LabelMap(n, n, p.resolve()) for n, p in zip(names, files, strict=True))
+    subject = subjects_of(names)
+    maps = tuple(LabelMap(n, subject[n], p.resolve()) for n, p in zip(names, files, strict=True))
     return LabelMaps(maps, numbering, folder, (folder.resolve().name,))
 
 
