@@ -26,6 +26,7 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.sources.leakage import donor_warnings
 from nnunet_transfer.subjects import donor_key
 from nnunet_transfer.synthetic import synthesis
+from nnunet_transfer.synthetic.donors import find_donors, read_mask
 from nnunet_transfer.synthetic.generator import PROFILES, draw_parameters, generate
 from nnunet_transfer.synthetic.settings import Settings, plan_synthesis
 from nnunet_transfer.synthetic.synthesis import synthesize
@@ -359,3 +360,56 @@ def test_label_maps_of_one_person_stay_in_one_fold(root: Path) -> None:
     subjects = {case.map.name: case.map.subject for case in plan.cases}
     assert subjects == dict(zip(names, ["sub-01", "sub-01", "sub-02", "P3", "P3", "P3", "P3"], strict=True))
     assert sorted(plan.validation) == ["P3", "sub-01", "sub-02"]
+
+
+def _save_mask(root: Path, mask: np.ndarray, edge: float = 2.0) -> tuple[str, ...]:
+    """Write the only mask of a folder; return the setting `lesions`."""
+    (root / "masks").mkdir()
+    nib.save(nib.Nifti1Image(mask, np.diag([edge, edge, edge, 1.0])), root / "masks/someone_lesion.nii.gz")
+    return (f"stroke={root / 'masks'}",)
+
+
+_LESION = ((radius() > 4) & (radius() < 6)).astype(np.float32)
+_FOCUS = (radius() > 6.5).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("mask", "edge", "said"),
+    [
+        ((_LESION + 2 * _FOCUS).astype(np.uint8), 2, r"2 values beside 0 from 1 to 2 \(1, 2\)"),
+        (_LESION + 2 * _FOCUS, 2, r"2 values beside 0 from 1 to 2 \(1, 2\)"),
+        ((40 * radius()).astype(np.int16), 2, "an image"),
+        ((255 * ndimage.uniform_filter(_LESION, 3)).astype(np.float32), 2, "like an interpolated mask or an image"),
+        ((radius() / radius().max()).astype(np.float32), 10, "like an image"),
+        (np.zeros(SHAPE, np.uint8), 2, "is empty"),
+    ],
+    ids=["two labels", "two labels in floating point", "an image", "up to 255", "an image up to 1", "nothing"],
+)
+def test_a_mask_of_several_levels_is_no_donor(root: Path, mask: np.ndarray, edge: float, said: str) -> None:
+    lesions = _save_mask(root, mask, edge)
+    with pytest.raises(DataError, match=said) as caught:
+        synthesize(plan_synthesis(_real(root, count=1, lesions=lesions)))
+    assert "someone_lesion.nii.gz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mask", "threshold"),
+    [
+        (_LESION.astype(np.uint8), 0.5),
+        ((255 * _LESION).astype(np.uint8), 127),
+        (254.9999 * _LESION, 127),
+        (-_LESION.astype(np.int8), None),
+        (ndimage.uniform_filter(_LESION, 3), None),
+        (0.3 * ndimage.uniform_filter(_LESION, 3), None),
+        (ndimage.shift(_LESION, 0.5, order=3), None),
+    ],
+    ids=["1", "255", "254.9999", "-1", "interpolated", "interpolated and scaled", "with overshoot"],
+)
+def test_a_mask_of_one_level_or_interpolated_is_taken_at_half_of_it(
+    root: Path, mask: np.ndarray, threshold: float | None
+) -> None:
+    _save_mask(root, mask)
+    (donor,) = find_donors([str(root / "masks")])
+    wanted = mask > (0.5 * mask.max() if threshold is None else threshold) if mask.max() > 0 else mask < 0
+    np.testing.assert_array_equal(read_mask(donor)[0], wanted)

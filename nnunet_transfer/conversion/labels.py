@@ -39,13 +39,17 @@ class Level:
     note: str = ""
 
 
-def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str) -> Level:
+_ADVICE = "correct it, or give --threshold T to take what lies above T as foreground"
+
+
+def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str, advice: str = _ADVICE) -> Level:
     """Find the single non-zero level of a binary mask.
 
     Parameters
     ----------
     counts : value -> voxels, from `value_counts`
     dtype : dtype of the stored mask; an 8-bit -1 is 255 stored as a signed number
+    advice : what to do about a mask that is refused
 
     Raises
     ------
@@ -53,7 +57,7 @@ def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str) -> 
         If the values don't form one level, as in an interpolated mask, a probability map, a label map or an image.
     """
     if any(np.isinf(v) for v in counts):
-        raise DataError(f"{name} holds infinite values; {_ADVICE}")
+        raise DataError(f"{name} holds infinite values; {advice}")
     largest = max((abs(v) for v in counts if np.isfinite(v)), default=0.0)
     values = sorted(v for v in counts if np.isfinite(v) and abs(v) > ZERO_TOLERANCE * largest)
     if not values:
@@ -62,13 +66,10 @@ def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str) -> 
     if high < 0 and dtype.kind == "i" and low == high == -1:
         return Level(-1, -1, f"-1 taken as {2 ** (8 * dtype.itemsize) - 1} stored as a signed number")
     if low <= 0 or low < (1 - LEVEL_TOLERANCE) * high or len(counts) >= _MAX_VALUES:
-        raise DataError(f"{name} is not a binary mask: {_describe(values, counts)}; {_ADVICE}")
+        raise DataError(f"{name} is not a binary mask: {_describe(values, counts)}; {advice}")
     if low == high == 1:
         return Level(low, high)
     return Level(low, high, f"{_span(low, high)} taken as 1")
-
-
-_ADVICE = "correct it, or give --threshold T to take what lies above T as foreground"
 
 
 def _describe(values: Sequence[float], counts: Mapping[float, int]) -> str:

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
+from nnunet_transfer.conversion.labels import LARGEST_LESION_ML, binarised, find_level, value_counts
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.subjects import DONORS, donor_key, donors_in
@@ -20,6 +22,9 @@ from nnunet_transfer.tables import read_rows
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
 _SUFFIX = re.compile(r"[_-](lesion|lesions|mask|label|seg|roi)$", re.IGNORECASE)
+#: how far interpolation, such as that by splines, may leave the range from 0 to 1
+_OVERSHOOT = 0.5
+_ADVICE = "a mask has one value beside 0, or from 0 to 1 if it was interpolated"
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     Raises
     ------
     DataError
-        If the file can't be read, isn't 3D, or is empty.
+        If the file can't be read, isn't 3D, is empty, or shows several levels, as label maps and images do.
     """
     try:
         image = nib.Nifti1Image.from_filename(donor.path)
@@ -120,8 +125,25 @@ def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         raise DataError(f"{donor.path} can't be read ({error}); restore it or remove it") from None
     if mask.ndim != 3 or not np.isfinite(mask).all():
         raise DataError(f"{donor.path} is not a 3D mask; remove it from its folder")
-    largest = mask.max()
-    if not largest > 0:
+    affine = np.asarray(image.affine, float)
+    lesion = _lesion(mask, abs(float(np.linalg.det(affine[:3, :3]))) / 1000, donor.path)
+    if not lesion.any():
         raise DataError(f"{donor.path} is empty; remove it from its folder")
-    # interpolated masks have values between 0 and their largest
-    return mask > 0.5 * largest, np.asarray(image.affine, float)
+    return lesion, affine
+
+
+def _lesion(mask: NDArray[Any], voxel_ml: float, path: Path) -> NDArray[np.bool_]:
+    """Return the lesion's voxels: those of the single level or, in an interpolated mask, those above half of the largest.
+
+    Floating-point values from 0 to 1, beyond which interpolation may reach a little, are an interpolated mask.
+    """
+    low, largest = float(mask.min()), float(mask.max())
+    if mask.dtype.kind != "f" or low < -_OVERSHOOT or largest > 1 + _OVERSHOOT:
+        return binarised(mask, find_level(value_counts(mask), mask.dtype, str(path), _ADVICE)).view(np.bool_)
+    edge_ml = np.count_nonzero((mask > 0.1 * largest) & (mask < 0.9 * largest)) * voxel_ml
+    if edge_ml > LARGEST_LESION_ML:
+        raise DataError(
+            f"{path} is not a binary mask: its values are from {low:.6g} to {largest:.6g}, in {edge_ml:.0f} ml neither 0 nor "
+            f"the largest, like an image; {_ADVICE}"
+        )
+    return mask > 0.5 * largest
