@@ -413,3 +413,34 @@ def test_a_mask_of_one_level_or_interpolated_is_taken_at_half_of_it(
     (donor,) = find_donors([str(root / "masks")])
     wanted = mask > (0.5 * mask.max() if threshold is None else threshold) if mask.max() > 0 else mask < 0
     np.testing.assert_array_equal(read_mask(donor)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("stored", "factor", "written"),
+    [
+        (np.uint8, 0.25, np.uint8),
+        (np.int16, 1, np.int16),
+        (np.uint16, 70, np.uint16),
+        (np.int32, 100_003, np.int32),
+        (np.uint32, 4_500_000, np.uint32),
+        (np.int64, 100_003, np.int32),
+        (np.int64, 10**9, np.float32),
+        (np.float32, 0.001, np.float32),
+    ],
+)
+def test_real_images_keep_their_numbers_away_from_the_lesion(
+    root: Path, stored: Any, factor: float, written: Any
+) -> None:
+    folder = root / "raw/Dataset012_Anatomy/imagesTr"
+    for path in folder.iterdir():
+        source = nib.load(path)
+        scaled = (np.asanyarray(source.dataobj).astype(np.float64) * factor).astype(stored)
+        nib.save(nib.Nifti1Image(scaled, source.affine, dtype=scaled.dtype), path)
+    made = synthesize(plan_synthesis(_real(root, count=2)))
+    for record in read_json(made / "synthesis.json")["cases"]:
+        before = nib.as_closest_canonical(nib.load(folder / f"{record['label_map']}_0000.nii.gz"))
+        old, new = np.asanyarray(before.dataobj), _load(made / f"imagesTr/{record['case']}_0000.nii.gz")
+        far = ndimage.distance_transform_edt(_load(made / f"labelsTr/{record['case']}.nii.gz") != 4) * 2 > 6
+        assert new.dtype == written
+        np.testing.assert_array_equal(new[far], old[far].astype(written))
+        assert (new != old.astype(written)).any()

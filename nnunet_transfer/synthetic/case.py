@@ -28,6 +28,7 @@ Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 
 ALIGNMENTS, RECORDS = "alignments", "records"
+_INT32 = np.iinfo(np.int32)
 #: intensity scale of synthetic images as integers: approximate value of a brain's brightest voxels
 _SCALE = 1000
 #: mm of background around a head or brain; while it is deformed, this share of its size on each side
@@ -72,17 +73,29 @@ _Made = tuple[NDArray[Any], Labels, Mask, Affine, dict[str, Any]]
 
 
 def _real(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
-    """Paste a lesion into a real image; its integers stay integers."""
+    """Paste a lesion into a real image, which keeps its integer type."""
     assert case.map.image is not None
     image, image_affine = read_volume(case.map.image)
     if image.shape != labels.shape or not np.allclose(image_affine, affine, atol=1e-3):
         raise DataError(f"{case.map.image} and {case.map.path} have different grids; bring them onto one")
     mask, record = place_lesion(plan, case, labels, affine, rng, work)
     pasted, labels, mask, drawn = _paste(plan, image.astype(np.float32), labels, mask, affine, record, rng)
-    if np.issubdtype(image.dtype, np.integer):
-        bounds = np.iinfo(np.int16 if image.dtype.itemsize <= 2 else np.int32)
-        return np.clip(np.rint(pasted), bounds.min, bounds.max).astype(bounds.dtype), labels, mask, affine, drawn
-    return pasted, labels, mask, affine, drawn
+    return _in_type_of(image, pasted), labels, mask, affine, drawn
+
+
+def _in_type_of(image: NDArray[Any], pasted: Image) -> NDArray[Any]:
+    """Return a pasted image as integers, if the image has integers that nnU-Net's reader reads.
+
+    Voxels that pasting didn't change are the image's own, also where 32-bit floating point can't hold them.
+    """
+    dtype = image.dtype.newbyteorder("=")
+    if dtype.kind in "iu" and dtype.itemsize == 8 and image.min() >= _INT32.min and image.max() <= _INT32.max:
+        dtype = _INT32.dtype
+    if dtype.kind not in "iu" or dtype.itemsize == 8:
+        return pasted
+    bounds = np.iinfo(dtype)
+    rounded = np.clip(np.rint(pasted.astype(np.float64)), bounds.min, bounds.max)
+    return np.where(pasted == image.astype(np.float32), image, rounded).astype(dtype)
 
 
 def _new(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
