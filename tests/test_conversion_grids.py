@@ -45,6 +45,47 @@ def test_the_tolerance_is_a_hundredth_of_a_millimetre(distance: float, accepted:
         assert written.affine.tolist() == AFFINE.tolist()
 
 
+@pytest.mark.parametrize(
+    ("other", "how", "source"),
+    [("pre/FLAIR", (), "first image"), ("wmh", ("--geometry", "resample-image"), "label")],
+)
+def test_the_files_of_a_case_have_one_header(
+    other: str, how: tuple[str, ...], source: str, nnunet_folders: Path
+) -> None:
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    # far less than the tolerance, and more than nnU-Net allows
+    longer = AFFINE @ np.diag([1, 1, 1.00002, 1])
+    files = {
+        name: (data, longer) if name.endswith(f"{other}.nii.gz") else data for name, data in trees.wmh2017().items()
+    }
+    assert convert(nnunet_folders, "wmh2017", files, "--channels", "T1", "FLAIR", *how) == 0
+    folder = nnunet_folders / f"raw/{OUT}"
+    images = [str(folder / f"imagesTr/Utrecht_11_{i:04d}.nii.gz") for i in (0, 1)]
+    _, properties = SimpleITKIO().read_images(images)
+    _, of_label = SimpleITKIO().read_seg(str(folder / "labelsTr/Utrecht_11.nii.gz"))
+    np.testing.assert_allclose(properties["spacing"], of_label["spacing"], rtol=1e-6)
+    np.testing.assert_allclose([nib.load(path).affine for path in images], [nib.load(images[0]).affine] * 2)
+    changed = ["FLAIR.nii.gz"] if source == "first image" else ["T1.nii.gz", "FLAIR.nii.gz"]
+    actions = rows(nnunet_folders)["Utrecht_11"]["actions"]
+    assert [f"{name}: header of the {source} taken" in actions for name in changed] == [True] * len(changed)
+    assert actions.count("taken") == len(changed)
+
+
+def test_headers_that_differ_by_rounding_are_kept(nnunet_folders: Path) -> None:
+    rounded = np.nextafter(AFFINE.astype(np.float32), np.float32(100)).astype(np.float64) * (AFFINE != 0)
+    rounded[3] = AFFINE[3]
+    assert not np.array_equal(rounded.astype(np.float32), AFFINE.astype(np.float32))
+    files = {
+        name: (data, rounded) if name.endswith("pre/FLAIR.nii.gz") else data for name, data in trees.wmh2017().items()
+    }
+    assert convert(nnunet_folders, "wmh2017", files, "--channels", "T1", "FLAIR") == 0
+    for i, name in enumerate(("T1", "FLAIR")):
+        written = nnunet_folders / f"raw/{OUT}/imagesTr/Utrecht_11_{i:04d}.nii.gz"
+        source = nnunet_folders / f"source/wmh/training/Utrecht/11/pre/{name}.nii.gz"
+        assert written.read_bytes() == source.read_bytes()
+
+
 def test_a_label_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) -> None:
     # every second voxel along x: the label's grid has half the voxels, twice as far apart
     coarse = AFFINE @ np.diag([2.0, 1, 1, 1])

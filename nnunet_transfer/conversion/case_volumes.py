@@ -38,16 +38,22 @@ def convert_volumes(case: Case, job: Job, state: str) -> Record:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The common grid of all files of a case."""
+    """The common grid of all files of a case.
+
+    Attributes
+    ----------
+    source : what it is the grid of, for messages
+    """
 
     shape: tuple[int, ...]
     affine: geometry.Affine
+    source: str
 
 
 def _convert(case: Case, job: Job, findings: Findings) -> None:
     masks = tuple(tuple(map(file_of, files)) for files in case.masks)
     label = read_label(masks, case.combine, job, findings)
-    grid = _Grid(label.data.shape, label.affine) if label and job.geometry == "resample-image" else None
+    grid = _Grid(label.data.shape, label.affine, "label") if label and job.geometry == "resample-image" else None
     folder = "Tr" if case.split == "train" else "Ts"
     content = 0
     for number, path in enumerate(map(file_of, case.images.values())):
@@ -57,7 +63,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
         if number == 0:
             _measure_image(image, findings)
         lowest = _check_values(image, path.name, findings)
-        grid = grid or _Grid(image.data.shape, image.affine)
+        grid = grid or _Grid(image.data.shape, image.affine, "first image")
         _put_image_on_grid(image, grid, path.name, job, findings)
         if number == 0:
             findings.measured["shape"] = tuple(image.data.shape)
@@ -105,6 +111,7 @@ def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
 def _put_image_on_grid(image: SpatialImage, grid: _Grid, name: str, job: Job, findings: Findings) -> None:
     reason = geometry.describe_mismatch(grid.shape, grid.affine, image.data.shape, image.affine)
     if not reason:
+        _share_header(image, grid, name, findings)
         return
     if job.geometry != "resample-image":
         raise DataError(
@@ -117,6 +124,16 @@ def _put_image_on_grid(image: SpatialImage, grid: _Grid, name: str, job: Job, fi
     findings.actions.append(f"{name}: resampled (linear), was {reason}")
     if image.data.min() == image.data.max():
         raise DataError(f"{name} shows nothing on the label's grid: they don't overlap")
+
+
+def _share_header(image: SpatialImage, grid: _Grid, name: str, findings: Findings) -> None:
+    """Give an image on the grid the grid's affine: nnU-Net stops at smaller differences of spacing than are tolerated here."""
+    if geometry.same_header(grid.shape, grid.affine, image.affine):
+        return
+    distance = geometry.displacement(grid.shape, grid.affine, image.affine)
+    findings.actions.append(f"{name}: header of the {grid.source} taken, which moves voxels by up to {distance:.2g} mm")
+    image.affine = grid.affine
+    image.intact = False
 
 
 def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings: Findings) -> None:

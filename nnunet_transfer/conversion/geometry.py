@@ -19,6 +19,10 @@ POLICIES = ("error", "copy-from-image", "resample-label", "resample-label-covera
 #: two grids are equal if the centre of each voxel moves by at most this distance in mm; rounding in NIfTI's 32-bit
 #: headers gives about 1e-5 mm
 TOLERANCE_MM = 0.01
+#: relative difference of spacings by rounding in headers; nnU-Net stops if files of a case differ by more than 1e-5
+SAME_SPACING = 2e-6
+#: displacement in mm by rounding in headers, also where a file has no transform but quaternions
+_HEADER_ROUNDING_MM = 1e-3
 #: largest entry of R'R - 1 that is repaired automatically (0.01 is a shear of about half a degree)
 ORTHONORMAL_TOLERANCE = 0.01
 #: below this, nothing is repaired; ITK accepts such directions
@@ -99,6 +103,13 @@ def describe_mismatch(shape: Sequence[int], affine: Affine, other_shape: Sequenc
         return f"{'x'.join(map(str, other_shape))} voxels instead of {'x'.join(map(str, shape))}"
     distance = displacement(shape, affine, other)
     return f"voxels displaced by {distance:.3g} mm" if distance > TOLERANCE_MM else ""
+
+
+def same_header(shape: Sequence[int], affine: Affine, other: Affine) -> bool:
+    """Whether two affines of a grid differ at most by rounding in headers."""
+    return displacement(shape, affine, other) <= _HEADER_ROUNDING_MM and np.allclose(
+        spacing(affine), spacing(other), rtol=SAME_SPACING, atol=0
+    )
 
 
 def stored_otherwise(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], other: Affine) -> bool:

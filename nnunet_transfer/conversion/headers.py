@@ -36,8 +36,6 @@ _TRANSFORM_CODES = range(6)
 #: plausible voxel sizes of a head scan in mm; other values mean that the unit is wrong
 _PLAUSIBLE_MM = (0.01, 30.0)
 _LARGEST_MM = 100.0
-#: nnU-Net's check of a data set compares spacings to 1e-5
-_SAME_SPACING = 2e-6
 
 
 class _Nifti1Header(nib.Nifti1Header):
@@ -229,7 +227,7 @@ def _coded_affines(header: nib.Nifti1Header) -> Iterator[geometry.Affine | None]
 def _compare_spacings(pixdim: Any, affine: geometry.Affine, reading: Reading) -> None:
     edges = geometry.spacing(affine)
     difference = np.abs(np.asarray(pixdim, np.float64) - edges)
-    if not (difference <= _SAME_SPACING * edges).all():
+    if not (difference <= geometry.SAME_SPACING * edges).all():
         text = f"header has voxels of {_product(pixdim)} mm beside a transform of {_product(edges)} mm: transform taken"
         # users needn't see rounding of a few digits
         (reading.differ if (difference <= 1e-3 * edges).all() else reading.warn)(text)
