@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,8 @@ VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".img.gz", ".nrrd", ".nhdr
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 #: hidden folders of version control, which are not part of a data set
 _VERSION_CONTROL = (".git", ".datalad", ".hg", ".svn")
+#: folder that BIDS separates from the raw data. `derivatives` is none of these: descriptions expect masks below that name
+_STORE = "sourcedata"
 
 
 @dataclass(frozen=True)
@@ -37,72 +40,81 @@ class Tree:
 
 @dataclass(frozen=True)
 class _Folder:
+    """A folder to search.
+
+    Attributes
+    ----------
+    path, below : its path, and that below the root, with a final `/`
+    link : whether it is a link
+    hidden : whether it or a folder above it is hidden
+    store : whether it is part of a store of data, hidden or `sourcedata`
+    """
+
     path: str
     below: str
+    link: bool = False
     hidden: bool = False
+    store: bool = False
+
+    @property
+    def turn(self) -> int:
+        """When it is searched: stores come after links into them, which give files the names that a data set needs."""
+        return 2 * self.store + self.link
 
 
 def walk_tree(root: Path) -> Tree:
     """Find all files below `root`, including those behind links to folders.
 
     Each folder is searched once, so circular links do no harm; links to a parent of the root are not followed. Hidden files
-    and folders are left out.
+    and folders are left out, unless a link leads to them.
     """
     tree = Tree([])
     searched: dict[tuple[int, int], str] = {}
-    links: list[_Folder] = []
-    waiting = [_Folder(str(root), "")]
-    while waiting or links:
-        folder = waiting.pop() if waiting else links.pop(0)
-        found = _open(folder, root, searched, tree)
-        if found is not None:
-            inner, new_links = _sort_entries(folder, found, tree)
-            waiting += inner
-            links += new_links
+    queues: list[deque[_Folder]] = [deque() for _ in range(4)]
+    queues[0].append(_Folder(str(root), ""))
+    while queue := next(filter(None, queues), None):
+        folder = queue.popleft()
+        for inner in _sort_entries(folder, _open(folder, root, searched, tree), tree):
+            queues[inner.turn].append(inner)
     tree.files.sort()
     tree.left_out.sort(key=lambda item: item.path)
     return tree
 
 
-def _open(
-    folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree
-) -> list[os.DirEntry[str]] | None:
-    """Return the entries of a folder; None if it can't or needn't be searched."""
+def _open(folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder; none if it can't or needn't be searched."""
     try:
         status = os.stat(folder.path)
         key = status.st_dev, status.st_ino
         if key in searched:
-            tree.left_out.append(LeftOut(folder.below, f"link to a folder that is searched as {searched[key] or '.'}"))
-            return None
+            kind = "link to a folder" if folder.link else "folder"
+            tree.left_out.append(LeftOut(folder.below, f"{kind} that is searched as {searched[key] or '.'}"))
+            return []
         if folder.below and root.resolve().is_relative_to(Path(folder.path).resolve()):
             tree.left_out.append(LeftOut(folder.below, "link to a folder that holds the root"))
-            return None
+            return []
         searched[key] = folder.below.rstrip("/")
         with os.scandir(folder.path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         tree.left_out.append(LeftOut(folder.below, f"folder can't be read ({error.strerror})"))
-        return None
+        return []
 
 
-def _sort_entries(
-    folder: _Folder, entries: Iterable[os.DirEntry[str]], tree: Tree
-) -> tuple[list[_Folder], list[_Folder]]:
-    """Add files to the tree; return folders and links to folders."""
-    inner, links = [], []
+def _sort_entries(folder: _Folder, entries: Iterable[os.DirEntry[str]], tree: Tree) -> Iterator[_Folder]:
+    """Add files to the tree; yield folders and links to folders."""
     for entry in entries:
         path = folder.below + entry.name
         hidden = folder.hidden or entry.name.startswith(".")
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in _VERSION_CONTROL:
-                inner.append(_Folder(entry.path, f"{path}/", hidden))
-        elif entry.is_symlink() and _leads_to_folder(entry):
-            links.append(_Folder(entry.path, f"{path}/", hidden))
+        link = entry.is_symlink()
+        if _leads_to_folder(entry):
+            if link or entry.name not in _VERSION_CONTROL:
+                store = folder.store or hidden or entry.name == _STORE
+                yield _Folder(entry.path, f"{path}/", link, hidden, store)
         elif not hidden:
             tree.files.append(path)
         elif is_image(path):
             tree.left_out.append(LeftOut(path, "hidden"))
-    return inner, links
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
