@@ -39,3 +39,29 @@ def test_links_into_a_store_are_followed(store: str, nnunet_folders: Path) -> No
     assert f"{store}/sub-05/anat/sub-05_T1w.nii.gz," in listed
     assert f"{store}/around/,link to a folder that is searched as .\n" in listed
     assert "sub-03/again/,link to a folder that is searched as sub-03\n" in listed
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_layout_with_the_same_masks_and_other_images_is_tried(nnunet_folders: Path) -> None:
+    files = {
+        name.replace("reg_", ""): data
+        for name, data in trees.mrbrains18().items()
+        if not name.endswith("pre/T1.nii.gz")
+    }
+    assert convert(nnunet_folders, "mrbrains18", files, "--channels", "T1", "T1-IR") == 0
+    assert {row["split"] for row in rows(nnunet_folders).values()} == {"train"}
+    assert set(rows(nnunet_folders)) == {"1", "4", "070"}
+
+
+@pytest.mark.parametrize("folder", ["derivatives/lesions/", "derivatives/", ""])
+def test_a_layout_with_the_same_images_and_other_masks_is_tried(folder: str, nnunet_folders: Path) -> None:
+    files: trees.Files = {}
+    for i in (1, 2, 3):
+        files[f"ds007212/sub-{i:03d}/anat/sub-{i:03d}_T1w.nii.gz"] = image(i)
+        if i < 3:
+            files[f"ds007212/{folder}sub-{i:03d}/anat/sub-{i:03d}_label-lesion_mask.nii.gz"] = box()
+    assert convert(nnunet_folders, "ds007212", files) == 0
+    splits = {case: row["split"] for case, row in rows(nnunet_folders).items()}
+    assert splits == {"sub-001": "train", "sub-002": "train", "sub-003": "test"}

@@ -175,19 +175,24 @@ _Files = Sequence[tuple[str, Path]]
 
 
 def _match_splits(description: DatasetDescription, request: Request, files: _Files) -> tuple[list[Case], list[Problem]]:
-    """Return the matches of the first layout of each split that finds anything."""
+    """Return the matches of the first of each split's layouts that fits best."""
     cases: list[Case] = []
     problems: list[Problem] = []
-    done: set[str] = set()
-    for layout in description.layouts:
-        if layout.split in done:
-            continue
-        found, wrong = _match_layout(description, layout, request, files)
+    for split in dict.fromkeys(layout.split for layout in description.layouts):
+        layouts = [layout for layout in description.layouts if layout.split == split]
+        found, wrong = max((_match_layout(description, layout, request, files) for layout in layouts), key=_fit)
         cases += found
         problems += wrong
-        if found or wrong:
-            done.add(layout.split)
     return cases, problems
+
+
+def _fit(matches: tuple[list[Case], list[Problem]]) -> tuple[bool, bool, bool]:
+    """Order the matches of alternative layouts: cases with masks, cases, problems, nothing.
+
+    Alternatives may share the pattern of the images or that of the masks, so one file that matches decides nothing.
+    """
+    cases, problems = matches
+    return any(case.masks for case in cases), bool(cases), bool(cases or problems)
 
 
 def _match_layout(

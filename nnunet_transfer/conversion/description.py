@@ -209,7 +209,8 @@ class DatasetDescription:
     label_sets
         Name -> rule; the first entry is the default.
     layouts
-        Known file layouts. Layouts with the same split are alternatives: the first one that matches any file is used.
+        Known file layouts. Layouts with the same split are alternatives: the first one whose cases have masks is used or,
+        if there is none, the first one that has cases.
     case, subject
         Templates of the case and subject names, filled from the fields of the patterns.
     channels
