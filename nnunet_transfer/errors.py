@@ -1,5 +1,12 @@
 """Errors a user can fix: one sentence that says what is wrong and what to do."""
 
+import re
+
+#: half a character, which UTF-8 can't encode
+_HALF = re.compile(r"[\ud800-\udfff]")
+#: Python reads the byte 0x80 of a name that isn't UTF-8 as U+DC80, and so on (PEP 383)
+_BYTES = range(0xDC80, 0xDD00)
+
 
 class TransferError(Exception):
     """Base class of all errors caused by input, settings or the machine.
@@ -15,7 +22,18 @@ class TransferError(Exception):
 
 def printable(text: str) -> str:
     """Return `text` with control characters escaped, line breaks apart: files may hold any, and terminals obey some."""
+    text = readable(text)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def readable(text: str, backslash: str = "\\") -> str:
+    """Return `text` with what UTF-8 can't encode escaped, such as the Latin-1 name `M\\xfcller`; nothing else changes."""
+
+    def escaped(half: re.Match[str]) -> str:
+        code = ord(half[0])
+        return f"{backslash}x{code & 0xFF:02x}" if code in _BYTES else f"{backslash}u{code:04x}"
+
+    return _HALF.sub(escaped, text)
 
 
 def one_line(text: object, limit: int = 2000) -> str:

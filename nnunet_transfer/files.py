@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nnunet_transfer.errors import DataError
+from nnunet_transfer.errors import DataError, readable
 
 #: the largest text or JSON file that is read; nnU-Net's largest are summaries, some 100 bytes per case, label and metric
 MAX_BYTES = 256 << 20
@@ -116,16 +116,22 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` (UTF-8) atomically; after a power failure, the file is either the old or the new one."""
+    """Write `text` (UTF-8, see `readable`) atomically; after a power failure, the file is either the old or the new one."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
+        stream.write(readable(text))
         stream.flush()
         os.fsync(stream.fileno())
 
 
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Return `content` as JSON, key order kept; its texts are `readable`."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    return readable(text, backslash=r"\\")
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented JSON, atomically, key order kept."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content, indent=2) + "\n")
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
@@ -186,7 +192,7 @@ def parse_json(text: str) -> Any:
     ------
     ValueError
         If it is not JSON, nested deeper than `MAX_DEPTH`, has an integer of more than `MAX_DIGITS` digits, or holds
-        half a character (a lone surrogate), which no file can be written with.
+        half a character (a lone surrogate), which is no text.
     """
     try:
         content = json.loads(text, parse_int=_integer)

@@ -65,3 +65,51 @@ def test_a_layout_with_the_same_images_and_other_masks_is_tried(folder: str, nnu
     assert convert(nnunet_folders, "ds007212", files) == 0
     splits = {case: row["split"] for case, row in rows(nnunet_folders).items()}
     assert splits == {"sub-001": "train", "sub-002": "train", "sub-003": "test"}
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def in_latin_1(path: str) -> str:
+    """Return a path whose bytes on disk are Latin-1."""
+    return os.fsdecode(path.encode("latin-1"))
+
+
+def test_names_that_are_not_utf_8_are_converted_and_told_readably(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = nnunet_folders / in_latin_1("Löwe")
+    names = ("sub-Müller/ses-1/anat/sub-Müller_ses-1_T1w", "sub-Müller/ses-2/anat/sub-Müller_ses-2_T1w", "sub-2_T1w")
+    for i, name in enumerate((*names, "sub-Müller_FLAIR")):
+        save(image(i), root / in_latin_1(f"{name}.nii.gz"))
+    (root / in_latin_1("sub-Schön_T1w.nii.gz")).write_text("no image")
+    command = ["convert", "t1_bids", str(root), "-d", "4", "--name", "Test", "--processes", "1", "--allow-skips"]
+    real, done = workers.convert_case, []
+
+    def interrupted(case: Any, job: Any, state: str) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(case.name)
+        return real(case, job, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "convert_case", interrupted)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert r"sub-M\xfcller_FLAIR.nii.gz" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "nothing has changed, nothing was done" in capsys.readouterr().out
+
+    table = rows(nnunet_folders)
+    # one record is from before the interrupt, the other from after it
+    assert {row["subject"] for row in table.values()} == {r"sub-M\xfcller", "sub-2"}
+    assert {row["source_name"] for row in table.values()} == {r"sub-M\xfcller_ses-1", r"sub-M\xfcller_ses-2", ""}
+    assert r"sub-M\xfcller/ses-1/anat/sub-M\xfcller_ses-1_T1w.nii.gz" in {row["source_files"] for row in table.values()}
+    folder = nnunet_folders / f"raw/{OUT}"
+    assert r"sub-M\xfcller_FLAIR.nii.gz,not T1w (FLAIR)" in (folder / "conversion_left_out.csv").read_text()
+    assert r"sub-Sch\xf6n_T1w.nii.gz is not a NIfTI file" in (folder / "conversion_skips.csv").read_text()
+    state = read_json(folder / "conversion.json")
+    assert state["source"].endswith(r"L\xf6we")
+    assert state["problems"][0]["files"][0].endswith(r"sub-Sch\xf6n_T1w.nii.gz")
+    for line in (folder / "conversion_records.jsonl").read_text(encoding="utf-8").splitlines():
+        assert parse_json(line)["subject"] in (r"sub-M\xfcller", "sub-2")

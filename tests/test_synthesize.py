@@ -362,6 +362,12 @@ def test_label_maps_of_one_person_stay_in_one_fold(root: Path) -> None:
     assert sorted(plan.validation) == ["P3", "sub-01", "sub-02"]
 
 
+def test_label_maps_whose_names_are_no_text_are_refused(root: Path) -> None:
+    save(root / "maps" / os.fsdecode("Müller.nii.gz".encode("latin-1")), head())
+    with pytest.raises(DataError, match=r"M\\xfcller, a name that isn't UTF-8"):
+        plan_synthesis(_settings(root))
+
+
 def _save_mask(root: Path, mask: np.ndarray, edge: float = 2.0) -> tuple[str, ...]:
     """Write the only mask of a folder; return the setting `lesions`."""
     (root / "masks").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from nnunet_transfer.conversion.description import Case, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.conversion.spatial_images import SpatialImage, read_image
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path
+from nnunet_transfer.files import atomic_path, json_text
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Findings:
 
 
 def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
-    """Return the record of a case that has been written."""
-    return Record(
+    """Return the record of a case that has been written, as a later run reads it from disk."""
+    record = Record(
         case=case.name,
         source_name=case.source_name,
         subject=case.subject or case.name,
@@ -133,6 +134,7 @@ def make_record(case: Case, job: Job, state: str, findings: Findings) -> Record:
         files=tuple(findings.files),
         **findings.measured,
     )
+    return Record.from_json(json.loads(json_text(record.to_json())))
 
 
 def content_key(data: NDArray[Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from nnunet_transfer.conversion.record import Record
-from nnunet_transfer.files import write_text
+from nnunet_transfer.files import json_text, write_text
 
 FILE_NAME = "conversion_records.jsonl"
 
@@ -42,4 +42,4 @@ def add_to_journal(stream: TextIO, record: Record) -> None:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record.to_json(), ensure_ascii=False) + "\n"
+    return json_text(record.to_json()) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from nnunet_transfer.channels import channel_names
-from nnunet_transfer.errors import DataError
+from nnunet_transfer.errors import DataError, readable
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
 from nnunet_transfer.subjects import MADE_FROM, find_origin, subjects_of
@@ -94,12 +94,19 @@ def find_label_maps(
     if not files:
         raise DataError(f"{folder} holds no label maps (*.nii, *.nii.gz, *.mgz) and no dataset.json")
     names = [_ENDING.sub("", p.name) for p in files]
+    _check_names(folder, names)
     if twice := [n for n in names if names.count(n) > 1]:
         raise DataError(f"{folder} has {twice[0]} with two endings; keep one of them")
     numbering = freesurfer_numbering(structures)
     subject = subjects_of(names)
     maps = tuple(LabelMap(n, subject[n], p.resolve()) for n, p in zip(names, files, strict=True))
     return LabelMaps(maps, numbering, folder, (folder.resolve().name,))
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    """Raise a `DataError` if a name holds bytes that aren't UTF-8: names of cases are made from it."""
+    if unclear := [name for name in names if readable(name) != name]:
+        raise DataError(f"{folder} has {readable(unclear[0])}, a name that isn't UTF-8; rename it")
 
 
 def _from_dataset(
@@ -114,6 +121,7 @@ def _from_dataset(
     if not files:
         raise DataError(f"{folder / 'labelsTr'} holds no *{ending}")
     cases = [p.name.removesuffix(ending) for p in files]
+    _check_names(folder, cases)
     images = [folder / "imagesTr" / f"{c}_{number:04d}{ending}" if with_images else None for c in cases]
     if missing := [p for p in images if p is not None and not p.is_file()]:
         raise DataError(f"{missing[0]} does not exist; restore it or remove its case")
