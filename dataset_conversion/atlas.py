@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nnunet_transfer.conversion.description import LESION, Case, DatasetDescription, Layout, Request
+from nnunet_transfer.conversion.participants import MISSING, plain_session
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.tables import read_rows
 
 _REQUEST = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _BIDS = "{subject}/ses-{session}/anat/{subject}_ses-{session}"
 _MASK = "_label-*_desc-T1lesion*_mask.nii[.gz]"
+#: unknown chronicities and days after stroke
+_UNKNOWN = MISSING | {"0", "0.0", "-4", "-4.0"}
 
 
 def _site_from_metadata(request: Request, cases: list[Case]) -> list[Case]:
@@ -30,15 +34,20 @@ def _with_metadata(case: Case) -> Case:
         (_, header), *rows = read_rows(path)
     except DataError as error:
         return replace(case, notes=(*case.notes, f"{error}: site taken from the folder"))
-    row = dict(zip(header, rows[0][1], strict=False)) if rows else {}
-    facts = {"chronicity": row.get("CHRONICITY"), "days after stroke": row.get("DAYS_POST_STROKE")}
-    notes = tuple(f"{name} {value}" for name, value in facts.items() if _known(value))
-    return replace(case, site=(row.get("SITE") or "").strip() or case.site, notes=(*case.notes, *notes))
+    row = _row_of(case.session, [dict(zip(header, cells, strict=False)) for _, cells in rows])
+    facts = {"chronicity": row.get("CHRONICITY", ""), "days after stroke": row.get("DAYS_POST_STROKE", "")}
+    notes = [f"{name} {value}" for name, value in facts.items() if value.casefold() not in _UNKNOWN]
+    site = row.get("SITE", "")
+    if site.casefold() in MISSING:
+        site, notes = case.site, [*notes, "no site in the metadata: site taken from the folder"]
+    return replace(case, site=site, notes=(*case.notes, *notes))
 
 
-def _known(value: str | None) -> bool:
-    """Whether a value is known: empty, NaN, -4 and 0 days mean unknown."""
-    return (value or "").strip().lower() not in ("", "nan", "0", "0.0", "-4", "-4.0")
+def _row_of(session: str, rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return the row of a session or, if there is none, the first that names no session; empty if there is none either."""
+    own = [row for row in rows if plain_session(row.get("SESSION_ID", "")) == plain_session(session)]
+    common = [row for row in rows if row.get("SESSION_ID", "").casefold() in MISSING]
+    return next(iter([*own, *common]), {})
 
 
 ATLAS_R1 = DatasetDescription(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import conversion_trees as trees
 from tests.conversion_commands import OUT, convert, rows
 from tests.conversion_trees import Files, image, stripes
 
@@ -55,3 +56,34 @@ def test_folders_that_are_no_cases_tell_who_belongs_together(nnunet_folders: Pat
     files |= {f"subjects/{point}.long.base/mri/norm.mgz": image(9, dtype=np.uint8) for point in ("a", "b")}
     assert convert(nnunet_folders, "freesurfer", files) == 0
     assert people(nnunet_folders) == {frozenset("ab"), frozenset("c")}
+
+
+@pytest.mark.parametrize("unknown", ["NaN", "n/a", "NA", "-", "unknown", ""])
+def test_an_unknown_site_is_no_site(unknown: str, nnunet_folders: Path) -> None:
+    files = trees.atlas_r3()
+    name = next(name for name in files if name.endswith("sub-r001s001_ses-1_metadata.csv"))
+    files[name] = f"SESSION_ID,CHRONICITY,SITE\nses-1,{unknown},{unknown}\n"
+    assert convert(nnunet_folders, "atlas_r3", files) == 0
+    row = rows(nnunet_folders)["sub-r001s001_ses-1"]
+    assert row["site"] == "R001"
+    assert "site taken from the folder" in row["actions"]
+    assert "chronicity" not in row["actions"]
+
+
+@pytest.mark.parametrize(
+    ("table", "site", "chronicity"),
+    [
+        ("SESSION_ID,CHRONICITY,SITE\nses-2,30,S02\nses-1,180,S01\n", "S01", "180"),
+        ("SESSION_ID,CHRONICITY,SITE\nses-2,30,S02\n01,180,S01\n", "S01", "180"),
+        ("SESSION_ID,CHRONICITY,SITE\nses-2,30,S02\nn/a,180,S03\n", "S03", "180"),
+        ("CHRONICITY,SITE\n180,S03\n", "S03", "180"),
+        ("SESSION_ID,CHRONICITY,SITE\nses-2,30,S02\n", "R001", ""),
+    ],
+)
+def test_metadata_are_those_of_the_session(table: str, site: str, chronicity: str, nnunet_folders: Path) -> None:
+    files = trees.atlas_r3()
+    name = next(name for name in files if name.endswith("sub-r001s001_ses-1_metadata.csv"))
+    assert convert(nnunet_folders, "atlas_r3", files | {name: table}) == 0
+    row = rows(nnunet_folders)["sub-r001s001_ses-1"]
+    assert row["site"] == site
+    assert f"chronicity {chronicity}" in row["actions"] if chronicity else "chronicity" not in row["actions"]

@@ -25,7 +25,7 @@ ACCESSION = re.compile(r"ds\d{6}")
 _SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "IXI_ID", "ID", "id")
 _SESSION_COLUMNS = ("session_id", "session", "ses")
 #: missing values, in any case; BIDS only allows n/a
-_MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "-", "--", "?", "unknown", "null"})
+MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "-", "--", "?", "unknown", "null"})
 CLASS_OPTIONS = {
     "class": "column of the table that holds the class, such as sex, diagnosis or age",
     "bins": "bounds that make classes of numbers: bins=40,60 gives below 40, 40 to 60, 60 and above",
@@ -71,7 +71,7 @@ def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
     if request.options.get("missing", "leave-out") != "leave-out":
         raise SettingsError("--option missing can only be leave-out")
     to_class = _binning(request.options.get("bins", ""))
-    missing = _MISSING | {text.strip().casefold() for text in request.options.get("na", "").split(",")}
+    missing = MISSING | {text.strip().casefold() for text in request.options.get("na", "").split(",")}
     tables: dict[Path, Table] = {}
     unknown: dict[str, list[str]] = defaultdict(list)
     for case in cases:
@@ -142,7 +142,7 @@ def _check_column(table: Table, column: str) -> None:
         raise DataError(f"{table.path} has several columns {column}; rename all but one")
 
 
-def value_of(table: Table, case: Case, column: str, missing: Iterable[str] = _MISSING) -> str:
+def value_of(table: Table, case: Case, column: str, missing: Iterable[str] = MISSING) -> str:
     """Return the value of a case: from the row of its session if rows have sessions, otherwise from that of its subject.
 
     Subjects may be written with or without `sub-`, and as plain numbers as in IXI.
@@ -181,12 +181,13 @@ def _rows_of(table: Table, case: Case) -> list[Row]:
     column = next((name for name in _SESSION_COLUMNS if name in table.columns), "")
     if not (column and case.session):
         return rows
-    same = [row for row in rows if _plain_session(row.cells[column]) == _plain_session(case.session)]
+    same = [row for row in rows if plain_session(row.cells[column]) == plain_session(case.session)]
     # a row without a session applies to all sessions
-    return same or [row for row in rows if row.cells[column].casefold() in _MISSING]
+    return same or [row for row in rows if row.cells[column].casefold() in MISSING]
 
 
-def _plain_session(text: str) -> str:
+def plain_session(text: str) -> str:
+    """Return a session's label without `ses-` and leading zeros, for comparison."""
     label = text.casefold().removeprefix("ses-")
     return str(int(label)) if label.isascii() and label.isdigit() else label
 
