@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError
+from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json
 from nnunet_transfer.naming import PRETRAINERS, is_ours
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
@@ -56,6 +56,8 @@ _PLAIN_INSTRUCTIONS = {
 #: of an architecture
 _NEEDED = ("network_class_name", "arch_kwargs", "_kw_requires_import")
 _FOLD = re.compile(r"fold_(all|[0-9]+)")
+#: a name from the model that becomes part of a path; without a leading dot, so that it is neither hidden nor `..`
+_FOLDER_NAME = re.compile(r"(?!\.)[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,9 @@ def _check(
     """Check that stock nnU-Net builds the network of these plans, and that the weights fit it."""
     if missing := [k for k in ("plans_name", "dataset_name", "configurations") if k not in plans]:
         raise PlansError(f"plans.json lacks {', '.join(missing)}; restore it")
-    if any(not re.fullmatch(r"[\w.-]+", str(plans[key])) for key in ("plans_name", "dataset_name")):
-        raise PlansError("plans.json has names that can't be folder names")
+    names = plans["plans_name"], plans["dataset_name"], configuration
+    if odd := [name for name in names if not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name)]:
+        raise PlansError(f"plans.json has names that can't be folder names: {one_line(', '.join(map(str, odd)), 200)}")
     if _LABEL_SETS in plans:
         raise SettingsError(
             "this network has an output for each of several label sets, which nnU-Net doesn't; not exported"

@@ -223,3 +223,46 @@ def test_what_nnunet_alone_could_not_use_is_refused_in_one_line(
     assert message in error
     assert "\n" not in error
     assert not list(tmp_path.glob("*x.zip*"))
+
+
+#: leads from a folder `<trainer>__<plans>__<configuration>` in the output to a folder beside the output
+OUTSIDE = "x/../../../Victim"
+
+
+def _rename_configuration(model: Path, name: str) -> None:
+    content = read_json(model / "plans.json")
+    content["configurations"][name] = content["configurations"].pop("2d")
+    write_json(model / "plans.json", content)
+    for path in model.glob("fold_*/checkpoint_final.pth"):
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint["init_args"]["configuration"] = name
+        torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: _plans(m, lambda p, c: p.update(dataset_name="..")),
+        lambda m: _plans(m, lambda p, c: p.update(dataset_name=7)),
+        lambda m: _rename_configuration(m, OUTSIDE),
+    ],
+)
+def test_names_in_a_model_lead_nowhere_else(
+    spoil: Any, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(model)
+    victim = tmp_path / "Victim"
+    victim.mkdir()
+    (victim / "plans.json").write_text("mine")
+    zipped = tmp_path / "model.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for path in model.rglob("*"):
+            archive.write(path, path.relative_to(model.parents[1]))
+    before = sorted(tmp_path.rglob("*"))
+    for given, output in ((model, "out"), (zipped, "out"), (model, "out.zip")):
+        assert main(["export-stock", str(given), "-o", str(tmp_path / output), "--overwrite"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert "can't be folder names" in error
+        assert "\n" not in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (victim / "plans.json").read_text() == "mine"
