@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -320,6 +321,13 @@ def test_model_cards_are_read_in_linear_time(filler: str) -> None:
     """A million characters; a quadratic parser would take minutes."""
     head_of("---" + filler * (1_000_000 // len(filler)))
     head_of("---\n" + filler * (1_000_000 // len(filler)) + "\n---\n")
+
+
+def test_a_long_list_in_a_model_card_is_read_in_linear_time() -> None:
+    """A quadratic parser copies 600 GB."""
+    start = time.process_time()
+    assert head_of("---\nlicense:\n" + "- a\n" * 400_000 + "---\n") == {"license": ("a",) * 400_000}
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -30,21 +30,20 @@ def head_of(text: str) -> dict[str, tuple[str, ...]]:
     lines = iter(text.removeprefix("\ufeff").split("\n"))
     if next(lines).rstrip() != _FENCE:
         return {}
-    stated: dict[str, tuple[str, ...]] = {}
-    current: list[str] | None = None
-    key = ""
+    stated: dict[str, list[str]] = {}
+    open_list: list[str] | None = None
     for line in lines:
         if line.rstrip() == _FENCE:
-            return stated
+            return {key: tuple(values) for key, values in stated.items()}
         content = line.strip()
-        if current is not None and content.startswith("- "):
-            current.append(_unquoted(content[2:]))
-            stated[key] = tuple(current)
+        if open_list is not None and content.startswith("- "):
+            open_list.append(_unquoted(content[2:]))
         elif content and line[0] not in " \t#-":
             name, colon, value = content.partition(":")
-            current, key = ([] if colon and not value.strip() else None), name.strip()
+            open_list = None
             if colon:
-                stated[key] = _values(value.strip())
+                values = stated[name.strip()] = _values(value.strip())
+                open_list = None if value.strip() else values
     # without a second fence it is text
     return {}
 
@@ -55,10 +54,10 @@ def licence_of(stated: Mapping[str, tuple[str, ...]]) -> str:
     return "".join(stated.get("license_name", ())[:1]) or licence if licence == "other" else licence
 
 
-def _values(text: str) -> tuple[str, ...]:
+def _values(text: str) -> list[str]:
     if text.startswith("[") and text.endswith("]"):
-        return tuple(filter(None, map(_unquoted, text[1:-1].split(","))))
-    return (_unquoted(text),) if text else ()
+        return [value for part in text[1:-1].split(",") if (value := _unquoted(part))]
+    return [_unquoted(text)] if text else []
 
 
 def _unquoted(text: str) -> str:
