@@ -142,8 +142,8 @@ def _opened(model: Path) -> Iterator[Path]:
     if model.is_dir():
         yield model
         return
-    from nnunet_transfer.checkpoints.found import DAMAGED_ARCHIVE, MAX_CHECKPOINT, MAX_JSON, MAX_SWELLING, extract
-    from nnunet_transfer.checkpoints.reading import is_archive
+    from nnunet_transfer.checkpoints.found import MAX_CHECKPOINT, MAX_JSON, MAX_SWELLING, extract
+    from nnunet_transfer.checkpoints.reading import DAMAGED_ARCHIVE, is_archive
 
     if not is_archive(model):
         raise CheckpointError(f"{model} is neither a model's folder nor an archive of one")

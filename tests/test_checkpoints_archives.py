@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from nnunet_transfer.checkpoints import inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.unpickling import torch_files
 from tests.checkpoint_files import valid
 
 pytestmark = pytest.mark.usefixtures("registry")
@@ -79,3 +82,89 @@ def test_torch_files_that_swell(tmp_path: Path) -> None:
         archive.writestr("valid/data/9999", bytes(50 << 20))
     with pytest.raises(CheckpointError, match="would unpack to more"):
         inspect_checkpoint(path)
+
+
+END, END_64, LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+
+
+def end_64(directory: int) -> bytes:
+    """Return zip64's end record that states a list of members of this size."""
+    return END_64 + struct.pack("<QHHLLQQQQ", 44, 45, 45, 0, 0, 1, 1, directory, 0)
+
+
+def locator_64(place: int, disks: int = 1) -> bytes:
+    return LOCATOR_64 + struct.pack("<LQL", 0, place, disks)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        locator_64(0, disks=2) + END + bytes(18),
+        LOCATOR_64 + bytes(4) + END + bytes(18),
+        b"x" * 99 + locator_64(0, disks=2) + END + bytes(18),
+        end_64(1) + locator_64(1 << 63) + END + bytes(18),
+        END,
+        END + bytes(17),
+        b"x" * (1 << 17) + END + bytes(18),
+    ],
+)
+def test_ends_of_archives_without_an_archive_are_one_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    for command in (["sources", "inspect", str(path)], ["export-stock", str(path), "-o", str(tmp_path / "out")]):
+        assert main(command) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def archive_of(members: int) -> tuple[bytes, bytes]:
+    """Return an archive without its end record, and that record."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(members):
+            archive.writestr(f"m/{number}", b"")
+    content = buffer.getvalue()
+    return content[:-22], content[-22:]
+
+
+def _second_mark(body: bytes, end: bytes) -> bytes:
+    # the numbers of members look like the start of a record, which is then incomplete
+    return body + end[:8] + END + end[12:]
+
+
+def _misleading_locator(body: bytes, end: bytes) -> bytes:
+    """The record in front of the locator counts, and the locator points to another one."""
+    (directory,) = struct.unpack("<I", end[12:16])
+    return end_64(0) + body + end_64(directory) + locator_64(0) + end[:12] + bytes(10)
+
+
+def _located_record(body: bytes, end: bytes) -> bytes:
+    """The record that the locator points to counts."""
+    (directory,) = struct.unpack("<I", end[12:16])
+    return body + end_64(directory) + end_64(0) + locator_64(len(body)) + end[:12] + bytes(10)
+
+
+def _behind_a_long_comment(body: bytes, end: bytes) -> bytes:
+    """The locator lies in front of the last bytes, which hold the end record and its comment."""
+    (directory,) = struct.unpack("<I", end[12:16])
+    record = end_64(directory) + locator_64(len(body)) + end[:12] + bytes(8)
+    return body + record + struct.pack("<H", 0xFFFF) + b"x" * 0xFFFF
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda body, end: body + end, _second_mark, _misleading_locator, _located_record, _behind_a_long_comment],
+)
+def test_long_lists_of_members_are_refused_unread(
+    change: Callable[[bytes, bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(change(*archive_of(100)))
+    monkeypatch.setattr(torch_files, "MAX_ZIP_DIRECTORY", 1000)
+    with pytest.raises(CheckpointError, match="lists members in"):
+        inspect_checkpoint(path)
+    path.write_bytes(change(*archive_of(3)))
+    with pytest.raises(CheckpointError) as caught:
+        inspect_checkpoint(path)
+    assert "lists members in" not in str(caught.value)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
 from nnunet_transfer.unpickling.limits import MAX_KEY
+from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE
 
 #: names of checkpoints, in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
@@ -30,16 +29,6 @@ _BUNDLE_SETTINGS = ("inference.json", "train.json")
 #: maximum sizes of a JSON file and a checkpoint in an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
-#: errors of Python's archive reader for damaged archives
-DAMAGED_ARCHIVE = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 #: maximum expansion factor of an archive
 MAX_SWELLING = 100
 #: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names

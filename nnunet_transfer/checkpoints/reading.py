@@ -24,7 +24,7 @@ from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.files import parse_json
 from nnunet_transfer.unpickling.limits import MAX_ENTRIES, MAX_PARTS, RefusedError
 from nnunet_transfer.unpickling.process import answer_of
-from nnunet_transfer.unpickling.torch_files import check_zip_directory
+from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE, check_zip_directory
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +61,19 @@ def is_archive(path: Path) -> bool:
     CheckpointError
         If its list of members is implausibly long.
     """
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not path.is_file():
         return False
     try:
         with open(path, "rb") as stream:
+            # some versions of Python raise errors here for odd ends of a file
+            if not zipfile.is_zipfile(stream):
+                return False
             check_zip_directory(stream)
             with zipfile.ZipFile(stream) as archive:
                 return not any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
     except RefusedError as error:
         raise CheckpointError(f"{path} {error}") from None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError):
+    except DAMAGED_ARCHIVE:
         return False
 
 

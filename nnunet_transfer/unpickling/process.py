@@ -71,11 +71,8 @@ def _limit(memory: int, seconds: int) -> None:
 
 def answer(task: dict[str, Any]) -> dict[str, Any]:
     """Run a task; return the answer, or the reason why there is none."""
-    import zipfile
-    import zlib
-
     from nnunet_transfer.unpickling.renaming import renamed
-    from nnunet_transfer.unpickling.torch_files import read_torch_file
+    from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE, read_torch_file
 
     try:
         return {"names": renamed(task["rename"], task["rules"])} if "rename" in task else read_torch_file(task["read"])
@@ -87,6 +84,5 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
         return {"damaged": str(error)}
     except MemoryError:
         return {"damaged": "it takes more memory than any network"}
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # Python's zipfile reports damage with any of these
+    except (OSError, *DAMAGED_ARCHIVE) as error:
         return {"damaged": (str(error) or type(error).__name__)[:200]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -25,8 +26,19 @@ from nnunet_transfer.unpickling.limits import (
 from nnunet_transfer.unpickling.values import SIZES, Array, Storage, Tensor
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-#: zip: the end record, the end record of zip64, and its locator
+#: zip: the end record, the end record of zip64, and its locator; and their sizes
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+_END_SIZE, _END_64_SIZE, _LOCATOR_64_SIZE = 22, 56, 20
+#: errors of `zipfile` for damaged archives
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_torch_file(path: str) -> dict[str, Any]:
@@ -42,27 +54,62 @@ def read_torch_file(path: str) -> dict[str, Any]:
 def check_zip_directory(stream: BinaryIO) -> None:
     """Check the size of a zip file's list of members before it is read.
 
+    The end record is the one that `zipfile` finds: in the last bytes, or else the last one before a comment.
+
     Raises
     ------
     RefusedError
-        If it is larger than that of any weights.
+        If it is larger than that of any weights, or the end record is incomplete.
     """
     size = stream.seek(0, os.SEEK_END)
-    start = max(0, size - (1 << 16) - 22)
-    stream.seek(start)
-    tail = stream.read()
-    place = tail.rfind(_END)
-    if place < 0 or len(tail) < place + 22:
+    start = max(0, size - (1 << 16) - _END_SIZE)
+    tail = _bytes_at(stream, start, size - start)
+    place = len(tail) - _END_SIZE
+    if place < 0 or not tail.startswith(_END, place) or not tail.endswith(b"\0\0"):
+        place = tail.rfind(_END)
+    if place < 0:
         return
-    (directory,) = struct.unpack("<I", tail[place + 12 : place + 16])
-    locator = tail[max(0, place - 20) : place]
-    if locator.startswith(_LOCATOR_64):
-        stream.seek(min(size, struct.unpack("<Q", locator[8:16])[0]))
-        record = stream.read(56)
-        if record.startswith(_END_64) and len(record) == 56:
-            (directory,) = struct.unpack("<Q", record[40:48])
+    record = tail[place : place + _END_SIZE]
+    if len(record) < _END_SIZE:
+        raise RefusedError("ends inside its list of members; copy or download it again")
+    directory = _directory_size(stream, start + place, record)
     if directory > MAX_ZIP_DIRECTORY:
         raise RefusedError(f"lists members in {directory} bytes; no network has so many")
+
+
+def _directory_size(stream: BinaryIO, end: int, record: bytes) -> int:
+    """Return the size of the list of members, the largest that any version of `zipfile` would read.
+
+    Parameters
+    ----------
+    end : place of the end record
+    record : the end record
+    """
+    (own,) = struct.unpack("<I", record[12:16])
+    locator = _bytes_at(stream, end - _LOCATOR_64_SIZE, _LOCATOR_64_SIZE)
+    if len(locator) < _LOCATOR_64_SIZE or not locator.startswith(_LOCATOR_64):
+        return int(own)
+    # older releases of Python read the record in front of the locator, newer ones the one that the locator points to
+    (stated,) = struct.unpack("<Q", locator[8:16])
+    before, elsewhere = (_size_in_64(stream, place) for place in (end - _LOCATOR_64_SIZE - _END_64_SIZE, stated))
+    return max(own if before is None else before, elsewhere or 0)
+
+
+def _size_in_64(stream: BinaryIO, place: int) -> int | None:
+    """Return the size of the list of members from zip64's end record; `None` if there is no such record."""
+    record = _bytes_at(stream, place, _END_64_SIZE)
+    if len(record) < _END_64_SIZE or not record.startswith(_END_64):
+        return None
+    return int(struct.unpack("<Q", record[40:48])[0])
+
+
+def _bytes_at(stream: BinaryIO, place: int, count: int) -> bytes:
+    """Return bytes from a place in a file, fewer or none if the file doesn't reach so far."""
+    size = stream.seek(0, os.SEEK_END)
+    if not 0 <= place < size:
+        return b""
+    stream.seek(place)
+    return stream.read(count)
 
 
 def _archive(archive: zipfile.ZipFile, stream: BinaryIO) -> dict[str, Any]:
