@@ -338,6 +338,41 @@ def test_bombs_are_one_line(bomb: str, layout: Any, tmp_path: Path) -> None:
     assert "\n" not in str(refusal)
 
 
+def views(tensors: dict[str, tuple[int, int]], dtype: str) -> bytes:
+    """Return a program for views of data/0: key -> number of bytes that the file states, and number of values."""
+
+    def number(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    entries = b""
+    kind = b"\x89Nctorch\n" + dtype.encode() + b"\n"
+    for key, (stored, own) in tensors.items():
+        storage = b"(" + text("storage") + b"ctorch\nByteStorage\n" + text("0") + text("cpu") + number(stored) + b"tQ"
+        shape = number(0) + number(own) + b"\x85" + number(1) + b"\x85"
+        entries += text(key) + b"ctorch._utils\n_rebuild_tensor_v3\n(" + storage + shape + kind + b"tR"
+    return b"\x80\x02}(" + entries + b"u."
+
+
+def test_values_that_overlap_are_not_copied_again_and_again(tmp_path: Path) -> None:
+    """Values at an odd place are copied to align them; here 300 that start there."""
+    values = bytes(8 << 20)
+    program = views({f"a.{i}": (len(values) - i, 1) for i in range(300)}, "float32")
+    path = tmp_path / "x.pth"
+    for padding in range(2):
+        path.write_bytes(zipped(program + bytes(padding), s0=values))
+        assert "values that overlap" in str(one_result(path))
+
+
+@pytest.mark.parametrize(("names", "refused"), [(12, False), (40, True)])
+def test_many_names_of_a_large_tensor(names: int, refused: bool, tmp_path: Path) -> None:
+    """Whoever saves them copies each; nnU-Net has four names for one tensor."""
+    size = 4 << 20
+    program = views({f"a.{i}": (size, size) for i in range(names)}, "uint8")
+    path = tmp_path / "x.pth"
+    path.write_bytes(zipped(program, s0=bytes(size)))
+    assert ("no network has so many names" in str(one_result(path))) is refused
+
+
 @pytest.mark.parametrize(("size", "stride", "offset"), [((0, 1 << 100), (1, 1), 0), ((0,), (1 << 100,), 0)])
 def test_sizes_that_no_machine_counts(tmp_path: Path, size: Any, stride: Any, offset: int) -> None:
     def numbers(values: Any) -> bytes:

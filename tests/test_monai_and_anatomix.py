@@ -196,6 +196,15 @@ def test_incomplete_files_are_refused(name: str, change: Any, message: str, tmp_
         inspect_checkpoint(tmp_path / "x.pth")
 
 
+def test_outputs_without_values_are_refused(tmp_path: Path) -> None:
+    """The output layer that is added has as many weights as the square of their number."""
+    own = weights(MONAI)
+    own["model.2.0.conv.weight"] = torch.zeros(1, 60_000, 0, 1, 1)
+    torch.save(own, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="has 60000 outputs; at most 4096"):
+        inspect_checkpoint(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize(
     "key",
     ["model." + "1.submodule." * 5000 + "0.conv.unit0.conv.weight", "model.1.submodule.9.weight", "model.9999.weight"],

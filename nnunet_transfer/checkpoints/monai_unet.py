@@ -25,6 +25,8 @@ _UP = re.compile(r"2\.(?:([01])\.)?((?:conv|adn)\..+)")
 _BOTTOM = re.compile(r"((?:conv|adn|residual)\..+)")
 _MARKS = ("model.0.conv.", "model.1.submodule.")
 MAX_DEPTH = 14
+#: of a network: an output layer of these numbers of features and outputs is added; parcellations have hundreds
+MAX_OUTPUTS = 4096
 #: widths of SynthStroke's network, and number of outputs -> their names
 _SYNTHSTROKE_WIDTHS = (32, 64, 128, 256, 320, 320)
 _SYNTHSTROKE_OUTPUTS = {
@@ -115,7 +117,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     Raises
     ------
     CheckpointError
-        If a layer is missing, or has parts that MONAI's layers don't have.
+        If a layer is missing, has parts that MONAI's layers don't have, or there are implausibly many outputs.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     matches = {key: match for key in own if (match := _KEY.fullmatch(key))}
@@ -138,7 +140,10 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     top = f"decoder.transpconvs.{depth - 1}.up.weight"
     if top not in renamed:
         raise CheckpointError("MONAI's U-Net lacks its last layer: the file is incomplete; copy or download it again")
-    return renamed, int(renamed[top].shape[1])
+    outputs = int(renamed[top].shape[1])
+    if outputs > MAX_OUTPUTS:
+        raise CheckpointError(f"MONAI's U-Net has {outputs} outputs; at most {MAX_OUTPUTS} make sense")
+    return renamed, outputs
 
 
 def _new_name(level: int, rest: str, depth: int) -> str:

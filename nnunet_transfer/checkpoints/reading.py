@@ -141,6 +141,7 @@ class _Mapped:
             self.file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) if storages else None
         self.storages = storages
         self._values: dict[tuple[int, str], torch.Tensor] = {}
+        self._copies: dict[int, bytearray] = {}
 
     def content(self, part: Any) -> Any:
         """Return the content described by `torch_files.described`."""
@@ -162,12 +163,20 @@ class _Mapped:
             buffer: Any = self.file
             if start % kind.itemsize:
                 # older torch files don't align values, but processors need alignment
-                buffer, start = bytearray(buffer[start : start + length]), 0
+                buffer, start = self._copy(number), 0
             empty = not count
             self._values[number, dtype] = (
                 torch.empty(0, dtype=kind) if empty else torch.frombuffer(buffer, dtype=kind, count=count, offset=start)
             )
         return self._values[number, dtype]
+
+    def _copy(self, number: int) -> bytearray:
+        """Return the bytes of a storage, copied once, whatever the types of its tensors."""
+        if number not in self._copies:
+            start, length = self.storages[number]
+            content: Any = self.file
+            self._copies[number] = bytearray(content[start : start + length])
+        return self._copies[number]
 
 
 def _check_tensors(content: Any, path: Path) -> None:

@@ -19,6 +19,10 @@ MAX_AXES = 16
 #: sizes and strides of a tensor; torch counts its bytes in 63 bits
 MAX_NUMBER = 1 << 48
 MAX_ARRAY = 10_000
+#: bytes of all tensors, per byte of the file: nnU-Net has 4 names for a tensor, and a file may hold several state dicts of
+#: one network; smaller files count as if they had this many bytes
+MAX_NAMES = 16
+SMALL_FILE = 1 << 20
 #: bytes of a zip file's list of members, about 80 per member
 MAX_ZIP_DIRECTORY = 32 << 20
 #: characters of a key after renaming

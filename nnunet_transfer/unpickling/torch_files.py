@@ -5,6 +5,7 @@ Formats: `torch.serialization` (torch 2.12).
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zipfile
@@ -17,9 +18,11 @@ from nnunet_transfer.unpickling.limits import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_ENTRIES,
+    MAX_NAMES,
     MAX_PARTS,
     MAX_PROGRAM,
     MAX_ZIP_DIRECTORY,
+    SMALL_FILE,
     DamagedError,
     RefusedError,
 )
@@ -156,7 +159,7 @@ def _one_after_the_other(stream: BinaryIO) -> dict[str, Any]:
             _, position = _next(data, position)
         content, position = _next(data, position)
         keys, position = _next(data, position)
-        widths = {s.key: SIZES[s.dtype] for s in _storages(content)}
+        widths = {t.storage.key: SIZES[t.storage.dtype] for t in _tensors(content)}
         for key in keys if isinstance(keys, list) else ():
             stream.seek(position)
             head = stream.read(8)
@@ -219,14 +222,27 @@ def check_bounds(content: Any) -> None:
     raise RefusedError(f"is nested deeper than {MAX_DEPTH} levels; no network is")
 
 
-def _storages(content: Any) -> Iterator[Storage]:
+def _tensors(content: Any) -> Iterator[Tensor]:
     stack = [content]
     while stack:
         part = stack.pop()
         if isinstance(part, Tensor):
-            yield part.storage
+            yield part
         else:
             stack.extend(_inner(part))
+
+
+def _check_bytes(content: Any, size: int) -> None:
+    """Check the bytes of all tensors, each counted once per name: whatever copies a tensor takes that much memory.
+
+    Raises
+    ------
+    RefusedError
+        If there are many times more than in a file of this size.
+    """
+    named = sum(math.prod(tensor.size) * SIZES[tensor.dtype] for tensor in _tensors(content))
+    if named > MAX_NAMES * max(size, SMALL_FILE):
+        raise RefusedError(f"names tensors of {named} bytes in a file of {size}; no network has so many names for one")
 
 
 def described(content: Any, place: Any, size: int) -> dict[str, Any]:
@@ -248,8 +264,10 @@ def described(content: Any, place: Any, size: int) -> dict[str, Any]:
     check_bounds(content)
     storages: list[tuple[int, int]] = []
     numbers: dict[tuple[str, int, int], int] = {}
+    stored = 0
 
     def number_of(storage: Storage) -> int:
+        nonlocal stored
         width = SIZES[storage.dtype]
         name = (storage.key, storage.start * width, storage.count * width)
         if name not in numbers:
@@ -260,6 +278,10 @@ def described(content: Any, place: Any, size: int) -> dict[str, Any]:
                 raise RefusedError(f"holds more than {MAX_ENTRIES} tensors; no network has so many")
             numbers[name] = len(storages)
             storages.append((start + name[1], name[2]))
+            stored += name[2]
+            if stored > size:
+                # each may be copied to align its values
+                raise RefusedError("has values that overlap; no network stores any twice")
         return numbers[name]
 
     def plain(part: Any) -> Any:
@@ -273,4 +295,6 @@ def described(content: Any, place: Any, size: int) -> dict[str, Any]:
             return plain(part.value)
         return part if part is None or isinstance(part, str | int | float) else f"<{type(part).__name__}>"
 
-    return {"content": plain(content), "storages": storages}
+    result = {"content": plain(content), "storages": storages}
+    _check_bytes(content, size)
+    return result
