@@ -15,6 +15,7 @@ import yaml
 from nnunet_transfer.api import add_source, publish_source
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import SourceError
+from nnunet_transfer.finetuning.named_heads import matching_outputs
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.sources.learning import KEY, Learning
@@ -112,6 +113,20 @@ def test_show_prints_the_model_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert load_source("anatomy").card.sha256 in out
     assert main(["sources", "show", "anatomy", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["citation"] == CARD.citation
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 5, True, "ab", {}, {"a": 1}, [], [[]], [[1]], [["background"], [1]], ["ab"], [{"a": 1}]]
+)
+def test_odd_names_of_outputs_are_none(odd: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A card may come from anyone; whoever reads the names of its outputs needn't check them."""
+    folder = save_source(replace(CARD, extra={"outputs": odd}), {"encoder.a.weight": torch.ones(1)}, overwrite=True)
+    assert load_source(folder).card.outputs == ()
+    assert matching_outputs(load_source(folder), ["background", "lesion"]) is None
+    assert main(["sources", "show", "anatomy"]) == 0
+    assert "| outputs |" not in capsys.readouterr().out
+    assert main(["sources", "inspect", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == []
 
 
 def test_a_published_folder_is_read_back_as_it_was(source: Path, tmp_path: Path) -> None:

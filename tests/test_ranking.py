@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.ranking.fitted import deal_subjects
-from nnunet_transfer.ranking.rank import RANDOM, rank_sources, ranks_elsewhere
+from nnunet_transfer.ranking.rank import RANDOM, RankSettings, rank_sources, ranks_elsewhere
 from nnunet_transfer.ranking.target import open_target
 from nnunet_transfer.sources import load_source, save_source
 from tests.nnunet_data import write_blob_dataset
@@ -122,3 +123,12 @@ def test_a_wrong_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("source;target;score\na;x;0.5\nb;x;0.4\na;x;0.6\n")
     with pytest.raises(DataError, match="line 4: a on x is given twice"):
         ranks_elsewhere(tmp_path / "twice.csv", "y")
+
+
+@pytest.mark.parametrize("outputs", [5, [[]], [[1]]])
+def test_a_card_with_odd_outputs_stops_no_ranking(outputs: object, target: Path) -> None:
+    source = load_source("plain")
+    save_source(replace(source.card, extra={"outputs": outputs}), source.tensors(), overwrite=True)
+    rows = {row.source: row for row in rank_sources("21", "2d", PLANS, ["plain"], settings=RankSettings(cases=2))}
+    assert math.isfinite(rows["plain"].logme)
+    assert math.isnan(rows["plain"].leep)

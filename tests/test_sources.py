@@ -330,6 +330,10 @@ def test_a_long_list_in_a_model_card_is_read_in_linear_time() -> None:
     assert time.process_time() - start < 10
 
 
+def test_names_of_outputs_are_texts_in_groups() -> None:
+    assert card(extra={"outputs": [["background", "a"], [], ["b"]]}).outputs == (("background", "a"), ("b",))
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_bar_shows_how_far_weights_are_read_on_a_terminal_only(
     terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

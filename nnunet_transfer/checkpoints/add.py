@@ -211,7 +211,7 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
         **card_fields(card),
         label_channels=card.label_channels,
         notes=stated.words(card.extra.get("notes")),
-        outputs=tuple(filter(None, map(stated.words, card.extra.get(OUTPUTS) or ()))),
+        outputs=card.outputs,
     )
     said = {"name": card.name, "task": card.task, "domain": card.domain}
     return _described(path, f"source ({card.format})", content, card.licence, 0, **said)

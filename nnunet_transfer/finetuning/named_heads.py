@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnunet_transfer.adaptation.parts import number_of_stages
 from nnunet_transfer.finetuning.heads import Rows
 from nnunet_transfer.sources import Source
-from nnunet_transfer.sources.outputs import OUTPUTS, Match, match_outputs
+from nnunet_transfer.sources.outputs import Match, match_outputs
 
 
 def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
@@ -20,8 +20,7 @@ def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
     ----------
     names : names of the target's outputs, in order
     """
-    groups = source.card.extra.get(OUTPUTS)
-    return match_outputs(groups, names) if isinstance(groups, list | tuple) else None
+    return match_outputs(source.card.outputs, names)
 
 
 def known_rows(

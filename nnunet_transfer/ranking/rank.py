@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from nnunet_transfer.ranking.target import Target, build_network, draw_patches, 
 from nnunet_transfer.ranking.topological import global_score, local_score
 from nnunet_transfer.ranking.topology import fused
 from nnunet_transfer.sources import Source, list_sources, load_source
-from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.sources.outputs import BACKGROUND
 from nnunet_transfer.tables import read_rows
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 RANDOM = "(random)"
 #: number of voxels per class for LogME and GBC
 _PER_CLASS = 500
+_OUTPUT_LAYER = re.compile(r"decoder\.seg_layers\.(\d+)\.weight")
 
 
 @dataclass(frozen=True)
@@ -267,20 +269,20 @@ def _or_nan(measure: Callable[[np.ndarray, np.ndarray], float], features: np.nda
 
 def _leep(source: Source | None, features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     """Return LEEP with the source's own finest output layer, NaN if its outputs are unknown or regions."""
-    groups = source.card.extra.get(OUTPUTS) if source else None
-    if source is None or not groups or str(groups[0][0]).lower() != "background":
+    groups = source.card.outputs if source else ()
+    if source is None or not groups or groups[0][0].lower() != BACKGROUND:
         return math.nan
     tensors = source.tensors()
-    keys = [key for key in tensors if key.startswith("decoder.seg_layers.") and key.endswith(".weight")]
-    if not keys:
+    layers = {int(m[1]): key for key in tensors if (m := _OUTPUT_LAYER.fullmatch(key))}
+    if not layers:
         return math.nan
-    finest = max(keys, key=lambda key: int(key.split(".")[2]))
-    weight = tensors[finest].double().flatten(1).numpy()
-    bias = tensors[finest.replace(".weight", ".bias")].double().numpy()
+    finest = layers[max(layers)]
+    weight, bias = tensors[finest], tensors.get(finest.replace(".weight", ".bias"))
+    # of another width, or not what a convolution has
+    if weight.shape[1:].numel() != features.shape[1] or bias is None or bias.shape != weight.shape[:1] or not len(bias):
+        return math.nan
     count = len(groups[0])
-    if weight.shape[1] != features.shape[1]:
-        return math.nan
-    logits = features @ weight[:count].T + bias[:count]
+    logits = features @ weight.double().flatten(1).numpy()[:count].T + bias.double().numpy()[:count]
     outputs = np.exp(logits - logits.max(axis=1, keepdims=True))
     return leep(outputs / outputs.sum(axis=1, keepdims=True), labels, weights)
 

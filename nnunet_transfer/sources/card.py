@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, SourceError, one_line
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.sources.outputs import stated_groups
 from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems, label_channels_of
 
 CARD_FILE = "source.json"
@@ -96,6 +97,11 @@ class SourceCard:
     def label_channels(self) -> int:
         """Number of input channels that contain labels instead of images."""
         return label_channels_of(self.extra, self.input_channels)
+
+    @property
+    def outputs(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of output names of the segmentation heads, see `sources.outputs`; empty if unknown."""
+        return stated_groups(self.extra)
 
     @property
     def dimensions(self) -> int:

@@ -27,6 +27,16 @@ def output_groups(dataset_json: Mapping[str, Any]) -> list[list[str]]:
     return [sorted(numbers, key=lambda name: numbers[name])]
 
 
+def stated_groups(extra: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of output names in a card's `extra`, which may come from anyone; empty if they are malformed."""
+    groups = extra.get(OUTPUTS)
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, list | tuple) for group in groups):
+        return ()
+    # an empty group has no outputs, so that leaving it out moves no other
+    named = tuple(tuple(group) for group in groups if group)
+    return named if all(isinstance(name, str) for group in named for name in group) else ()
+
+
 def label_names(dataset_json: Mapping[str, Any], labels: Sequence[int]) -> tuple[str, ...]:
     """Return the names of label values; `label 3` if no name belongs to this value alone, as with regions."""
     names = {value: str(name) for name, value in dataset_json["labels"].items() if isinstance(value, int)}

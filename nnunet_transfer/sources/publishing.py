@@ -22,7 +22,6 @@ from nnunet_transfer.errors import SourceError, one_line
 from nnunet_transfer.files import atomic_folder, holds_nothing, read_text, sha256_of, write_text
 from nnunet_transfer.sources.card import CARD_FILE, SourceCard
 from nnunet_transfer.sources.learning import learning_on
-from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.sources.registry import WEIGHTS_FILE, load_source
 from nnunet_transfer.sources.terms import licence_identifier, licence_note
 from nnunet_transfer.subjects import DONORS
@@ -150,7 +149,7 @@ def _facts(card: SourceCard) -> dict[str, str]:
         "normalisation": _some(dict.fromkeys(card.normalization_schemes)),
         "spacing (mm)": " × ".join(f"{value:g}" for value in card.spacing),
         "patch size": " × ".join(map(str, card.patch_size)),
-        "outputs": "; ".join(_some(group) for group in _groups(card.extra.get(OUTPUTS))),
+        "outputs": "; ".join(map(_some, card.outputs)),
         "learnt": learning.sentence() if learning else "",
         "trained on": (_some(card.trained_on) or "unknown") + cases,
         "lesion donors": _some(_texts(card.extra.get(DONORS))),
@@ -173,10 +172,6 @@ def _notes(card: SourceCard) -> str:
 
 def _texts(value: Any) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list | tuple) else []
-
-
-def _groups(value: Any) -> list[list[str]]:
-    return [_texts(group) for group in value] if isinstance(value, list | tuple) else []
 
 
 def _some(names: Iterable[str]) -> str:
