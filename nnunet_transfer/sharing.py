@@ -142,7 +142,7 @@ def _opened(model: Path) -> Iterator[Path]:
     if model.is_dir():
         yield model
         return
-    from nnunet_transfer.checkpoints.found import MAX_CHECKPOINT, MAX_JSON, MAX_SWELLING, extract
+    from nnunet_transfer.checkpoints.found import MAX_CHECKPOINT, MAX_JSON, MAX_SWELLING, extract, members_of
     from nnunet_transfer.checkpoints.reading import DAMAGED_ARCHIVE, is_archive
 
     if not is_archive(model):
@@ -150,7 +150,7 @@ def _opened(model: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(model) as archive:
-                members = {PurePosixPath(m.filename): m for m in archive.infolist() if not m.is_dir()}
+                members = {PurePosixPath(name): member for name, member in members_of(archive).items()}
                 models = {path.parent for path in members if path.name == "plans.json" and len(path.parts) <= 3}
                 if len(models) != 1:
                     raise CheckpointError(f"{model} holds {len(models)} models; give an archive or the folder of one")

@@ -176,6 +176,14 @@ def test_nnssl_with_its_plan_beside_the_weights(tmp_path: Path, name: str, parts
     source = added(content, tmp_path)
     assert (source.card.format, source.card.parts, source.card.patch_size) == ("nnssl", parts, (160, 160, 160))
     same_functions(network, source, 3)
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        for file in ("s.pth", "adaptation_plan.json", "README.md"):
+            archive.write(tmp_path / file, f"model/{file}")
+    add_source(tmp_path / "model.zip", "zipped", task="self_supervised", domain="t1")
+    card = load_source("zipped").card
+    assert (card.format, card.parts, card.patch_size) == ("nnssl", parts, (160, 160, 160))
+    assert card.licence == "cc-by-4.0"
 
 
 @pytest.mark.parametrize(("name", "parts"), [("ResEncL", "encoder+decoder"), ("NoSkipResEncL", "encoder")])

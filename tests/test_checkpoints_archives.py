@@ -168,3 +168,11 @@ def test_long_lists_of_members_are_refused_unread(
     with pytest.raises(CheckpointError) as caught:
         inspect_checkpoint(path)
     assert "lists members in" not in str(caught.value)
+
+
+def test_a_folder_with_the_name_of_a_file_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/config.json/checkpoint_final.pth", valid(tmp_path))
+        archive.writestr("m/config.json", "{}")
+    assert inspect_checkpoint(path)["stages"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources import Source, load_source
 from nnunet_transfer.sources.leakage import leakage_warnings, overlap_warnings
+from tests.file_server import serving, take_the_hubs_place
 from tests.recorded.formula import fill, image, summary
 from tests.test_networks import built, close
 
@@ -145,6 +147,40 @@ def test_a_bundle_s_metadata_are_kept(tmp_path: Path) -> None:
     assert found["citation"] == "Somebody et al., 2020"
     assert found["licence"] == "unknown"
     assert any(use.startswith("licence unknown") for use in found["uses"])
+
+
+@pytest.mark.parametrize("top", ["bundle/", ""])
+def test_an_archive_of_a_bundle_says_what_its_folder_says(top: str, tmp_path: Path) -> None:
+    folder, archive = tmp_path / "bundle", tmp_path / "bundle.zip"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+
+    def packed(settings: dict[str, Any] | None = None) -> Path:
+        written(MONAI, folder, settings)
+        with zipfile.ZipFile(archive, "w") as z:
+            for path in folder.rglob("*"):
+                z.write(path, top + path.relative_to(folder).as_posix())
+        return archive
+
+    found = inspect_checkpoint(packed())
+    assert {**found, "file": ""} == {**inspect_checkpoint(folder), "file": ""}
+    assert (found["licence"], found["channel_names"]) == ("mit", ["T1", "FLAIR"])
+    with pytest.raises(CheckpointError, match="only norm before nonlinearity"):
+        inspect_checkpoint(packed({**RECORDED[MONAI]["settings"], "adn_ordering": "ADN"}))
+
+
+def test_a_bundle_on_hugging_face_comes_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    written(MONAI, folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    with serving() as server:
+        take_the_hubs_place(server, tmp_path / "hub", monkeypatch)
+        for path in folder.rglob("*.*"):
+            server.files[f"/lab/bundle/resolve/main/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+        found = inspect_checkpoint("hf://lab/bundle/models/model.pt")
+    assert {**found, "file": ""} == {**inspect_checkpoint(folder), "file": ""}
+    assert found["licence"] == "mit"
 
 
 @pytest.mark.parametrize(("name", "pooling"), [("anatomix", "maximum pooling"), ("anatomix-dev", "average pooling")])

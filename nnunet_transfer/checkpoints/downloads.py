@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_transfer.errors import CheckpointError, one_line
@@ -219,13 +219,21 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
         file = Path(hf_hub_download(repository, name, revision=revision))
     if not cached:
         # files that many repositories have and readers look for; not requested again without a network
-        for companion in _COMPANIONS:
+        for companion in (*_COMPANIONS, *_settings_of_bundle(name)):
             with suppress(Exception):
                 hf_hub_download(repository, companion, revision=revision)
     # the cache names a large file after the checksum from the server
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
     return file
+
+
+def _settings_of_bundle(name: str) -> list[str]:
+    """Return the files with the settings of a MONAI bundle, if the weights are in its folder `models`."""
+    from nnunet_transfer.checkpoints.found import BUNDLE_FILES  # imports torch
+
+    folder = PurePosixPath(name).parent
+    return [(folder.parent / file).as_posix() for file in BUNDLE_FILES] if folder.name == "models" else []
 
 
 def _weights_of_hub(repository: str, revision: str, folder: Path) -> Path:

@@ -10,8 +10,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,8 +24,12 @@ from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE
 
 #: names of checkpoints, in order of preference
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
-#: files of a MONAI bundle in `configs/`; its weights are in `models/`
-_BUNDLE_SETTINGS = ("inference.json", "train.json")
+#: files of a MONAI bundle with its settings and metadata; its weights are in `models/`
+_BUNDLE_SETTINGS = ("configs/inference.json", "configs/train.json")
+_BUNDLE_METADATA = "configs/metadata.json"
+BUNDLE_FILES = (*_BUNDLE_SETTINGS, _BUNDLE_METADATA)
+#: what is read beside weights, in their folder or in the one above it, where nnU-Net stores the files of all folds
+COMPANIONS = ("plans.json", "dataset.json", "adaptation_plan.json", "config.json", "README.md", *BUNDLE_FILES)
 #: maximum sizes of a JSON file and a checkpoint in an archive, in bytes
 MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
@@ -36,6 +40,8 @@ MAX_TENSORS = 20_000
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
 #: keys of the weights in files, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
+
+_Path = TypeVar("_Path", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,16 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(file, "plans.json"),
         _beside(file, "dataset.json"),
         file.parent.parent.name,
-        licence_of(read_head(file.parent / "README.md")),
+        _licence_beside(file),
         _beside(file, "adaptation_plan.json"),
         _beside(file, "config.json") or _network_of_bundle(file),
-        _beside(file, "configs/metadata.json"),
+        _beside(file, _BUNDLE_METADATA),
     )
 
 
 def _network_of_bundle(file: Path) -> Mapping[str, Any] | None:
     for name in _BUNDLE_SETTINGS:
-        network = (_beside(file, f"configs/{name}") or {}).get("network_def")
+        network = (_beside(file, name) or {}).get("network_def")
         if isinstance(network, Mapping):
             return network
     return None
@@ -142,9 +148,17 @@ def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
     raise CheckpointError(f"{file} holds no weights, only: {held[:200]}")
 
 
+def _licence_beside(file: Path) -> str:
+    return next(filter(None, (licence_of(read_head(folder / "README.md")) for folder in _levels(file))), "")
+
+
+def _levels(file: _Path) -> tuple[_Path, _Path]:
+    """Return the folders with files that belong to weights: their own and the one above it."""
+    return file.parent, file.parent.parent
+
+
 def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
-    # nnU-Net stores the model's files above its folds
-    for folder in (file.parent, file.parent.parent):
+    for folder in _levels(file):
         if os.path.lexists(folder / name):
             try:
                 content = read_json(folder / name, limit=MAX_JSON)
@@ -182,27 +196,39 @@ def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | N
 
 
 def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> Path:
-    """Unpack one checkpoint and the JSON files above it, with safe names."""
+    """Unpack one checkpoint, and the files beside it that are read, into folders like those of the archive."""
     try:
         with zipfile.ZipFile(archive_path) as archive:
-            members = {m.filename: m for m in archive.infolist() if not m.is_dir()}
-            for name in members:
-                parts = PurePosixPath(name.replace("\\", "/")).parts
-                if ".." in parts or name.startswith(("/", "\\")) or ":" in name:
-                    raise CheckpointError(f"{archive_path} holds {name}, a path outside the archive; it was not read")
+            members = members_of(archive)
             chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
-            parent = PurePosixPath(chosen).parent
-            target = folder / (parent.parent.name or "model") / parent.name / PurePosixPath(chosen).name
+            weights = PurePosixPath(chosen)
+            # the name of the folder above tells the configuration; the name of the fold's folder could be a file's, too
+            target = folder / (weights.parent.parent.name or "model") / "weights" / weights.name
             extract(archive, members[chosen], target, MAX_CHECKPOINT)
-            for name in ("plans.json", "dataset.json"):
-                for level in (parent, parent.parent):
-                    member = members.get((level / name).as_posix().removeprefix("./"))
+            for inside, outside in zip(_levels(weights), _levels(target), strict=True):
+                for name in COMPANIONS:
+                    member = members.get((inside / name).as_posix())
                     if member is not None:
-                        extract(archive, member, target.parent / name, MAX_JSON)
-                        break
+                        extract(archive, member, outside / name, MAX_JSON)
             return target
     except DAMAGED_ARCHIVE as error:
         raise CheckpointError(f"{archive_path} is damaged ({error}); copy or download it again") from None
+
+
+def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files in an archive by their names.
+
+    Raises
+    ------
+    CheckpointError
+        If a name is a path outside the archive.
+    """
+    members = {m.filename: m for m in archive.infolist() if not m.is_dir()}
+    for name in members:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if ".." in parts or name.startswith(("/", "\\")) or ":" in name:
+            raise CheckpointError(f"{archive.filename} holds {name}, a path outside the archive; it was not read")
+    return members
 
 
 def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
