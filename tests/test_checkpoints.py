@@ -254,6 +254,34 @@ def test_safetensors_and_lightning_with_nnunets_keys(tmp_path: Path) -> None:
     same_functions(network, added(lightning, tmp_path, "lightning"), 3)
 
 
+def test_what_training_adds_to_a_network_is_left_out(tmp_path: Path) -> None:
+    network = randomise(build(plans_architecture()))
+    state = torch.optim.swa_utils.AveragedModel(network).state_dict()
+    assert state["n_averaged"].dtype == torch.int64
+    # of MoCo
+    state |= {"queue": torch.zeros(2, 3), "queue_ptr": torch.zeros(1, dtype=torch.int64)}
+    same_functions(network, added(state, tmp_path), 3)
+    assert inspect_checkpoint(tmp_path / "s.pth")["tensors_without_use"] == 3
+
+
+@pytest.mark.parametrize(
+    ("used", "other"),
+    [
+        ("teacher.", "student."),
+        ("module.encoder_q.", "module.encoder_k."),
+        ("base_encoder.", "momentum_encoder."),
+        ("", "copy."),
+    ],
+)
+def test_of_two_networks_with_nnunets_keys_the_one_for_use_is_taken(tmp_path: Path, used: str, other: str) -> None:
+    right, wrong = (randomise(build(plans_architecture())) for _ in range(2))
+    both = {used + k: v for k, v in right.state_dict().items()} | {other + k: v for k, v in wrong.state_dict().items()}
+    source = added(both, tmp_path)
+    same_functions(right, source, 3)
+    left_out = other.removeprefix("module.").rstrip(".")
+    assert any(f"is loaded, not {left_out}" in note for note in source.card.extra["notes"])
+
+
 def test_a_user_s_key_map(tmp_path: Path) -> None:
     network = randomise(build(plans_architecture()))
     odd = {k.replace("encoder.stages.", "down."): v for k, v in network.encoder.state_dict(prefix="encoder.").items()}

@@ -122,8 +122,11 @@ def test_of_two_networks_the_one_that_was_trained_for_use_is_taken(tmp_path: Pat
         "teacher": {"backbone." + k: v for k, v in right.items()},
     }
     for name, content in (("moco", {"state_dict": moco}), ("dino", dino)):
-        tensors = added(content, tmp_path, name).tensors()
+        source = added(content, tmp_path, name)
+        tensors = source.tensors()
         assert torch.equal(tensors["encoder.stages.1.blocks.0.conv1.conv.weight"], right["layer1.0.conv1.weight"])
+        others = [note for note in source.card.extra["notes"] if "is loaded, not module.encoder_k" in note]
+        assert len(others) == (name == "moco")
 
 
 def test_torchvision_segmentation_model(tmp_path: Path) -> None:

@@ -325,6 +325,20 @@ def test_dynunet_becomes_nnunet_s_own_network(tmp_path: Path) -> None:
             inspect_checkpoint(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize("name", [MONAI, DYNUNET, "anatomix"])
+def test_of_two_networks_the_teacher_is_taken(name: str, tmp_path: Path) -> None:
+    own = weights(name)
+    torch.save(own, tmp_path / "one.pth")
+    both = {f"student.{k}": torch.zeros_like(t) for k, t in own.items()} | {f"teacher.{k}": t for k, t in own.items()}
+    torch.save(both, tmp_path / "both.pth")
+    for file in ("one", "both"):
+        add_source(tmp_path / f"{file}.pth", file, task="segmentation", domain="t1")
+    one, both_of = load_source("one").tensors(), load_source("both").tensors()
+    assert one.keys() == both_of.keys()
+    assert all(torch.equal(tensor, both_of[key]) for key, tensor in one.items())
+    assert any("is loaded, not student" in note for note in load_source("both").card.extra["notes"])
+
+
 def test_families_are_told_apart(tmp_path: Path) -> None:
     families = {name: family_of(added(name, tmp_path).tensors()) for name in SMALL}
     assert set(families.values()) == {

@@ -10,6 +10,7 @@ import torch
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import ANATOMIX_PAPER
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -44,8 +45,14 @@ def _convert(found: Found) -> Converted:
             NEEDS_PACKAGE,
             f"no tensor shows how it changes the size; that of {variant} is assumed: {ways}",
             "it was trained on intensities scaled to 0 to 1",
+            *note_on_others(_prefixes(found.tensors)),
         ),
     )
+
+
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    matches = (_KEY.fullmatch(canonical_key(key)) for key in tensors)
+    return {match[1] for match in matches if match and match[2] == "0"}
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -56,9 +63,10 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     CheckpointError
         If the sequence isn't that of anatomix' U-Net.
     """
+    prefix = preferred(_prefixes(tensors))
     layers: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
-        if match := _KEY.fullmatch(canonical_key(key)):
+        if (match := _KEY.fullmatch(canonical_key(key))) and match[1] == prefix:
             layers.setdefault(int(match[2]), {})[match[3]] = tensor
     convolutions = [n for n in sorted(layers) if "weight" in layers[n] and layers[n]["weight"].dim() in (4, 5)]
     steps, rest = divmod(len(convolutions) - _BESIDES, 4)

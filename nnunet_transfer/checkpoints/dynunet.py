@@ -11,6 +11,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -32,7 +33,10 @@ def _recognise(found: Found) -> bool:
 
 def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
-    notes = ["nonlinearity and strides are taken as nnU-Net's: no tensor shows them"]
+    notes = [
+        "nonlinearity and strides are taken as nnU-Net's: no tensor shows them",
+        *note_on_others(_prefixes(found.tensors)),
+    ]
     if any(re.fullmatch(r"decoder\.transpconvs\.\d+\.bias", key) for key in tensors) and not any(
         key.endswith("convs.0.conv.bias") for key in tensors
     ):
@@ -61,6 +65,10 @@ def _convert(found: Found) -> Converted:
     )
 
 
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    return {m[1] for key in tensors if (m := _ANCHOR.fullmatch(canonical_key(key)))}
+
+
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors under nnU-Net's names.
 
@@ -70,7 +78,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         If it has residual blocks, or parts that aren't MONAI's.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    prefix = min((m[1] for key in own if (m := _ANCHOR.fullmatch(key))), key=len)
+    prefix = preferred(_prefixes(tensors))
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     if any(".conv3." in key for key in own):
         raise CheckpointError("MONAI's DynUNet with residual blocks: nnU-Net's shortcuts differ; use one without them")

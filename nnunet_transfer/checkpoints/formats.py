@@ -22,6 +22,7 @@ from nnunet_transfer.checkpoints.nnunet_v2 import (
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,
+    other_networks,
     parts_of,
 )
 from nnunet_transfer.checkpoints.refused import REFUSED
@@ -143,7 +144,7 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
     if not has_nnunet_keys(own):
         raise CheckpointError(
             f"after the key map the keys are not nnU-Net's (encoder.stages.0...), "
-            f"but {', '.join(list(own)[:KEYS_SHOWN])}"
+            f"but {', '.join(list(renamed)[:KEYS_SHOWN])}"
         )
-    notes = ("keys by the user's map; the architecture was derived from the shapes",)
+    notes = ("keys by the user's map; the architecture was derived from the shapes", *other_networks(renamed))
     return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts_of(own), notes=notes)

@@ -13,6 +13,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import MONAI_UNET_PAPER, SYNTHSTROKE_PAPER
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -23,6 +24,7 @@ _KEY = re.compile(r"(?P<prefix>.*?)model\.(?P<depth>(?:1\.submodule\.)*)(?P<rest
 _DOWN = re.compile(r"0\.((?:conv|adn|residual)\..+)")
 _UP = re.compile(r"2\.(?:([01])\.)?((?:conv|adn)\..+)")
 _BOTTOM = re.compile(r"((?:conv|adn|residual)\..+)")
+_ANCHOR = re.compile(r"(.*?)model\.0\.conv\.")
 _MARKS = ("model.0.conv.", "model.1.submodule.")
 MAX_DEPTH = 14
 #: of a network: an output layer of these numbers of features and outputs is added; parcellations have hundreds
@@ -45,7 +47,11 @@ def _recognise(found: Found) -> bool:
 def _convert(found: Found) -> Converted:
     settings = _settings(found.network)
     tensors, outputs = _renamed(found.tensors)
-    notes = [NEEDS_PACKAGE, *_check_settings(settings, found.network is not None)]
+    notes = [
+        NEEDS_PACKAGE,
+        *note_on_others(_prefixes(found.tensors)),
+        *_check_settings(settings, found.network is not None),
+    ]
     architecture = architecture_from_shapes(tensors, _nonlinearity(tensors, settings, notes))
     kwargs = architecture["arch_kwargs"]
     dimensions = len(kwargs["strides"][0])
@@ -111,6 +117,10 @@ def _is_synthstroke(found: Found, kwargs: Mapping[str, Any], outputs: int) -> bo
     )
 
 
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    return {m[1] for key in tensors if (m := _ANCHOR.match(canonical_key(key)))}
+
+
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
     """Return the tensors under this package's names, and the original number of outputs.
 
@@ -121,7 +131,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     matches = {key: match for key in own if (match := _KEY.fullmatch(key))}
-    prefix = min((m["prefix"] for m in matches.values()), key=lambda p: (len(p), p))
+    prefix = preferred(_prefixes(tensors))
     parts: dict[tuple[int, str], torch.Tensor] = {}
     for key, match in matches.items():
         if match["prefix"] == prefix:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
-from nnunet_transfer.checkpoints.nnunet_v2 import has_nnunet_keys, input_channels_of, nnunet_tensors, parts_of
+from nnunet_transfer.checkpoints.nnunet_v2 import (
+    has_nnunet_keys,
+    input_channels_of,
+    nnunet_tensors,
+    other_networks,
+    parts_of,
+)
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 
@@ -26,7 +32,7 @@ def _convert(found: Found) -> Converted:
             f"only those of {', '.join(_NETWORKS)} do"
         )
     tensors = nnunet_tensors(found.tensors)
-    notes = []
+    notes = [*other_networks(found.tensors)]
     if not _NETWORKS[name]:
         tensors = {k: t for k, t in tensors.items() if k.startswith("encoder.")}
         notes.append("its decoder has no skip connections and was left out")

@@ -11,6 +11,7 @@ import torch
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical, canonical_key
@@ -32,19 +33,29 @@ _FIRST = (
     "encoder.stages.0.units.0.conv.weight",
     *(f"encoder.stages.1.{down}{conv}.weight" for down in ("", "down.") for conv in ("conv.unit0.conv", "conv")),
 )
-#: prefixes of nnU-Net's keys in files of Lightning and other wrappers
-_PREFIX = re.compile(r"(.*?)encoder\.(?:stem\.convs|stages\.[01])\.")
+#: prefixes of nnU-Net's keys in files of Lightning and other wrappers; the decoder contains the encoder
+_PREFIX = re.compile(r"(.*?)(?:(?<![^.])decoder\.)?encoder\.(?:stem\.convs|stages\.[01])\.")
+#: a network consists of these
+_PARTS = ("encoder.", "decoder.")
 
 
 def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors under canonical names, without prefixes of other programs."""
-    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    prefixes = {m[1] for key in own if (m := _PREFIX.match(key)) and (not m[1] or m[1].endswith("."))}
-    # the encoder inside the decoder has the longer prefix
-    prefix = min(prefixes, key=lambda p: (len(p), p), default="")
-    if not prefix:
-        return canonical(tensors)
-    return canonical({key[len(prefix) :]: tensor for key, tensor in own.items() if key.startswith(prefix)})
+    """Return the tensors of one network under canonical names, without prefixes and tensors of other programs."""
+    prefix = preferred(_prefixes(tensors))
+    own = {canonical_key(key): tensor for key, tensor in tensors.items()} if prefix else tensors
+    named = canonical({key[len(prefix) :]: tensor for key, tensor in own.items() if key.startswith(prefix)})
+    # training may add queues and counters
+    return {key: tensor for key, tensor in named.items() if key.startswith(_PARTS)}
+
+
+def other_networks(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """Return a note on the networks that `nnunet_tensors` leaves out, if there are any."""
+    return note_on_others(_prefixes(tensors))
+
+
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    matches = (_PREFIX.match(canonical_key(key)) for key in tensors)
+    return {m[1] for m in matches if m and (not m[1] or m[1].endswith("."))}
 
 
 def _check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
@@ -90,7 +101,9 @@ def _convert_run(found: Found) -> Converted:
     tensors = nnunet_tensors(found.tensors)
     own = stated.architecture(configuration) or stated.old_architecture(configuration)
     why = "the plans with the weights don't state it" if plans else "no plans lie beside the weights"
-    notes = [] if own else [f"the architecture was derived from the shapes: {why}"]
+    notes = [*other_networks(found.tensors)]
+    if not own:
+        notes.append(f"the architecture was derived from the shapes: {why}")
     architecture = (
         {
             "network_class_name": own["network_class_name"],
@@ -204,7 +217,10 @@ def _convert_keys(found: Found) -> Converted:
         architecture_from_shapes(tensors),
         input_channels_of(tensors),
         parts=parts_of(tensors),
-        notes=("the architecture was derived from the shapes; strides without a decoder are taken as 2",),
+        notes=(
+            "the architecture was derived from the shapes; strides without a decoder are taken as 2",
+            *other_networks(found.tensors),
+        ),
     )
 
 

@@ -18,13 +18,12 @@ import torch
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import RESNET_PAPER
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.plans.architectures import Architecture
 from nnunet_transfer.plans.profiles import PROFILES
 
 ANCHOR = "layer1.0.conv1.weight"
-#: which of several networks in a file to use: MoCo's query encoder, which learns by gradient, and DINO's better teacher
-_PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
 #: parts that change the computation of a block and don't exist in nnU-Net's blocks; others are named by their keys
 _FOREIGN = {"se": "squeeze-and-excitation", "se_module": "squeeze-and-excitation", "attn": "attention"}
 _IN_BLOCK = re.compile(r"layer[1-4]\.\d+\.(\w+)")
@@ -33,19 +32,13 @@ _LAYER = re.compile(rf"layer([1-4])\.(\d+)\.(conv|bn)([123])\.{_TENSOR}")
 _SHORTCUT = re.compile(rf"layer([1-4])\.0\.downsample\.([012])\.{_TENSOR}")
 
 
-def _prefix(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the prefix of the ResNet's keys; `None` if there is no ResNet."""
-    prefixes = [k[: -len(ANCHOR)] for k in tensors if k == ANCHOR or k.endswith(f".{ANCHOR}")]
-
-    def rank(prefix: str) -> tuple[int, str]:
-        return next((i for i, word in enumerate(_PREFERRED) if word in prefix.split(".")), len(_PREFERRED)), prefix
-
-    return min(prefixes, key=rank) if prefixes else None
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    return {k[: -len(ANCHOR)] for k in tensors if k == ANCHOR or k.endswith(f".{ANCHOR}")}
 
 
 def _convert(found: Found) -> Converted:
-    prefix = _prefix(found.tensors)
-    own = {k[len(prefix) :]: t for k, t in found.tensors.items() if k.startswith(prefix)} if prefix is not None else {}
+    prefix = preferred(_prefixes(found.tensors))
+    own = {k[len(prefix) :]: t for k, t in found.tensors.items() if k.startswith(prefix)}
     _check_blocks(own)
     blocks = {(int(m[1]), int(m[2])) for k in own if (m := _LAYER.match(k))}
     counts = tuple(sum(layer == s for layer, _ in blocks) for s in range(1, 5))
@@ -81,7 +74,7 @@ def _convert(found: Found) -> Converted:
         channel_names=("R", "G", "B") if natural else (),
         parts="encoder",
         citation=RESNET_PAPER,
-        notes=tuple(_notes(own, tensors, found)),
+        notes=(*_notes(own, tensors, found), *note_on_others(_prefixes(found.tensors))),
     )
 
 
@@ -148,4 +141,4 @@ def _card_architecture(architecture: Architecture) -> dict[str, object]:
     }
 
 
-RESNET = Format("ResNet", lambda found: _prefix(found.tensors) is not None, _convert)
+RESNET = Format("ResNet", lambda found: bool(_prefixes(found.tensors)), _convert)

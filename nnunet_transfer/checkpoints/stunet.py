@@ -11,6 +11,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of, stated_configuration
+from nnunet_transfer.checkpoints.several import note_on_others, preferred
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -46,13 +47,17 @@ def _convert(found: Found) -> Converted:
         input_channels_of(tensors),
         parts=parts_of(tensors),
         citation=STUNET_PAPER,
-        notes=(NEEDS_PACKAGE, note),
+        notes=(NEEDS_PACKAGE, note, *note_on_others(_prefixes(found.tensors))),
     )
+
+
+def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
+    return {m[1] for key in tensors if (m := _PREFIX.match(canonical_key(key)))}
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    prefix = min((m[1] for key in own if (m := _PREFIX.match(key))), key=len)
+    prefix = preferred(_prefixes(tensors))
     renamed = {}
     for key, tensor in own.items():
         name = key.removeprefix(prefix)
