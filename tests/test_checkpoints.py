@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -353,6 +354,15 @@ def test_inspect_says_what_is_in_a_file(tmp_path: Path) -> None:
     assert content["tensors_without_use"] == 0
     assert (content["format"], content["network"], content["stages"]) == ("nnU-Net v2", "ResidualEncoderUNet", 3)
     assert (content["licence"], content["dimensions"], content["input_channels"]) == ("CC0", 3, 1)
+
+
+def test_a_long_run_with_many_classes_is_read(tmp_path: Path) -> None:
+    """nnU-Net logs a NumPy number per class and epoch; here more than 5 million instructions."""
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture), architecture)
+    content["logging"]["dice_per_class_or_region"] = [list(np.linspace(0, 1, 117)) for _ in range(3200)]
+    torch.save(content, tmp_path / "run.pth")
+    assert inspect_checkpoint(tmp_path / "run.pth")["stages"] == 3
 
 
 def test_the_user_s_word_wins_and_taken_names_are_kept(tmp_path: Path) -> None:

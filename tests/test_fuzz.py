@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer.checkpoints import inspect_checkpoint, reading
 from nnunet_transfer.errors import CheckpointError
-from nnunet_transfer.unpickling import process
+from nnunet_transfer.unpickling import instructions, process
 from nnunet_transfer.unpickling.process import answer_of
 from tests.checkpoint_files import build, nnunet_run, plans_architecture
 
@@ -336,6 +336,13 @@ def test_bombs_are_one_line(bomb: str, layout: Any, tmp_path: Path) -> None:
     refusal = one_result(path)
     assert refusal is not None
     assert "\n" not in str(refusal)
+
+
+def test_programs_of_too_many_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "MAX_OPERATIONS", 1000)
+    (tmp_path / "x.pth").write_bytes(zipped(b"\x80\x02" + b"N0" * 500 + b"N."))
+    with pytest.raises(CheckpointError, match="more than 1000 steps"):
+        reading.read_weights_file(tmp_path / "x.pth")
 
 
 def views(tensors: dict[str, tuple[int, int]], dtype: str) -> bytes:
