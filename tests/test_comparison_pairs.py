@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -66,6 +67,22 @@ def test_a_baseline_that_fits_several_arms_has_to_be_chosen(nnunet_folders: Path
         settings=CompareSettings(baseline=f"{SCRATCH}_sawtooth", draws=100, tables_only=True),
     )
     assert chosen.results[0].baseline == f"{SCRATCH}_sawtooth"
+
+
+def test_arms_of_each_recipe_are_compared_with_the_baseline_of_that_recipe(nnunet_folders: Path, tmp_path: Path) -> None:
+    # the default recipe isn't in the names, which are what a study with two recipes writes
+    pairs = {T1: SCRATCH, f"{T1}_lpft": f"{SCRATCH}_lpft"}
+    write_results(nnunet_folders, {SCRATCH: 0.5, f"{SCRATCH}_lpft": 0.6, T1: 0.9, f"{T1}_lpft": 0.7})
+    settings = CompareSettings(draws=100, tables_only=True)
+    made = compare([801], out=tmp_path / "out", settings=settings)
+    for table in (made.table("tests").query("metric == 'dice'"), made.table("grid")):
+        assert dict(zip(table["arm"], table["compared_with"], strict=True)) == pairs
+    assert "Scratch with the same recipe: T1 segmentation" in " ".join(made.report.read_text("utf-8").split())
+    # by its full name, the default recipe is the baseline of all
+    settings = replace(settings, baseline=f"{SCRATCH}_fitted")
+    tests = compare([801], out=tmp_path / "out", settings=settings).table("tests")
+    assert set(tests["compared_with"]) == {SCRATCH}
+    assert tests["arm"].nunique() == 3
 
 
 def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_equal_lengths_are_compared_and_otherwise_the_longest_is_the_baseline() 
     assert found[f"{T1}_4epochs"] == f"{SCRATCH}_32epochs"
 
 
+def test_a_baseline_without_suffixes_stands_for_all_its_recipes_and_lengths() -> None:
+    names = [f"{arm}{rest}" for arm in (SCRATCH, T1) for rest in ("", "_lpft", "_50epochs", "_lpft_50epochs")]
+    own = {name: name.replace(T1, SCRATCH) for name in names}
+    assert pairs(*names) == own
+    assert pairs(*names, f"{T1}_lpft_20epochs") == own | {f"{T1}_lpft_20epochs": f"{SCRATCH}_lpft"}
+    assert pairs(*names, f"{T1}_lpft_encoderOnly")[f"{T1}_lpft_encoderOnly"] == f"{SCRATCH}_lpft"
+    assert pairs(*names, f"{T1}_3cases", f"{SCRATCH}_lpft_3cases") == own
+    # what no baseline fits is compared with the one without suffixes
+    assert pairs(SCRATCH, f"{SCRATCH}_lpft", f"{T1}_adamw")[f"{T1}_adamw"] == SCRATCH
+    # a name that states the default recipe means that one, and so does any name if nothing else is compared
+    assert set(pairs(*names, wanted=f"{SCRATCH}_fitted").values()) == {SCRATCH}
+    assert pairs(SCRATCH, f"{SCRATCH}_lpft") == {SCRATCH: SCRATCH, f"{SCRATCH}_lpft": SCRATCH}
+
+
 def test_an_arm_whose_recipe_no_baseline_has_is_refused() -> None:
     with pytest.raises(ComparisonError, match="none has the recipe and at least the length of"):
         pairs(f"{SCRATCH}_adamw_8epochs", f"{SCRATCH}_8epochs", f"{T1}_lpft_4epochs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ from nnunet_transfer.comparison.volumes import volume_agreement
 from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
 from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
+from nnunet_transfer.naming import TrainerName
 from nnunet_transfer.words import counted, joined, shortened, verb
 
 #: tables of a `TargetResult` that are written to files
@@ -44,6 +45,11 @@ TABLES = (
 )
 #: families of tests whose p-values are adjusted together, over all targets
 PRIMARY_FAMILY, SECONDARY_FAMILY = "primary", "secondary"
+#: what the baselines of different arms may differ in -> its value for a trainer
+_TOLD_APART: dict[str, Callable[[TrainerName], object]] = {
+    "recipe": lambda trainer: trainer.recipe,
+    "length": lambda trainer: trainer.total_iterations,
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class TargetResult:
     target, arms, runs : the compared arms and their runs. Arms trained on fewer cases than their baseline are only in
         `cases`, `lesions`, `curves` and `lengths`
     baseline : name of the (first) baseline
-    baselines : arm -> its baseline; with several recipes, the baseline of the same recipe
+    baselines : arm -> its baseline; with several recipes or lengths, that of the same, see `choose_baselines`
     protocols : lesion protocols
     settings : settings of scores and statistics
     cases : one row per run, case and label
@@ -133,7 +139,11 @@ class TargetResult:
         if len(baselines := dict.fromkeys(self.baselines.values())) > 1:
             # titles name the recipe in brackets, codes don't: "Scratch" is one name, "A1 or A2" are two
             names = list(dict.fromkeys(self.title_of(name).partition(" (")[0] for name in baselines))
-            return f"{joined(names, 'or')} with the same recipe"
+            trainers = {arm.name: arm.trainer for arm in self.arms}
+            told = {w: of for w, of in _TOLD_APART.items() if len({of(trainers[b]) for b in baselines}) > 1}
+            fits = all(of(trainers[a]) == of(trainers[b]) for a, b in self.baselines.items() for of in told.values())
+            same = f"{joined(names, 'or')} with the same {joined(list(told) or ['settings'])}"
+            return same if fits else f"{same}, if there is one"
         return self.title_of(self.baseline)
 
     @property

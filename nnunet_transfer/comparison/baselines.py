@@ -13,6 +13,8 @@ from nnunet_transfer.naming import TrainerName
 
 #: settings in which the arms of a learning curve differ, those of a curve over the length of training, and several recipes
 CASES, LENGTH, RECIPE = ("cases",), ("epochs", "iterations"), ("recipe",)
+#: setting that says what an arm loads
+LOADING = ("encoder_only",)
 _DEFAULTS = {field.name: field.default for field in fields(TrainerName)}
 
 
@@ -51,8 +53,10 @@ def _without(arm: Arm, settings: Sequence[str]) -> str:
 def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
     """Return, for each arm that takes part in the main comparison, the arm it is compared with.
 
-    If the baseline is given without suffixes and was trained with several recipes, each arm is compared with the baseline of
-    its own recipe, and of its own length of training if there is one, otherwise with the longest, which has to be longer.
+    If the baseline is given without suffixes and was trained with several recipes or lengths, each arm is compared with the
+    baseline of its own recipe, and of its own length of training if there is one, otherwise with the longest, which has to be
+    longer. An arm that no baseline fits is compared with the one that has no suffixes, if that was trained. A name that states
+    the default recipe stands for that one alone.
     From a learning curve, only the arms trained on all cases are compared or, if there are none, those with the most cases.
     A single arm is its own baseline.
 
@@ -62,22 +66,23 @@ def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm
         If there is no such baseline, or none with the recipe of an arm and at least its length.
     """
     arms = list(dict.fromkeys(r.arm for r in runs))
-    exact = list(dict.fromkeys(r.arm for r in runs if wanted in (r.trainer, r.arm.name)))
+    exact = list(dict.fromkeys(r.arm for r in runs if wanted in (r.trainer, r.arm.name, _with_recipe(r.arm))))
     alike = [arm for arm in arms if wanted == arm.trainer.base]
-    found = exact or alike
+    found = alike if _has_variants(alike, arms) else exact or alike
     if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
         return {arms[0]: arms[0]}
     names = ", ".join(arm.name for arm in arms)
     if not found:
         raise ComparisonError(f"{dataset}: the baseline {wanted} was not trained; choose one with --baseline: {names}")
     # of a learning curve, the baselines on numbers of cases that another arm has, too
-    shared = _shared(exact, arms) or _shared(alike, arms) or found
+    shared = _shared(found, arms) or _shared(alike, arms) or found
     most = max((arm.trainer.cases for arm in shared), key=_number)
     found = [arm for arm in shared if arm.trainer.cases == most]
     compared = [arm for arm in arms if arm.trainer.cases == most]
     if len(found) == 1:
         return dict.fromkeys(compared, found[0])
-    fitting = {arm: _fitting(arm, found) for arm in compared}
+    plain = [arm for arm in exact if arm.trainer.cases == most]
+    fitting = {arm: _fitting(arm, found) or (plain[0] if len(plain) == 1 else None) for arm in compared}
     lonely = next((arm for arm, baseline in fitting.items() if baseline is None), None)
     if lonely or len({_suffix(arm) for arm in found}) < len(found):
         reason = f", and none has the recipe and at least the length of {lonely.name}" if lonely else ""
@@ -110,6 +115,17 @@ def longest(arm: Arm, arms: Sequence[Arm]) -> Arm:
     return max(alike, key=lambda other: other.trainer.total_iterations)
 
 
+def _has_variants(alike: Sequence[Arm], arms: Sequence[Arm]) -> bool:
+    """Whether these are one arm with several recipes or lengths, and there are other arms to compare with them."""
+    suffixes = {_suffix(arm) for arm in alike}
+    return len(suffixes) == len(alike) < len(arms) and len({arm.source for arm in alike}) == 1
+
+
+def _with_recipe(arm: Arm) -> str:
+    """Return the name of the arm's trainer with its recipe, also if that is the default."""
+    return _without(arm, RECIPE).replace(arm.trainer.base, f"{arm.trainer.base}_{arm.trainer.recipe}", 1)
+
+
 def _shared(baselines: Sequence[Arm], arms: Sequence[Arm]) -> list[Arm]:
     """Return the baselines with a number of training cases that an arm other than these has, too."""
     others = {arm.trainer.cases for arm in arms if arm not in baselines}
@@ -117,11 +133,15 @@ def _shared(baselines: Sequence[Arm], arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _fitting(arm: Arm, baselines: Sequence[Arm]) -> Arm | None:
-    """Return the baseline with the arm's suffixes or, if none has them, the longest that differs only in being longer."""
-    exact = [baseline for baseline in baselines if _suffix(baseline) == _suffix(arm)]
-    least = arm.trainer.total_iterations
-    alike = [b for b in baselines if _suffix(b, LENGTH) == _suffix(arm, LENGTH) and b.trainer.total_iterations >= least]
-    return max(exact or alike, key=lambda b: b.trainer.total_iterations, default=None)
+    """Return the baseline with the arm's suffixes or, if none has them, the longest that differs only in being longer.
+
+    Baselines from scratch load nothing, so they fit arms that load an encoder only, too.
+    """
+    exact = [b for b in baselines if _suffix(b) == _suffix(arm)]
+    equal = [b for b in baselines if _suffix(b, LOADING) == _suffix(arm, LOADING)]
+    least, without = arm.trainer.total_iterations, (*LENGTH, *LOADING)
+    longer = [b for b in baselines if _suffix(b, without) == _suffix(arm, without) and b.trainer.total_iterations >= least]
+    return max(exact or equal or longer, key=lambda b: b.trainer.total_iterations, default=None)
 
 
 def _suffix(arm: Arm, without: Sequence[str] = ()) -> str:
