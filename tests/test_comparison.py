@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -137,6 +138,27 @@ def test_a_second_comparison_scores_nothing_anew(results: Path, tmp_path: Path, 
         save_mask(np.ones(SHAPE), mask)
         compare([801], out=tmp_path / "out", settings=settings)
         assert "scoring 1 prediction (23 known already)" in caplog.text
+
+
+def test_an_arm_that_predicts_nothing_is_not_called_better_where_many_cases_have_no_lesion(
+    nnunet_folders: Path, tmp_path: Path
+) -> None:
+    cases = [f"sub-{i:02d}" for i in range(24)]
+    scratch, empty = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation"
+    write_results(nnunet_folders, {scratch: 0.9, empty: 0.9}, cases)
+    nothing, speck = np.zeros((2, *SHAPE))
+    speck[0, 0, 0] = 1
+    for i, case in enumerate(cases):
+        save_mask(nothing, validation_folder(nnunet_folders, empty, (i + 1) % 2) / f"{case}.nii.gz")
+        if i % 4:
+            save_mask(nothing, nnunet_folders / "preprocessed" / DATASET / "gt_segmentations" / f"{case}.nii.gz")
+            save_mask(speck, validation_folder(nnunet_folders, scratch, (i + 1) % 2) / f"{case}.nii.gz")
+    made = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200, tables_only=True))
+    said = " ".join(made.report.read_text(encoding="utf-8").split())
+    assert "T1 segmentation had the highest mean Dice, 0.750 (24 subjects), although T1 segmentation has no correct" in said
+    assert "No correct voxel in any case: T1 segmentation." in said
+    assert not re.search("Better|scored higher", said)
+    assert list(made.table("tests").query("metric == 'dice'")["verdict"]) == ["failed"]
 
 
 def _remove_prediction(folders: Path) -> None:

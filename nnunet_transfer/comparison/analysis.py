@@ -134,6 +134,18 @@ class TargetResult:
         return int(self.per_subject.groupby("arm")[PRIMARY].count().max())
 
     @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the arms without a correct voxel in any case.
+
+        The mean Dice of such an arm isn't 0 if its empty predictions score 1 where the reference is empty.
+        """
+        found = set(self.summary.loc[self.summary[PRIMARY] == 0, "arm"])
+        if len(self.cases):
+            voxels = self.cases.groupby("arm")[["voxels_tp", "voxels_fn"]].sum()
+            found |= set(voxels.index[(voxels["voxels_tp"] == 0) & (voxels["voxels_fn"] > 0)])
+        return tuple(arm.name for arm in self.arms if arm.name in found)
+
+    @property
     def baseline_title(self) -> str:
         """Title of the baseline in sentences and headings."""
         if len(baselines := dict.fromkeys(self.baselines.values())) > 1:
@@ -337,5 +349,5 @@ def adjust_family(results: Sequence[TargetResult]) -> tuple[TargetResult, ...]:
         adjusted = np.split(holm(np.concatenate(p)), np.cumsum([len(part) for part in p])[:-1])
         for table, member, values in zip(tables, members, adjusted, strict=True):
             table.loc[member, "p_holm"] = values
-    judged = [add_verdicts(t, PRIMARY, r.settings) for r, t in zip(results, tables, strict=True)]
+    judged = [add_verdicts(t, PRIMARY, r.settings, r.failed) for r, t in zip(results, tables, strict=True)]
     return tuple(replace(result, tests=table) for result, table in zip(results, judged, strict=True))

@@ -23,7 +23,7 @@ from nnunet_transfer.comparison.spread import (
     outlying_groups,
 )
 from nnunet_transfer.comparison.statistics import holm, informative_pairs, rank_biserial, wilcoxon_p
-from nnunet_transfer.comparison.verdicts import judge
+from nnunet_transfer.comparison.verdicts import FAILED, Verdict, judge
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
 PROCEDURE_COLUMNS = ("procedure_low", "procedure_high", "procedure_p", "procedure")
@@ -120,8 +120,16 @@ def every_pair(
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 
-def add_verdicts(table: pd.DataFrame, primary: str, settings: CompareSettings) -> pd.DataFrame:
-    """Add `verdict` and `scope` to the rows of the primary metric, see `judge`; empty elsewhere."""
+def add_verdicts(
+    table: pd.DataFrame, primary: str, settings: CompareSettings, failed: Collection[str] = ()
+) -> pd.DataFrame:
+    """Add `verdict` and `scope` to the rows of the primary metric, see `judge`; empty elsewhere.
+
+    Parameters
+    ----------
+    failed : names of arms without a correct voxel, which aren't judged by their scores
+    """
     rows = table.to_dict("records")
-    found = [judge(row, settings.rope) if row["metric"] == primary else None for row in rows]
+    judged = [Verdict(FAILED) if row["arm"] in failed else judge(row, settings.rope) for row in rows]
+    found = [verdict if row["metric"] == primary else None for row, verdict in zip(rows, judged, strict=True)]
     return table.assign(verdict=[v.outcome if v else "" for v in found], scope=[v.scope if v else "" for v in found])

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_transfer.comparison.statistics import ALPHA
 
-BETTER, WORSE, EQUAL, OPEN = "better", "worse", "equal", "open"
+BETTER, WORSE, EQUAL, OPEN, FAILED = "better", "worse", "equal", "open", "failed"
 #: scope of a verdict: these networks only, or also networks trained again in the same way
 NETWORKS_ONLY, PROCEDURE = "networks", "procedure"
 #: verdicts use the rounded numbers that a reader sees
@@ -22,8 +22,9 @@ class Verdict:
 
     Attributes
     ----------
-    outcome : "better", "worse", "equal" (within the region of practical equivalence) or "open"
-    scope : "procedure" if it also holds for networks trained again, otherwise "networks"; empty for "open"
+    outcome : "better", "worse", "equal" (within the region of practical equivalence), "open", or "failed" for an arm without a
+        correct voxel in any case
+    scope : "procedure" if it also holds for networks trained again, otherwise "networks"; empty for "open" and "failed"
     """
 
     outcome: str

@@ -27,7 +27,7 @@ from nnunet_transfer.comparison.verdicts import (
     WORSE,
 )
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
-from nnunet_transfer.words import counted, joined
+from nnunet_transfer.words import counted, joined, verb
 
 #: verdict and its scope -> sentence; weaker wording for few subjects
 MANY = {
@@ -83,7 +83,7 @@ def caveats(result: TargetResult) -> list[str]:
 
 def sentence(result: TargetResult) -> str:
     """Describe the outcome of a target: what stands out first, then one verdict per arm."""
-    parts = [*_odd_trainings(result), _highest(result), *_verdicts(result), _false_positives(result)]
+    parts = [*_odd_trainings(result), _highest(result), *_verdicts(result), _failures(result), _false_positives(result)]
     return " ".join(part for part in parts if part)
 
 
@@ -161,7 +161,9 @@ def _highest(result: TargetResult) -> str:
     best = result.summary.loc[means == means.max(), "title"]
     if len(best) == len(means):
         return f"All arms have the same mean Dice, {means.max():.3f} ({counts})."
-    return f"{' and '.join(best)} had the highest mean Dice, {means.max():.3f} ({counts})."
+    failed = [title for title in best if title in _failed(result)]
+    but = f", although {joined(failed)} {verb(len(failed), 'has', 'have')} no correct voxel in any case" if failed else ""
+    return f"{' and '.join(best)} had the highest mean Dice, {means.max():.3f} ({counts}){but}."
 
 
 def _verdicts(result: TargetResult) -> Iterator[str]:
@@ -169,8 +171,7 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
     if not len(rows) or not result.n_counted:
         return
     reference, rope = result.baseline_title, f"±{result.settings.rope:g}"
-    failed = result.summary[result.summary[PRIMARY] == 0]
-    judged = rows[~rows["arm"].isin(failed["arm"])]
+    judged = rows[~rows["arm"].isin(result.failed)]
     few = result.n_counted < FEW_SUBJECTS
     for scopes in [(PROCEDURE, NETWORKS_ONLY)] if few else [(PROCEDURE,), (NETWORKS_ONLY,)]:
         for outcome in (BETTER, WORSE, EQUAL):
@@ -191,8 +192,16 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
     none = ~(mixed | untested)
     if none.any():
         yield f"A difference from {reference} is neither shown nor ruled out: {_listed(undecided[none])}."
-    if len(failed):
-        yield f"No correct voxel in any case: {', '.join(failed['title'])}."
+
+
+def _failures(result: TargetResult) -> str:
+    failed = _failed(result)
+    return f"No correct voxel in any case: {', '.join(failed)}." if failed else ""
+
+
+def _failed(result: TargetResult) -> list[str]:
+    """Return the titles of the arms without a correct voxel, whose empty predictions may score 1 on empty references."""
+    return [arm.title for arm in result.arms if arm.name in result.failed]
 
 
 def _false_positives(result: TargetResult) -> str:
