@@ -132,6 +132,35 @@ def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_
     assert [(row["label"], row["wmh2017_f1"]) for _, row in asked.cases.iterrows()] == [("1", 1.0), ("2", 0.0)]
 
 
+def test_a_label_to_ignore_is_no_class_though_the_data_set_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
+    reference[1:3, 1:3, 1:3] = 1
+    reference[6:8, 6:8, 6:8] = 2
+    prediction[1:3, 1:3, 1:2] = prediction[6:8, 6:8, 6:8] = 1
+    write_mask(reference, tmp_path / "ref/a.nii.gz")
+    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    command = ["evaluate", *(str(tmp_path / name) for name in ("ref", "pred")), "-o", str(tmp_path / "o.csv")]
+    command += ["--ignore-label", "2", "--no-surface", "--processes", "1"]
+    for labels in (None, {"lesion": 1, "other": 2}, {"lesion": 1, "other": 2, "any": [1, 2]}):
+        if labels:
+            write_json(tmp_path / "ref/dataset.json", {"labels": {"background": 0, **labels}})
+        assert main(command) == 0
+        table = pd.read_csv(tmp_path / "o.csv")
+        assert list(table["label"].astype(str)) == ([name for name in labels if name != "other"] if labels else ["1"])
+        assert list(table["dice"]) == pytest.approx([2 * 4 / 12] * len(table))
+    # a prediction can't have it: what the data set names isn't called unknown
+    write_mask(reference, tmp_path / "pred/a.nii.gz")
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "the prediction has label 2, which is ignored where a reference has it" in error
+    assert "doesn't name" not in error
+    write_json(tmp_path / "ref/dataset.json", {"labels": {"background": 0, "other": 2}})
+    assert main(command) == 2
+    assert "no label is left to score" in capsys.readouterr().err
+
+
 def test_endings_in_capitals_are_masks(tmp_path: Path) -> None:
     mask = np.arange(27).reshape(3, 3, 3) % 2
     for folder in ("ref", "pred"):

@@ -74,7 +74,7 @@ class EvaluateSettings:
         Label values to score; default: those in `dataset_json`, or all values in the references except those that a
         protocol ignores.
     ignore_label
-        Reference label whose voxels are not scored.
+        Reference label whose voxels are not scored, and which is not a class, whatever `dataset_json` says.
     dataset_json
         `dataset.json` with the names of the labels; default: searched for in both folders and their parents.
     empty
@@ -195,8 +195,7 @@ def _label_set(
     if settings.labels is not None:
         return label_set_of(settings.labels, ignore)
     if described:
-        read = read_label_set(described)
-        return LabelSet(read.labels, read.ignore | ignore, read.file_ending)
+        return read_label_set(described).ignoring(ignore)
     # a label that a protocol ignores is not a class, even if it occurs
     protocols = [p for p in settings.scoring.protocols if p.ignore_label is not None]
     own_ignore = {p.ignore_label for p in protocols}

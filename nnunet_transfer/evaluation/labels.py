@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,20 @@ class LabelSet:
         """All values that a reference mask may contain."""
         return frozenset({0, *self.ignore, *(v for label in self.labels for v in label.values)})
 
+    def ignoring(self, values: frozenset[int]) -> LabelSet:
+        """Return the classes without some label values, which mean "not annotated" where a reference has them.
+
+        Raises
+        ------
+        SettingsError
+            If no class is left.
+        """
+        kept = (replace(label, values=tuple(v for v in label.values if v not in values)) for label in self.labels)
+        labels = tuple(label for label in kept if label.values)
+        if not labels:
+            raise SettingsError("no label is left to score, since all are ignored; choose others with --labels")
+        return replace(self, labels=labels, ignore=self.ignore | values)
+
 
 def read_label_set(dataset_json: str | os.PathLike[str]) -> LabelSet:
     """Read the classes from nnU-Net's dataset.json.
@@ -96,7 +110,4 @@ def label_set_of(values: tuple[int, ...], ignore: frozenset[int] = frozenset()) 
     SettingsError
         If all of them are ignored.
     """
-    labels = tuple(Label(str(v), (v,)) for v in dict.fromkeys(values) if v not in ignore)
-    if not labels:
-        raise SettingsError("no label is left to score, since all are ignored; choose others with --labels")
-    return LabelSet(labels, ignore)
+    return LabelSet(tuple(Label(str(v), (v,)) for v in dict.fromkeys(values))).ignoring(ignore)

@@ -118,6 +118,11 @@ def score_case(
 
 def _check_values(what: str, found: set[int], allowed: frozenset[int], label_set: LabelSet) -> None:
     if outside := sorted(found - allowed):
+        if ignored := [v for v in outside if v in label_set.ignore]:
+            raise ComparisonError(
+                f"the {what} has label {ignored[0]}, which is ignored where a reference has it and is not a class; give these "
+                f"voxels of the {what} another label"
+            )
         names = ", ".join(f"{'/'.join(map(str, label.values))} ({label.name})" for label in label_set.labels)
         more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
         raise ComparisonError(
