@@ -242,6 +242,24 @@ def test_a_copy_of_a_fold_is_not_taken_for_the_fold(results: Path, tmp_path: Pat
     assert [run.folds for run in find_runs(DATASET)] == [run.folds for run in before]
 
 
+def test_targets_with_one_name_are_kept_apart_and_one_given_twice_counts_once(results: Path, tmp_path: Path) -> None:
+    names = [DATASET, "Dataset802_Blobs"]
+    for folder in ("raw", "preprocessed", "results"):
+        shutil.copytree(results / folder / names[0], results / folder / names[1])
+    made = compare([801, 802, DATASET], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True))
+    assert [result.target.dataset for result in made.results] == names
+    for table in ("cases", "summary"):
+        assert dict(made.table(table)["target"].value_counts()) == dict.fromkeys(names, len(made.table(table)) / 2)
+    consensus = pd.read_csv(tmp_path / "out" / "consensus.csv")
+    assert set(names) <= set(consensus.columns)
+    said = made.report.read_text(encoding="utf-8")
+    assert all(f"{name}: {len(CASES)} cases" in said for name in names)
+    # one alone has its short name
+    assert compare(
+        [801, "801"], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)
+    ).results[0].target.title == "Blobs"
+
+
 def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
     model = model_folder(results, "nnUNetTrainerScratch")
     shutil.rmtree(model / "fold_1")

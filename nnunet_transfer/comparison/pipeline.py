@@ -22,7 +22,7 @@ from nnunet_transfer.comparison.results import (
     source_notices,
 )
 from nnunet_transfer.comparison.settings import CompareSettings
-from nnunet_transfer.comparison.targets import pair_predictions, read_target
+from nnunet_transfer.comparison.targets import pair_predictions, read_target, titles_of
 from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.folders import NAMED, cases_by_reason
@@ -84,7 +84,7 @@ def compare(
 
     Parameters
     ----------
-    datasets : ids or names of the targets
+    datasets : ids or names of the targets; one that is given twice is compared once
     arms : trainer names, with or without suffixes; default: every trainer but the pretrainers
     settings : settings of the comparison
     processes : number of cases to score in parallel
@@ -103,8 +103,10 @@ def compare(
     left_out: list[str] = []
     briefly: list[str] = []
     results = []
-    for dataset in datasets:
-        result, problems = _compare_target(dataset, arms, settings, cache, processes)
+    # results of all targets are joined by their titles
+    titles = titles_of(list(dict.fromkeys(map(paths.dataset_name, datasets))))
+    for name, title in titles.items():
+        result, problems = _compare_target(name, title, arms, settings, cache, processes)
         for why, cases in cases_by_reason(problems).items():
             left_out.append(f"{result.target.title}, {', '.join(cases)}: {why}")
             briefly.append(f"{result.target.title}, {shortened(cases, NAMED)}: {why}")
@@ -119,16 +121,15 @@ def compare(
 
 
 def _compare_target(
-    dataset: str | int, arms: Sequence[str] | None, settings: CompareSettings, cache: Path, processes: int
+    name: str, title: str, arms: Sequence[str] | None, settings: CompareSettings, cache: Path, processes: int
 ) -> tuple[TargetResult, dict[str, str]]:
     """Return the result of a target, and case -> why it was left out."""
-    name = paths.dataset_name(dataset)
     runs = short_titles(find_runs(name, arms=arms, configuration=settings.configuration, plans=settings.plans))
     # before scoring, which may take an hour
     baselines = choose_baselines(runs, settings.baseline, name)
     problems: dict[str, str] = {}
     notices = [*source_notices(runs), *same_weights(runs)]
-    target = read_target(name, runs, problems, notices)
+    target = replace(read_target(name, runs, problems, notices), title=title)
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
     origin = find_origin(folds, raw_dataset(name))
     notices += [text for text in (origin.warning, origin.statement) if text]

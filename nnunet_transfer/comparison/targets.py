@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ class Target:
     folds : fold -> its validation cases, as in splits_final.json
     train_sizes : fold -> number of its training cases
     images : case -> image of the first channel; empty if the raw images aren't available
+    title : title in the report; default: see `titles_of`
     """
 
     dataset: str
@@ -35,11 +37,18 @@ class Target:
     folds: dict[int, tuple[str, ...]]
     train_sizes: dict[int, int]
     images: dict[str, Path] = field(default_factory=dict)
+    title: str = ""
 
-    @property
-    def title(self) -> str:
-        """Name of the data set without its number."""
-        return self.dataset.split("_", 1)[-1]
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", titles_of([self.dataset])[self.dataset])
+
+
+def titles_of(datasets: Sequence[str]) -> dict[str, str]:
+    """Return data set -> title: its name without the number or, where another one has that name too, its whole name."""
+    short = {dataset: dataset.split("_", 1)[-1] for dataset in datasets}
+    counts = Counter(short.values())
+    return {dataset: name if counts[name] == 1 else dataset for dataset, name in short.items()}
 
 
 def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], notices: list[str]) -> Target:
