@@ -260,10 +260,11 @@ def test_targets_with_one_name_are_kept_apart_and_one_given_twice_counts_once(re
     ).results[0].target.title == "Blobs"
 
 
-def test_fold_all_is_refused(results: Path, tmp_path: Path) -> None:
-    model = model_folder(results, "nnUNetTrainerScratch")
-    shutil.rmtree(model / "fold_1")
-    (model / "fold_0").rename(model / "fold_all")
+@pytest.mark.parametrize("trainers", [["nnUNetTrainerScratch"], list(QUALITY)])
+def test_fold_all_is_refused(trainers: list[str], results: Path, tmp_path: Path) -> None:
+    for model in (model_folder(results, trainer) for trainer in trainers):
+        shutil.rmtree(model / "fold_1")
+        (model / "fold_0").rename(model / "fold_all")
     with pytest.raises(ComparisonError, match="nnUNetTrainerScratch has no numbered fold; fold_all"):
         compare([801], out=tmp_path / "out")
 

@@ -62,8 +62,13 @@ def read_target(dataset: str, runs: Sequence[Run], problems: dict[str, str], not
     Raises
     ------
     ComparisonError, DataError
-        If the references or the description of the labels can't be found.
+        If a run has no numbered fold, or the references or the description of the labels can't be found.
     """
+    if whole := next((run for run in runs if not run.folds), None):
+        raise ComparisonError(
+            f"{whole.trainer} has no numbered fold; fold_all validates on its own training data and can't be "
+            f"compared; leave it out with --arms"
+        )
     preprocessed = paths.nnunet_preprocessed() / dataset
     raw = _raw_folder(dataset)
     folders = [preprocessed / "gt_segmentations", *([raw / "labelsTr"] if raw else [])]
@@ -161,11 +166,6 @@ def pair_predictions(
                 problems[case] = "it has no reference"
     superfluous: dict[str, str] = {}
     for run in runs:
-        if not run.folds:
-            raise ComparisonError(
-                f"{run.trainer} has no numbered fold; fold_all validates on its own training data and can't be "
-                f"compared; leave it out with --arms"
-            )
         for fold, expected in target.folds.items():
             where = f"{run.trainer} fold {fold}"
             if fold not in run.folds:
