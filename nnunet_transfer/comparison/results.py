@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,13 +106,13 @@ def find_runs(
     trained = {f: p for f, p in parts.items() if not _is_pretrainer(p[0])}
     if not trained:
         raise ComparisonError(f"no trained fold of {dataset} in {root}; run nnUNetv2_train first")
-    configuration = configuration or _only({p[2] for p in trained.values()}, "configuration", "-c", dataset)
+    configuration = configuration or _only({p[2] for p in trained.values()}, "configurations", "-c", dataset)
     trained = {f: p for f, p in trained.items() if p[2] == configuration}
     if plans:
         trained = {f: p for f, p in trained.items() if p[1] == plans or p[0].split("_")[0] == TRANSFER}
-    # each source has its own plans for nnUNetTrainerTransfer; every other trainer must occur once
+    # each source has its own plans for nnUNetTrainerTransfer; every other trainer must have one, with all its seeds
     others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
-    if len({p[0] for p in others}) < len(others):
+    if len({_without_seed(p[0]) for p in others}) < len({(_without_seed(p[0]), p[1]) for p in others}):
         _only({p[1] for p in others}, "plans", "-p", dataset)
     runs = _told_apart([_run(folder, *p) for folder, p in trained.items()])
     if arms is not None:
@@ -126,10 +126,14 @@ def _is_pretrainer(trainer: str) -> bool:
     return is_ours(trainer) and trainer.startswith("nnUNetPretrainer")
 
 
+def _without_seed(trainer: str) -> str:
+    return re.sub("_seed[0-9]+$", "", trainer) if is_ours(trainer) else trainer
+
+
 def _only(choices: set[str], what: str, option: str, dataset: str) -> str:
     if len(choices) > 1:
         raise ComparisonError(
-            f"{dataset} has results of several {what}s: {', '.join(sorted(choices))}; choose with {option}"
+            f"{dataset} has results of several {what}: {', '.join(sorted(choices))}; choose with {option}"
         )
     return next(iter(choices))
 
@@ -218,8 +222,10 @@ def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
         return next(iter(known.values()), arm)
 
     told = [replace(run, arm=own(run.arm)) for run in runs]
-    counts = Counter((r.arm.name, r.seed) for r in told)
-    return tuple(replace(r, arm=_marked(r.arm, r.plans)) if counts[r.arm.name, r.seed] > 1 else r for r in told)
+    plans: dict[str, set[str]] = {}
+    for run in told:
+        plans.setdefault(run.arm.name, set()).add(run.plans)
+    return tuple(replace(r, arm=_marked(r.arm, r.plans)) if len(plans[r.arm.name]) > 1 else r for r in told)
 
 
 def _marked(arm: Arm, mark: str) -> Arm:

@@ -15,6 +15,7 @@ from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.curves import reached
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
+from nnunet_transfer.comparison.same_plans import DIFFERENT_PLANS
 from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
@@ -27,6 +28,7 @@ from nnunet_transfer.comparison.verdicts import (
     WORSE,
 )
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
+from nnunet_transfer.naming import TrainerName, is_ours
 from nnunet_transfer.words import counted, joined, verb
 
 #: verdict and its scope -> sentence; weaker wording for few subjects
@@ -270,7 +272,7 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
     text = [
         f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
-        f"the same plans, splits and schedule ({targets}) and {runs} per arm and fold.",
+        f"the same {joined(_in_common(results))} ({targets}) and {runs} per arm and fold.",
         "All scores were computed from the masks. The score of a case is the mean over labels, then over seeds; the score of a "
         "subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
         f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
@@ -310,6 +312,18 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
     return " ".join(part for part in text if part), [REFERENCES[key] for key in cited]
+
+
+def _in_common(results: Sequence[TargetResult]) -> list[str]:
+    """Return what was the same in all trainings of each target."""
+    plans = not any(notice.startswith(DIFFERENT_PLANS) for result in results for notice in result.notices)
+    schedule = all(len({_schedule(arm.trainer) for arm in result.arms}) == 1 for result in results)
+    return [*(["plans"] if plans else []), "splits", *(["schedule"] if schedule else [])]
+
+
+def _schedule(trainer: TrainerName) -> tuple[str, int]:
+    # the schedule of other trainers isn't known
+    return (trainer.recipe if is_ours(trainer.base) else trainer.base, trainer.total_iterations)
 
 
 def _versions() -> list[str]:

@@ -1,0 +1,61 @@
+"""Whether the arms were trained with the same plans: a difference between arms may come from other plans, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.words import joined, verb
+
+#: beginning of the notice on different plans
+DIFFERENT_PLANS = "The arms have different plans"
+#: settings of a configuration that say where its data lie and what it was derived from, not how it trains
+_ADMINISTRATIVE = ("data_identifier", "inherits_from")
+
+
+def plans_notices(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence that names the arms by their plans, if these differ in the configuration that was trained.
+
+    Plans of one architecture that name different sources are the same plans. The plans in the result folders are compared or,
+    where some can't be read, their names.
+    """
+    found = [_configuration(run) for run in runs]
+    known = [settings for settings in found if settings is not None]
+    groups: dict[str, list[Run]] = {}
+    for run, settings in zip(runs, found, strict=True):
+        # a name ends in the source that the plans name
+        key = run.plans.partition("_from_")[0] if len(known) < len(runs) else json.dumps(settings, sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    if len(groups) < 2:
+        return []
+    differing = _differing(known) if len(known) == len(runs) else []
+    which = f" ({joined(differing)} {verb(len(differing), 'differs', 'differ')})" if differing else ""
+    listed = "; ".join(
+        f"{', '.join(dict.fromkeys(run.plans for run in own))}: {', '.join(dict.fromkeys(run.arm.title for run in own))}"
+        for own in groups.values()
+    )
+    return [f"{DIFFERENT_PLANS}{which}, so a difference between them may come from the plans: {listed}."]
+
+
+def _configuration(run: Run) -> dict[str, Any] | None:
+    """Return the settings that a run was trained with, inherited ones included; None without readable plans."""
+    try:
+        configurations = read_json(run.folder / "plans.json")["configurations"]
+        names = [run.configuration]
+        while (parent := configurations[names[-1]].get("inherits_from")) and parent not in names:
+            names.append(parent)
+        merged = {key: value for name in reversed(names) for key, value in configurations[name].items()}
+    except (DataError, KeyError, TypeError, AttributeError):
+        return None
+    return {key: value for key, value in merged.items() if key not in _ADMINISTRATIVE}
+
+
+def _differing(configurations: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the settings that are not the same in all configurations."""
+    first = configurations[0]
+    keys = dict.fromkeys(key for settings in configurations for key in settings)
+    return sorted(key for key in keys if any(other.get(key) != first.get(key) for other in configurations))

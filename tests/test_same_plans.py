@@ -1,0 +1,105 @@
+"""Arms and seeds with different plans are told apart, and the report claims nothing to be the same that isn't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnunet_transfer.comparison import CompareSettings, Comparison, compare
+from nnunet_transfer.comparison.results import find_runs, short_titles
+from nnunet_transfer.comparison.same_plans import plans_notices
+from nnunet_transfer.comparison.wording import methods
+from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.files import write_json
+from tests.comparison_data import DATASET, PLANS, QUALITY, model_folder, write_results
+
+SCRATCH, T1, TRANSFER = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation", "nnUNetTrainerTransfer"
+SMALL, LARGE = ({"patch_size": [64, size], "architecture": {"n_stages": 6}} for size in (64, 96))
+
+
+def compared(folders: Path, **settings: Any) -> Comparison:
+    return compare([801], out=folders / "out", settings=CompareSettings(draws=100, tables_only=True, **settings))
+
+
+def give_plans(folders: Path, trainer: str, plans: str) -> Path:
+    """Rename the folder of a training as if it had used these plans."""
+    model = model_folder(folders, trainer)
+    return model.rename(model.with_name(model.name.replace(f"__{PLANS}__", f"__{plans}__")))
+
+
+def said_of(made: Comparison) -> tuple[str, str]:
+    """Return the text of the terminal and the report's methods."""
+    return " ".join(made.report.read_text(encoding="utf-8").split()), methods(made.results)[0]
+
+
+def test_arms_with_other_plans_are_named_before_the_verdict(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, QUALITY)
+    said, paragraph = said_of(compared(nnunet_folders))
+    assert "different plans" not in said
+    assert "with the same plans, splits and schedule" in paragraph
+    give_plans(nnunet_folders, T1, "nnUNetPlans_large")
+    said, paragraph = said_of(compared(nnunet_folders))
+    notice = (
+        "The arms have different plans, so a difference between them may come from the plans: "
+        f"{PLANS}: Scratch, Natural classification; nnUNetPlans_large: T1 segmentation."
+    )
+    assert said.index(notice) < said.index("highest mean Dice")
+    assert "with the same splits and schedule" in paragraph
+
+
+@pytest.mark.parametrize(
+    ("trainer", "plans", "own", "words"),
+    [
+        # the same architecture and patches, under the name of a source
+        (TRANSFER, f"{PLANS}_from_mine", {"2d": {**SMALL, "data_identifier": "elsewhere"}}, ""),
+        (TRANSFER, f"{PLANS}_from_mine", {"base": SMALL, "2d": {"inherits_from": "base"}}, ""),
+        # the architecture of the source
+        (TRANSFER, "nnUNetPlans_from_mine", {"2d": LARGE}, "(patch_size differs)"),
+        # planned again between two trainings
+        (T1, PLANS, {"2d": {**LARGE, "batch_size": 2}}, "(batch_size and patch_size differ)"),
+        # without readable plans, by their names
+        (TRANSFER, f"{PLANS}_from_mine", None, ""),
+        (TRANSFER, "nnUNetPlans_large_from_mine", None, "plans, so"),
+        (T1, "nnUNetPlans_large", {"2d": {"inherits_from": "gone"}}, "plans, so"),
+    ],
+)
+def test_plans_are_the_same_if_they_train_the_same(
+    trainer: str, plans: str, own: dict[str, Any] | None, words: str, nnunet_folders: Path
+) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, trainer: 0.6})
+    write_json(model_folder(nnunet_folders, SCRATCH) / "plans.json", {"configurations": {"2d": SMALL}})
+    model = give_plans(nnunet_folders, trainer, plans)
+    if own:
+        write_json(model / "plans.json", {"transfer": {"source": "mine"}, "configurations": own})
+    notices = plans_notices(short_titles(find_runs(DATASET)))
+    assert len(notices) == bool(words)
+    assert all(words in notice and f"; {plans}: " in notice for notice in notices)
+
+
+def test_seeds_with_different_plans_are_not_seeds_of_one_arm(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {f"{arm}_seed{k}": 0.5 + k / 10 for arm in (SCRATCH, T1) for k in (0, 1)})
+    for arm in (SCRATCH, T1):
+        give_plans(nnunet_folders, f"{arm}_seed1", "nnUNetPlans_large")
+    with pytest.raises(ComparisonError, match=f"several plans: {PLANS}, nnUNetPlans_large; choose with -p"):
+        compared(nnunet_folders)
+    made = compared(nnunet_folders, plans="nnUNetPlans_large")
+    assert list(made.table("summary")["n_seeds"]) == [1, 1]
+    assert set(made.table("cases")["seed"]) == {1}
+
+
+def test_seeds_of_a_source_with_different_plans_are_two_arms(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, f"{TRANSFER}_seed0": 0.6, f"{TRANSFER}_seed1": 0.7})
+    for seed, plans in enumerate(("nnUNetPlans_a_from_mine", "nnUNetPlans_b_from_mine")):
+        model = give_plans(nnunet_folders, f"{TRANSFER}_seed{seed}", plans)
+        write_json(model / "plans.json", {"transfer": {"source": "mine"}})
+    arms = {run.arm.name: run.arm.title for run in find_runs(DATASET)}
+    assert list(arms) == [SCRATCH, *(f"{TRANSFER}@mine@nnUNetPlans_{name}_from_mine" for name in "ab")]
+    assert len(set(arms.values())) == 3
+
+
+@pytest.mark.parametrize("suffix", ["_lpft", "_50epochs"])
+def test_methods_name_no_common_schedule_of_several_recipes_or_lengths(suffix: str, nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.6, f"{SCRATCH}{suffix}": 0.5, f"{T1}{suffix}": 0.6})
+    assert "with the same plans and splits (" in said_of(compared(nnunet_folders))[1]
