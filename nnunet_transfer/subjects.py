@@ -21,8 +21,8 @@ _ENTITIES = (
     "ses|sample|task|tracksys|acq|ce|trc|stain|rec|dir|run|mod|echo|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|"
     "seg|res|den|label|desc|from|to|mode|atlas|roi|cohort|site|tpl"
 )
-#: suffixes that describe the image
-_SUFFIXES = "T1w?|T2w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
+#: suffixes that describe the image, or number the time point like T1 to T4 of MSLesSeg; longer numbers may be a subject's
+_SUFFIXES = "T[0-9]{1,2}w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
 _AFTER_SUBJECT = re.compile(rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)", re.IGNORECASE)
 #: between time point and template in a name of FreeSurfer's longitudinal stream
 _LONGITUDINAL = ".long."
@@ -35,9 +35,9 @@ def subject_of(name: str) -> str:
     """Return the subject that a case, file or folder belongs to, by its name.
 
     The subject is the part of the name before the first BIDS entity that follows a subject (`_ses-`, `_run-`, `_acq-`, ...) or
-    before a suffix for the contrast. It may contain any characters: `sub-01_ses-2` belongs to `sub-01`, `sub-CC-0001` to
-    `sub-CC-0001`, `sub-control_002` to `sub-control_002`, and `P-017` to `P-017`. Other parts of a name may number subjects or
-    scans; they are kept, so that such a case counts as a separate subject.
+    before a suffix for the contrast or the time point (`_T1`, `_T2`, ...). It may contain any characters: `sub-01_ses-2` belongs
+    to `sub-01`, `sub-CC-0001` to `sub-CC-0001`, `sub-control_002` to `sub-control_002`, `P-017` to `P-017`, and `P1_T3` to
+    `P1`. Other parts of a name may number subjects or scans; they are kept, so that such a case counts as a separate subject.
     """
     found = _AFTER_SUBJECT.search(name)
     # an entity before the subject, as in site-A_sub-01, is part of its name
@@ -111,6 +111,8 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         how = "Subjects were read from the case names"
         if all(c == name and "sub-" not in c for c, name in subject.items()):
             how = "The case names don't identify subjects, so each case counts as a separate subject"
+        if raw_dataset is None or not raw_dataset.is_dir():
+            how += " (nnUNet_raw lacks the data set, whose conversion manifest might name them)"
         if rows:
             how = f"The conversion manifest names no subject of {shortened(unnamed, 5)}. {how}"
     counts = Counter(subject.values())

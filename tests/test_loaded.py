@@ -128,6 +128,10 @@ def test_versions_of_a_source_are_arms_of_their_own(nnunet_folders: Path) -> Non
         ("patient_12_3", "patient_12_3"),
         ("李_01", "李_01"),
         ("ATLAS_0007", "ATLAS_0007"),
+        *((f"P1_T{k}", "P1") for k in (1, 2, 3, 4, 12)),
+        ("P1_T3w.nii.gz", "P1"),
+        ("centre_T001", "centre_T001"),
+        ("P1_T3_2", "P1_T3_2"),
     ],
 )
 def test_a_name_tells_its_subject_or_stands_for_itself(name: str, subject: str) -> None:
@@ -140,8 +144,11 @@ def test_how_subjects_were_found_is_said_with_an_example() -> None:
     assert "5 subjects in 10 cases" in origin.statement
     assert "case sub-00_ses-0 belongs to subject sub-00" in origin.statement
     assert origin.warning == ""
+    assert "read from the case names (nnUNet_raw lacks the data set" in origin.statement
+    converted = find_origin([f"P{i}_T{k}" for i in (1, 2) for k in (1, 2, 3, 4)], None)
+    assert set(converted.subject.values()) == {"P1", "P2"}
     nameless = find_origin([f"P-{i:03d}" for i in range(7)], None)
-    assert "each case counts as a separate subject" in nameless.statement
+    assert "each case counts as a separate subject (nnUNet_raw lacks the data set" in nameless.statement
     assert len(set(nameless.subject.values())) == 7
     few = find_origin([f"sub-{group}_ses-{i}" for group in ("patient", "control") for i in range(10)], None)
     assert few.warning.startswith("Doubtful: 2 of 2 subjects have very many cases")
@@ -266,6 +273,11 @@ def test_a_manifest_that_says_nothing_or_two_things_is_refused(table: str, messa
     (tmp_path / "conversion_manifest.csv").write_text(table, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         find_origin(["a", "b"], tmp_path)
+
+
+def test_names_are_used_without_a_word_on_the_folder_if_it_has_no_manifest(tmp_path: Path) -> None:
+    statement = find_origin(["sub-1_ses-1", "sub-1_ses-2"], tmp_path).statement
+    assert statement.startswith("Subjects were read from the case names: 1 subject in 2 cases")
 
 
 def test_a_manifest_with_gaps_is_said(tmp_path: Path) -> None:
