@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +13,15 @@ from scipy import stats
 from nnunet_transfer.comparison import (
     CompareSettings,
     Comparison,
+    compare,
 )
+from nnunet_transfer.comparison.case_table import case_rows
+from nnunet_transfer.comparison.codes import arm_codes
 from nnunet_transfer.comparison.lesions import size_sensitivity
 from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import TrainerName
+from tests.comparison_data import save_mask, write_results
 from tests.seeded_comparison import N_CASES, QUALITIES, SCRATCH, T1
 
 
@@ -93,6 +101,47 @@ def test_lesions_fall_into_the_stratum_of_their_volume() -> None:
     assert list(table["n_lesions"]) == [1, 2, 2, 2, 2]
     assert list(table["n_subjects"]) == [1, 1, 2, 2, 2]
     assert list(table["sensitivity"]) == [0, 0.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "outermost"),
+    [
+        ({"lesion": 1, "black hole": 2}, ["lesion", "black hole"]),
+        ({"whole": [1, 2], "core": 2}, ["whole"]),
+        ({"one": [1, 2], "two": [2, 3]}, []),
+    ],
+)
+def test_volume_and_lesions_of_a_case_are_those_of_all_labels(
+    labels: dict[str, int | list[int]], outermost: list[str], nnunet_folders: Path
+) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.9, T1: 0.95})
+    for folder in ("gt_segmentations", "validation"):
+        for path in nnunet_folders.rglob(f"{folder}/*.nii.gz"):
+            mask = np.array(nib.load(path).dataobj)
+            mask[20:22, 16:19, : 2 if folder == "gt_segmentations" else 1] = 2
+            save_mask(mask, path)
+    for path in nnunet_folders.rglob("dataset.json"):
+        write_json(path, read_json(path) | {"labels": {"background": 0, **labels}})
+    settings = CompareSettings(protocols=["atlas_r2"], draws=100, tables_only=True)
+    made = compare([801], out=nnunet_folders / "out", settings=settings)
+    cases = made.table("cases").set_index(["arm", "case"]).sort_index()
+    summary = made.table("summary").set_index("arm")
+    totals: dict[str, list[float]] = {SCRATCH: [], T1: []}
+    for row in case_rows(made.results[0], arm_codes(made.results), nnunet_folders):
+        for arm in row.arms:
+            own = cases.loc[(arm.arm, row.case)]
+            outer = own[own["label"].isin(outermost)]
+            volumes = [outer[key].sum() if outermost else np.nan for key in ("volume_ref_ml", "volume_pred_ml")]
+            assert [row.volume_ml, arm.volume_ml] == pytest.approx(volumes, nan_ok=True)
+            assert row.volume_ml == pytest.approx((9 * 7 * 4 + 12) * 0.003 if outermost else np.nan, nan_ok=True)
+            found = own["atlas_r2_n_ref"] - own["atlas_r2_fn"]
+            counts = [found.sum(), own["atlas_r2_n_ref"].sum(), own["atlas_r2_n_pred"].sum()]
+            assert list(next(iter(arm.lesions.values()))) == counts
+            assert counts[1] >= 2
+            totals[arm.arm].append(counts[2])
+            assert arm.dice == pytest.approx(own["dice"].mean())
+    for arm, numbers in totals.items():
+        assert summary.loc[arm, "atlas_r2_n_pred"] == pytest.approx(np.mean(numbers))
 
 
 def test_volumes_have_bias_and_limits_of_agreement(comparison: Comparison, cases: pd.DataFrame) -> None:

@@ -21,8 +21,10 @@ from nnunet_transfer.comparison.metrics import (
     add_differences,
     compared_metrics,
     metric_of,
+    outermost_volumes,
     score_columns,
     secondary_metrics,
+    total_columns,
 )
 from nnunet_transfer.comparison.paired import add_verdicts, every_pair, paired_table
 from nnunet_transfer.comparison.ranking import rank_stability
@@ -66,7 +68,7 @@ class TargetResult:
     settings : settings of scores and statistics
     cases : one row per run, case and label
     lesions : one row per run, case, protocol and reference lesion
-    per_case : one row per arm and case: mean over labels, then over seeds
+    per_case : one row per arm and case: mean over labels (for volumes and counts of lesions, the sum), then over seeds
     per_subject : one row per arm and subject: also averaged over its scans
     summary : one row per arm: n, means, medians over subjects
     tests : one row per metric and arm except baselines: paired difference with interval, p and effect size, and the verdict
@@ -208,7 +210,8 @@ def analyse(
     against = {arm.name: baselines[arm].name for arm in arms}
     first = next(iter(dict.fromkeys(baselines[arm] for arm in arms)))
     columns = score_columns(protocols, list(cases.columns))
-    everything = average_scores(cases, columns, target.train_sizes)
+    whole = outermost_volumes(cases, target.label_set.outermost)
+    everything = average_scores(whole, columns, target.train_sizes, total_columns(protocols))
     limit = first.trainer.cases
     scores = replace(
         everything.of(names), train_sizes={fold: min(n, limit or n) for fold, n in target.train_sizes.items()}

@@ -1,8 +1,11 @@
-"""From scores of cases to scores of subjects: labels first, then seeds, then a subject's scans."""
+"""From scores of cases to scores of subjects: labels first, then seeds, then a subject's scans.
+
+Volumes and counts of lesions are summed over labels, all other scores averaged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +13,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one target, averaged over labels. All estimates in the report are means over subjects.
+    """Scores of one target, averaged over labels, or summed. All estimates in the report are means over subjects.
 
     Attributes
     ----------
@@ -39,7 +42,9 @@ class Scores:
         return Scores(frames[0], frames[1], frames[2], self.train_sizes, self.test_sizes)
 
 
-def average_scores(cases: pd.DataFrame, columns: Sequence[str], train_sizes: Mapping[int, int]) -> Scores:
+def average_scores(
+    cases: pd.DataFrame, columns: Sequence[str], train_sizes: Mapping[int, int], totals: Collection[str] = ()
+) -> Scores:
     """Average a table with one row per run, case and label.
 
     A subject's fold is that of its first case.
@@ -48,12 +53,15 @@ def average_scores(cases: pd.DataFrame, columns: Sequence[str], train_sizes: Map
     ----------
     columns : the scores to average; missing values are left out
     train_sizes : fold -> number of training cases
+    totals : those of the scores that are summed over labels
     """
-    wanted = list(columns)
+    wanted, summed = list(columns), [column for column in columns if column in totals]
     cases = with_subject_folds(cases)
-    per_seed = cases.groupby(["arm", "case", "subject", "site", "fold", "seed"], sort=False, dropna=False)[
-        wanted
-    ].mean()
+    labels = cases.groupby(["arm", "case", "subject", "site", "fold", "seed"], sort=False, dropna=False)
+    per_seed = labels[wanted].mean()
+    if summed:
+        # a total of missing values is missing, not 0
+        per_seed[summed] = labels[summed].sum(min_count=1).to_numpy(float)
     per_case = per_seed.groupby(level=["arm", "case", "subject", "site", "fold"], sort=False).mean()
     per_run = per_seed.groupby(level=["arm", "subject", "fold", "seed"], sort=False, dropna=False).mean()
     per_subject = per_case.groupby(level=["arm", "subject", "fold"], sort=False).mean()

@@ -24,7 +24,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class ArmScores:
-    """One arm's scores of a case.
+    """One arm's scores of a case; volume and lesions are those of all labels.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class CaseRow:
     ----------
     key : unique id in the page
     worst : lowest difference from the baseline over all arms; if there is only one arm, its Dice
-    volume_ml : volume of the reference
+    volume_ml : volume of the reference, all labels; NaN if labels overlap in part
     more_lesions : number of lesions that the table omits
     """
 

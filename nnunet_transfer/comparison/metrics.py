@@ -13,6 +13,9 @@ from nnunet_transfer.evaluation.scores import DETECTION_FIELDS
 #: the metric of the declared family of tests
 PRIMARY = "dice"
 VOLUME_DIFFERENCE = "absolute_volume_difference_ml"
+VOLUMES = ("volume_ref_ml", "volume_pred_ml")
+#: numbers of lesions by each protocol
+COUNTS = ("n_ref", "n_pred", "tp", "fp", "fn")
 
 
 @dataclass(frozen=True)
@@ -85,5 +88,21 @@ def add_differences(cases: pd.DataFrame, protocols: Sequence[LesionProtocol]) ->
 def score_columns(protocols: Sequence[LesionProtocol], columns: Sequence[str]) -> list[str]:
     """Return the columns of scores that can be averaged, in the report's order."""
     detection = [f"{p.name}_{field}" for p in protocols for field in (*DETECTION_FIELDS, "count_difference")]
-    wanted = ["dice", "iou", "hd95_mm", "nsd", "volume_ref_ml", "volume_pred_ml", VOLUME_DIFFERENCE, *detection]
+    wanted = ["dice", "iou", "hd95_mm", "nsd", *VOLUMES, VOLUME_DIFFERENCE, *detection]
     return [c for c in wanted if c in columns]
+
+
+def total_columns(protocols: Sequence[LesionProtocol]) -> list[str]:
+    """Return the columns whose labels are summed for a case: its volumes and its numbers of lesions."""
+    return [*VOLUMES, *(f"{p.name}_{field}" for p in protocols for field in COUNTS)]
+
+
+def outermost_volumes(cases: pd.DataFrame, outermost: Sequence[str]) -> pd.DataFrame:
+    """Remove the volumes of labels inside others, so that a sum over labels is the volume of their union.
+
+    Parameters
+    ----------
+    outermost : labels that cover all others without overlap, see `LabelSet.outermost`
+    """
+    kept = cases["label"].isin(outermost)
+    return cases.assign(**{volume: cases[volume].where(kept) for volume in VOLUMES})

@@ -270,11 +270,13 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
     others = sum(int((r.tests["metric"] != PRIMARY).sum()) for r in results)
     seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
+    several = any(len(r.target.label_set.labels) > 1 for r in results)
+    totals = " (for volumes and numbers of lesions, the sum; labels inside others add no volume)" if several else ""
     text = [
         f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
         f"the same {joined(_in_common(results))} ({targets}) and {runs} per arm and fold.",
-        "All scores were computed from the masks. The score of a case is the mean over labels, then over seeds; the score of a "
-        "subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
+        f"All scores were computed from the masks. The score of a case is the mean over labels{totals}, then over seeds; the "
+        "score of a subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
         f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
         "mIoU is given as the mean over "
         "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels. "

@@ -51,6 +51,14 @@ class LabelSet:
         """All values that a reference mask may contain."""
         return frozenset({0, *self.ignore, *(v for label in self.labels for v in label.values)})
 
+    @property
+    def outermost(self) -> tuple[str, ...]:
+        """Names of the classes that cover all others without overlap, so that volumes add up; none if classes overlap in part."""
+        distinct = {frozenset(label.values): label.name for label in self.labels}
+        outer = {values: name for values, name in distinct.items() if not any(values < other for other in distinct)}
+        disjoint = sum(map(len, outer)) == len({value for values in outer for value in values})
+        return tuple(outer.values()) if disjoint else ()
+
     def ignoring(self, values: frozenset[int]) -> LabelSet:
         """Return the classes without some label values, which mean "not annotated" where a reference has them.
 
