@@ -118,12 +118,12 @@ def training_lengths(
 
 
 def reached(lengths: pd.DataFrame) -> list[Reached]:
-    """Return when the arms of `training_lengths` reach the longest training of their baseline."""
+    """Return when the arms of `training_lengths` reach the longest training of their baseline, if all lengths have the same."""
     found = []
     by_arm = lengths.set_index("arm").to_dict("index")
     for name, rows in lengths.groupby("family", sort=False):
         baseline = by_arm.get(rows["baseline"].iloc[0])
-        if len(rows) < 2 or baseline is None or baseline["family"] == name:
+        if len(rows) < 2 or rows["baseline"].nunique() > 1 or baseline is None or baseline["family"] == name:
             continue
         enough = rows.loc[rows["difference"] >= 0, "iterations"]
         found.append(
