@@ -180,6 +180,14 @@ def test_lengths_against_plain_loops(seed: int) -> None:
     assert len(length_sentences(result)) == 2
 
 
+def test_without_a_correct_voxel_no_length_reaches_the_baseline() -> None:
+    result = result_of(*LENGTHS)
+    higher = replace(result, lengths=result.lengths.assign(difference=0.1))
+    assert not any("with no length" in said for said in length_sentences(higher))
+    missed = replace(higher, cases=result.cases.assign(voxels_tp=0, voxels_fn=1))
+    assert all("with no length" in said for said in length_sentences(missed))
+
+
 def test_arms_of_one_length_have_no_table_of_lengths() -> None:
     assert result_of(f"{SCRATCH}_8epochs", f"{T1}_4epochs").lengths.empty
 

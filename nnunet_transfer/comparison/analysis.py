@@ -136,8 +136,8 @@ class TargetResult:
         return int(self.per_subject.groupby("arm")[PRIMARY].count().max())
 
     @property
-    def failed(self) -> tuple[str, ...]:
-        """Names of the arms without a correct voxel in any case.
+    def failed(self) -> frozenset[str]:
+        """Names of the arms, those on fewer cases included, without a correct voxel in any case.
 
         The mean Dice of such an arm isn't 0 if its empty predictions score 1 where the reference is empty.
         """
@@ -145,7 +145,7 @@ class TargetResult:
         if len(self.cases):
             voxels = self.cases.groupby("arm")[["voxels_tp", "voxels_fn"]].sum()
             found |= set(voxels.index[(voxels["voxels_tp"] == 0) & (voxels["voxels_fn"] > 0)])
-        return tuple(arm.name for arm in self.arms if arm.name in found)
+        return frozenset(found)
 
     @property
     def baseline_title(self) -> str:

@@ -224,7 +224,9 @@ def length_sentences(result: TargetResult) -> list[str]:
     """Return, for each arm with several lengths of training, when it reaches the longest training of its baseline."""
     found = []
     several = result.lengths["training_cases"].nunique() > 1
-    for arm in reached(result.lengths):
+    # empty predictions reach the baseline where most references are empty
+    judged = result.lengths.assign(difference=lambda t: t["difference"].where(~t["arm"].isin(result.failed)))
+    for arm in reached(judged):
         where = f", {counted(round(arm.training_cases), 'training case')}" if several else ""
         whole = f"{arm.baseline} after {arm.baseline_iterations:,} iterations"
         if arm.iterations is None:
