@@ -155,7 +155,10 @@ def test_an_arm_that_predicts_nothing_is_not_called_better_where_many_cases_have
             save_mask(speck, validation_folder(nnunet_folders, scratch, (i + 1) % 2) / f"{case}.nii.gz")
     made = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=200, tables_only=True))
     said = " ".join(made.report.read_text(encoding="utf-8").split())
-    assert "T1 segmentation had the highest mean Dice, 0.750 (24 subjects), although T1 segmentation has no correct" in said
+    assert (
+        "T1 segmentation had the highest mean Dice, 0.750 (24 subjects), although T1 segmentation has no correct"
+        in said
+    )
     assert "No correct voxel in any case: T1 segmentation." in said
     assert not re.search("Better|scored higher", said)
     assert list(made.table("tests").query("metric == 'dice'")["verdict"]) == ["failed"]
@@ -255,9 +258,12 @@ def test_targets_with_one_name_are_kept_apart_and_one_given_twice_counts_once(re
     said = made.report.read_text(encoding="utf-8")
     assert all(f"{name}: {len(CASES)} cases" in said for name in names)
     # one alone has its short name
-    assert compare(
-        [801, "801"], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)
-    ).results[0].target.title == "Blobs"
+    assert (
+        compare([801, "801"], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True))
+        .results[0]
+        .target.title
+        == "Blobs"
+    )
 
 
 @pytest.mark.parametrize("trainers", [["nnUNetTrainerScratch"], list(QUALITY)])

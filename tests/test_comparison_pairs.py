@@ -69,7 +69,9 @@ def test_a_baseline_that_fits_several_arms_has_to_be_chosen(nnunet_folders: Path
     assert chosen.results[0].baseline == f"{SCRATCH}_sawtooth"
 
 
-def test_arms_of_each_recipe_are_compared_with_the_baseline_of_that_recipe(nnunet_folders: Path, tmp_path: Path) -> None:
+def test_arms_of_each_recipe_are_compared_with_the_baseline_of_that_recipe(
+    nnunet_folders: Path, tmp_path: Path
+) -> None:
     # the default recipe isn't in the names, which are what a study with two recipes writes
     pairs = {T1: SCRATCH, f"{T1}_lpft": f"{SCRATCH}_lpft"}
     write_results(nnunet_folders, {SCRATCH: 0.5, f"{SCRATCH}_lpft": 0.6, T1: 0.9, f"{T1}_lpft": 0.7})

@@ -117,7 +117,7 @@ def test_volume_and_lesions_of_a_case_are_those_of_all_labels(
     write_results(nnunet_folders, {SCRATCH: 0.9, T1: 0.95})
     for folder in ("gt_segmentations", "validation"):
         for path in nnunet_folders.rglob(f"{folder}/*.nii.gz"):
-            mask = np.array(nib.load(path).dataobj)
+            mask = np.asarray(nib.load(path).dataobj).copy()
             mask[20:22, 16:19, : 2 if folder == "gt_segmentations" else 1] = 2
             save_mask(mask, path)
     for path in nnunet_folders.rglob("dataset.json"):

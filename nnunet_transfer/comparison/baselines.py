@@ -140,7 +140,9 @@ def _fitting(arm: Arm, baselines: Sequence[Arm]) -> Arm | None:
     exact = [b for b in baselines if _suffix(b) == _suffix(arm)]
     equal = [b for b in baselines if _suffix(b, LOADING) == _suffix(arm, LOADING)]
     least, without = arm.trainer.total_iterations, (*LENGTH, *LOADING)
-    longer = [b for b in baselines if _suffix(b, without) == _suffix(arm, without) and b.trainer.total_iterations >= least]
+    longer = [
+        b for b in baselines if _suffix(b, without) == _suffix(arm, without) and b.trainer.total_iterations >= least
+    ]
     return max(exact or equal or longer, key=lambda b: b.trainer.total_iterations, default=None)
 
 

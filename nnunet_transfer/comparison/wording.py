@@ -164,7 +164,9 @@ def _highest(result: TargetResult) -> str:
     if len(best) == len(means):
         return f"All arms have the same mean Dice, {means.max():.3f} ({counts})."
     failed = [title for title in best if title in _failed(result)]
-    but = f", although {joined(failed)} {verb(len(failed), 'has', 'have')} no correct voxel in any case" if failed else ""
+    but = (
+        f", although {joined(failed)} {verb(len(failed), 'has', 'have')} no correct voxel in any case" if failed else ""
+    )
     return f"{' and '.join(best)} had the highest mean Dice, {means.max():.3f} ({counts}){but}."
 
 
