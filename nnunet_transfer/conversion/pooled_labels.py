@@ -17,12 +17,14 @@ def write_label(source: Path, target: Path, values: dict[int, int]) -> None:
     Raises
     ------
     DataError
-        If the file can't be read or has a value that isn't in the table.
+        If the file can't be read, is in colour, or has a value that isn't in the table.
     """
     try:
         image = sitk.ReadImage(str(source))
     except RuntimeError:
         raise DataError(f"{source} can't be read as an image; restore it or remove its case") from None
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise DataError(f"{source} is in colour; a label has one value per voxel")
     label = sitk.GetImageFromArray(with_values(sitk.GetArrayFromImage(image), values, str(source)))
     label.CopyInformation(image)
     with atomic_path(target) as temporary:

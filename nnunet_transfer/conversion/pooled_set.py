@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.channels import channel_names
+from nnunet_transfer.conversion.pooled_cases import CaseFiles, find_cases
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
@@ -16,14 +17,6 @@ from nnunet_transfer.subjects import MADE_FROM, find_origin
 IGNORE = "ignore"
 #: largest value in a label file
 MAX_LABEL = (1 << 16) - 1
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """Images, in the order of the channels, and label of a case."""
-
-    images: tuple[Path, ...]
-    label: Path
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[Poole
         values = {0: 0} | {value: last + value for value in own.values()}
         if ignored[number] is not None and ignore is not None:
             values[ignored[number]] = ignore
-        cases = _find_cases(folder, contents[number])
+        cases = find_cases(folder, contents[number])
         origin = find_origin(cases, folder)
         prefix = "" if same_subjects else f"{names[number]}_"
         subjects = {case: prefix + subject for case, subject in origin.subject.items()}
@@ -197,30 +190,6 @@ def _set_names(folders: Sequence[Path]) -> list[str]:
     """Return the names of the data sets without their ids, or with them if two names coincide."""
     short = [match[2] if (match := DATASET_FOLDER.fullmatch(folder.name)) else folder.name for folder in folders]
     return short if len(set(short)) == len(short) else [folder.name for folder in folders]
-
-
-def _find_cases(folder: Path, content: dict[str, Any]) -> dict[str, CaseFiles]:
-    channels, ending = len(channel_names(content)), content["file_ending"]
-    if listed := content.get("dataset"):  # nnU-Net's entry for files in other places
-        cases = {
-            case: CaseFiles(tuple(folder / path for path in files["images"]), folder / files["label"])
-            for case, files in sorted(listed.items())
-        }
-    else:
-        pictures = (folder / "imagesTr").glob(f"*_0000{ending}")
-        cases = {
-            case: CaseFiles(
-                tuple(folder / "imagesTr" / f"{case}_{channel:04d}{ending}" for channel in range(channels)),
-                folder / "labelsTr" / f"{case}{ending}",
-            )
-            for case in sorted(path.name[: -len(f"_0000{ending}")] for path in pictures)
-        }
-    if not cases:
-        raise DataError(f"{folder} has no training cases; look for *_0000{ending} in imagesTr")
-    for files in cases.values():
-        if missing := [path for path in (*files.images, files.label) if not path.is_file()]:
-            raise DataError(f"{missing[0]} does not exist; restore it or remove its case")
-    return cases
 
 
 def _refuse_equal_names(sets: Sequence[PooledSet]) -> None:

@@ -1,0 +1,83 @@
+"""The files of a raw data set's training cases, by nnU-Net's rules. Checked against nnunetv2 2.8.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nnunet_transfer.channels import channel_names
+from nnunet_transfer.errors import DataError
+
+#: nnU-Net's reader of pictures, for which the colours in one file are channels, and its file endings
+PICTURE_READER = "NaturalImage2DIO"
+PICTURE_ENDINGS = (".png", ".bmp", ".tif")
+#: channels of a picture in colour, without and with transparency
+_COLOURS = (3, 4)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Images, in the order of the channels, and label of a case."""
+
+    images: tuple[Path, ...]
+    label: Path
+
+
+def find_cases(folder: Path, content: Mapping[str, Any]) -> dict[str, CaseFiles]:
+    """Return the training cases of a raw data set, sorted by name.
+
+    Parameters
+    ----------
+    content : its dataset.json
+
+    Raises
+    ------
+    DataError
+        If there are none, or a file is missing.
+    """
+    ending = content["file_ending"]
+    if listed := content.get("dataset"):  # nnU-Net's entry for files in other places
+        cases = {
+            case: CaseFiles(tuple(folder / path for path in files["images"]), folder / files["label"])
+            for case, files in sorted(listed.items())
+        }
+    else:
+        pictures = (folder / "imagesTr").glob(f"*_0000{ending}")
+        cases = {
+            case: CaseFiles(_images(folder / "imagesTr", case, content), folder / "labelsTr" / f"{case}{ending}")
+            for case in sorted(path.name[: -len(f"_0000{ending}")] for path in pictures)
+        }
+    if not cases:
+        raise DataError(f"{folder} has no training cases; look for *_0000{ending} in imagesTr")
+    for files in cases.values():
+        if missing := [path for path in (*files.images, files.label) if not path.is_file()]:
+            raise DataError(f"{missing[0]} does not exist; restore it or remove its case")
+    return cases
+
+
+def _images(folder: Path, case: str, content: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the files of a case: one per channel, or a single one whose colours are the channels."""
+    channels = len(channel_names(content))
+    files = tuple(folder / f"{case}_{channel:04d}{content['file_ending']}" for channel in range(channels))
+    if channels not in _COLOURS or not _may_be_in_colour(content) or any(file.is_file() for file in files[1:]):
+        return files
+    return files[:1] if _channels_in(files[0]) == channels else files
+
+
+def _may_be_in_colour(content: Mapping[str, Any]) -> bool:
+    reader = content.get("overwrite_image_reader_writer") or "None"  # nnU-Net's word for its own choice
+    return content["file_ending"].lower() in PICTURE_ENDINGS and reader in ("None", PICTURE_READER)
+
+
+def _channels_in(picture: Path) -> int:
+    """Return the number of channels that nnU-Net reads from a picture, from its header; 0 if it can't be read."""
+    try:
+        with Image.open(picture) as image:
+            # palettes are replaced by their colours
+            return 3 if image.mode == "P" else len(image.getbands())
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0
