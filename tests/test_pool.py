@@ -10,15 +10,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.utils import create_paths_fn
 from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import pool as pool_module
-from nnunet_transfer.conversion.pooled_cases import PICTURE_ENDINGS, PICTURE_READER
+from nnunet_transfer.conversion.pooled_cases import PICTURE_ENDINGS, PICTURE_READER, TIFF_ENDINGS
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.work import id_held
@@ -270,6 +272,7 @@ def pictures(nnunet_folders: Path) -> Path:
 def test_endings_are_those_of_nnunets_readers() -> None:
     assert list(PICTURE_ENDINGS) == NaturalImage2DIO.supported_file_endings
     assert NaturalImage2DIO.__name__ == PICTURE_READER
+    assert list(TIFF_ENDINGS) == Tiff3DIO.supported_file_endings
 
 
 def _one_file_per_colour(picture: Path) -> None:
@@ -348,6 +351,39 @@ def test_pictures_with_other_channels_than_named_are_refused(
     assert main(PICTURES) == 2
     assert message in capsys.readouterr().err
     assert not (pictures / "Dataset020_Pooled").exists()
+
+
+@pytest.mark.parametrize("ending", TIFF_ENDINGS)
+@pytest.mark.parametrize("listed", [False, True])
+def test_volumes_in_tiff_keep_their_spacing(nnunet_folders: Path, ending: str, listed: bool) -> None:
+    raw, io = nnunet_folders / "raw", Tiff3DIO()
+    rng = np.random.default_rng(0)
+    for number in (13, 14):
+        folder = raw / write_blob_dataset(raw, number, cases=0)
+        label = (rng.random((5, 8, 6)) > 0.5).astype(np.uint8)
+        cases = [f"case{i:02d}" for i in range(2)]
+        for case in cases:
+            tifffile.imwrite(folder / f"imagesTr/{case}_0000{ending}", rng.random((5, 8, 6)).astype(np.float32))
+            io.write_seg(label, str(folder / f"labelsTr/{case}{ending}"), {"spacing": [2.0, 0.5, number]})
+            shutil.copyfile(folder / f"labelsTr/{case}.json", folder / f"imagesTr/{case}.json")
+        (folder / "imagesTr/case01.json").unlink()
+        places = {c: {"images": [f"imagesTr/{c}_0000{ending}"], "label": f"labelsTr/{c}{ending}"} for c in cases}
+        _edit(folder / "dataset.json", file_ending=ending, **({"dataset": places} if listed else {}))
+        write_json(folder / "splits_final.json", _folds(2))
+    assert main([*PICTURES, "--link"]) == 0
+    pooled = raw / "Dataset020_Pooled"
+    for number in (13, 14):
+        folder = raw / f"Dataset{number:03d}_Blobs"
+        for case in ("case00", "case01"):
+            name = f"{folder.name}_{case}"
+            image, properties = io.read_images([str(pooled / f"imagesTr/{name}_0000{ending}")])
+            assert np.array_equal(image, io.read_images([str(folder / f"imagesTr/{case}_0000{ending}")])[0])
+            # case01 has no file with a spacing, for which nnU-Net takes this
+            assert tuple(properties["spacing"]) == ((2.0, 0.5, number) if case == "case00" else (1, 1, 1))
+            label, properties = io.read_seg(str(pooled / f"labelsTr/{name}{ending}"))
+            before = io.read_seg(str(folder / f"labelsTr/{case}{ending}"))[0]
+            assert np.array_equal(label, before * (number - 12))
+            assert tuple(properties["spacing"]) == (2.0, 0.5, number)
 
 
 LISTED = {"images": ["imagesTr/case00_0000.nii.gz"], "label": "labelsTr/case00.nii.gz"}

@@ -157,6 +157,10 @@ def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
     target = work / "labelsTr" / f"{name}{pooled.file_ending}"
     if not _is_current(target, files.label):
         write_label(files.label, target, pooled.values)
+    for folder, source in files.spacings().items():
+        target = work / folder / f"{name}.json"
+        if not _is_current(target, source):
+            put_file(source, target, link=False, checksum=crc32_of(source))
 
 
 def _is_current(target: Path, source: Path) -> bool:

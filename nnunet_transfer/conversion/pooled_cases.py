@@ -17,6 +17,8 @@ PICTURE_READER = "NaturalImage2DIO"
 PICTURE_ENDINGS = (".png", ".bmp", ".tif")
 #: channels of a picture in colour, without and with transparency
 _COLOURS = (3, 4)
+#: file endings of nnU-Net's `Tiff3DIO`, which reads the spacing from `<case>.json` beside image and label
+TIFF_ENDINGS = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,18 @@ class CaseFiles:
 
     images: tuple[Path, ...]
     label: Path
+
+    def spacings(self) -> dict[str, Path]:
+        """Return the files with the spacing of TIFF images and of their label, by the folder that they belong to."""
+        named = [
+            *(("imagesTr", image, image.stem[: -len("_0000")]) for image in self.images[:1]),
+            ("labelsTr", self.label, self.label.stem),
+        ]
+        return {
+            folder: file
+            for folder, path, name in named
+            if path.suffix.lower() in TIFF_ENDINGS and (file := path.with_name(f"{name}.json")).is_file()
+        }
 
 
 def find_cases(folder: Path, content: Mapping[str, Any]) -> dict[str, CaseFiles]:
