@@ -182,6 +182,55 @@ def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> No
     assert origin["spacing"] == origin["normalization"] == origin["patch_size"] == "source ct"
 
 
+def _deep(dimensions: int, strides: list[int | list[int]], block: str) -> dict[str, Any]:
+    """Return a configuration with a residual network of many narrow stages."""
+    stages = len(strides)
+    architecture = copy.deepcopy(PROFILES["demo"].architecture(dimensions))
+    kwargs = architecture["arch_kwargs"]
+    kwargs |= {
+        "n_stages": stages,
+        "features_per_stage": [4, *[8] * (stages - 1)],
+        "kernel_sizes": [[3] * dimensions] * stages,
+        "strides": [[stride] * dimensions if isinstance(stride, int) else stride for stride in strides],
+        "n_blocks_per_stage": [1] * stages,
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+        "block": f"dynamic_network_architectures.building_blocks.residual.{block}",
+        **({"bottleneck_channels": [4] * stages} if block == "BottleneckD" else {}),
+    }
+    architecture["_kw_requires_import"] = [*architecture["_kw_requires_import"], "block"]
+    return {"architecture": architecture}
+
+
+@pytest.mark.parametrize("memory", [None, 1e-4])
+@pytest.mark.parametrize("block", ["BasicBlockD", "BottleneckD"])
+@pytest.mark.parametrize(
+    ("dimensions", "strides", "expected"),
+    [
+        (2, [1, *[2] * 7], {"2d": [128, 256], "3d_fullres": [128, 128, 256]}),
+        (2, [1, *[2] * 6], {"2d": [64, 128], "3d_fullres": [64, 64, 128]}),
+        # the first axis is left when the others are gone
+        (3, [1, 2, *[[1, 2, 2]] * 6], {"2d": [128, 256], "3d_fullres": [20, 128, 128]}),
+    ],
+)
+def test_networks_deeper_than_the_images_are_large_get_padded_patches(
+    dataset: str,
+    dimensions: int,
+    strides: list[int | list[int]],
+    expected: dict[str, list[int]],
+    block: str,
+    memory: float | None,
+) -> None:
+    save_plans_as_source("deep", _deep(dimensions, strides, block))
+    plans = read_json(write_transfer_plans(dataset, source="deep", gpu_memory=memory))
+    for name, patch in expected.items():
+        configuration = plans["configurations"][name]
+        if memory is None:
+            assert configuration["patch_size"] == patch
+        steps = divisor(configuration["architecture"])
+        assert all(size % step == 0 for size, step in zip(configuration["patch_size"], steps, strict=True))
+        assert configuration["batch_size"] >= 2
+
+
 def test_what_differs_from_the_source_is_said_as_in_the_transfer_report(
     dataset: str, nnunet_folders: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

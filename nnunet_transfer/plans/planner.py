@@ -105,7 +105,16 @@ class FixedArchitecturePlanner(ResEncUNetPlanner):
                     f"the {dimensions}D architecture can't be built ({type(error).__name__}: {error}); add the source again"
                 ) from error
         network: Any = self._networks[dimensions]
-        return network.compute_conv_feature_map_size(patch_size)
+        try:
+            return network.compute_conv_feature_map_size(patch_size)
+        except AssertionError:
+            # A patch smaller than the product of the strides leaves nothing for the deepest stages, where residual blocks assert
+            # that a stride changes the size. Per voxel of the padded patch, the size still falls with the patch, which nnU-Net
+            # shrinks until it fits.
+            steps = divisor(self.architectures[dimensions])
+            padded = [max(size, step) for size, step in zip(patch_size, steps, strict=True)]
+            share = np.prod(patch_size, dtype=np.float64) / np.prod(padded, dtype=np.float64)
+            return share * network.compute_conv_feature_map_size(padded)
 
     def get_plans_for_configuration(
         self,
