@@ -28,10 +28,12 @@ from nnunet_transfer.sources import SourceCard, load_source, save_source
 from tests.nnunet_data import write_blob_dataset
 
 
-def planned_ready(folders: Path, dataset_id: int, shape: tuple[int, int, int], **options: Any) -> str:
+def planned_ready(
+    folders: Path, dataset_id: int, shape: tuple[int, int, int], cropped_to: float = 1.0, **options: Any
+) -> str:
     """Write a raw data set and its fingerprint (nnU-Net takes seconds to sample intensities); return its name.
 
-    `shape` has nnU-Net's axis order, z first.
+    `shape` has nnU-Net's axis order, z first; `cropped_to` is the share of the images that isn't 0.
     """
     name = write_blob_dataset(folders / "raw", dataset_id, cases=2, shape=shape[::-1], **options)
     channels = len(options.get("channels", ("T1",)))
@@ -44,7 +46,7 @@ def planned_ready(folders: Path, dataset_id: int, shape: tuple[int, int, int], *
             "foreground_intensity_properties_per_channel": {
                 str(c): dict.fromkeys(values, 1.0) for c in range(channels)
             },
-            "median_relative_size_after_cropping": 1.0,
+            "median_relative_size_after_cropping": cropped_to,
         },
     )
     return name
@@ -180,6 +182,36 @@ def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> No
     assert configuration["data_identifier"] == "nnUNetPlans_from_ct_3d_fullres"
     origin = plans["transfer"]["origin"]
     assert origin["spacing"] == origin["normalization"] == origin["patch_size"] == "source ct"
+
+
+#: name of a channel -> the normalisation that nnU-Net chooses by it
+CHOSEN_BY_NAME = {
+    "T1": "ZScoreNormalization",
+    "CT": "CTNormalization",
+    "noNorm": "NoNormalization",
+    "rescale_to_0_1": "RescaleTo01Normalization",
+    "rgb_to_0_1": "RGBTo01Normalization",
+}
+
+
+@pytest.mark.parametrize("cropped_to", [0.74, 0.75])
+@pytest.mark.parametrize(("channel", "scheme"), CHOSEN_BY_NAME.items())
+def test_a_source_s_normalisation_has_nnunets_mask(
+    nnunet_folders: Path, cropped_to: float, channel: str, scheme: str
+) -> None:
+    """The mask is that of nnU-Net's plans for channels that it normalises like the source's."""
+    shape = (20, 36, 40)
+    like = planned_ready(nnunet_folders, 17, shape, cropped_to, channels=(channel,) * 2)
+    expected = read_json(write_transfer_plans(like, profile="demo"))["configurations"]
+    save_plans_as_source("mine", expected["3d_fullres"], normalization_schemes=(scheme,))
+    for number, name in ((18, "T1"), (19, "CT")):
+        other = planned_ready(nnunet_folders, number, shape, cropped_to, channels=(name, "T1"))
+        planned = read_json(write_transfer_plans(other, source="mine", follow_source=["normalization"]))
+        for configuration in ("2d", "3d_fullres"):
+            for setting in ("normalization_schemes", "use_mask_for_norm"):
+                assert planned["configurations"][configuration][setting] == expected[configuration][setting]
+    assert expected["2d"]["normalization_schemes"] == [scheme] * 2
+    assert expected["2d"]["use_mask_for_norm"] == [scheme == "ZScoreNormalization" and cropped_to < 0.75] * 2
 
 
 def _deep(dimensions: int, strides: list[int | list[int]], block: str) -> dict[str, Any]:

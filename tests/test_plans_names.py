@@ -19,6 +19,7 @@ from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.plans.classes import (
     CONFIGURATION_NAMES,
     LAYERS,
+    MASKED_SCHEMES,
     NETWORKS,
     NORMALIZATION_SCHEMES,
     PLANS_NAMES,
@@ -49,7 +50,8 @@ def test_nnunet_has_every_name_of_the_tables() -> None:
     for name in PLANS_NAMES["image_reader_writer"]:
         assert recursive_find_reader_writer_by_name(name) is not None
     for name in NORMALIZATION_SCHEMES:
-        assert hasattr(default_normalization_schemes, name)
+        scheme = getattr(default_normalization_schemes, name)
+        assert scheme.leaves_pixels_outside_mask_at_zero_if_use_mask_for_norm_is_true is (name in MASKED_SCHEMES)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

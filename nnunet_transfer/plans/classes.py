@@ -45,6 +45,8 @@ LAYERS = frozenset(
 NORMALIZATION_SCHEMES = frozenset(
     ("ZScoreNormalization", "CTNormalization", "NoNormalization", "RescaleTo01Normalization", "RGBTo01Normalization")
 )
+#: those of them that nnU-Net can compute within a mask, because they leave the voxels outside at 0
+MASKED_SCHEMES = frozenset(("ZScoreNormalization",))
 _RESAMPLING = frozenset(
     ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet", "no_resampling_hack")
 )

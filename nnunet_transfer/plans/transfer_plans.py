@@ -17,7 +17,7 @@ from nnunet_transfer.errors import DataError, PlansError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 from nnunet_transfer.plans.architectures import Architecture, from_card, with_dimensions
-from nnunet_transfer.plans.classes import NORMALIZATION_SCHEMES, wrong_class
+from nnunet_transfer.plans.classes import MASKED_SCHEMES, NORMALIZATION_SCHEMES, wrong_class
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
 from nnunet_transfer.sources import SourceCard, load_source
 from nnunet_transfer.sources.differences import differences
@@ -45,6 +45,8 @@ _SHARED = ("2d", "3d_fullres")
 _SAME_TRANSFER = ("profile", "source", "sha256", "rules")
 #: network classes whose memory follows the scale of nnU-Net's residual encoders
 _RESIDUAL = ("ResidualEncoderUNet", "STUNet")
+#: nnU-Net normalises within the part that isn't 0 if cropping leaves less than this share of the images
+_CROPPED = 3 / 4
 #: nnU-Net's default
 PREPROCESSOR = "DefaultPreprocessor"
 NNUNET = "nnU-Net's rule"
@@ -169,7 +171,7 @@ def write_transfer_plans(
     )
     plans["configurations"] = _chosen(plans["configurations"], configurations, patch_size, dataset)
     if design.normalization:
-        _take_normalization(plans, design)
+        _take_normalization(plans, design, folder)
     dictated = bool(design.spacing or design.normalization or target_spacing) or preprocessor != PREPROCESSOR
     _share_data(plans, folder / f"{base_plans}.json", dictated)
     plans["experiment_planner_used"] = "nnunet_transfer"
@@ -339,16 +341,19 @@ def _linked(planned: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
     return found
 
 
-def _take_normalization(plans: dict[str, Any], design: _Design) -> None:
+def _take_normalization(plans: dict[str, Any], design: _Design, folder: Path) -> None:
+    """Give each channel the source's normalisation, and a mask where nnU-Net's rule asks for one with it."""
     schemes = set(design.normalization)
     if len(schemes) != 1:
         raise PlansError(f"{design.dictated_by} normalises its channels in different ways; leave it to nnU-Net")
     if foreign := sorted(schemes - NORMALIZATION_SCHEMES):
         raise PlansError(f"{design.dictated_by} names {foreign[0]}, which nnU-Net doesn't have; leave it to nnU-Net")
+    cropped = read_json(folder / "dataset_fingerprint.json")["median_relative_size_after_cropping"] < _CROPPED
     for configuration in plans["configurations"].values():
         if "normalization_schemes" in configuration:
             count = len(configuration["normalization_schemes"])
             configuration["normalization_schemes"] = [*schemes] * count
+            configuration["use_mask_for_norm"] = [cropped and schemes <= MASKED_SCHEMES] * count
 
 
 def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
