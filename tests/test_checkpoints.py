@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,33 @@ def test_plans_of_the_first_releases_state_the_architecture(tmp_path: Path, resi
     assert source.card.architecture["arch_kwargs"] == kwargs
     assert source.card.extra["notes"] == []
     same_functions(network, source, 3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_trainer_s_norm_is_that_of_the_weights(tmp_path: Path, residual: bool, dims: int) -> None:
+    """nnUNetTrainerBN trains with BatchNorm, and stores plans that still say InstanceNorm."""
+    planned = plans_architecture(residual, dims)
+    trained = copy.deepcopy(planned)
+    trained["arch_kwargs"]["norm_op"] = f"torch.nn.modules.batchnorm.BatchNorm{dims}d"
+    network = randomise(build(trained))
+    run = nnunet_run(network, planned) | {"trainer_name": "nnUNetTrainerBN"}
+    source = added(run, tmp_path)
+    assert source.card.architecture["arch_kwargs"] == trained["arch_kwargs"]
+    assert source.card.extra["notes"] == [f"the norm is that of the weights, BatchNorm{dims}d: the plans say another"]
+    same_functions(network, source, dims)
+
+
+@pytest.mark.parametrize("norm", ["InstanceNorm", "BatchNorm"])
+def test_plans_that_ask_for_running_statistics_state_their_norm(tmp_path: Path, norm: str) -> None:
+    architecture = plans_architecture()
+    architecture["arch_kwargs"] |= {
+        "norm_op": f"torch.nn.modules.{norm.lower()}.{norm}3d",
+        "norm_op_kwargs": {"eps": 1e-3, "affine": True, "track_running_stats": True},
+    }
+    source = added(nnunet_run(randomise(build(architecture)), architecture), tmp_path)
+    assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
+    assert source.card.extra["notes"] == []
 
 
 def test_the_second_stage_of_a_cascade_says_which_channels_hold_labels(tmp_path: Path) -> None:

@@ -120,7 +120,13 @@ def _convert_run(found: Found) -> Converted:
             f"nnunet_transfer exchange weights"
         )
     if own:
-        _check_plans(architecture["arch_kwargs"], architecture_from_shapes(tensors)["arch_kwargs"], tensors)
+        shown = architecture_from_shapes(tensors)["arch_kwargs"]
+        _check_plans(architecture["arch_kwargs"], shown, tensors)
+        if norm := _trained_norm(architecture["arch_kwargs"], shown, tensors):
+            architecture["arch_kwargs"] = {**architecture["arch_kwargs"], **norm}
+            notes.append(
+                f"the norm is that of the weights, {norm['norm_op'].rsplit('.', 1)[-1]}: the plans say another"
+            )
     inputs = input_channels_of(tensors)
     names = stated.channel_names(dataset)
     schemes = stated.words(configuration.get("normalization_schemes"))
@@ -146,6 +152,17 @@ def _convert_run(found: Found) -> Converted:
         label_channels=max(labels, 0),
         outputs=stated.outputs(dataset),
     )
+
+
+def _trained_norm(own: Mapping[str, Any], shown: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return the settings of BatchNorm if a trainer put it in the place of the plans' InstanceNorm, as nnUNetTrainerBN does.
+
+    InstanceNorm has no running statistics unless the plans ask for them.
+    """
+    planned = "InstanceNorm" in str(own.get("norm_op"))
+    tracked = stated.mapping(own.get("norm_op_kwargs")).get("track_running_stats")
+    trained = "BatchNorm" in str(shown.get("norm_op")) and any(key.endswith(".running_mean") for key in keys)
+    return {key: shown[key] for key in ("norm_op", "norm_op_kwargs")} if planned and trained and not tracked else {}
 
 
 #: settings that follow from the shapes of an encoder
