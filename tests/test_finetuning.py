@@ -20,7 +20,7 @@ from nnunet_transfer._nnunet import (
 )
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import ARMS, DEFAULT_RECIPE
-from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.plans import write_chosen_plans, write_transfer_plans
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
@@ -393,6 +393,29 @@ def test_a_truncated_checkpoint_is_named(ready: tuple[Path, str, str]) -> None:
     path.write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(SystemExit, match="can't be read"):
         trainer.load_checkpoint(str(path))
+
+
+def test_other_weights_than_planned_are_refused_where_they_would_be_loaded(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    planned: dict[str, Any] = {"configurations": ["2d"], "patch_size": (32, 32), "batch_size": 2}
+
+    def write(**options: Any) -> str:
+        return write_transfer_plans(dataset, profile="demo", source="t1_segmentation", **planned, **options).stem
+
+    own, started = write(), "nnUNetTrainerTransfer_3epochs_1iterations_seed1"
+    _run_until(_build(dataset, own, started, folders), 1)
+    save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", labels=2, seed=8)
+    again = "nnUNetTrainerTransfer_1epochs_1iterations"
+    with pytest.raises(SystemExit, match=f"{own} were written for other weights of source t1_segmentation") as stop:
+        _build(dataset, own, again, folders).on_train_start()
+    assert "\n" not in str(stop.value)
+    # a training that has started has its weights; other arms and folds take sources that the plans don't state
+    continued = _train(dataset, own, started, continue_training=True)
+    assert (Path(continued.output_folder) / "validation" / "summary.json").exists()
+    chosen = write_chosen_plans(dataset, own, "nnUNetPlans_demo_from_best", "best", {0: "t1_segmentation"}).stem
+    for trainer, named in (("nnUNetTrainerT1Segmentation_1epochs_1iterations", own), (again, chosen)):
+        _build(dataset, named, trainer, folders).on_train_start()
+    _build(dataset, write(overwrite=True), again, folders).on_train_start()
 
 
 def test_transfer_arm_needs_plans_that_name_a_source(ready: tuple[Path, str, str]) -> None:

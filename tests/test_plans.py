@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,26 @@ def test_plans_of_a_source_have_its_architecture_and_name_it(dataset: str) -> No
     assert plans["transfer"]["sha256"] == load_source("big").card.sha256
     assert plans["transfer"]["origin"]["architecture"] == "source big"
     assert plans["transfer"]["origin"]["spacing"] == "nnU-Net's rule"
+
+
+def test_plans_name_a_source_as_trainings_find_it(dataset: str, nnunet_folders: Path) -> None:
+    planned = read_json(write_transfer_plans(dataset, profile="demo"))["configurations"]["2d"]
+    save_plans_as_source("old", planned)
+    registry = nnunet_folders / "results" / "sources"
+    (registry / "old").rename(registry / "new")
+    save_plans_as_source("old", planned)
+    for given in ("new", str(registry / "new")):
+        path = write_transfer_plans(dataset, source=given, configurations=["2d"])
+        block = read_json(path)["transfer"]
+        assert path.name == "nnUNetPlans_from_new.json"
+        assert (block["source"], block["origin"]["architecture"]) == ("new", "source new")
+        assert block["sha256"] == load_source(block["source"]).card.sha256
+    # a registered source of the same name isn't this one
+    elsewhere = nnunet_folders / "old"
+    shutil.copytree(registry / "old", elsewhere)
+    with pytest.raises(PlansError, match=re.escape(f"add it first with `nnunet_transfer sources add {elsewhere}`")):
+        write_transfer_plans(dataset, source=str(elsewhere), configurations=["2d"])
+    assert not list((nnunet_folders / "preprocessed" / dataset).glob("*_old.json"))
 
 
 def test_a_source_in_a_profiles_architecture(dataset: str) -> None:

@@ -291,6 +291,21 @@ def test_a_source_that_was_renamed_with_its_folder_has_the_folder_s_name(registr
     save_source(card("old"), {"a": torch.zeros(1)}).rename(registry / "new")
     assert [c.name for c in list_sources()] == ["new"]
     load_source("new").verify()
+    for place in ("new", registry / "new", registry / "new" / ".." / "new"):
+        assert load_source(place).card.name == "new"
+    elsewhere = registry.parent / "elsewhere"
+    (registry / "new").rename(elsewhere)
+    assert load_source(elsewhere).card.name == "old"
+    (registry / "linked").symlink_to(elsewhere)
+    for place in ("linked", registry / "linked"):
+        assert load_source(place).card.name == "linked"
+
+
+def test_a_folder_is_a_source_without_any_registry(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_source(card("old"), {"a": torch.zeros(1)})
+    for variable in ("nnUNet_sources", "nnUNet_results"):
+        monkeypatch.delenv(variable, raising=False)
+    assert load_source(folder).card.name == "old"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def plan(
     profile
         Name of an architecture: `resnet18`, `resnet50`, `resenc_m`, ...
     source
-        Name of a source in the registry, or its folder. Without a profile, the plans use the source's architecture.
+        Name of a source in the registry, or its folder there. Without a profile, the plans use the source's architecture.
     settings
         Configurations, patch and batch size, GPU memory, spacing and more.
     overwrite

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="NAME",
-        help="source in the registry, or its folder, for nnUNetTrainerTransfer; its architecture, or --profile's if given",
+        help="source in the registry, or its folder there, for nnUNetTrainerTransfer; its architecture, or --profile's if given",
     )
     parser.add_argument("-c", "--configurations", nargs="+", metavar="CONFIG", help="2d, 3d_fullres ... (default: all)")
     parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")

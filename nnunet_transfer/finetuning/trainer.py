@@ -113,6 +113,7 @@ class FineTuningTrainer(NamedTrainer):
         block = self.plans_manager.plans.get("transfer") or {}
         settings = TransferSettings.from_dict(block.get("rules") or {})
         source = load_source(name)
+        self._check_weights_are_the_planned(source)
         self._report = transfer_weights(
             network,
             source,
@@ -127,6 +128,18 @@ class FineTuningTrainer(NamedTrainer):
         self.print_to_log_file(self._report.table(), add_timestamp=False)
         if self.recipe.heads == "by name":
             self._known_rows = self._rows_by_name(network, source)
+
+    def _check_weights_are_the_planned(self, source: Source) -> None:
+        """Refuse other weights than those that the plans were written for: another source may have got the name since."""
+        block = self.plans_manager.plans.get("transfer") or {}
+        planned, found = str(block.get("sha256") or ""), source.card.sha256
+        if self.settings.base != TRANSFER or block.get("chosen") is not None or planned in ("", found):
+            return
+        raise SourceError(
+            f"{self.plans_manager.plans_name} were written for other weights of source {source.card.name} (sha256 "
+            f"{planned[:12]}, now {found[:12]}); restore that source, or write the plans again with "
+            f"`nnunet_transfer plan --overwrite`"
+        )
 
     def _target(self) -> Target:
         labels = label_names(self.dataset_json, self.label_manager.foreground_labels) if self.is_cascaded else ()

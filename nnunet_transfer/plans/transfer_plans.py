@@ -21,6 +21,7 @@ from nnunet_transfer.plans.classes import MASKED_SCHEMES, NORMALIZATION_SCHEMES,
 from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
 from nnunet_transfer.sources import SourceCard, load_source
 from nnunet_transfer.sources.differences import differences
+from nnunet_transfer.sources.registry import registered_name
 from nnunet_transfer.sources.target import Target
 
 log = logging.getLogger(__name__)
@@ -125,8 +126,9 @@ def write_transfer_plans(
     Parameters
     ----------
     dataset : folder name or id
-    profile, source : name of a profile, and name or folder of a source. A source alone determines the architecture. With
-        both, the architecture is the profile's, and `nnUNetTrainerTransfer` starts from the adapted weights of the source
+    profile, source : name of a profile, and name of a source in the registry, or its folder there. A source alone
+        determines the architecture. With both, the architecture is the profile's, and `nnUNetTrainerTransfer` starts from
+        the adapted weights of the source
     configurations : which of `2d`, `3d_fullres`, ... to write, together with the configurations they inherit from and the
         other stages of their cascade; default: all that nnU-Net plans. Missing ones are added to plans with this name
     patch_size : patch size in voxels, for the configurations with this number of axes
@@ -225,7 +227,7 @@ def _design(profile: str | None, source: str | None, follow: Collection[str]) ->
             raise PlansError(f"{', '.join(follow)} can only be taken from a source, not from profile {profile}")
         shape = get_profile(profile)
         return _Design(f"profile {profile}", plans_name_for(profile=profile), _architectures(shape), shape.memory)
-    card = load_source(source).card
+    card = _registered(source)
     wanted = {"spacing": card.spacing, "normalization": card.normalization_schemes, "patch_size": card.patch_size}
     if missing := [f for f in follow if not wanted[f]]:
         raise PlansError(f"source {card.name} doesn't say its {', '.join(missing)}; leave it to nnU-Net")
@@ -248,6 +250,17 @@ def _design(profile: str | None, source: str | None, follow: Collection[str]) ->
         card.normalization_schemes if "normalization" in follow else (),
         {len(card.patch_size): card.patch_size} if "patch_size" in follow else {},
     )
+
+
+def _registered(source: str) -> SourceCard:
+    """Return the card of a source; trainings look it up in the registry by the name in the plans."""
+    found = load_source(source)
+    if not registered_name(found.folder):
+        raise PlansError(
+            f"{found.folder} is outside the registry, where trainings look for the source; add it first with "
+            f"`nnunet_transfer sources add {found.folder}`"
+        )
+    return found.card
 
 
 def _architectures(profile: Profile) -> dict[int, Architecture]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.errors import DataError, SourceError, one_line
+from nnunet_transfer.errors import DataError, SettingsError, SourceError, one_line
 from nnunet_transfer.files import atomic_folder, sha256_of
 from nnunet_transfer.paths import sources_folder
 from nnunet_transfer.registration import did_you_mean
@@ -136,7 +136,8 @@ def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
 def load_source(source: str | os.PathLike[str]) -> Source:
     """Open a source by its registry name, or by its folder.
 
-    Only the card is read; `Source.tensors` checks and reads the weights.
+    Only the card is read; `Source.tensors` checks and reads the weights. In the registry, a source's name is that of its
+    folder, which may have been renamed.
 
     Raises
     ------
@@ -150,13 +151,24 @@ def load_source(source: str | os.PathLike[str]) -> Source:
     else:
         folder = Path(source)
     if (folder / CARD_FILE).is_file():
-        return Source(read_card(folder), folder)
+        card, name = read_card(folder), registered_name(folder)
+        return Source(replace(card, name=name) if name else card, folder)
     if registry is None:
         raise SourceError(f"{folder} holds no source ({CARD_FILE} is missing); see `nnunet_transfer sources list`")
     raise SourceError(
         f"no source {source} in {registry} ({did_you_mean(str(source), _names(registry))}); make it with a pretrainer "
         f"(nnUNetv2_train -tr nnUNetPretrainer...) or add it with `nnunet_transfer sources add`"
     )
+
+
+def registered_name(folder: Path) -> str:
+    """Return the name of a source's folder in the registry; empty for a folder elsewhere."""
+    try:
+        registry = sources_folder()
+    except SettingsError:  # without a registry, all folders are elsewhere
+        return ""
+    own = Path(os.path.abspath(folder))  # the folder itself may be a link
+    return own.name if own.parent.resolve() == registry.resolve() and NAME.fullmatch(own.name) else ""
 
 
 def list_sources() -> list[SourceCard]:
