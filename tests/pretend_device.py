@@ -91,6 +91,22 @@ class Watched(TorchDispatchMode):
         return tree_map(lambda t: Elsewhere(t) if isinstance(t, torch.Tensor) else t, result) if elsewhere else result
 
 
+class WithoutDoubles(Watched):
+    """Refuse float64 on `DEVICE`, as Apple's GPUs do. Copies between the devices are allowed, as on any GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(most=2**30)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ == "copy_":
+            func(*tree_map(_content, args), **tree_map(_content, kwargs or {}))
+            return args[0]
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        for tensor in tree_flatten(result)[0]:
+            assert not (isinstance(tensor, Elsewhere) and tensor.dtype == torch.float64), f"{func} makes float64"
+        return result
+
+
 def _content(value: Any) -> Any:
     return value.content if isinstance(value, Elsewhere) else value
 

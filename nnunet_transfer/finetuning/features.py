@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunet_transfer.finetuning.heads import Voxels
 from nnunet_transfer.finetuning.sampling import draw_voxels, strata_of
+from nnunet_transfer.training.precision import precise_device
 
 #: maximum number of voxels per level. With twice as many, a fit of 17 classes took 1.6 times as long, and the Dice on whole
 #: slices of validation cases was 0.748 instead of 0.746; with half as many, it was 0.735
@@ -140,12 +141,14 @@ def collect(
 
     Returns
     -------
-    levels : one per output layer; empty if the loss doesn't use the layer's output
+    levels : one per output layer, on `device` or, if a fit can't be computed there, on the CPU; empty if the loss doesn't use
+        the layer's output
     """
     layers = output_layers(network)
     levels = [Level() for _ in layers]
     room = rooms([int(layer.in_channels) for layer in layers], labelling.classes, patches)  # type: ignore[arg-type]
     seen: dict[int, tuple[Tensor, Tensor]] = {}
+    kept_on = precise_device(device)
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output, i=i: seen.__setitem__(i, (inputs[0], output)))
         for i, layer in enumerate(layers)
@@ -156,7 +159,7 @@ def collect(
             for number, batch in enumerate(batches):
                 seen.clear()
                 data = batch["data"].to(device, non_blocking=True)
-                with autocast(device.type, enabled=device.type == "cuda"):
+                with autocast("cuda") if device.type == "cuda" else nullcontext():
                     outputs = network(data)
                 outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
                 targets = batch["target"] if isinstance(batch["target"], list | tuple) else [batch["target"]]
@@ -168,7 +171,7 @@ def collect(
                         _keep(
                             levels[i],
                             features,
-                            target.to(device),
+                            target.to(kept_on),
                             labelling,
                             per_patch,
                             patch,
@@ -207,7 +210,7 @@ def _keep(
                 strata = torch.where(strata == labelling.ignore, -1, strata)
         indices, weights = draw_voxels(strata, room, generator)
         if len(indices):
-            level.features.append(own[:, indices].T.float())
+            level.features.append(own[:, indices.to(own.device)].T.float().to(target.device))
             level.targets.append(coded[indices])
             level.weights.append(weights)
             level.groups.append(first + offset if group is None else group)

@@ -194,9 +194,9 @@ def write_head(layer: nn.Module, head: Head) -> None:
 
 
 def _loss_now(layer: nn.Module, voxels: Voxels, terms: LossTerms) -> float:
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
     with torch.no_grad():
-        return float(loss_of(voxels.features @ weight.flatten(1).float().T + bias, voxels, terms))
+        weight, bias = (layer.get_parameter(name).to(voxels.features) for name in ("weight", "bias"))
+        return float(loss_of(voxels.features @ weight.flatten(1).T + bias, voxels, terms))
 
 
 def _validation_dice(trainer: NamedTrainer, network: nn.Module) -> tuple[tuple[float | None, ...], int]:

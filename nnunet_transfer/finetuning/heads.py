@@ -258,7 +258,8 @@ def fit_head(
     whole_weight[used], whole_bias[used] = weight, bias
     if known:
         # copy exactly, without rounding from the whitening
-        whole_weight[list(known.classes)], whole_bias[list(known.classes)] = known.weight, known.bias
+        rows = list(known.classes)
+        whole_weight[rows], whole_bias[rows] = known.weight.to(whole_weight), known.bias.to(whole_bias)
     return Head(whole_weight, whole_bias, loss, tuple(absent.tolist()))
 
 

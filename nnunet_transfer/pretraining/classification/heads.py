@@ -30,6 +30,7 @@ from nnunet_transfer.pretraining.classification.summaries import (
     regression_summary,
 )
 from nnunet_transfer.registration import did_you_mean
+from nnunet_transfer.training.precision import doubled
 
 Table = TypeVar("Table", bound=CaseTable)
 
@@ -230,7 +231,7 @@ class ValueHead(Head[ValueTable]):
 
     def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return values in the table's units."""
-        return outputs.double() * self.deviation + self.mean
+        return doubled(outputs) * self.deviation + self.mean
 
     def epoch_score(self, cases: Sequence[str], predictions: np.ndarray) -> tuple[str, float, list[float]]:
         """Return R² over patches; 0 if all drawn patches have the same value."""

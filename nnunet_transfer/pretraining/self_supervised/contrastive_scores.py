@@ -21,14 +21,14 @@ def retrieved(projections: torch.Tensor) -> torch.Tensor:
 
     Ties go to the first neighbour.
     """
-    unit = functional.normalize(projections.double().cpu())
+    unit = functional.normalize(projections.cpu().double())
     similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
     return similarity.argmax(dim=1) == partners(len(unit) // 2)
 
 
 def alignments(projections: torch.Tensor) -> torch.Tensor:
     """Return the squared distance between the partners of each pair on the unit sphere, `(pairs,)`."""
-    first, second = functional.normalize(projections.double().cpu()).chunk(2)
+    first, second = functional.normalize(projections.cpu().double()).chunk(2)
     return (first - second).square().sum(dim=1)
 
 
@@ -38,7 +38,7 @@ def uniformity(projections: torch.Tensor) -> float | None:
     As in Wang and Isola's code, it is computed separately for first and second views and averaged. 0 if all projections are
     identical; None for a single pair.
     """
-    halves = functional.normalize(projections.double().cpu()).chunk(2)
+    halves = functional.normalize(projections.cpu().double()).chunk(2)
     if len(halves[0]) < 2:
         return None
     values = [torch.pdist(half).square().mul(-POTENTIAL).exp().mean().log() for half in halves]

@@ -43,7 +43,7 @@ def bezier_map(values: torch.Tensor, first: Point, second: Point) -> torch.Tenso
     weights = torch.stack([3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3])
     # the running maximum takes away what rounding may add to a level part
     x, y = (
-        (torch.tensor([*axis, 1.0], dtype=torch.float64) @ weights).to(values).cummax(0).values
+        (torch.tensor([*axis, 1.0], dtype=torch.float64) @ weights).cummax(0).values.to(values)
         for axis in zip(first, second, strict=True)
     )
     left = (torch.searchsorted(x, values.contiguous(), right=True) - 1).clamp(0, CURVE_POINTS - 2)

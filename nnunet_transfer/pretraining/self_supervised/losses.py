@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_transfer.training.precision import doubled
+
 #: SimCLR's own for small images (CIFAR-10, batches of 512; github.com/google-research/simclr, README), and that of
 #: nnssl's SimCLR for MRI; with batches of 4096 from ImageNet the authors take 0.1
 TEMPERATURE = 0.5
@@ -82,8 +84,8 @@ class ReconstructionError:
     def measure(cls, output: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> ReconstructionError:
         """Measure a batch; shapes as in `MaskedMSELoss`."""
         hidden = mask.expand_as(image)
-        true = image[hidden].double()
-        difference = output[hidden].double() - true
+        true = doubled(image[hidden])
+        difference = doubled(output[hidden]) - true
         return cls(
             float(true.numel()),
             float(difference.square().sum()),
