@@ -174,6 +174,37 @@ def test_validation_alone_needs_neither_source_nor_training(base: str, finished_
     assert list_sources() == []
 
 
+def _validate(run: Run, name: str, fold: int) -> None:
+    trainer = run.build(name, fold)
+    maybe_load_checkpoint(trainer, continue_training=False, validation_only=True)
+    trainer.perform_actual_validation()
+
+
+@pytest.mark.parametrize("base", ["nnUNetPretrainerSelfSupervised"])
+def test_a_validation_leaves_the_verdict_on_the_source_of_another_training(base: str, finished_run: Run) -> None:
+    run, name = finished_run, base + SHORTEST
+    run.train(name, fold=1)
+    path = run.folders / "results" / "sources" / "t1_self_supervised" / "source.json"
+    card = read_json(path)
+    verdict = card["extra"]["learning"]
+    card["extra"]["learning"] = other = {**verdict, "value": 0.9}
+    write_json(path, card)
+
+    _validate(run, name, 0)
+    assert read_json(path)["extra"]["learning"] == other
+    for key, value in (("plans", "nnUNetPlans_other"), ("fold", 0)):
+        write_json(path, {**card, "extra": {**card["extra"], key: value}})
+        _validate(run, name, 1)
+        assert read_json(path)["extra"]["learning"] == other
+    write_json(path, {**card, "trained_on_cases": card["trained_on_cases"][1:]})
+    _validate(run, name, 1)
+    assert read_json(path)["extra"]["learning"] == other
+
+    write_json(path, card)
+    _validate(run, name, 1)
+    assert read_json(path)["extra"]["learning"] == verdict
+
+
 @in_2d_and_slowly_3d
 def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     name = "nnUNetPretrainerClassification_5epochs_20iterations_seed1"

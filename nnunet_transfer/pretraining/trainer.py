@@ -63,6 +63,15 @@ class PretrainingTrainer(NamedTrainer):
         # the source of one method must not silently replace that of another
         return card.task, card.trained_on, card.extra.get("configuration"), card.extra.get("method")
 
+    @classmethod
+    def _training(cls, card: SourceCard) -> tuple[Any, ...]:
+        # all folds and plans of one origin write to the same source
+        return (
+            *cls._origin(card),
+            card.trained_on_cases,
+            *(card.extra.get(key) for key in ("trainer", "plans", "fold")),
+        )
+
     @property
     def source_task(self) -> str:
         """The task of the source that this trainer makes."""
@@ -157,5 +166,5 @@ class PretrainingTrainer(NamedTrainer):
         folder = sources_folder() / mine.name
         if folder.exists():
             card = load_source(mine.name).card
-            if self._origin(card) == self._origin(mine) and card.extra.get("trainer") == mine.extra["trainer"]:
+            if self._training(card) == self._training(mine):
                 replace(card, extra={**card.extra, KEY: learning.to_dict()}).write(folder)
