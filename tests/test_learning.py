@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 import torch
 
 from nnunet_transfer.cli import main
+from nnunet_transfer.files import write_json
+from nnunet_transfer.finetuning.fitted_start import HEADS_FILE
 from nnunet_transfer.pretraining.classification.summaries import (
     classification_summary,
     multi_label_summary,
     regression_summary,
 )
+from nnunet_transfer.pretraining.segmentation.twin import learning_beside_twin
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.sources.learning import KEY, Learning, learning_of, learning_warnings, segmentation_learning
 
@@ -78,13 +82,79 @@ def test_a_regression_must_beat_the_training_mean() -> None:
         ({"task": "self_supervised", "explained_variance": 0.4, "n_cases": 4}, True),
         ({"task": "self_supervised", "top1_accuracy": 1 / 19, "chance": 1 / 19, "n_cases": 10}, False),
         ({"task": "self_supervised", "top1_accuracy": 0.8, "chance": 1 / 19, "n_cases": 10}, True),
-        ({"task": "classification", "balanced_accuracy": None, "classes": ["a", "b"], "n_cases": 4}, False),
+        (
+            {
+                "task": "classification",
+                "balanced_accuracy": None,
+                "classes": ["a", "b"],
+                "n_cases": 4,
+                "cases": [{"class": name} for name in "aabb"],
+            },
+            False,
+        ),
     ],
 )
 def test_other_tasks_have_their_own_reference(summary: dict[str, Any], learned: bool) -> None:
     verdict = learning_of(summary)
     assert verdict
     assert verdict.learned is learned
+
+
+def _constant(counts: dict[str, int], chosen: str) -> dict[str, Any]:
+    """A classifier that predicts one class whatever it sees, on this number of cases of each class."""
+    names = list(counts)
+    true = np.repeat(np.arange(len(names)), list(counts.values()))
+    probabilities = np.tile(np.eye(len(names))[names.index(chosen)], (len(true), 1))
+    return classification_summary([str(i) for i in range(len(true))], names, true, probabilities)
+
+
+@pytest.mark.parametrize("cases", [2, 20, 200])
+def test_predicting_one_class_is_not_learning_when_another_has_no_cases(cases: int) -> None:
+    verdict = learning_of(_constant({"a": cases, "b": cases, "c": 0}, "a"))
+    assert verdict
+    assert (verdict.value, verdict.untrained, verdict.learned) == (0.5, 0.5, False)
+
+
+def test_chance_counts_the_cases_of_each_class() -> None:
+    verdict = learning_of(_constant({"a": 100, "b": 100, "c": 4}, "a"))
+    assert verdict
+    # the recalls' variances by hand: (2/9) (1/100 + 1/100 + 1/4), of a mean of three
+    assert verdict.needed == pytest.approx(1 / 3 + 1.645 * np.sqrt(2 / 9 * 0.27) / 3)
+    rng = np.random.default_rng(2)
+    true = np.repeat(np.arange(3), (100, 100, 4))
+    names, labels = [str(i) for i in range(204)], ["a", "b", "c"]
+    passed = []
+    for _ in range(300):
+        guess = learning_of(classification_summary(names, labels, true, rng.dirichlet(np.ones(3), 204)))
+        assert guess
+        passed.append(guess.learned)
+    assert np.mean(passed) < 0.1
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        _constant({"a": 5, "b": 0}, "a"),
+        _constant({"a": 5, "b": 0, "c": 0}, "a"),
+        multi_label_summary(["x", "y"], ["a"], np.ones((2, 1), bool), np.full((2, 1), 0.9)),
+        {"task": "self_supervised", "top1_accuracy": 1.0, "chance": 1.0, "n_cases": 1},
+    ],
+    ids=["one class of two", "one class of three", "all cases of the only class", "a single case"],
+)
+def test_cases_that_cant_show_learning_are_not_judged(summary: dict[str, Any]) -> None:
+    assert learning_of(summary) is None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "value"), [([0.9, 0.1, 0.2, np.nan, 0.3, 0.4], 0.25), ([np.nan] * 6, None), ([0.9, *[np.nan] * 5], None)]
+)
+def test_epochs_without_foreground_dont_spoil_the_verdict(
+    epochs: list[float], value: float | None, tmp_path: Path
+) -> None:
+    write_json(tmp_path / HEADS_FILE, {"mean_dice": 0.1})
+    logger = SimpleNamespace(get_value=lambda name, step: epochs if name == "mean_fg_dice" else None)
+    verdict = learning_beside_twin(SimpleNamespace(logger=logger, output_folder=str(tmp_path)))  # type: ignore[arg-type]
+    assert (verdict and verdict.value) == (value and pytest.approx(value))
 
 
 def test_a_summary_of_masks_is_not_judged_alone() -> None:

@@ -152,7 +152,26 @@ def test_reconstruction_error_of_parts_adds_up_and_agrees_with_scikit_learn() ->
     assert total.voxels == true.size
     assert total.mse == pytest.approx(((true - found) ** 2).mean())
     assert total.mae == pytest.approx(np.abs(true - found).mean())
-    assert total.explained_variance == pytest.approx(r2_score(true, found))
+    own = [
+        (image[i, c][mask[i, 0]].double().numpy(), output[i, c][mask[i, 0]].numpy()) for i in range(4) for c in range(2)
+    ]
+    variances = [np.var(values) for values, _ in own]
+    # all patches hide as many voxels: R^2 within each patch and channel, weighted by its variance
+    expected = np.average([r2_score(*pair) for pair in own], weights=variances)
+    assert total.explained_variance == pytest.approx(expected)
+
+
+def test_knowing_each_patchs_mean_explains_nothing() -> None:
+    image = torch.randn(4, 2, 16, 16, generator=_generator(1)) + 10 * torch.randn(4, 2, 1, 1, generator=_generator(2))
+    mask = random_block_mask(4, (16, 16), generator=_generator(3))
+    mask[3] = False  # a patch without scored voxels
+    hidden = mask.expand_as(image).float()
+    means = (image * hidden).sum((2, 3), keepdim=True) / hidden.sum((2, 3), keepdim=True).clamp(min=1)
+    known = ReconstructionError.measure(means.expand_as(image), image, mask)
+    assert known.explained_variance == pytest.approx(0, abs=1e-6)
+    assert ReconstructionError.measure((image + means) / 2, image, mask).explained_variance == pytest.approx(0.75)
+    constant = ReconstructionError.measure(torch.zeros(1, 2, 16, 16), torch.ones(1, 2, 16, 16), mask[:1])
+    assert (known + constant).explained_variance < 0, "an error in empty background counts"
 
 
 def test_reconstruction_error_of_a_constant_image_or_of_nothing_is_defined() -> None:

@@ -159,6 +159,7 @@ class PretrainingTrainer(NamedTrainer):
         """Record in the card whether the source has learnt its task, if this training made the source; log it."""
         learning = self.learning(read_json(Path(self.output_folder) / "validation" / "summary.json"))
         if learning is None:
+            self.print_to_log_file("Whether the source learnt its task is not judged.")
             return
         verdict = "The source learnt its task" if learning.learned else "WARNING: the source did not learn its task"
         self.print_to_log_file(f"{verdict}: {learning.sentence()}")

@@ -9,20 +9,23 @@ classification
     with two classes, or several per case: mean area under the curve above the 95th percentile of guessing for this number
     of cases (normal approximation of the Mann-Whitney statistic). The area measures how well classes are separated; it
     doesn't depend on the threshold, which a few training patches determine and which may not fit whole images. With more
-    classes, or if a class without cases leaves the area undefined: balanced accuracy above the 95th percentile of guessing
-    (normal approximation of the binomial distribution)
+    classes: balanced accuracy above the 95th percentile of guessing among the classes that have cases (normal
+    approximation of the binomial distribution of each class's recall)
 regression
     mean error below that of predicting the training mean by `ERROR_MARGIN`
 restoration
     explained variance above `VARIANCE_MARGIN`; predicting the mean of each patch explains none
 contrastive learning
     retrieval of the partner view above the 95th percentile of guessing
+
+Nothing is judged where a network that has learnt nothing can't be told from one that has: with cases of a single class, or
+of none or all of several, and with a single case in contrastive learning, whose views have nobody else to be taken for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,12 +88,14 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     Returns
     -------
     Learning or None
-        None for any other summary.
+        None for any other summary, and for cases that can't show it.
     """
     task, count = summary.get("task"), int(summary.get("n_cases") or 0)
     if task == "classification" and not (len(summary["classes"]) == 2 and _is_number(summary.get("auc"))):
-        return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), 1 / len(summary["classes"]), count)
+        return _balanced_accuracy(summary)
     if task in ("classification", "multi-label classification"):
+        if not _is_number(summary.get("auc")):
+            return None
         needed = min(1.0, 0.5 + _QUANTILE * _auc_deviation(summary))
         return Learning("mean area under the curve", summary.get("auc"), 0.5, needed)
     if task == "regression":
@@ -99,7 +104,11 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     if "explained_variance" in summary:
         return Learning("explained variance", summary["explained_variance"], 0.0, VARIANCE_MARGIN)
     if "top1_accuracy" in summary:
-        return _above_chance("retrieval of partners", summary["top1_accuracy"], float(summary["chance"]), 2 * count)
+        if count < 2:
+            return None
+        chance = float(summary["chance"])
+        deviation = math.sqrt(chance * (1 - chance) / (2 * count))
+        return _above_chance("retrieval of partners", summary["top1_accuracy"], chance, deviation)
     return None
 
 
@@ -131,9 +140,23 @@ def learning_warnings(card: SourceCard) -> tuple[str, ...]:
     return (f"source {card.name} did not learn its task ({facts}): this arm is close to another random start",)
 
 
-def _above_chance(score: str, value: float | None, chance: float, count: int) -> Learning:
-    deviation = math.sqrt(chance * (1 - chance) / max(count, 1))
+def _balanced_accuracy(summary: Mapping[str, Any]) -> Learning | None:
+    """Compare with the best that a constant or a guess reaches: 1 / number of the classes that have cases."""
+    cases = summary.get("cases") or ()
+    counts = [n for n in (_cases_of(name, cases) for name in summary["classes"]) if n]
+    if len(counts) < 2:
+        return None
+    chance = 1 / len(counts)
+    deviation = math.sqrt(chance * (1 - chance) * sum(1 / n for n in counts)) / len(counts)
+    return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), chance, deviation)
+
+
+def _above_chance(score: str, value: float | None, chance: float, deviation: float) -> Learning:
     return Learning(score, value, chance, min(1.0, chance + _QUANTILE * deviation))
+
+
+def _cases_of(name: str, cases: Sequence[Mapping[str, Any]]) -> int:
+    return sum(name == case["class"] if "class" in case else name in case["classes"] for case in cases)
 
 
 def _is_number(value: object) -> bool:
@@ -145,7 +168,7 @@ def _auc_deviation(summary: Mapping[str, Any]) -> float:
     cases = summary.get("cases") or ()
     deviations = []
     for name in summary["classes"]:
-        positive = sum(name == case["class"] if "class" in case else name in case["classes"] for case in cases)
+        positive = _cases_of(name, cases)
         negative = len(cases) - positive
         if positive and negative:
             deviations.append(math.sqrt((len(cases) + 1) / (12 * positive * negative)))

@@ -31,9 +31,10 @@ def fit_twin(trainer: NamedTrainer) -> None:
 
 
 def learning_beside_twin(trainer: NamedTrainer) -> Learning | None:
-    """Compare the pseudo Dice of the last epochs with that of the twin; None without a twin."""
+    """Compare the pseudo Dice of the last epochs with that of the twin; None without a twin or any pseudo Dice."""
     logger: Any = trainer.logger
-    epochs = logger.get_value("mean_fg_dice", None)[-LAST_EPOCHS:]
+    # NaN for an epoch whose validation patches have no foreground, neither predicted nor labelled
+    epochs = [dice for dice in logger.get_value("mean_fg_dice", None)[-LAST_EPOCHS:] if np.isfinite(dice)]
     try:
         untrained = read_json(Path(trainer.output_folder) / HEADS_FILE)["mean_dice"]
     except DataError:

@@ -71,13 +71,14 @@ class ReconstructionError:
     voxels : number of scored voxels, channels counted separately
     squared_error : sum of squared differences of reconstruction and image
     absolute_error : sum of absolute differences
-    total, total_squares : sums of the image's intensities and of their squares
+    squared_deviation : sum of squared differences of the image and the mean of its patch and channel
+    total_squares : sum of the image's squared intensities
     """
 
     voxels: float = 0.0
     squared_error: float = 0.0
     absolute_error: float = 0.0
-    total: float = 0.0
+    squared_deviation: float = 0.0
     total_squares: float = 0.0
 
     @classmethod
@@ -90,7 +91,7 @@ class ReconstructionError:
             float(true.numel()),
             float(difference.square().sum()),
             float(difference.abs().sum()),
-            float(true.sum()),
+            _squared_deviation(true, hidden),
             float(true.square().sum()),
         )
 
@@ -99,7 +100,7 @@ class ReconstructionError:
             self.voxels + other.voxels,
             self.squared_error + other.squared_error,
             self.absolute_error + other.absolute_error,
-            self.total + other.total,
+            self.squared_deviation + other.squared_deviation,
             self.total_squares + other.total_squares,
         )
 
@@ -120,12 +121,24 @@ class ReconstructionError:
 
     @property
     def explained_variance(self) -> float:
-        """Return 1 - squared error / squared deviation from the scored voxels' mean (the coefficient R^2).
+        """Return 1 - squared error / squared deviation from the mean of the scored voxels of each patch and channel.
 
-        1 is perfect, 0 is as good as the mean intensity, and negative values are worse. 0 if the image is constant, so that
-        empty background has no effect.
+        1 is perfect, 0 is as good as the mean intensity of each patch, and negative values are worse. Differences between
+        patches or channels don't count: whoever knows the means alone explains nothing. 0 if all patches are constant.
         """
         if not self.voxels:
             return float("nan")
-        deviation = self.total_squares - self.total**2 / self.voxels
-        return 1 - self.squared_error / deviation if deviation > 1e-12 * max(self.total_squares, 1e-12) else 0.0
+        known = self.squared_deviation > 1e-12 * max(self.total_squares, 1e-12)
+        return 1 - self.squared_error / self.squared_deviation if known else 0.0
+
+
+def _squared_deviation(values: torch.Tensor, scored: torch.Tensor) -> float:
+    """Return the sum of squared differences of each value and the mean of its patch and channel.
+
+    Parameters
+    ----------
+    values : those of the scored voxels, in the order of `scored`
+    scored : boolean, `(batch, channel, *spatial)`
+    """
+    counts = scored.flatten(2).sum(dim=2).flatten().cpu().tolist()
+    return float(torch.stack([(own - own.mean()).square().sum() for own in values.split(counts)]).sum())

@@ -29,7 +29,7 @@ class ModelsGenesisTask(RestorationTask):
         """Return the errors after restoration, and before it for comparison.
 
         `error_removed` is 1 if the patch is restored, 0 if it is no better than before or nothing was distorted, and negative
-        if it is worse. The noise differs so much from the patch that predicting the mean intensity already removes most of
+        if it is worse. The noise differs so much from the patch that predicting its mean intensity already removes most of
         the error; a network has only learnt something if the explained variance is above 0.
         """
         restored, distorted = score.restored, score.distorted
