@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from nnunet_transfer.pretraining.networks import contrastive_network
 from nnunet_transfer.pretraining.self_supervised import distortions, views
+from nnunet_transfer.pretraining.self_supervised.contrastive import SimCLRTask
 from nnunet_transfer.pretraining.self_supervised.contrastive_scores import (
     alignments,
     case_scores,
@@ -260,6 +262,28 @@ def test_grey_needs_three_channels() -> None:
     assert abs(int(chosen.sum()) - 100) < 45  # five standard deviations
     assert torch.allclose(grey[chosen], images[chosen].mean(1, keepdim=True).expand(-1, 3, -1, -1))
     assert torch.equal(views.greyed(images[:, :2], _generator()), images[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("names", "entries", "grey"),
+    [
+        (("R", "G", "B"), {}, True),
+        (("red", "green", "blue"), {}, True),
+        (("zscore", "zscore", "zscore"), {"source_domain": "natural"}, True),
+        (("T1", "T2", "FLAIR"), {}, False),
+        (("R", "G", "NIR"), {}, False),
+        (("R", "G"), {"source_domain": "natural"}, False),
+    ],
+)
+def test_only_red_green_and_blue_become_grey(
+    names: tuple[str, ...], entries: dict[str, str], grey: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "GREY", 1.0)
+    dataset_json = {"channel_names": {str(i): name for i, name in enumerate(names)}, **entries}
+    trainer = SimpleNamespace(local_rank=0, dataset_json=dataset_json, device=CPU)
+    task = SimCLRTask(trainer)  # type: ignore[arg-type]
+    data = task.training_batch({"data": torch.randn(3, len(names), 8, 8, generator=_generator())})["data"]
+    assert torch.equal(data, data[:, :1].expand_as(data)) == grey
 
 
 # the contrastive loss and its scores

@@ -37,6 +37,7 @@ _NATURAL_CHANNELS = {
     "grayscale",
     "greyscale",
 }
+_RGB = ({"r", "g", "b"}, {"red", "green", "blue"})
 _T1 = re.compile(r"(^|.*[^a-z0-9])(t1|t1w|mprage|mp2rage)([^a-z0-9].*|$)")
 _CONTRAST = re.compile(r"(^|[^a-z])(ce|c|gd|gado|post|contrast)([^a-z]|$)")
 
@@ -51,6 +52,20 @@ def domain_of(names: Sequence[str]) -> str:
     if all(name in _NATURAL_CHANNELS for name in names):
         return NATURAL
     return re.sub(r"[^a-z0-9]+", "_", "_".join(names)).strip("_")
+
+
+def is_rgb(dataset_json: Mapping[str, Any]) -> bool:
+    """Return whether the channels are red, green and blue: by their names, or three of the domain `natural`.
+
+    Examples
+    --------
+    >>> is_rgb({"channel_names": {"0": "R", "1": "G", "2": "B"}})
+    True
+    >>> is_rgb({"channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}})
+    False
+    """
+    names = [name.lower() for name in channel_names(dataset_json)]
+    return len(names) == 3 and (set(names) in _RGB or dataset_json.get(DOMAIN_KEY) == NATURAL)
 
 
 def source_name(task: str, dataset_json: Mapping[str, Any], method: str = "") -> tuple[str, str]:

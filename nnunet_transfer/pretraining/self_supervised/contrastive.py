@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,6 +19,10 @@ from nnunet_transfer.pretraining.self_supervised.contrastive_scores import (
 )
 from nnunet_transfer.pretraining.self_supervised.losses import TEMPERATURE, NTXentLoss
 from nnunet_transfer.pretraining.self_supervised.task import SelfSupervisedTask
+from nnunet_transfer.pretraining.source_name import is_rgb
+
+if TYPE_CHECKING:
+    from nnunet_transfer.pretraining.task_trainer import TaskPretrainer
 
 
 class SimCLRTask(SelfSupervisedTask):
@@ -31,6 +35,13 @@ class SimCLRTask(SelfSupervisedTask):
 
     method = "simclr"
     source_parts = "encoder"
+
+    def __init__(self, trainer: TaskPretrainer) -> None:
+        super().__init__(trainer)
+        self.rgb = is_rgb(trainer.dataset_json)
+
+    def _views(self, image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        return views.two_views(image, generator, rgb=self.rgb)
 
     def network(self, unet: nn.Module) -> nn.Module:
         """Return encoder, pooling and projection."""
@@ -52,13 +63,13 @@ class SimCLRTask(SelfSupervisedTask):
     def training_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return two views of each patch as input and the partner of each view as target."""
         image = self.to_device(batch["data"])
-        return {"data": views.two_views(image), "target": partners(len(image), device=self.trainer.device)}
+        return {"data": self._views(image), "target": partners(len(image), device=self.trainer.device)}
 
     def validate_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss of a batch, and which views retrieved their partners."""
         image = self.to_device(batch["data"])
         with self.trainer.precision():
-            projections = self.trainer.network(views.two_views(image, self.validation_generator)).float()
+            projections = self.trainer.network(self._views(image, self.validation_generator)).float()
         found = retrieved(projections)
         return {
             "loss": float(self.trainer.loss(projections, partners(len(image), device=self.trainer.device))),
@@ -73,7 +84,7 @@ class SimCLRTask(SelfSupervisedTask):
 
     def score_case(self, network: nn.Module, case: str) -> torch.Tensor:
         """Return the projections of two views of a case's central patch, `(2, projection)`, on the CPU."""
-        return network(views.two_views(self.central_patch(case), self.case_generator(case))).float().cpu()
+        return network(self._views(self.central_patch(case), self.case_generator(case))).float().cpu()
 
     def summarise(self, cases: Sequence[str], results: Sequence[torch.Tensor]) -> dict[str, Any]:
         """Return how well each case is distinguished from all others."""
@@ -97,5 +108,6 @@ class SimCLRTask(SelfSupervisedTask):
             "gamma": list(views.GAMMA),
             "contrast": views.CONTRAST,
             "brightness": views.BRIGHTNESS,
+            "grey": views.GREY if self.rgb else 0.0,
             "batch_size": self.trainer.batch_size,
         }

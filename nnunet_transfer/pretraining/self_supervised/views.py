@@ -31,17 +31,22 @@ GREY = 0.2
 RGB = 3
 
 
-def two_views(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def two_views(images: torch.Tensor, generator: torch.Generator | None = None, *, rgb: bool = False) -> torch.Tensor:
     """Return two independent views of each patch: `(2 * batch, channel, *spatial)`, first all first ones.
 
     Row i and row i + batch come from the same patch.
+
+    Parameters
+    ----------
+    rgb : whether the channels are red, green and blue, some of which are made grey
     """
-    return torch.cat([random_view(images, generator) for _ in range(2)])
+    return torch.cat([random_view(images, generator, rgb=rgb) for _ in range(2)])
 
 
-def random_view(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def random_view(images: torch.Tensor, generator: torch.Generator | None = None, *, rgb: bool = False) -> torch.Tensor:
     """Crop, mirror and recolour patches `(batch, channel, *spatial)`, each independently; the shape is unchanged."""
-    return greyed(recoloured(cropped(images, generator), generator), generator)
+    view = recoloured(cropped(images, generator), generator)
+    return greyed(view, generator) if rgb else view
 
 
 def cropped(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -81,7 +86,7 @@ def recoloured(images: torch.Tensor, generator: torch.Generator | None = None) -
 
 
 def greyed(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Replace all three channels of some patches by their mean."""
+    """Replace the red, green and blue of some patches by their mean."""
     if images.shape[1] != RGB:
         return images
     chosen = torch.rand(len(images), generator=generator) < GREY
