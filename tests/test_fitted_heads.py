@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +15,10 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
-from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, rooms
+from nnunet_transfer.finetuning import heads
+from nnunet_transfer.finetuning.features import Labelling, Level, batch_statistics, collect, rooms
 from nnunet_transfer.finetuning.fitted_start import loss_terms
 from nnunet_transfer.finetuning.heads import ABSENT, LossTerms, Rows, Voxels, discriminant, fit_head, loss_of
 from nnunet_transfer.finetuning.sampling import draw_voxels, quotas, strata_of
@@ -290,6 +294,62 @@ def test_a_fit_at_full_scale_stays_below_half_a_gigabyte(classes: int, patches: 
     work = max(4 * n * (10 * classes + 3 * c + patches) for n, c in zip(kept, channels, strict=True))
     assert features + work <= 512 * 2**20
     assert min(kept) > 15_000
+
+
+def _most_bytes(work: Callable[[], object]) -> int:
+    """Return how much memory tensors on the CPU take at most while `work` runs, temporary ones within operations included."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    events = profiled.profiler.kineto_results.events()
+    taken = sorted(((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"), key=lambda event: event[0])
+    return max(itertools.accumulate(size for _, size in taken))
+
+
+def test_bytes_are_counted() -> None:
+    assert 3 * 2**20 <= _most_bytes(lambda: [torch.zeros(2**18) + 1 for _ in range(2)] and None) < 3.1 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "patches"),
+    [
+        ([320, 320, 256, 128, 64, 32], 17, 64),
+        pytest.param([1024, 512, 256, 64], 2, 64, marks=pytest.mark.slow),
+    ],
+    ids=["plain", "resnet50"],
+)
+def test_the_fit_of_the_widest_layer_takes_less_than_half_a_gigabyte(
+    channels: list[int], classes: int, patches: int
+) -> None:
+    labelling = Labelling(classes)
+    generator = torch.Generator().manual_seed(0)
+
+    def level_of(width: int, room: int) -> Level:
+        own = room // patches
+        features = [torch.rand(own, width, generator=generator) for _ in range(patches)]
+        targets = [(torch.arange(own) % classes).to(torch.int16) for _ in range(patches)]
+        weights = [torch.ones(own) for _ in range(patches)]
+        return Level(features, targets, weights, list(range(patches)), list(range(patches)))
+
+    def work() -> None:
+        levels = [level_of(*sizes) for sizes in zip(channels, rooms(channels, classes, patches), strict=True)]
+        fit_head(levels[0].voxels(labelling), iterations=1)
+
+    most = _most_bytes(work)
+    assert 100 * 2**20 < most <= 512 * 2**20, f"{most / 2**20:.0f} MiB"
+
+
+@pytest.mark.parametrize("terms", [LossTerms(), LossTerms(regions=True)], ids=["classes", "regions"])
+def test_wide_features_are_fitted_in_parts_as_they_would_be_as_a_whole(
+    terms: LossTerms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxels = regions() if terms.regions else blobs(4)
+    whole = fit_head(voxels, terms, iterations=0)
+    monkeypatch.setattr(heads, "WHOLE", 0)
+    for part in (1, 70 * CHANNELS, 1500 * CHANNELS):
+        monkeypatch.setattr(heads, "PART", part)
+        head = fit_head(voxels, terms, iterations=0)
+        torch.testing.assert_close(head.weight, whole.weight, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(head.bias, whole.bias, rtol=1e-4, atol=1e-5)
 
 
 def test_outputs_are_matched_by_name_within_one_group_of_one_kind() -> None:

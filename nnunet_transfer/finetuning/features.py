@@ -110,6 +110,8 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 def rooms(channels: Iterable[int], classes: int, patches: int) -> list[int]:
     """Return the number of voxels to keep per level, so that all voxels and a fit stay below the limits above.
 
+    A fit also takes some matrices of channels x channels, and float64 copies of features, whose size `heads` limits.
+
     Parameters
     ----------
     channels : number of features of each level

@@ -31,6 +31,9 @@ ITERATIONS = 60
 ABSENT = 0.01
 #: exponents of the class frequencies in LDA's prior; the one with the lowest loss is refined
 PRIOR_EXPONENTS = (1.0, 0.5, 0.0)
+#: most features (voxels x channels) that are converted to float64 at once, those of nnU-Net's widest layers, and the size of
+#: the parts otherwise
+WHOLE, PART = 32_768 * 320, 2**21
 
 
 @dataclass(frozen=True)
@@ -184,15 +187,20 @@ class _Moments:
 
 def _moments(features: Tensor, targets: Tensor, weights: Tensor) -> _Moments:
     """Return the weighted means of all voxels and of classes, class frequencies, and the within-class covariance."""
-    precise = features.double()
     shares = weights.double() / weights.double().sum()
-    mean = shares @ precise
-    centred = precise - mean
     by_class = targets.double() * shares[:, None]
     frequencies = by_class.sum(0)
-    offsets = (by_class.T @ centred) / frequencies[:, None]
-    total = centred.T @ (centred * shares[:, None])
-    within = total - offsets.T @ (offsets * frequencies[:, None])
+    # all of a wide layer's features in float64 would take more memory than the whole fit may
+    rows = len(features) if features.numel() <= WHOLE else max(1, PART // features.shape[1])
+    parts = list(zip(features.split(rows), shares.split(rows), by_class.split(rows), strict=True))
+    mean = torch.stack([own @ part.double() for part, own, _ in parts]).sum(0)
+    offsets, within = mean.new_zeros(len(frequencies), len(mean)), mean.new_zeros(len(mean), len(mean))
+    for part, own, classes in parts:
+        centred = part.double() - mean
+        offsets += classes.T @ centred
+        within += centred.T @ (centred * own[:, None])
+    offsets /= frequencies[:, None]
+    within -= offsets.T @ (offsets * frequencies[:, None])
     return _Moments(mean, mean + offsets, frequencies, within)
 
 
