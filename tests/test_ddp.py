@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ import torch.distributed as dist
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process, unwrapped
 from nnunet_transfer.files import read_json
+from nnunet_transfer.finetuning.whole_batches import whole_batches
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import write_blob_dataset, write_splits
@@ -28,9 +32,7 @@ FITTED = "nnUNetTrainerT1Segmentation_fitted_2epochs_2iterations_seed3"
 def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
     try:
-        folder = Path(folders) / "preprocessed" / dataset
-        content = read_json(folder / f"{plans}.json") | {"continue_training": False}
-        trainer = get_trainer_class(name)(content, "2d", 0, read_json(folder / "dataset.json"))
+        trainer = _build(Path(folders), dataset, plans, name)
         # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
         trainer.device = torch.device("cpu")
         trainer.grad_scaler = None
@@ -41,6 +43,9 @@ def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
         trainer.loss = trainer._build_loss()
         trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
         trainer.on_train_start()
+        # with its own part of the batch again, the first one without patches around foreground
+        assert (trainer.batch_size, trainer.oversample_foreground_percent) == (2, rank / 2)
+        assert len(next(trainer.dataloader_train)["data"]) == len(next(trainer.dataloader_val)["data"]) == 2
         weights = [_weights(trainer.network)]
         for _ in range(EPOCHS):
             trainer.on_epoch_start()
@@ -56,6 +61,12 @@ def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
         torch.save(weights, f"{folders}/rank{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def _build(folders: Path, dataset: str, plans: str, name: str) -> Any:
+    folder = folders / "preprocessed" / dataset
+    content = read_json(folder / f"{plans}.json") | {"continue_training": False}
+    return get_trainer_class(name)(content, "2d", 0, read_json(folder / "dataset.json"), torch.device("cpu"))
 
 
 def _weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -107,3 +118,41 @@ def test_two_processes_start_from_the_source_and_stay_equal(
     assert bool(fitted) == (name == FITTED)
     if fitted:
         assert all(level["loss_after"] < level["loss_before"] for level in fitted["levels"])
+        # as many patches around foreground as in a single process: the same fit
+        alone = _build(nnunet_folders, dataset, plans, name)
+        alone.on_train_start()
+        expected = read_json(fold / "fitted_heads.json")
+        for key in ("patches", "validation_patches", "mean_dice"):
+            assert fitted[key] == pytest.approx(expected[key]), key
+        for key, value in _weights(alone.network).items():
+            torch.testing.assert_close(first[0][key], value)
+
+
+class _Loader:
+    """A loader with workers to end."""
+
+    ended = False
+
+    def _finish(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_whole_batches_are_drawn_for_a_while_by_workers_that_are_ended(error: type[Exception] | None) -> None:
+    trainer = SimpleNamespace(
+        is_ddp=True, batch_size=2, oversample_foreground_percent=0.0, dataloader_train="training", dataloader_val="validation",
+        whole_oversampling=0.33, configuration_manager=SimpleNamespace(batch_size=4),
+        get_dataloaders=lambda: (_Loader(), _Loader()),
+    )  # fmt: skip
+    before = dict(vars(trainer))
+    with pytest.raises(error) if error else nullcontext(), whole_batches(trainer):  # type: ignore[arg-type]
+        assert (trainer.batch_size, trainer.oversample_foreground_percent) == (4, 0.33)
+        loaders = trainer.dataloader_train, trainer.dataloader_val
+        if error:
+            raise error
+    assert vars(trainer) == before
+    assert all(loader.ended for loader in loaders)
+
+    trainer.is_ddp = False
+    with whole_batches(trainer):  # type: ignore[arg-type]
+        assert vars(trainer) == before | {"is_ddp": False}

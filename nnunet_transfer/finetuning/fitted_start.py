@@ -19,6 +19,7 @@ from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import write_json
 from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers
 from nnunet_transfer.finetuning.heads import Head, LossTerms, Rows, Voxels, constant_loss, fit_head, loss_of
+from nnunet_transfer.finetuning.whole_batches import whole_batches
 from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.seeding import seed_everything
@@ -94,7 +95,8 @@ class FittedHeads:
 def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = None) -> FittedHeads | None:
     """Fit the output layers of a trainer's network in place, the same on all ranks; write and log the result.
 
-    All other weights and the running statistics of BatchNorm don't change. Rank 0 fits and broadcasts the result.
+    All other weights and the running statistics of BatchNorm don't change. Rank 0 fits, on whole batches, and broadcasts the
+    result.
 
     Parameters
     ----------
@@ -111,7 +113,10 @@ def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = 
     if not layers:
         trainer.print_to_log_file("The network has no 1x1 convolutions as output layers: nothing is fitted.")
         return None
-    done = _fit(trainer, network, known or {}) if trainer.local_rank == 0 else None
+    done = None
+    if trainer.local_rank == 0:
+        with whole_batches(trainer):
+            done = _fit(trainer, network, known or {})
     if trainer.is_ddp:
         for layer in layers:
             for parameter in layer.parameters():

@@ -57,6 +57,8 @@ class NamedTrainer(nnUNetTrainer):
     plans_manager: Any  # pretrainers put their own plans in its place
     dataloader_train: Any
     dataloader_val: Any
+    #: share of patches around foreground in the batches of all processes together; None before initialisation
+    whole_oversampling: float | None = None
     _recorder: Recorder | None = None
     _augments_on_device = False
 
@@ -68,6 +70,12 @@ class NamedTrainer(nnUNetTrainer):
                 seed_everything(self.settings.seed, INITIALISATION_STREAM)
             self.logger: Any = ThrottledPlots(self.logger)
         super().initialize()
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """Set this process's share of a batch as in nnU-Net, and note the whole batch's share of foreground."""
+        if self.whole_oversampling is None:
+            self.whole_oversampling = self.oversample_foreground_percent
+        super()._set_batch_size_and_oversample()
 
     def apply_settings(self) -> None:
         """Set the numbers of epochs and iterations in the trainer's name."""
