@@ -34,6 +34,7 @@ from nnunet_transfer.study.trainings import ORIGIN_FILE
 from tests.at_an_event.sitecustomize import environment as at_an_event
 from tests.studies import done, kill_tree, run_here, tables, write_small_study
 from tests.study_commands import RUN, changed, is_alive, most_at_a_time, moved, snakemake, start_and_wait_for
+from tests.study_files import Change, set_, write_study
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,10 @@ def test_a_changed_arm_reruns_only_itself_and_the_comparison(finished: Path, tmp
     run = snakemake(file)
     assert run.returncode == 0, run.stderr
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
-    assert all(after[name] == stamp for name, stamp in before.items())
+    # the marks of the old comparison are gone with its tables; all others stay
+    overwritten = {name for name in before if name.startswith(("compare-stroke.", "report."))}
+    assert before.keys() - after.keys() == overwritten
+    assert all(after[name] == before[name] for name in before.keys() - overwritten)
     new = {name.rsplit(".", 2)[0] for name in after.keys() - before.keys()}
     arm = "finetune-stroke-nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_3iterations_seed0"
     assert new == {f"{arm}-f0", f"{arm}-f1", "compare-stroke", "report"}
@@ -105,6 +109,75 @@ def test_a_changed_source_is_trained_anew_and_the_old_one_kept(finished: Path, t
         ".superseded-1-fold_1",
         ".superseded-1-t1_segmentation",
     }
+
+
+def test_a_change_undone_takes_the_earlier_trainings_back(finished: Path, tmp_path: Path) -> None:
+    file = moved(finished, tmp_path)
+    before = tables(file)
+    changed(file, lambda content: content["datasets"]["t1"].update(plans={"batch_size": 3}))
+    run_here(file)
+    assert tables(file)["cases.csv"] != before["cases.csv"]
+    changed(file, lambda content: content["datasets"]["t1"].pop("plans"))
+    study = read_study(file)
+    trained = {name for name, job in study_jobs(study).items() if job.kind in ("pretrain", "finetune")}
+    assert trained - done(file) == {name for name in trained if "Scratch" not in name}
+    run_here(file)
+    assert tables(file) == before
+    folds = [path.parent for path in study.folders["nnUNet_results"].glob(f"*/*/fold_*/{ORIGIN_FILE}")]
+    assert len(folds) == 5
+    for fold in folds:
+        assert sum("Epoch 0 \n" in path.read_text() for path in fold.glob("training_log_*.txt")) == 1
+    kept = {path.name for path in study.folders["nnUNet_results"].rglob(".superseded-*-fold_*")}
+    assert kept == {".superseded-2-fold_0", ".superseded-2-fold_1"}
+
+
+def test_a_source_of_another_description_is_not_in_the_way(finished: Path, tmp_path: Path) -> None:
+    """Two descriptions of a source may train in folders of their own, but share the source's name."""
+    study = read_study(moved(finished, tmp_path))
+    registered = study.folders["nnUNet_sources"] / "t1_segmentation"
+    card = read_json(registered / "source.json")
+    write_json(registered / "source.json", {**card, "extra": {**card["extra"], "configuration": "3d_fullres"}})
+    job = study_jobs(study)["pretrain-t1_segmentation"]
+    state.mark(study.folder, job, state.DONE).unlink()
+    run_job(study, job)
+    assert read_json(registered / "source.json")["sha256"] == card["sha256"]
+    assert read_json(registered / "source.json")["extra"]["configuration"] == "2d"
+    aside = registered.with_name(".superseded-1-t1_segmentation")
+    assert read_json(aside / "source.json")["extra"]["configuration"] == "3d_fullres"
+
+
+@pytest.mark.parametrize(
+    ("change", "overwritten"),
+    [
+        (set_("comparison", to={"tolerance_mm": 2}), ("compare", "report")),
+        (
+            set_("datasets", "t1", "plans", to={"batch_size": 2}),
+            ("plan-t1", "preprocess-t1", "pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
+        ),
+        (
+            set_("sources", "t1_segmentation", "iterations", to=6),
+            ("pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
+        ),
+        # another kind of step that writes the same source
+        (
+            set_("sources", "t1_segmentation", to={"fetch": "openmind_mae"}),
+            ("pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
+        ),
+    ],
+)
+def test_a_step_whose_output_was_overwritten_is_not_done(
+    tmp_path: Path, change: Change, overwritten: tuple[str, ...]
+) -> None:
+    def finish(file: Path) -> set[str]:
+        study = read_study(file)
+        for job in study_jobs(study).values():
+            with state.at_work(study.folder, job):
+                pass
+        return done(file)
+
+    every = finish(write_study(tmp_path))
+    finish(write_study(tmp_path, change))
+    assert every - done(write_study(tmp_path)) == {name for name in every if name.startswith(overwritten)}
 
 
 def test_results_of_others_are_not_touched(tmp_path: Path, finished: Path) -> None:

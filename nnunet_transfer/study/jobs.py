@@ -14,6 +14,8 @@ from nnunet_transfer.study.description import BEST, Dataset, Source, Study, Stud
 
 #: kinds of steps, in the order of execution
 KINDS = ("convert", "plan", "preprocess", "add", "pretrain", "rank", "link", "finetune", "compare", "report")
+#: kind of step -> the kinds that write to the same place; others share theirs with no other kind
+_SAME_PLACE = {"add": ("add", "pretrain"), "pretrain": ("add", "pretrain")}
 #: number of hexadecimal digits of a digest in file names
 _DIGITS = 12
 
@@ -41,6 +43,12 @@ class Job:
     def key(self) -> str:
         """The name with the digest."""
         return f"{self.name}.{self.digest}"
+
+
+def rivals(job: Job) -> list[tuple[str, str]]:
+    """Return kind and name of all jobs that write where this job writes, whatever their digest; this job is one of them."""
+    kinds = _SAME_PLACE.get(job.kind, (job.kind,))
+    return [(kind, f"{kind}{job.name.removeprefix(job.kind)}") for kind in kinds]
 
 
 def study_jobs(study: Study) -> dict[str, Job]:

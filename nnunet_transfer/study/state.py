@@ -1,7 +1,8 @@
 """The state of each job on disk: done, running or failed. Every mark is written atomically.
 
 The name of a mark contains the digest of the job, so marks of other descriptions of the same job are never confused with
-it. Only one process runs a job: it holds the job's lock, which the system releases when the process ends.
+it. A job that starts removes the marks of jobs whose output it overwrites, because they are done no more. Only one process
+runs a job: it holds the job's lock, which the system releases when the process ends.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import is_locked, locked
-from nnunet_transfer.study.jobs import Job
+from nnunet_transfer.study.jobs import Job, rivals
 
 STEPS, LOCKS, LOGS = "steps", "locks", "logs"
 DONE, RUNNING, FAILED = "done", "running", "failed"
@@ -99,6 +100,7 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
         if is_done(folder, job):
             yield False
             return
+        _forget_overwritten(folder, job)
         running = mark(folder, job, RUNNING)
         cluster_job = os.environ.get("SLURM_JOB_ID", "")
         sign = Sign(time.time(), socket.gethostname(), os.getpid(), cluster_job, _spent_before(folder, job))
@@ -122,6 +124,13 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
         stop.set()
         write_json(mark(folder, job, DONE), {**_ended(sign), "job": job.name})
         running.unlink(missing_ok=True)
+
+
+def _forget_overwritten(folder: Path, job: Job) -> None:
+    """Remove the marks of finished jobs that wrote where this job writes: after a change back, they have to run again."""
+    for kind, name in rivals(job):
+        for path in (folder / STEPS / kind).glob(f"{name}.*.{DONE}"):
+            path.unlink(missing_ok=True)
 
 
 def _ended(sign: Sign) -> dict[str, Any]:

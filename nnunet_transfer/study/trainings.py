@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.errors import DataError, SourceError, StudyError
 from nnunet_transfer.files import holds_nothing, read_json, write_json
 from nnunet_transfer.locks import locked
 from nnunet_transfer.naming import TRANSFER
 from nnunet_transfer.paths import dataset_name, nnunet_results, sources_folder
+from nnunet_transfer.sources.card import read_card
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.jobs import Job
@@ -31,8 +33,9 @@ def pretrain(study: Study, job: Job) -> None:
     dataset = study.datasets[source.dataset]
     registered = sources_folder() / source.name
     training = _Training(study, job, dataset.number, source.configuration, source.fold, study.plans_name())
-    folder = training.folder()
-    if not (folder / ORIGIN_FILE).is_file() and registered.exists():
+    begun = training.is_begun()
+    training.folder()  # refuses a fold of others before anything is moved
+    if registered.exists() and not (begun and training.has_made(registered)):
         # made for another description of this source; everything fine-tuned from it is also outdated
         set_aside(registered)
     training.run()
@@ -57,8 +60,22 @@ class _Training:
         self.dataset, self.configuration, self.fold, self.plans = dataset, configuration, fold, plans
         self.trainer: str = job.settings["trainer"]
 
+    def is_begun(self) -> bool:
+        """Whether the fold in place is a training for this job."""
+        return _digest_of(self._fold()) == self.job.digest
+
+    def has_made(self, registered: Path) -> bool:
+        """Whether a source in the registry is from a training in this fold, going by its card."""
+        try:
+            card = read_card(registered)
+        except SourceError:
+            return False
+        made = {"trainer": self.trainer, "plans": self.plans, "configuration": self.configuration, "fold": self.fold}
+        same = all(str(card.extra.get(key)) == str(value) for key, value in made.items())
+        return same and dataset_name(self.dataset) in card.trained_on
+
     def folder(self) -> Path:
-        """Return nnU-Net's folder of the fold, after moving aside a training for another job."""
+        """Return nnU-Net's folder of the fold, after moving aside a training for another job and taking back one for this."""
         fold = self._fold()
         if not holds_nothing(fold):
             origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
@@ -68,7 +85,18 @@ class _Training:
                 )
             if origin["digest"] != self.job.digest:
                 set_aside(fold)
+        if holds_nothing(fold):
+            self._take_back(fold)
         return fold
+
+    def _take_back(self, fold: Path) -> None:
+        """Restore a training for this job that was moved aside for another description, which has been undone."""
+        for kept in sorted(fold.parent.glob(f".{SUPERSEDED}-*-{fold.name}")):
+            if _digest_of(kept) == self.job.digest:
+                shutil.rmtree(fold, ignore_errors=True)
+                os.replace(kept, fold)
+                logger.info("%s was made for this description of this study; it was moved back to %s", kept, fold)
+                return
 
     def _fold(self) -> Path:
         model = f"{self.trainer}__{self.plans}__{self.configuration}"
@@ -108,6 +136,14 @@ class _Training:
 
             os.environ[VARIABLE] = search_path(os.environ.get(VARIABLE, ""))
             run_stock_training(self.dataset, self.configuration, self.fold, self.trainer, self.plans, device=device)
+
+
+def _digest_of(fold: Path) -> str | None:
+    """Return the digest of the job that a fold was trained for; None if unknown."""
+    try:
+        return str(read_json(fold / ORIGIN_FILE)["digest"])
+    except (DataError, KeyError, TypeError):
+        return None
 
 
 def _is_of_another_study(origin: Mapping[str, str], study: Study) -> bool:
