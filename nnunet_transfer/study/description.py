@@ -13,6 +13,9 @@ from nnunet_transfer.plans import plans_name_for
 SCRATCH = "scratch"
 #: the arm that starts, in each fold, from the source that ranks first on the fold's training cases
 BEST = "best"
+#: configuration -> those whose preprocessed data its training also reads: nnU-Net validates the first stage of a cascade on the
+#: grid of the next stage, whose data are those of 3d_fullres
+_ALSO_READ = {"3d_lowres": ("3d_fullres",)}
 
 
 def fixed_arms() -> dict[str, str]:
@@ -179,8 +182,8 @@ class Study:
         return plans_name_for(profile=self.profile, source=source)
 
     def configurations(self, dataset: str) -> tuple[str, ...]:
-        """Return the configurations in which a data set is used."""
+        """Return the configurations in which a data set is used, and those whose data these also read."""
         used = [s.configuration for s in self.sources.values() if s.dataset == dataset]
         if any(t.dataset == dataset for t in self.targets.values()):
             used.append(self.configuration)
-        return tuple(dict.fromkeys(used))
+        return tuple(dict.fromkeys([*used, *(other for name in used for other in _ALSO_READ.get(name, ()))]))

@@ -93,11 +93,11 @@ def _plan(study: Study, job: Job) -> None:
         plan(name, profile=study.profile, settings=settings, overwrite=True)
 
 
-def _plan_settings(configurations: Sequence[str], plans: Mapping[str, Any]) -> PlanSettings:
+def _plan_settings(configurations: Sequence[str], plans: Mapping[str, Any], **more: Any) -> PlanSettings:
     from nnunet_transfer.plans.transfer_plans import PlanSettings
 
     chosen = {{"spacing": "target_spacing"}.get(key, key): value for key, value in plans.items()}
-    return PlanSettings(tuple(configurations), **chosen)
+    return PlanSettings(tuple(configurations), **chosen, **more)
 
 
 def _without_foreign_splits(name: str) -> None:
@@ -185,7 +185,8 @@ def _link(study: Study, job: Job) -> None:
             write_chosen_plans(name, study.plans_name(), study.plans_name(BEST), BEST, chosen)
         return
     with _dataset_locked(name):
-        settings = _plan_settings([study.configuration], dataset.plans)
+        # only the data of the study's own plans are preprocessed
+        settings = _plan_settings([study.configuration], dataset.plans, base_plans=study.plans_name())
         plan(name, profile=study.profile, source=job.settings["source"], settings=settings, overwrite=True)
 
 

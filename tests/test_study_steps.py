@@ -1,0 +1,59 @@
+"""Single steps of studies, run in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_transfer.study import read_study, study_jobs
+from nnunet_transfer.study.steps import run_job
+from tests.nnunet_data import write_blob_dataset
+from tests.sources import save_random_source
+
+CASES = 5
+
+
+def write_own_study(folder: Path, **changes: Any) -> Path:
+    """Write a study of a target in nnU-Net's raw folder and a source with a name of its own; return its file."""
+    content = {
+        "name": "own",
+        "profile": "demo",
+        "device": "cpu",
+        "folders": {"raw": "raw", "preprocessed": "preprocessed", "results": "results", "sources": "results/sources"},
+        "datasets": {"blobs": {"id": 11}},
+        "sources": {"mine": {"checkpoint": "mine.pth", "task": "segmentation", "domain": "t1"}},
+        "targets": {"blobs": {"dataset": "blobs", "folds": [0]}},
+    }
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("configuration", "plans"),
+    [
+        ("2d", {"patch_size": [32, 32], "spacing": [2.0, 1.5, 1.5]}),
+        ("3d_fullres", {"patch_size": [16, 32, 32], "spacing": [2.0, 1.5, 1.5]}),
+        ("3d_lowres", {"patch_size": [16, 16, 16]}),
+    ],
+)
+def test_a_source_with_its_own_name_finds_the_preprocessed_data(
+    nnunet_folders: Path, configuration: str, plans: dict[str, Any]
+) -> None:
+    name = write_blob_dataset(nnunet_folders / "raw", 11, cases=CASES, shape=(40, 40, 40))
+    study = read_study(write_own_study(nnunet_folders, configuration=configuration, plans={**plans, "batch_size": 2}))
+    jobs = study_jobs(study)
+    for step in ("convert-blobs", "plan-blobs", "preprocess-blobs"):
+        run_job(study, jobs[step])
+    folder = nnunet_folders / "preprocessed" / name
+    save_random_source("mine", folder / f"{study.plans_name()}.json", configuration)
+    run_job(study, jobs["link-blobs-mine"])
+    manager = PlansManager(str(folder / f"{study.plans_name('mine')}.json"))
+    read = [configuration, *(manager.get_configuration(configuration).next_stage_names or ())]
+    for stage in read:
+        data = folder / manager.get_configuration(stage).data_identifier
+        assert len(list(data.glob("*.pkl"))) == CASES, stage
