@@ -270,6 +270,25 @@ def test_limit_takes_the_first_cases(tree: Path) -> None:
     assert [record.case for record in run(tree, limit=2).records] == ["sub-r000_ses-1", "sub-r001_ses-1"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "taken"),
+    [
+        (6, ["a_0", "a_1", "b_0", "b_1", "c_0", "c_1"]),
+        # a class of one case can't be learnt
+        (5, ["a_0", "a_1", "a_2", "b_0", "b_1"]),
+        (10, ["a_0", "a_1", "a_2", "b_0", "b_1", "b_2", "c_0", "c_1", "c_2", "val_0"]),
+    ],
+)
+def test_a_limit_takes_the_classes_in_turn(limit: int, taken: list[str], nnunet_folders: Path) -> None:
+    root = nnunet_folders / "pictures"
+    for part in ("train/a", "train/b", "train/c", "val"):
+        (root / part).mkdir(parents=True)
+        for i in range(3):
+            (root / part / f"{i}.png").touch()
+    plan = plan_conversion(get_description("imagefolder"), root, 4, Options(limit=limit))
+    assert [case.name.removeprefix("train_") for case in plan.cases] == taken
+
+
 def test_the_list_names_every_data_set_with_its_terms(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "--list"]) == 0
     listed = capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.engine import RUN_LOCK
 from nnunet_transfer.study.short import write_short_study, write_smoke_study
 from nnunet_transfer.study.status import is_run, job_states, watch
+from tests.study_files import write_study
 
 
 def test_init_asks_nothing_and_says_what_the_study_takes(
@@ -132,6 +134,22 @@ def test_a_smoke_run_has_every_kind_of_step_and_is_small_and_apart(tmp_path: Pat
     assert all(folder.is_relative_to(long.folder / "smoke") for folder in smoke.folders.values())
     assert (smoke.folders["nnUNet_raw"] / "Dataset003_MS").resolve() == tmp_path / "raw" / "Dataset003_MS"
     assert yaml.safe_load(file.read_text()) == content
+
+
+def test_a_smoke_run_keeps_sources_apart_that_differ_in_length_alone(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        own = {"pretrain": "t1", "task": "segmentation"}
+        content["sources"] = {
+            "long": {**own, "epochs": 300},
+            "longer": {**own, "iterations": 1000},
+            "short": {**own, "epochs": 100},
+            "other": {**own, "epochs": 300, "seed": 1},
+        }
+
+    smoke = read_study(write_smoke_study(read_study(write_study(tmp_path, change))))
+    lengths = {name: source.trainer.epochs for name, source in smoke.sources.items() if source.trainer}
+    assert lengths == {"long": 2, "longer": 3, "short": 1, "other": 1}
+    assert {source.trainer.iterations for source in smoke.sources.values() if source.trainer} == {5}
 
 
 @pytest.mark.parametrize(("cases", "limit"), [(["all", 100], 200), ([5], 20)])

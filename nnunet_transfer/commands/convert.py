@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (%(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only")
+    parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only, of each class in turn")
     parser.add_argument("--link", action="store_true", help="link to files that need no change instead of copying them")
     parser.add_argument("--dry-run", action="store_true", help="say what would be converted; write nothing")
     parser.add_argument("--allow-skips", action="store_true", help="leave out cases that can't be converted")

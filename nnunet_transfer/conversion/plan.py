@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Options:
     processes
         Number of worker processes; 1 converts in the calling process.
     limit
-        Convert only this many cases, training cases first.
+        Convert only this many cases: training cases first, and the classes in turn.
     link
         Link to files that need no change instead of copying them.
     allow_skips
@@ -154,8 +155,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
             f"--threshold is for binary masks; label set {chosen.label_set} has several values with different meanings"
         )
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
-    # with a limit, training cases come first
-    cases = sorted(cases, key=lambda case: case.split != "train")[: options.limit]
+    cases = _limited(sorted(cases, key=lambda case: case.split != "train"), options.limit)
     job = Job(
         chosen.root,
         work_path(folder),
@@ -168,6 +168,23 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         options.threshold,
     )
     return Plan(description, chosen, replace(found, cases=cases), folder, job, options)
+
+
+def _limited(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """Return the first cases, in their order; classes take turns, as many as can have two cases each.
+
+    Pre-training by classification refuses a single class and classes with a single case.
+    """
+    if limit is None or len(cases) <= limit:
+        return list(cases)
+    late = {*list(dict.fromkeys(case.class_name for case in cases))[max(1, limit // 2) :]}
+    seen: Counter[tuple[str, str]] = Counter()
+    turns = {}
+    for case in cases:
+        turns[case.name] = (case.split != "train", case.class_name in late, seen[case.split, case.class_name])
+        seen[case.split, case.class_name] += 1
+    chosen = {case.name for case in sorted(cases, key=lambda case: turns[case.name])[:limit]}
+    return [case for case in cases if case.name in chosen]
 
 
 def _check_options(options: Options) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nnunet_transfer.conversion.names import transliterated
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_text
 from nnunet_transfer.naming import NNUNET_EPOCHS
-from nnunet_transfer.study.description import Study
+from nnunet_transfer.study.description import Source, Study
 from nnunet_transfer.study.document import read_document
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.validation import check_schema, unknown
@@ -133,7 +134,7 @@ def _profile(sources: Sequence[str]) -> str:
 def write_smoke_study(study: Study) -> Path:
     """Write a variant of a study file that runs all steps within minutes; return its path.
 
-    Trainings have five iterations, converted data sets only their first cases, because validation of hundreds of cases would
+    Trainings have five iterations per epoch, converted data sets only their first cases, because validation of hundreds of cases would
     take hours. Data sets in nnU-Net's raw folder are used completely. All output goes to a subfolder of the study's folder.
     """
     document = read_document(study.file)
@@ -149,10 +150,11 @@ def write_smoke_study(study: Study) -> Path:
         for part in (content, *content["datasets"].values()):
             if part is content or "batch_size" in part.get("plans", {}):
                 part["plans"] = _small_batch(part.get("plans", {}))
-    _shorten_trainings(content)
+    short = _shorten_trainings(content)
     content["seeds"] = list(content.get("seeds", [0]))[:SMOKE_SEEDS]
+    lengths = _short_pretrainings(study.sources)
     content["sources"] = {
-        name: {**source, **SMOKE_TRAINING} if "pretrain" in source else source
+        name: {**source, **SMOKE_TRAINING, "epochs": lengths[name]} if "pretrain" in source else source
         for name, source in content.get("sources", {}).items()
     }
     content["targets"] = {
@@ -170,8 +172,8 @@ def write_smoke_study(study: Study) -> Path:
     return path
 
 
-def _shorten_trainings(content: dict[str, Any]) -> None:
-    """Give every length of training 1, 2, 3, ... epochs, in the order of the lengths."""
+def _shorten_trainings(content: dict[str, Any]) -> Mapping[int, int]:
+    """Give every length of training 1, 2, 3, ... epochs, in the order of the lengths; return length -> number of epochs."""
     arms = content.get("arms", ())
     usual = content.get("training", {}).get("epochs", NNUNET_EPOCHS)
     own = [set(arm.get("epochs", ())) for arm in arms if not isinstance(arm, str)]
@@ -182,6 +184,18 @@ def _shorten_trainings(content: dict[str, Any]) -> None:
             arm if isinstance(arm, str) or "epochs" not in arm else {**arm, "epochs": [short[n] for n in arm["epochs"]]}
             for arm in arms
         ]
+    return short
+
+
+def _short_pretrainings(sources: Mapping[str, Source]) -> dict[str, int]:
+    """Return source -> epochs: 1, or 1, 2, 3, ... for sources that differ in length alone, in the order of their lengths."""
+    alike: dict[Any, list[tuple[int, str]]] = {}
+    for name, source in sources.items():
+        if source.trainer:
+            trainer = replace(source.trainer, epochs=None, iterations=None)
+            key = (source.dataset, trainer, source.configuration, source.fold)
+            alike.setdefault(key, []).append((source.trainer.total_iterations, name))
+    return {name: i for own in alike.values() for i, (_, name) in enumerate(sorted(own), SMOKE_TRAINING["epochs"])}
 
 
 def _small(dataset: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
