@@ -12,6 +12,7 @@ import pytest
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.study import read_study
+from nnunet_transfer.study.short import write_smoke_study
 from tests.studies import write_atlas_tree
 from tests.study_files import Change, set_, write_study
 
@@ -147,6 +148,39 @@ def test_leakage_is_seen_by_where_the_data_lie(tmp_path: Path, capsys: pytest.Ca
     _, text = check(write_study(tmp_path, other_site), capsys)
     (said,) = (line for line in text.splitlines() if "share no subjects" in line)
     assert said.startswith("note:")
+
+
+def with_two_own_sources(content: dict[str, Any], baseline: str) -> None:
+    own = {"pretrain": "t1", "task": "segmentation", "epochs": 1, "iterations": 5}
+    content["sources"] = {"a": {**own, "seed": 0}, "b": {**own, "seed": 1}}
+    content["training"] = {"epochs": 7, "iterations": 25, "mirroring": False}
+    content["comparison"] = {"baseline": baseline}
+
+
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        "a",
+        "nnUNetTrainerTransfer@a",
+        "nnUNetTrainerTransfer_noMirroring_7epochs_25iterations@a",
+        "nnUNetTrainerTransfer_noMirroring_7epochs_25iterations_seed0@a",
+    ],
+)
+def test_one_of_several_sources_with_their_own_names_can_be_the_baseline(
+    tmp_path: Path, baseline: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, lambda content: with_two_own_sources(content, baseline))
+    status, text = check(file, capsys)
+    assert status == 0, text
+    status, text = check(write_smoke_study(read_study(file)), capsys)
+    assert status == 0, text
+
+
+def test_a_baseline_that_may_be_several_sources_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_study(tmp_path, lambda content: with_two_own_sources(content, "nnUNetTrainerTransfer"))
+    status, text = check(file, capsys)
+    assert status == 1
+    assert "the baseline nnUNetTrainerTransfer fits several arms" in text
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

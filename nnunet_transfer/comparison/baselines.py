@@ -66,8 +66,8 @@ def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm
         If there is no such baseline, or none with the recipe of an arm and at least its length.
     """
     arms = list(dict.fromkeys(r.arm for r in runs))
-    exact = list(dict.fromkeys(r.arm for r in runs if wanted in (r.trainer, r.arm.name, _with_recipe(r.arm))))
-    alike = [arm for arm in arms if wanted == arm.trainer.base]
+    exact = list(dict.fromkeys(run.arm for run in runs if wanted in _full_names(run)))
+    alike = [arm for arm in arms if wanted in (arm.trainer.base, f"{arm.trainer.base}@{arm.source}")]
     found = alike if _has_variants(alike, arms) else exact or alike
     if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
         return {arms[0]: arms[0]}
@@ -113,6 +113,11 @@ def longest(arm: Arm, arms: Sequence[Arm]) -> Arm:
     """Return the longest training among the arms that differ from `arm` only in length."""
     alike = [other for other in arms if family(other, LENGTH) == family(arm, LENGTH)]
     return max(alike, key=lambda other: other.trainer.total_iterations)
+
+
+def _full_names(run: Run) -> tuple[str, ...]:
+    """Return the names that stand for a run's arm alone, or for one of its seeds."""
+    return run.trainer, f"{run.trainer}@{run.arm.source}", run.arm.name, _with_recipe(run.arm)
 
 
 def _has_variants(alike: Sequence[Arm], arms: Sequence[Arm]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,24 @@ class StudyArm:
     @property
     def name(self) -> str:
         """The trainer's name, followed by `@<source>` if the trainer's name doesn't determine the source."""
-        return f"{self.trainer}@{self.source}" if self.named_in_plans else str(self.trainer)
+        return self._named(self.trainer)
+
+    @property
+    def unseeded(self) -> str:
+        """The name without the seed, as the comparison names the arm."""
+        return self._named(replace(self.trainer, seed=None))
+
+    @property
+    def base(self) -> str:
+        """The name without recipe, lengths and all other suffixes."""
+        return self._named(self.trainer.base)
+
+    def is_called(self, name: str) -> bool:
+        """Whether a baseline's name means this arm, perhaps among others."""
+        return name in (self.source or SCRATCH, self.trainer.base, self.base, self.unseeded, self.name)
+
+    def _named(self, trainer: TrainerName | str) -> str:
+        return f"{trainer}@{self.source}" if self.named_in_plans else str(trainer)
 
 
 @dataclass(frozen=True)
@@ -164,8 +181,8 @@ class Study:
     def baseline(self) -> str:
         """The comparison's baseline as `compare` takes it; empty for its default."""
         wanted = self.comparison.get("baseline", "")
-        trainers = {arm.source or SCRATCH: arm.trainer.base for arm in self.arms}
-        return str(trainers.get(wanted, wanted))
+        bases = {arm.source or SCRATCH: arm.base for arm in self.arms}
+        return str(bases.get(wanted, wanted))
 
     def sources_of(self, arm: StudyArm) -> tuple[str, ...]:
         """Return the names of the sources that an arm may start from."""

@@ -55,5 +55,5 @@ def _shared(study: Study, comparable: Mapping[str, list[str]]) -> list[str]:
 def _can_be_compared(study: Study, names: list[str]) -> bool:
     """Whether the arms include the control arm and another one."""
     wanted = study.comparison.get("baseline", SCRATCH)
-    control = [a for a in study.arms if wanted in (a.source or SCRATCH, a.trainer.base, a.name) and a.name in names]
+    control = [arm for arm in study.arms if arm.is_called(wanted) and arm.name in names]
     return bool(control) and len(names) > 1

@@ -325,15 +325,13 @@ def _check_best(document: Document, place: Sequence[str | int], sources: Mapping
 
 def _check_baseline(document: Document, study: Study) -> None:
     wanted = study.comparison.get("baseline", SCRATCH)
-    bases = {SCRATCH if arm.source is None else arm.source: arm.trainer.base for arm in study.arms}
-    names = {arm.name for arm in study.arms}
-    if wanted in bases or wanted in bases.values() or wanted in names:
+    if any(arm.is_called(wanted) for arm in study.arms):
         return
     try:
         parse_trainer_name(wanted.split("@")[0])
         problem = "is not an arm of this study"
     except SettingsError:
-        problem = unknown(wanted, bases)
+        problem = unknown(wanted, dict.fromkeys(arm.source or SCRATCH for arm in study.arms))
     place = ["comparison", "baseline"] if "baseline" in study.comparison else ["arms"]
     raise document.error(place, f"baseline {wanted}: {problem}; choose an arm with comparison.baseline")
 

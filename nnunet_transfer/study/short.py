@@ -162,6 +162,8 @@ def write_smoke_study(study: Study) -> Path:
         for name, target in content["targets"].items()
     }
     comparison = dict(content.get("comparison", {}))
+    if "baseline" in comparison:
+        comparison["baseline"] = _short_baseline(study, short)
     comparison["note"] = "A smoke run: networks of a few iterations show that every step works, and nothing else."
     content["comparison"] = comparison
     path = study.file.with_name(f"{study.file.stem}.{SMOKE}.yaml")
@@ -178,13 +180,24 @@ def _shorten_trainings(content: dict[str, Any]) -> Mapping[int, int]:
     usual = content.get("training", {}).get("epochs", NNUNET_EPOCHS)
     own = [set(arm.get("epochs", ())) for arm in arms if not isinstance(arm, str)]
     short = {epochs: i for i, epochs in enumerate(sorted({usual}.union(*own)), SMOKE_TRAINING["epochs"])}
-    content["training"] = {**SMOKE_TRAINING, "epochs": short[usual]}
+    content["training"] = {**content.get("training", {}), **SMOKE_TRAINING, "epochs": short[usual]}
     if arms:
         content["arms"] = [
             arm if isinstance(arm, str) or "epochs" not in arm else {**arm, "epochs": [short[n] for n in arm["epochs"]]}
             for arm in arms
         ]
     return short
+
+
+def _short_baseline(study: Study, short: Mapping[int, int]) -> str:
+    """Return the baseline of a smoke run, whose arms are named after other lengths and perhaps another seed."""
+    wanted: str = study.comparison["baseline"]
+    arm = next((arm for arm in study.arms if wanted in (arm.name, arm.unseeded)), None)
+    if arm is None:  # a source, or a name without suffixes
+        return wanted
+    epochs = short[arm.trainer.epochs or NNUNET_EPOCHS]
+    trainer = replace(arm.trainer, epochs=epochs, iterations=SMOKE_TRAINING["iterations"], seed=None)
+    return replace(arm, trainer=trainer).unseeded
 
 
 def _short_pretrainings(sources: Mapping[str, Source]) -> dict[str, int]:
