@@ -80,6 +80,27 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         (set_("sources", "t1_segmentation", "pretrain", to="t2"), "pretrain", "there are: t1, stroke"),
         (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "give what it learns"),
         (set_("sources", "mine", to={"checkpoint": "x.pth"}), "mine", "checkpoint with task and domain"),
+        *(
+            (set_("sources", "t1_segmentation", key, to=value), f"{key}:", f"t1_segmentation.{key}: goes with checkpoint")
+            for key, value in {"domain": "t1", "trained_on": ["ATLAS"], "licence": "MIT", "map": "keys.txt"}.items()
+        ),
+        (set_("sources", "t1_segmentation", "checkpoint", to="x.pth"), "checkpoint", "doesn't go with pretrain"),
+        *(
+            (set_("sources", "mine", to={"fetch": "openmind_mae", key: value}), f"{key}:", f"mine.{key}: {message}")
+            for key, value, message in (
+                ("task", "segmentation", "doesn't go with fetch"),
+                ("sha256", "0" * 64, "goes with checkpoint"),
+                ("map", "keys.txt", "goes with checkpoint"),
+                ("epochs", 100, "goes with pretrain"),
+                ("seed", 0, "goes with pretrain"),
+            )
+        ),
+        (
+            set_("sources", "mine", to={"checkpoint": "x.pth", "task": "segmentation", "domain": "t1", "fold": 0}),
+            "fold:",
+            "goes with pretrain",
+        ),
+        (set_("datasets", "t1", to={"id": 702, "path": "."}), "path", "t1.path: goes with converter"),
         (set_("sources", "scratch", to={"pretrain": "t1"}), "scratch", "control arm"),
         (set_("sources", "my__src", to={"pretrain": "t1"}), "my__src", "a source's name may have"),
         (

@@ -84,6 +84,9 @@ def _explained_alone(
             place,
             "give one of: pretrain (a data set); checkpoint with task and domain; fetch (a name in the catalogue)",
         )
+    if error.validator == "not" and not rule:  # nothing is valid here: a key that another one excludes
+        *_, other, _, _, _ = error.absolute_schema_path
+        return place, f"doesn't go with {other}; remove one of them"
     if error.validator == "not":
         return place, "is either converted or synthetic; remove converter or synthetic"
     if error.validator == "anyOf":
