@@ -354,16 +354,29 @@ def test_a_study_moved_with_its_data_is_the_same(tmp_path: Path) -> None:
         write_atlas_tree(tmp_path / place)
         file = tmp_path / place / "lab.py"
         file.write_text("LAB = 1\n")
+        keys = tmp_path / place / "keys.txt"
+        keys.write_text("a b\n")
 
         def change(content: dict[str, Any]) -> None:
             content["datasets"]["t1"] = {"id": 702, "converter": "lab.py", "path": "images"}
             content["datasets"]["stroke"] = {"id": 711, "converter": "atlas_r2", "path": "ATLAS_2"}
+            details = {"task": "segmentation", "domain": "t1", "map": "keys.txt"}
+            content["sources"]["mapped"] = {"checkpoint": "weights.pth", **details}
 
         digests.append(jobs_of(tmp_path / place, change))
     assert digests[0] == digests[1]
-    # a data set's own description is part of what the result depends on
+    # the map of a checkpoint's keys is part of what the result depends on
+    keys.write_text("a c\n")
+    after = {name: job.digest for name, job in study_jobs(read_study(tmp_path / "there/study.yaml")).items()}
+    assert {name for name in after if after[name] != digests[1][name]} == {
+        name for name in after if "mapped" in name or name.startswith(("compare", "report"))
+    }
+    keys.write_text("a b\n")
+    # and so is a data set's own description
     file.write_text("LAB = 2\n")
     after = {name: job.digest for name, job in study_jobs(read_study(tmp_path / "there/study.yaml")).items()}
     assert {name for name in after if after[name] == digests[1][name]} == {
-        name for name in after if "T1Segmentation" not in name and name.startswith(("finetune", "convert-s", "p"))
+        name
+        for name in after
+        if "T1Segmentation" not in name and name.startswith(("finetune", "convert-s", "p", "add", "link"))
     } - {"plan-t1", "preprocess-t1", "pretrain-t1_segmentation"}

@@ -117,11 +117,9 @@ def _sources(context: _Context) -> _Found:
         place: Place = ("sources", name)
         if source.fetch or source.checkpoint:
             yield from _published(context, source, place)
-        if "map" in source.details and not Path(source.details["map"]).is_file():
-            yield (
-                (*place, "map"),
-                context.finding((*place, "map"), f"{source.details['map']} doesn't exist; correct the path"),
-            )
+        if source.key_map and not source.key_map.is_file():
+            where = (*place, "map")
+            yield where, context.finding(where, f"{source.key_map} doesn't exist; correct the path")
         yield from _classes(context, source, place)
 
 

@@ -54,7 +54,8 @@ class Source:
     Attributes
     ----------
     dataset, trainer, configuration, fold : settings of the pre-training; the trainer is None for other sources
-    checkpoint, details : file, folder or address of a checkpoint, and its description
+    checkpoint, details : file, folder or address of a checkpoint, and its description, as written in the file
+    key_map : file that maps the checkpoint's keys
     fetch : name in the catalogue
     """
 
@@ -65,6 +66,7 @@ class Source:
     fold: int | str = 0
     checkpoint: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    key_map: Path | None = None
     fetch: str = ""
 
 

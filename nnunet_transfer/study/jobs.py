@@ -103,14 +103,20 @@ def _converter(dataset: Dataset) -> dict[str, str]:
     name = dataset.written.get("converter", "")
     if not name.endswith(".py"):
         return {"converter": name}
-    file = Path(dataset.converter)
-    return {"converter": name, "content": sha256_of(file) if file.is_file() else ""}
+    return {"converter": name, "content": _content(Path(dataset.converter))}
+
+
+def _content(file: Path) -> str:
+    """Return the checksum of a file of the user's; empty if it is missing, which `study check` says."""
+    return sha256_of(file) if file.is_file() else ""
 
 
 def _source(source: Source) -> _Outline:
     settings: dict[str, Any]
     if source.trainer is None:
         settings = {"source": source.name, "checkpoint": source.checkpoint, "fetch": source.fetch, **source.details}
+        if source.key_map:
+            settings["map_content"] = _content(source.key_map)
         return source_job(source), "add", settings, ()
     settings = {
         "source": source.name,

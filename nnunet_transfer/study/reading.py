@@ -101,7 +101,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         configuration=content.get("configuration", DEFAULT_CONFIGURATION),
         device=content.get("device", "cuda"),
         datasets=_datasets(document, file.parent),
-        sources=_sources(document),
+        sources=_sources(document, file.parent),
         targets=_targets(document),
         arms=(),
         comparison=content.get("comparison", {}),
@@ -186,7 +186,7 @@ def _datasets(document: Document, base: Path) -> dict[str, Dataset]:
     return found
 
 
-def _sources(document: Document) -> dict[str, Source]:
+def _sources(document: Document, base: Path) -> dict[str, Source]:
     found = {}
     for name, entry in document.content.get("sources", {}).items():
         place: list[str | int] = ["sources", name]
@@ -196,11 +196,12 @@ def _sources(document: Document) -> dict[str, Source]:
         if not NAME.fullmatch(name):
             raise document.error(place, NAME_RULE)
         if "pretrain" not in entry:
-            details = {key: entry[key] for key in _DETAILS if key in entry}
-            if "map" in details:
-                details["map"] = str(_path(details["map"], document.path.absolute().parent))
             found[name] = Source(
-                name, checkpoint=entry.get("checkpoint", ""), details=details, fetch=entry.get("fetch", "")
+                name,
+                checkpoint=entry.get("checkpoint", ""),
+                details={key: entry[key] for key in _DETAILS if key in entry},
+                key_map=_path(entry["map"], base) if "map" in entry else None,
+                fetch=entry.get("fetch", ""),
             )
             continue
         if entry["pretrain"] not in document.content["datasets"]:

@@ -158,7 +158,7 @@ def _add(study: Study, job: Job) -> None:
         task=details["task"],
         domain=details["domain"],
         provenance=Provenance(licence=details.get("licence", ""), trained_on=tuple(details.get("trained_on", ()))),
-        reading=Reading(key_map=Path(details["map"]) if "map" in details else None),
+        reading=Reading(key_map=source.key_map),
         sha256=details.get("sha256", ""),
         overwrite=True,
     )
