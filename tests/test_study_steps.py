@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_transfer.files import write_json
 from nnunet_transfer.study import read_study, study_jobs
-from nnunet_transfer.study.steps import run_job
+from nnunet_transfer.study.steps import compare_targets, run_job
+from tests.comparison_data import model_folder, write_results
 from tests.nnunet_data import write_blob_dataset
 from tests.sources import save_random_source
 
@@ -57,3 +61,23 @@ def test_a_source_with_its_own_name_finds_the_preprocessed_data(
     for stage in read:
         data = folder / manager.get_configuration(stage).data_identifier
         assert len(list(data.glob("*.pkl"))) == CASES, stage
+
+
+def test_arms_of_an_earlier_profile_stay_out_of_the_comparison(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {"nnUNetTrainerScratch": 0.5, "nnUNetTrainerTransfer": 0.9})
+    trained = model_folder(nnunet_folders, "nnUNetTrainerTransfer")
+    for profile in ("demo", "resnet18"):
+        model = trained.with_name(f"nnUNetTrainerTransfer__nnUNetPlans_{profile}_from_mine__2d")
+        shutil.copytree(trained, model)
+        write_json(model / "plans.json", {"transfer": {"source": "mine"}})
+    shutil.rmtree(trained)
+    file = write_own_study(
+        nnunet_folders,
+        configuration="2d",
+        datasets={"blobs": {"id": 801}},
+        targets={"blobs": {"dataset": "blobs", "folds": [0, 1]}},
+        comparison={"draws": 100},
+    )
+    out = nnunet_folders / "out"
+    compare_targets(read_study(file), ["blobs"], out, tables_only=True)
+    assert set(pd.read_csv(out / "summary.csv")["arm"]) == {"nnUNetTrainerScratch", "nnUNetTrainerTransfer@mine"}

@@ -125,7 +125,14 @@ def _compare_target(
     name: str, title: str, arms: Sequence[str] | None, settings: CompareSettings, cache: Path, processes: int
 ) -> tuple[TargetResult, dict[str, str]]:
     """Return the result of a target, and case -> why it was left out."""
-    runs = short_titles(find_runs(name, arms=arms, configuration=settings.configuration, plans=settings.plans))
+    found = find_runs(
+        name,
+        arms=arms,
+        configuration=settings.configuration,
+        plans=settings.plans,
+        transfer_plans=settings.transfer_plans,
+    )
+    runs = short_titles(found)
     # before scoring, which may take an hour
     baselines = choose_baselines(runs, settings.baseline, name)
     problems: dict[str, str] = {}

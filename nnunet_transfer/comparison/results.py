@@ -87,6 +87,7 @@ def find_runs(
     arms: Sequence[str] | None = None,
     configuration: str | None = None,
     plans: str | None = None,
+    transfer_plans: Sequence[str] | None = None,
 ) -> tuple[Run, ...]:
     """Find all trained arms of a data set.
 
@@ -94,6 +95,7 @@ def find_runs(
     ----------
     arms : trainer names, with or without suffixes; by default every trainer but the pretrainers
     configuration, plans : default: the only ones present
+    transfer_plans : plans of `nnUNetTrainerTransfer`; default: all that are present
 
     Raises
     ------
@@ -110,6 +112,8 @@ def find_runs(
     trained = {f: p for f, p in trained.items() if p[2] == configuration}
     if plans:
         trained = {f: p for f, p in trained.items() if p[1] == plans or p[0].split("_")[0] == TRANSFER}
+    if transfer_plans is not None:
+        trained = {f: p for f, p in trained.items() if p[1] in transfer_plans or p[0].split("_")[0] != TRANSFER}
     # each source has its own plans for nnUNetTrainerTransfer; every other trainer must have one, with all its seeds
     others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
     if len({_without_seed(p[0]) for p in others}) < len({(_without_seed(p[0]), p[1]) for p in others}):

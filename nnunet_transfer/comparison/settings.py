@@ -41,6 +41,8 @@ class CompareSettings:
         The arm that the others are compared with, with or without suffixes.
     configuration, plans
         nnU-Net configuration and plans; default: the only ones present.
+    transfer_plans
+        Plans of `nnUNetTrainerTransfer`, which name its sources; default: all that are present.
     allow_missing
         Leave out cases that can't be compared, for all arms.
     tables_only
@@ -62,6 +64,7 @@ class CompareSettings:
     baseline: str = DEFAULT_BASELINE
     configuration: str | None = None
     plans: str | None = None
+    transfer_plans: tuple[str, ...] | None = None
     allow_missing: bool = False
     tables_only: bool = False
 

@@ -236,6 +236,8 @@ def compare_targets(
         protocols={number: target.protocols for number, target in datasets.items()},
         configuration=study.configuration,
         plans=study.plans_name(),
+        # the results folder may also hold arms of an earlier profile, or of another study
+        transfer_plans=tuple(study.plans_name(arm.source) for arm in study.arms if arm.named_in_plans),
         tables_only=tables_only,
         **chosen,
     )
