@@ -13,6 +13,7 @@ import pytest
 from nnunet_transfer.cli import main
 from nnunet_transfer.study import read_study
 from nnunet_transfer.study.short import write_smoke_study
+from tests.conversion_trees import ibsr18, write_tree
 from tests.studies import write_atlas_tree
 from tests.study_files import Change, set_, write_study
 
@@ -72,6 +73,10 @@ def test_check_says_what_would_run(
         (set_("sources", "t1_segmentation", "fold", to=2), "folds 0 to 1; give one of them, or all"),
         (set_("datasets", "t1", to={"id": 702, "converter": "atlas_r2", "path": "."}), "t1.path: "),
         (set_("datasets", "t1", to={"id": 702, "converter": "lab.py", "path": "."}), "lab.py is not a Python file"),
+        (
+            set_("datasets", "t1", to={"id": 1001, "converter": "atlas_r2", "path": "."}),
+            "t1.id: Dataset1001_.* 1 to 999",
+        ),
     ],
 )
 def test_check_finds_it_before_the_first_job(
@@ -84,6 +89,44 @@ def test_check_finds_it_before_the_first_job(
     assert re.search(message, errors)
     assert main(["study", "run", str(file)]) == 2
     assert not (tmp_path / "small" / "steps").exists()
+
+
+@pytest.mark.parametrize(
+    ("converter", "options", "message"),
+    [
+        ("atlas_r2", {"name": "my data"}, "t1.id: .*my data isn't a name"),
+        ("atlas_r2", {"reorient": "ras"}, "t1.options: ras is not an orientation"),
+        ("ibsr18", {"threshold": 0.5}, "t1.options: --threshold is for binary masks"),
+        ("t1_folder", {"group_by": "site"}, "t1.path: group_by: site, but .* has no site"),
+        (
+            "atlas_r2",
+            {},
+            "t1.path: 1 case can't be converted .sub-r002s001_ses-1: there is a mask but no image.; correct",
+        ),
+    ],
+)
+def test_check_finds_what_a_conversion_would_refuse(
+    tmp_path: Path, converter: str, options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tree(ibsr18(), tmp_path / "ibsr") if converter == "ibsr18" else write_atlas_tree(tmp_path)
+    next(data.rglob("sub-r002s001*T1w.nii.gz"), data / "none").unlink(missing_ok=True)  # leaves its mask
+    content = {"id": 702, "converter": converter, "path": str(data), "options": options}
+    status, text = check(write_study(tmp_path, set_("datasets", "t1", to=content)), capsys)
+    assert status == 1
+    assert re.search(message, text)
+    assert not (tmp_path / "small").exists()
+
+
+def test_check_finds_an_id_that_another_data_set_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw" / "Dataset702_Other").mkdir(parents=True)
+
+    def change(content: dict[str, Any]) -> None:
+        content["folders"] = {"raw": "raw"}
+        content["datasets"]["t1"] = {"id": 702, "converter": "atlas_r2", "path": str(write_atlas_tree(tmp_path))}
+
+    status, text = check(write_study(tmp_path, change), capsys)
+    assert status == 1
+    assert "t1.id: id 702 is used by Dataset702_Other" in text
 
 
 @pytest.mark.parametrize("published", STUDIES, ids=lambda file: file.parent.name)

@@ -81,7 +81,11 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         (set_("sources", "mine", to={"pretrain": "t1"}), "mine", "give what it learns"),
         (set_("sources", "mine", to={"checkpoint": "x.pth"}), "mine", "checkpoint with task and domain"),
         *(
-            (set_("sources", "t1_segmentation", key, to=value), f"{key}:", f"t1_segmentation.{key}: goes with checkpoint")
+            (
+                set_("sources", "t1_segmentation", key, to=value),
+                f"{key}:",
+                f"t1_segmentation.{key}: goes with checkpoint",
+            )
             for key, value in {"domain": "t1", "trained_on": ["ATLAS"], "licence": "MIT", "map": "keys.txt"}.items()
         ),
         (set_("sources", "t1_segmentation", "checkpoint", to="x.pth"), "checkpoint", "doesn't go with pretrain"),

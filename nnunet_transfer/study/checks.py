@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnunet_transfer.errors import ComparisonError, DataError, TransferError
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.folds import read_folds
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
@@ -18,15 +18,22 @@ from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
 from nnunet_transfer.study.document import Document, Place, read_document
 from nnunet_transfer.study.engine import NO_SNAKEMAKE
+from nnunet_transfer.study.environment import folders_set
 from nnunet_transfer.study.estimates import GB, Estimate
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job, study_jobs
 from nnunet_transfer.study.reading import DEFAULT_FOLDS
 from nnunet_transfer.study.steps import conversion_options
 from nnunet_transfer.subjects import MADE_FROM, donors_in
+from nnunet_transfer.words import counted, shortened
+
+if TYPE_CHECKING:
+    from nnunet_transfer.conversion.plan import Plan
 
 _SYNTHETIC_FOLDS = 2
 _CLASSES = "classes.csv"
+#: number of cases in a message
+_SHOWN = 3
 #: converters for any data with a certain layout; two data sets from such a converter may differ
 _GENERIC = ("t1_bids", "t1_folder", "imagefolder", "freesurfer")
 
@@ -77,9 +84,8 @@ def _datasets(context: _Context) -> _Found:
 
 
 def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
-    from nnunet_transfer.conversion.case_search import find_cases
     from nnunet_transfer.conversion.catalogue import get_description
-    from nnunet_transfer.conversion.plan import request
+    from nnunet_transfer.conversion.plan import check_id, dataset_folder_name, plan_conversion
 
     try:
         description = get_description(dataset.converter)
@@ -97,14 +103,47 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
     job = context.jobs.get(f"convert-{dataset.name}")
     if job is None or dataset.path is None or state.is_done(context.study.folder, job):
         return
+    options = conversion_options(context.study, dataset)
+    taken = False
+    try:
+        name = dataset_folder_name(dataset.number, options.name or description.folder_name)
+        check_id(context.study.folders["nnUNet_raw"] / name)
+    except TransferError as error:
+        taken = True
+        yield (*place, "id"), context.finding((*place, "id"), str(error))
     where = (*place, "path")
     if not dataset.path.is_dir():
         yield where, context.finding(where, f"the folder {dataset.path} doesn't exist; correct the path")
         return
+    if taken:
+        return
     try:
-        find_cases(description, request(description, dataset.path, conversion_options(context.study, dataset)))
+        with folders_set(context.study):
+            plan = plan_conversion(description, dataset.path, dataset.number, options)
+    except SettingsError as error:
+        where = (*place, "options") if dataset.options else place
+        yield where, context.finding(where, str(error))
     except TransferError as error:
         yield where, context.finding(where, str(error))
+    else:
+        for fault in _faults(plan):
+            yield where, context.finding(where, fault)
+
+
+def _faults(plan: Plan) -> Iterator[str]:
+    """Yield what a conversion would refuse after its last case, as far as file names tell."""
+    problems, options = plan.found.problems, plan.options
+    if problems and not options.allow_skips:
+        shown = shortened([f"{problem.case}: {problem.reason}" for problem in problems], _SHOWN)
+        yield (
+            f"{counted(len(problems), 'case')} can't be converted ({shown}); correct them, or leave them out with "
+            "options.allow_skips: true"
+        )
+    training = [case for case in plan.cases if case.split == "train"]
+    if not training:
+        yield "no case has a label; is it the right folder?"
+    if options.group_by == "site" and (lost := [case.name for case in training if not case.site]):
+        yield f"group_by: site, but {lost[0]} has no site; take subject"
 
 
 def _raw_folder(study: Study, dataset: Dataset) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.jobs import Job
@@ -13,8 +13,21 @@ from nnunet_transfer.study.jobs import Job
 @contextlib.contextmanager
 def environment(study: Study, job: Job) -> Iterator[None]:
     """Set nnU-Net's folders, its numbers of processes, and the study's own variables."""
+    with _set(variables(study, job)):
+        yield
+
+
+@contextlib.contextmanager
+def folders_set(study: Study) -> Iterator[None]:
+    """Set nnU-Net's folders alone; none is created."""
+    with _set(_folders(study)):
+        yield
+
+
+@contextlib.contextmanager
+def _set(values: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update(variables(study, job))
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -29,13 +42,17 @@ def variables(study: Study, job: Job) -> dict[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
     alone = study.device == "cpu"
     return {
-        **{name: str(folder) for name, folder in study.folders.items()},
+        **_folders(study),
         # without a GPU, each training has one core and does all work in its own process
         "nnUNet_n_proc_DA": "0" if alone else str(cpus),
         "nnUNet_def_n_proc": "0" if alone and _is_ours(job) else str(max(1, cpus // 2)),
         **({"nnUNet_compile": "f", "OMP_NUM_THREADS": "1"} if alone else {}),
         **study.environment,
     }
+
+
+def _folders(study: Study) -> dict[str, str]:
+    return {name: str(folder) for name, folder in study.folders.items()}
 
 
 def _is_ours(job: Job) -> bool:

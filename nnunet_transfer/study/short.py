@@ -134,8 +134,9 @@ def _profile(sources: Sequence[str]) -> str:
 def write_smoke_study(study: Study) -> Path:
     """Write a variant of a study file that runs all steps within minutes; return its path.
 
-    Trainings have five iterations per epoch, converted data sets only their first cases, because validation of hundreds of cases would
-    take hours. Data sets in nnU-Net's raw folder are used completely. All output goes to a subfolder of the study's folder.
+    Trainings have one or few epochs of five iterations, converted data sets only their first cases, because validation of
+    hundreds of cases would take hours. Data sets in nnU-Net's raw folder are used completely. All output goes to a subfolder
+    of the study's folder.
     """
     document = read_document(study.file)
     content = dict(document.content)
