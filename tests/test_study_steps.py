@@ -17,6 +17,7 @@ from nnunet_transfer.study.steps import compare_targets, run_job
 from tests.comparison_data import model_folder, write_results
 from tests.nnunet_data import write_blob_dataset
 from tests.sources import save_random_source
+from tests.study_files import set_, write_study
 
 CASES = 5
 
@@ -61,6 +62,18 @@ def test_a_source_with_its_own_name_finds_the_preprocessed_data(
     for stage in read:
         data = folder / manager.get_configuration(stage).data_identifier
         assert len(list(data.glob("*.pkl"))) == CASES, stage
+
+
+def test_a_synthetic_data_set_is_made_again_with_another_seed(tmp_path: Path) -> None:
+    def made(seed: int) -> bytes:
+        entry = {"id": 702, "synthetic": "natural", "seed": seed}
+        study = read_study(write_study(tmp_path, set_("datasets", "t1", to=entry)))
+        run_job(study, study_jobs(study)["convert-t1"])
+        return min(study.folders["nnUNet_raw"].glob("Dataset702_*/imagesTr/*.png")).read_bytes()
+
+    first, other = made(0), made(1)
+    assert first != other
+    assert made(0) == first
 
 
 def test_arms_of_an_earlier_profile_stay_out_of_the_comparison(nnunet_folders: Path) -> None:

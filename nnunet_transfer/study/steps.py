@@ -52,6 +52,9 @@ def _convert(study: Study, job: Job) -> None:
     if dataset.synthetic:
         from nnunet_transfer.synthetic.datasets import DATASETS
 
+        if _owns_raw(study):  # perhaps of another seed
+            for made in nnunet_raw().glob(f"Dataset{dataset.number:03d}_Demo*"):
+                shutil.rmtree(made)
         if not any(nnunet_raw().glob(f"Dataset{dataset.number:03d}_*")):
             DATASETS[dataset.synthetic][1](nnunet_raw(), dataset.number, dataset.seed)
         return
@@ -70,8 +73,12 @@ def conversion_options(study: Study, dataset: Dataset) -> Options:
     if "channels" in values:
         values["channels"] = tuple(values["channels"])
     values["dataset_options"] = {key: str(value) for key, value in values.pop("settings", {}).items()}
-    own = study.folders["nnUNet_raw"].is_relative_to(study.folder)
-    return Options(**values, processes=study.resources["convert"].cpus, overwrite=own)
+    return Options(**values, processes=study.resources["convert"].cpus, overwrite=_owns_raw(study))
+
+
+def _owns_raw(study: Study) -> bool:
+    """Whether nnU-Net's raw folder is the study's own."""
+    return study.folders["nnUNet_raw"].is_relative_to(study.folder)
 
 
 def _plan(study: Study, job: Job) -> None:
