@@ -91,6 +91,13 @@ def test_a_changed_arm_reruns_only_itself_and_the_comparison(finished: Path, tmp
     arm = "finetune-stroke-nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_3iterations_seed0"
     assert new == {f"{arm}-f0", f"{arm}-f1", "compare-stroke", "report"}
     assert "frozenEncoder" in (tmp_path / "small/report/report.html").read_text()
+    # the change undone: compared again, without the arm, and nothing else is repeated
+    changed(file, lambda content: content.pop("arms"))
+    run = snakemake(file)
+    assert run.returncode == 0, run.stderr
+    assert tables(file) == tables(finished)
+    last = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
+    assert all(last[name] == before[name] for name in before.keys() - overwritten)
 
 
 def test_a_changed_source_is_trained_anew_and_the_old_one_kept(finished: Path, tmp_path: Path) -> None:
