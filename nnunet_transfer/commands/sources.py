@@ -24,7 +24,6 @@ from nnunet_transfer.api import (
     add_source,
     fetch_source,
     inspect_source,
-    list_sources,
     load_source,
     publish_source,
     rank_sources,

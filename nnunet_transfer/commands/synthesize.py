@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mass-effect", type=float, default=0.0, metavar="MM", help="let lesions swell by up to MM")
     parser.add_argument("--head", default="both", help="show the whole head, only the brain, or both (default)")
-    parser.add_argument("--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z")
+    parser.add_argument(
+        "--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z"
+    )
     parser.add_argument(
         "--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks"
     )

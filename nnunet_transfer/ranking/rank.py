@@ -187,7 +187,9 @@ def _usable(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
-        raise SettingsError(f"device {device} can't be used here ({one_line(error, 200)}); choose another, such as cpu") from None
+        raise SettingsError(
+            f"device {device} can't be used here ({one_line(error, 200)}); choose another, such as cpu"
+        ) from None
     return chosen
 
 
