@@ -21,9 +21,13 @@ _ENTITIES = (
     "ses|sample|task|tracksys|acq|ce|trc|stain|rec|dir|run|mod|echo|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|"
     "seg|res|den|label|desc|from|to|mode|atlas|roi|cohort|site|tpl"
 )
-#: suffixes that describe the image, or number the time point like T1 to T4 of MSLesSeg; longer numbers may be a subject's
-_SUFFIXES = "T[0-9]{1,2}w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
-_AFTER_SUBJECT = re.compile(rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)", re.IGNORECASE)
+#: suffixes that describe the image
+_SUFFIXES = "T1w?|T2w?|T2starw?|FLAIR|PDw?|PDT2|inplaneT[12]|UNIT1|angio|dwi|bold|mask|dseg|probseg|lesions?"
+#: a time point like T1 to T4 of MSLesSeg, after a subject's number: without one, and in longer numbers, T may name the subject
+_TIME_POINT = "(?<=[0-9])_T[0-9]{1,2}w?(?=\\.|$)"
+_AFTER_SUBJECT = re.compile(
+    rf"[_.](?:(?:{_ENTITIES})-[^_.]|long\.)|_(?:{_SUFFIXES})(?=\.|$)|{_TIME_POINT}", re.IGNORECASE
+)
 #: between time point and template in a name of FreeSurfer's longitudinal stream
 _LONGITUDINAL = ".long."
 _SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")

@@ -131,6 +131,8 @@ def test_versions_of_a_source_are_arms_of_their_own(nnunet_folders: Path) -> Non
         *((f"P1_T{k}", "P1") for k in (1, 2, 3, 4, 12)),
         ("Site1_031768_t02", "Site1_031768"),
         ("P1_T3w.nii.gz", "P1"),
+        ("Patient_T07", "Patient_T07"),
+        ("pat-A_T1", "pat-A"),
         ("centre_T001", "centre_T001"),
         ("P1_T3_2", "P1_T3_2"),
     ],

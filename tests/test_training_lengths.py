@@ -74,6 +74,16 @@ def test_a_baseline_without_suffixes_stands_for_all_its_recipes_and_lengths() ->
     assert pairs(SCRATCH, f"{SCRATCH}_lpft") == {SCRATCH: SCRATCH, f"{SCRATCH}_lpft": SCRATCH}
 
 
+@pytest.mark.parametrize("variant", ["encoderOnly", "noMirroring"])
+def test_a_variant_of_the_baseline_that_is_no_recipe_or_length_is_compared_with_it(variant: str) -> None:
+    assert set(pairs(SCRATCH, T1, f"{T1}_{variant}", wanted=T1).values()) == {T1}
+    found = pairs(SCRATCH, T1, f"{T1}_lpft", f"{T1}_lpft_{variant}", f"{SCRATCH}_lpft", wanted=T1)
+    assert found[f"{T1}_lpft_{variant}"] in (T1, f"{T1}_lpft")
+    # without a plain arm, the variant is the baseline
+    only = [f"{arm}{recipe}_noMirroring" for arm in (SCRATCH, T1) for recipe in ("", "_lpft")]
+    assert pairs(*only) == {name: name.replace(T1, SCRATCH) for name in only}
+
+
 def test_an_arm_whose_recipe_no_baseline_has_is_refused() -> None:
     with pytest.raises(ComparisonError, match="none has the recipe and at least the length of"):
         pairs(f"{SCRATCH}_adamw_8epochs", f"{SCRATCH}_8epochs", f"{T1}_lpft_4epochs")

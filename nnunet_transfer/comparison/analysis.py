@@ -21,7 +21,7 @@ from nnunet_transfer.comparison.metrics import (
     add_differences,
     compared_metrics,
     metric_of,
-    outermost_volumes,
+    outermost_totals,
     score_columns,
     secondary_metrics,
     total_columns,
@@ -210,7 +210,7 @@ def analyse(
     against = {arm.name: baselines[arm].name for arm in arms}
     first = next(iter(dict.fromkeys(baselines[arm] for arm in arms)))
     columns = score_columns(protocols, list(cases.columns))
-    whole = outermost_volumes(cases, target.label_set.outermost)
+    whole = outermost_totals(cases, protocols, target.label_set.outermost)
     everything = average_scores(whole, columns, target.train_sizes, total_columns(protocols))
     limit = first.trainer.cases
     scores = replace(

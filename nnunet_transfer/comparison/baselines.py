@@ -68,6 +68,8 @@ def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm
     arms = list(dict.fromkeys(r.arm for r in runs))
     exact = list(dict.fromkeys(run.arm for run in runs if wanted in _full_names(run)))
     alike = [arm for arm in arms if wanted in (arm.trainer.base, f"{arm.trainer.base}@{arm.source}")]
+    # a recipe or length is a setting of all arms; what an arm loads, and whether it mirrors, are compared with the plain arm
+    alike = [arm for arm in alike if not (arm.trainer.encoder_only or arm.trainer.no_mirroring)] or alike
     found = alike if _has_variants(alike, arms) else exact or alike
     if len(arms) == 1 and (found or wanted == DEFAULT_BASELINE):
         return {arms[0]: arms[0]}

@@ -97,12 +97,15 @@ def total_columns(protocols: Sequence[LesionProtocol]) -> list[str]:
     return [*VOLUMES, *(f"{p.name}_{field}" for p in protocols for field in COUNTS)]
 
 
-def outermost_volumes(cases: pd.DataFrame, outermost: Sequence[str]) -> pd.DataFrame:
-    """Remove the volumes of labels inside others, so that a sum over labels is the volume of their union.
+def outermost_totals(
+    cases: pd.DataFrame, protocols: Sequence[LesionProtocol], outermost: Sequence[str]
+) -> pd.DataFrame:
+    """Remove the volumes and lesions of labels inside others, so that a sum over labels is that of their union.
 
     Parameters
     ----------
-    outermost : labels that cover all others without overlap, see `LabelSet.outermost`
+    outermost : labels that cover all others without overlap, see `LabelSet.outermost`; without any, only lesions can be summed
     """
-    kept = cases["label"].isin(outermost)
-    return cases.assign(**{volume: cases[volume].where(kept) for volume in VOLUMES})
+    inside = ~cases["label"].isin(outermost)
+    removed = total_columns(protocols) if outermost else VOLUMES
+    return cases.assign(**{total: cases[total].mask(inside) for total in removed if total in cases})

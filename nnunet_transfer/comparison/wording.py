@@ -275,7 +275,11 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
     seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
     several = any(len(r.target.label_set.labels) > 1 for r in results)
-    totals = " (for volumes and numbers of lesions, the sum; labels inside others add no volume)" if several else ""
+    totals = (
+        " (for volumes and numbers of lesions, but not for differences in them, the sum; labels inside others add nothing)"
+        if several
+        else ""
+    )
     text = [
         f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
         f"the same {joined(_in_common(results))} ({targets}) and {runs} per arm and fold.",
