@@ -28,6 +28,7 @@ POINTS = {SCRATCH_LENGTH: (0, 50, 100, 150, 200, 300), TRANSFERRED_LENGTH: (0, 2
 ARMS = (
     Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
     Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH),
+    Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
     Arm("scratch-full", "scratch, nnU-Net's schedule", "nnUNetTrainerScratch", "full", SCRATCH_LENGTH),
 )
 
