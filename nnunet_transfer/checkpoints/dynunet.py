@@ -11,13 +11,13 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
-from nnunet_transfer.checkpoints.several import note_on_others, preferred
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
 
 DYNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), as MONAI's DynUNet, arXiv 2211.02701"
-_ANCHOR = re.compile(r"(.*?)input_block\.conv1\.conv\.weight")
+_ANCHOR = re.compile(r"(.*?)input_block\.conv1\.conv\.weight$")
 _DOWN = re.compile(r"downsamples\.(\d{1,2})\.")
 _UNIT = r"(?:conv(?P<conv>[12])\.conv|norm(?P<norm>[12]))\.(?P<kind>.+)"
 _ENCODER = re.compile(rf"(?:(?P<first>input_block)|downsamples\.(?P<stage>\d{{1,2}})|bottleneck)\.{_UNIT}")
@@ -35,7 +35,7 @@ def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
     notes = [
         "nonlinearity and strides are taken as nnU-Net's: no tensor shows them",
-        *note_on_others(_prefixes(found.tensors)),
+        *note_on_others(prefixes_of(found.tensors, _ANCHOR)),
     ]
     if any(re.fullmatch(r"decoder\.transpconvs\.\d+\.bias", key) for key in tensors) and not any(
         key.endswith("convs.0.conv.bias") for key in tensors
@@ -65,10 +65,6 @@ def _convert(found: Found) -> Converted:
     )
 
 
-def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    return {m[1] for key in tensors if (m := _ANCHOR.fullmatch(canonical_key(key)))}
-
-
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors under nnU-Net's names.
 
@@ -78,7 +74,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         If it has residual blocks, or parts that aren't MONAI's.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    prefix = preferred(_prefixes(tensors))
+    prefix = preferred(prefixes_of(tensors, _ANCHOR))
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     if any(".conv3." in key for key in own):
         raise CheckpointError("MONAI's DynUNet with residual blocks: nnU-Net's shortcuts differ; use one without them")

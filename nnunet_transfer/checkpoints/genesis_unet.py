@@ -11,7 +11,7 @@ from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Form
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
 from nnunet_transfer.checkpoints.papers import GENESIS_PAPER, SUPREM_PAPER
-from nnunet_transfer.checkpoints.several import note_on_others, preferred
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key, is_statistic
@@ -36,7 +36,7 @@ def _convert(found: Found) -> Converted:
         NEEDS_PACKAGE,
         "the original normalises by each batch's own statistics in evaluation, too: running statistics are left out",
         "it was trained on CT whose intensities were cut and scaled to 0 to 1",
-        *note_on_others(_prefixes(found.tensors)),
+        *note_on_others(prefixes_of(found.tensors, _ANCHOR)),
     )
     return Converted(
         tensors,
@@ -48,13 +48,9 @@ def _convert(found: Found) -> Converted:
     )
 
 
-def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    return {m[1] for key in tensors if (m := _ANCHOR.match(canonical_key(key)))}
-
-
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = {canonical_key(key): tensor for key, tensor in tensors.items() if not is_statistic(key)}
-    prefix = preferred(_prefixes(tensors))
+    prefix = preferred(prefixes_of(tensors, _ANCHOR))
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     down = _numbered(sorted({int(m[1]) for key in own if (m := _DOWN.fullmatch(key))}))
     up = _numbered(sorted({int(m[1]) for key in own if (m := _UP.fullmatch(key))}, reverse=True))

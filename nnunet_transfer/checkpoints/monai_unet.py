@@ -13,7 +13,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import MONAI_UNET_PAPER, SYNTHSTROKE_PAPER
-from nnunet_transfer.checkpoints.several import note_on_others, preferred
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -49,7 +49,7 @@ def _convert(found: Found) -> Converted:
     tensors, outputs = _renamed(found.tensors)
     notes = [
         NEEDS_PACKAGE,
-        *note_on_others(_prefixes(found.tensors)),
+        *note_on_others(prefixes_of(found.tensors, _ANCHOR)),
         *_check_settings(settings, found.network is not None),
     ]
     architecture = architecture_from_shapes(tensors, _nonlinearity(tensors, settings, notes))
@@ -117,10 +117,6 @@ def _is_synthstroke(found: Found, kwargs: Mapping[str, Any], outputs: int) -> bo
     )
 
 
-def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    return {m[1] for key in tensors if (m := _ANCHOR.match(canonical_key(key)))}
-
-
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
     """Return the tensors under this package's names, and the original number of outputs.
 
@@ -131,7 +127,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
     matches = {key: match for key in own if (match := _KEY.fullmatch(key))}
-    prefix = preferred(_prefixes(tensors))
+    prefix = preferred(prefixes_of(tensors, _ANCHOR))
     parts: dict[tuple[int, str], torch.Tensor] = {}
     for key, match in matches.items():
         if match["prefix"] == prefix:

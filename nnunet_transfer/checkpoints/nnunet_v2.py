@@ -11,7 +11,7 @@ import torch
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
-from nnunet_transfer.checkpoints.several import note_on_others, preferred
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical, canonical_key
@@ -54,8 +54,7 @@ def other_networks(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
 
 
 def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    matches = (_PREFIX.match(canonical_key(key)) for key in tensors)
-    return {m[1] for m in matches if m and (not m[1] or m[1].endswith("."))}
+    return {prefix for prefix in prefixes_of(tensors, _PREFIX) if not prefix or prefix.endswith(".")}
 
 
 def _check_copies(tensors: Mapping[str, torch.Tensor]) -> None:

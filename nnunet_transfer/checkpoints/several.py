@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+from nnunet_transfer.sources.keys import canonical_key
 
 #: names in prefixes, in order of preference: MoCo's query encoder, which learns by gradient, and DINO's better teacher
 _PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
 _SHOWN = 5
+
+
+def prefixes_of(keys: Iterable[str], anchor: re.Pattern[str]) -> set[str]:
+    """Return the prefixes of all networks in a file: what stands before a key that each network has, `anchor`'s first group."""
+    return {match[1] for key in keys if (match := anchor.match(canonical_key(key)))}
 
 
 def preferred(prefixes: Iterable[str]) -> str:

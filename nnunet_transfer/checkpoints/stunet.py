@@ -11,7 +11,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of, stated_configuration
-from nnunet_transfer.checkpoints.several import note_on_others, preferred
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical_key
@@ -47,17 +47,13 @@ def _convert(found: Found) -> Converted:
         input_channels_of(tensors),
         parts=parts_of(tensors),
         citation=STUNET_PAPER,
-        notes=(NEEDS_PACKAGE, note, *note_on_others(_prefixes(found.tensors))),
+        notes=(NEEDS_PACKAGE, note, *note_on_others(prefixes_of(found.tensors, _PREFIX))),
     )
-
-
-def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    return {m[1] for key in tensors if (m := _PREFIX.match(canonical_key(key)))}
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    prefix = preferred(_prefixes(tensors))
+    prefix = preferred(prefixes_of(tensors, _PREFIX))
     renamed = {}
     for key, tensor in own.items():
         name = key.removeprefix(prefix)
