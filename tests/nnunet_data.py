@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from skimage import io
 
 from nnunet_transfer.discovery import __path__ as discovery_path
-from nnunet_transfer.files import write_json
+from nnunet_transfer.files import read_json, write_json
 
 #: configuration -> folders, data set, plans
 Prepared = dict[str, tuple[Path, str, str]]
@@ -115,3 +116,14 @@ def write_splits(preprocessed_dataset: Path, folds: int = 2) -> None:
         preprocessed_dataset / "splits_final.json",
         [{"train": [c for i, c in enumerate(cases) if i % folds != f], "val": cases[f::folds]} for f in range(folds)],
     )
+
+
+def two_folds(cases: int) -> list[dict[str, list[str]]]:
+    """Splits of `case00`, `case01`, ... with one validation case in each of two folds."""
+    names = [f"case{i:02d}" for i in range(cases)]
+    return [{"train": names[:k] + names[k + 1 :], "val": [names[k]]} for k in range(2)]
+
+
+def edit_json(path: Path, **entries: Any) -> None:
+    """Replace entries of a JSON file, or add them."""
+    write_json(path, read_json(path) | entries)

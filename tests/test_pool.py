@@ -10,24 +10,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
-from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
-from nnunetv2.utilities.utils import create_paths_fn
-from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import pool as pool_module
-from nnunet_transfer.conversion.pooled_cases import PICTURE_ENDINGS, PICTURE_READER, TIFF_ENDINGS
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.work import id_held
-from tests.nnunet_data import write_blob_dataset, write_picture_dataset
+from tests.nnunet_data import edit_json, two_folds, write_blob_dataset
 
 COMMAND = ["pool", "-d", "11", "12", "--id", "20", "--name", "Pooled"]
-PICTURES = ["pool", "-d", "13", "14", "--id", "20", "--name", "Pooled"]
 
 
 @pytest.fixture
@@ -36,14 +29,9 @@ def raw(nnunet_folders: Path) -> Path:
     folder = nnunet_folders / "raw"
     write_blob_dataset(folder, 11, name="Hammers", cases=4, shape=(8, 8, 6), labels=2)
     write_blob_dataset(folder, 12, name="Lobes", cases=3, shape=(8, 8, 6), seed=1)
-    for dataset, folds in (("Dataset011_Hammers", _folds(4)), ("Dataset012_Lobes", _folds(3))):
+    for dataset, folds in (("Dataset011_Hammers", two_folds(4)), ("Dataset012_Lobes", two_folds(3))):
         write_json(folder / dataset / "splits_final.json", folds)
     return folder
-
-
-def _folds(cases: int) -> list[dict[str, list[str]]]:
-    names = [f"case{i:02d}" for i in range(cases)]
-    return [{"train": names[:k] + names[k + 1 :], "val": [names[k]]} for k in range(2)]
 
 
 def _voxels(path: Path) -> np.ndarray:
@@ -55,12 +43,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _edit(path: Path, **entries: Any) -> None:
-    write_json(path, read_json(path) | entries)
-
-
 def test_pooled_sets_keep_images_labels_folds_and_terms(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _edit(raw / "Dataset011_Hammers/dataset.json", licence="CC BY", reference="Hammers 2003")
+    edit_json(raw / "Dataset011_Hammers/dataset.json", licence="CC BY", reference="Hammers 2003")
     assert main(COMMAND) == 0
     folder = raw / "Dataset020_Pooled"
     assert capsys.readouterr().out.splitlines() == [
@@ -123,7 +107,7 @@ def _manifests(raw: Path) -> None:
 
 def test_subjects_that_sets_share_stay_on_one_side_of_each_fold(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
     _manifests(raw)
-    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
+    write_json(raw / "Dataset012_Lobes/splits_final.json", two_folds(3)[::-1])
     assert main([*COMMAND, "--same-subjects"]) == 0
     assert "made again" in caplog.text
     folder = raw / "Dataset020_Pooled"
@@ -147,7 +131,7 @@ def test_namesakes_are_taken_for_different_subjects_and_the_user_is_told(
     raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _manifests(raw)
-    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[::-1])
+    write_json(raw / "Dataset012_Lobes/splits_final.json", two_folds(3)[::-1])
     assert main(COMMAND) == 0
     assert "several sets have a subject sub-0, treated as different people" in caplog.text
     assert read_json(raw / "Dataset020_Pooled/splits_final.json")[0]["val"] == ["Hammers_case00", "Lobes_case01"]
@@ -156,14 +140,14 @@ def test_namesakes_are_taken_for_different_subjects_and_the_user_is_told(
 def test_folds_that_nnunet_trains_on_go_before_those_of_the_conversion(raw: Path) -> None:
     preprocessed = raw.parent / "preprocessed/Dataset012_Lobes"
     preprocessed.mkdir()
-    write_json(preprocessed / "splits_final.json", _folds(3)[::-1])
+    write_json(preprocessed / "splits_final.json", two_folds(3)[::-1])
     assert main(COMMAND) == 0
     assert read_json(raw / "Dataset020_Pooled/splits_final.json")[0]["val"] == ["Hammers_case00", "Lobes_case01"]
 
 
 def test_voxels_to_ignore_get_one_value_above_all_labels(raw: Path) -> None:
     labels = {"background": 0, "class1": 1, "ignore": 2}
-    _edit(raw / "Dataset012_Lobes/dataset.json", labels=labels)
+    edit_json(raw / "Dataset012_Lobes/dataset.json", labels=labels)
     path = raw / "Dataset012_Lobes/labelsTr/case00.nii.gz"
     image = nib.load(path)
     voxels = np.asarray(image.dataobj).copy()
@@ -195,8 +179,8 @@ def test_cases_that_dataset_json_lists_are_found_where_they_lie(raw: Path) -> No
         }
         for i in range(2)
     }
-    _edit(dataset / "dataset.json", dataset=listed)
-    write_json(dataset / "splits_final.json", _folds(2))
+    edit_json(dataset / "dataset.json", dataset=listed)
+    write_json(dataset / "splits_final.json", two_folds(2))
     assert main(COMMAND) == 0
     pooled = sorted(path.name for path in (raw / "Dataset020_Pooled/imagesTr").glob("Lobes*"))
     assert pooled == ["Lobes_case00_0000.nii.gz", "Lobes_case01_0000.nii.gz"]
@@ -204,7 +188,7 @@ def test_cases_that_dataset_json_lists_are_found_where_they_lie(raw: Path) -> No
 
 def test_sets_of_the_same_name_are_told_apart_by_their_ids(raw: Path) -> None:
     write_blob_dataset(raw, 13, name="Lobes", cases=3, shape=(8, 8, 6))
-    write_json(raw / "Dataset013_Lobes/splits_final.json", _folds(3))
+    write_json(raw / "Dataset013_Lobes/splits_final.json", two_folds(3))
     assert main(["pool", "-d", "12", "13", "--id", "20", "--name", "Pooled"]) == 0
     assert list(read_json(raw / "Dataset020_Pooled/dataset.json")["label_sets"]) == [
         "Dataset012_Lobes",
@@ -258,134 +242,6 @@ def test_of_two_poolings_into_one_id_one_wins(raw: Path) -> None:
     assert [path.name for path in raw.glob("*020*")] == ["Dataset020_A"]
 
 
-@pytest.fixture
-def pictures(nnunet_folders: Path) -> Path:
-    """Two raw data sets of pictures in colour, one file per case, with three and two cases."""
-    folder = nnunet_folders / "raw"
-    for number, cases in ((13, 3), (14, 2)):
-        name = write_picture_dataset(folder, number, cases=cases, shape=(12, 10), labels=1)
-        _edit(folder / name / "dataset.json", channel_names={"0": "R", "1": "G", "2": "B"})
-        write_json(folder / name / "splits_final.json", _folds(cases))
-    return folder
-
-
-def test_endings_are_those_of_nnunets_readers() -> None:
-    assert list(PICTURE_ENDINGS) == NaturalImage2DIO.supported_file_endings
-    assert NaturalImage2DIO.__name__ == PICTURE_READER
-    assert list(TIFF_ENDINGS) == Tiff3DIO.supported_file_endings
-
-
-def _one_file_per_colour(picture: Path) -> None:
-    colours = np.asarray(Image.open(picture))
-    for channel in range(3):
-        Image.fromarray(colours[..., channel]).save(picture.with_name(f"case00_000{channel}.png"))
-
-
-@pytest.mark.parametrize("reader", [None, "None", PICTURE_READER])
-@pytest.mark.parametrize("separate", [False, True])
-def test_pictures_in_colour_have_one_file_or_one_per_colour(pictures: Path, separate: bool, reader: str | None) -> None:
-    for dataset in ("Dataset013_Pictures", "Dataset014_Pictures"):
-        _edit(pictures / dataset / "dataset.json", **({"overwrite_image_reader_writer": reader} if reader else {}))
-    if separate:
-        _one_file_per_colour(pictures / "Dataset014_Pictures/imagesTr/case00_0000.png")
-    assert main(PICTURES) == 0
-    folder, io = pictures / "Dataset020_Pooled", NaturalImage2DIO()
-    assert list(read_json(folder / "dataset.json")["channel_names"].values()) == ["R", "G", "B"]
-    assert read_json(folder / "dataset.json")["numTraining"] == 5
-    written = sorted(path.name for path in (folder / "imagesTr").iterdir())
-    assert len(written) == (7 if separate else 5)
-    for dataset, shift in (("Dataset013_Pictures", 0), ("Dataset014_Pictures", 1)):
-        files = sorted(path.name for path in (pictures / dataset / "imagesTr").iterdir())
-        for path in (pictures / dataset / "labelsTr").iterdir():
-            old = io.read_images(create_paths_fn(str(pictures / dataset / "imagesTr"), files, ".png", path.stem))[0]
-            name = f"{dataset}_{path.stem}"
-            new = io.read_images(create_paths_fn(str(folder / "imagesTr"), written, ".png", name))[0]
-            assert new.shape == (3, 1, 12, 10)
-            assert np.array_equal(old, new)
-            before, after = io.read_seg(str(path))[0], io.read_seg(str(folder / "labelsTr" / f"{name}.png"))[0]
-            assert np.array_equal(np.where(before > 0, before + shift, 0), after)
-
-
-def _mode(mode: str) -> Any:
-    def change(raw: Path) -> None:
-        path = raw / "Dataset014_Pictures/imagesTr/case01_0000.png"
-        Image.open(path).convert(mode).save(path)
-
-    return change
-
-
-def _grey_set(raw: Path) -> None:
-    _mode("L")(raw)
-    _edit(raw / "Dataset014_Pictures/dataset.json", channel_names={"0": "grey"})
-
-
-def _damaged_picture(raw: Path) -> None:
-    (raw / "Dataset014_Pictures/imagesTr/case01_0000.png").write_bytes(b"no picture")
-
-
-def _mask_in_colour(raw: Path) -> None:
-    path = raw / "Dataset014_Pictures/labelsTr/case01.png"
-    Image.open(path).convert("RGB").save(path)
-
-
-def _another_reader(raw: Path) -> None:
-    for name in ("Dataset013_Pictures", "Dataset014_Pictures"):
-        _edit(raw / name / "dataset.json", overwrite_image_reader_writer="SimpleITKIO")
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (_mode("L"), "case01_0001.png does not exist"),
-        (_mode("RGBA"), "case01_0001.png does not exist"),
-        (_damaged_picture, "case01_0001.png does not exist"),
-        (_another_reader, "case00_0001.png does not exist"),
-        (_mask_in_colour, "labelsTr/case01.png is in colour; a label has one value per voxel"),
-        (_grey_set, "Dataset014_Pictures has the channels grey, Dataset013_Pictures has r, g, b"),
-    ],
-)
-def test_pictures_with_other_channels_than_named_are_refused(
-    fault: Any, message: str, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fault(pictures)
-    assert main(PICTURES) == 2
-    assert message in capsys.readouterr().err
-    assert not (pictures / "Dataset020_Pooled").exists()
-
-
-@pytest.mark.parametrize("ending", TIFF_ENDINGS)
-@pytest.mark.parametrize("listed", [False, True])
-def test_volumes_in_tiff_keep_their_spacing(nnunet_folders: Path, ending: str, listed: bool) -> None:
-    raw, io = nnunet_folders / "raw", Tiff3DIO()
-    rng = np.random.default_rng(0)
-    for number in (13, 14):
-        folder = raw / write_blob_dataset(raw, number, cases=0)
-        label = (rng.random((5, 8, 6)) > 0.5).astype(np.uint8)
-        cases = [f"case{i:02d}" for i in range(2)]
-        for case in cases:
-            tifffile.imwrite(folder / f"imagesTr/{case}_0000{ending}", rng.random((5, 8, 6)).astype(np.float32))
-            io.write_seg(label, str(folder / f"labelsTr/{case}{ending}"), {"spacing": [2.0, 0.5, number]})
-            shutil.copyfile(folder / f"labelsTr/{case}.json", folder / f"imagesTr/{case}.json")
-        (folder / "imagesTr/case01.json").unlink()
-        places = {c: {"images": [f"imagesTr/{c}_0000{ending}"], "label": f"labelsTr/{c}{ending}"} for c in cases}
-        _edit(folder / "dataset.json", file_ending=ending, **({"dataset": places} if listed else {}))
-        write_json(folder / "splits_final.json", _folds(2))
-    assert main([*PICTURES, "--link"]) == 0
-    pooled = raw / "Dataset020_Pooled"
-    for number in (13, 14):
-        folder = raw / f"Dataset{number:03d}_Blobs"
-        for case in ("case00", "case01"):
-            name = f"{folder.name}_{case}"
-            image, properties = io.read_images([str(pooled / f"imagesTr/{name}_0000{ending}")])
-            assert np.array_equal(image, io.read_images([str(folder / f"imagesTr/{case}_0000{ending}")])[0])
-            # case01 has no file with a spacing, for which nnU-Net takes this
-            assert tuple(properties["spacing"]) == ((2.0, 0.5, number) if case == "case00" else (1, 1, 1))
-            label, properties = io.read_seg(str(pooled / f"labelsTr/{name}{ending}"))
-            before = io.read_seg(str(folder / f"labelsTr/{case}{ending}"))[0]
-            assert np.array_equal(label, before * (number - 12))
-            assert tuple(properties["spacing"]) == (2.0, 0.5, number)
-
-
 LISTED = {"images": ["imagesTr/case00_0000.nii.gz"], "label": "labelsTr/case00.nii.gz"}
 ANY = st.sampled_from([None, True, -1, 1 << 80, 1.5, "", "x", "../x", "\0", [], ["x"], [1], {}, {"a": 1}, [[1]]])
 
@@ -403,7 +259,7 @@ def test_files_of_any_content_are_pooled_or_refused_in_one_line(
     dataset = raw / "Dataset012_Lobes"
     content = read_json(raw / "Dataset011_Hammers" / "dataset.json")
     write_json(dataset / "dataset.json", {**content, key: deep if value is None else value} if key else value)
-    write_json(dataset / "splits_final.json", _folds(3) if key else value)
+    write_json(dataset / "splits_final.json", two_folds(3) if key else value)
     capsys.readouterr()
     if status := main(COMMAND):
         assert status == 2
@@ -419,16 +275,16 @@ def test_a_manifest_that_is_no_table_is_one_line(raw: Path, table: bytes, capsys
 
 
 def _other_channels(raw: Path) -> None:
-    _edit(raw / "Dataset012_Lobes/dataset.json", channel_names={"0": "FLAIR"})
+    edit_json(raw / "Dataset012_Lobes/dataset.json", channel_names={"0": "FLAIR"})
 
 
 def _regions(raw: Path) -> None:
     labels = {"background": 0, "whole": [1, 2], "core": 2}
-    _edit(raw / "Dataset012_Lobes/dataset.json", labels=labels, regions_class_order=[1, 2])
+    edit_json(raw / "Dataset012_Lobes/dataset.json", labels=labels, regions_class_order=[1, 2])
 
 
 def _gap(raw: Path) -> None:
-    _edit(raw / "Dataset012_Lobes/dataset.json", labels={"background": 0, "class1": 3})
+    edit_json(raw / "Dataset012_Lobes/dataset.json", labels={"background": 0, "class1": 3})
 
 
 def _unnamed_value(raw: Path) -> None:
@@ -445,11 +301,11 @@ def _missing_label(raw: Path) -> None:
 
 
 def _other_folds(raw: Path) -> None:
-    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(3)[:1])
+    write_json(raw / "Dataset012_Lobes/splits_final.json", two_folds(3)[:1])
 
 
 def _strange_folds(raw: Path) -> None:
-    write_json(raw / "Dataset012_Lobes/splits_final.json", _folds(5))
+    write_json(raw / "Dataset012_Lobes/splits_final.json", two_folds(5))
 
 
 def _used_id(raw: Path) -> None:
@@ -457,7 +313,7 @@ def _used_id(raw: Path) -> None:
 
 
 def _other_ending(raw: Path) -> None:
-    _edit(raw / "Dataset012_Lobes/dataset.json", file_ending=".nrrd")
+    edit_json(raw / "Dataset012_Lobes/dataset.json", file_ending=".nrrd")
 
 
 @pytest.mark.parametrize(
