@@ -113,7 +113,9 @@ def default_splits(dataset: str | int, plans: str, configuration: str) -> list[d
     """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without splits."""
     folder = nnunet_preprocessed() / dataset_name(dataset)
     data = folder / PlansManager(str(folder / f"{plans}.json")).get_configuration(configuration).data_identifier
-    return generate_crossval_split(infer_dataset_class(str(data)).get_identifiers(str(data)), seed=12345, n_splits=5)
+    # nnU-Net sorts them, too: the order in which a disk lists files differs
+    cases = sorted(infer_dataset_class(str(data)).get_identifiers(str(data)))
+    return generate_crossval_split(cases, seed=12345, n_splits=5)
 
 
 def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False) -> dict[str, Any]:
