@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_transfer import api
 from nnunet_transfer.cli import COMMANDS, command_parser
 from nnunet_transfer.naming import ARMS, GRAMMAR, TRANSFER, is_ours, parse_trainer_name
 from nnunet_transfer.recipes import RECIPES
@@ -100,6 +102,14 @@ def test_the_page_on_sources_names_all_rules_and_kinds_of_addresses() -> None:
         assert line.split("| ")[2].startswith(f"`{rule.default}`")
     assert f"| `{MINIMUM}` |" in page
     assert all(f"{scheme}://" in page for scheme in SCHEMES if scheme != "http")
+
+
+def test_the_page_on_python_names_every_function() -> None:
+    # the repository shows it without what the site adds
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition(":::")[0]
+    functions = {name for name in api.__all__ if inspect.isfunction(getattr(api, name))}
+    assert functions == set(re.findall(r"`([a-z_]+)`", page))
+    assert all(name in api.__all__ for name in re.findall(r"nt\.(\w+)", page))
 
 
 def test_the_two_commands_come_first() -> None:
