@@ -24,7 +24,7 @@ help:
 	@echo "make docs       build the documentation site into build/site"
 	@echo "make coverage   run all tests and measure which lines they run"
 	@echo "make format     put the code into the project's format"
-	@echo "make bench      measure an epoch, the loading of a source, and scoring against their limits"
+	@echo "make bench      measure epochs, the loading of a source, scoring and conversion against their limits"
 	@echo "make clean      remove the environment and what was built; results stay"
 
 demo: $(STAMP)

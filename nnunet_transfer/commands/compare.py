@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", nargs="+", required=True, metavar="ID", help="targets, by id or name")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the report")
     parser.add_argument("--arms", nargs="+", metavar="TRAINER", help="trainers to compare (default: all)")
-    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="nnU-Net configuration, e.g. 3d_fullres")
-    parser.add_argument("-p", "--plans", metavar="PLANS", help="plans identifier")
+    parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres ... (default: the only one)")
+    parser.add_argument("-p", "--plans", metavar="PLANS", help="name of the plans (default: the only ones)")
     parser.add_argument(
         "--baseline",
         default="nnUNetTrainerScratch",

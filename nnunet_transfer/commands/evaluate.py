@@ -55,7 +55,11 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default 1)")
     parser.add_argument(
-        "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="number of parallel processes"
+        "--processes",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="cases at a time (default %(default)s)",
     )
     parser.add_argument(
         "--allow-missing", action="store_true", help="leave out cases that can't be scored, and list them"

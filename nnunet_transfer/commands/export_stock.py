@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model's folder in nnUNet_results, or nnU-Net's export of it")
     parser.add_argument("-o", "--output", required=True, metavar="PATH", help="an archive, NAME.zip, or a folder")
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="0, 1 ... or all (default: all there are)")
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="which file of each fold")
+    parser.add_argument(
+        "--checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="which file of each fold (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 

@@ -170,7 +170,7 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="FILE_OR_FOLDER_OR_URL",
-        help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY/FILE, "
+        help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY[/FILE], "
         "timm://MODEL, torchvision://WEIGHTS",
     )
     parser.add_argument("--sha256", default="", metavar="HEX", help="expected checksum of a download, or its start")
