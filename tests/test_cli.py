@@ -16,7 +16,7 @@ from nnunet_transfer.cli import COMMANDS, main
 from nnunet_transfer.commands import env
 from nnunet_transfer.discovery import __path__ as discovery_path
 from nnunet_transfer.discovery import search_path
-from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.errors import TransferError
 
 COMMAND = [sys.executable, "-m", "nnunet_transfer.cli"]
 #: seconds; a person takes this for an immediate answer
@@ -93,9 +93,20 @@ def test_missing_variables_leave_no_traceback_in_a_shell(tmp_path: Path) -> None
     assert _one_line(run.stderr).startswith("nnunet_transfer sources: nnUNet_results is not set")
 
 
-@pytest.mark.parametrize("arguments", [["--debug", "trainers", "nothing"], ["trainers", "nothing", "--debug"]])
-def test_debug_shows_the_traceback(arguments: list[str]) -> None:
-    with pytest.raises(SettingsError, match="unknown trainer nothing"):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--debug", "trainers", "nothing"],
+        ["trainers", "nothing", "--debug"],
+        ["sources", "show", "nothing", "--debug"],
+        ["sources", "--debug", "show", "nothing"],
+        ["study", "check", "nothing.yaml", "--debug"],
+    ],
+)
+def test_debug_shows_the_traceback(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("nnUNet_sources", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TransferError, match="nothing"):
         main(arguments)
 
 

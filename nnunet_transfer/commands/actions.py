@@ -21,4 +21,8 @@ def add_action(actions: Any, name: str, text: str, example: str) -> argparse.Arg
         description=f"{text[0].upper()}{text[1:]}.\n\nExample:\n  nnunet_transfer {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # also after the action, where users add it to the command that they ran
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
     return parser
