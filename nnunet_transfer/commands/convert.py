@@ -1,4 +1,4 @@
-"""Turn a public data set into an nnU-Net data set.
+"""Turn a public data set, or your own, into an nnU-Net data set.
 
   nnunet_transfer convert --list
   nnunet_transfer convert atlas_r2 /data/ATLAS_2 -d 4
@@ -36,8 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", action="store_true", help="list the data sets with licence, citation and where to get them"
     )
     parser.add_argument("--name", help="name of the new data set, after DatasetXXX_")
-    parser.add_argument("--channels", nargs="+", metavar="C", help="images to take, in this order (default: T1)")
-    parser.add_argument("--label-set", metavar="NAME", help="which of the data set's segmentations to take")
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        metavar="C",
+        help="images to take, in this order (default: T1, or the images that the labels were drawn on)",
+    )
+    parser.add_argument(
+        "--label-set", metavar="NAME", help="which of the data set's segmentations to take (default: the first)"
+    )
     parser.add_argument("--rater", metavar="R", help="rater's name, or union, intersection or majority of all raters")
     parser.add_argument(
         "--geometry",
@@ -54,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reorient", nargs="?", const="RAS", default="", metavar="AXES", help="turn axes to one orientation (RAS)"
     )
-    parser.add_argument("--group-by", default="subject", choices=("subject", "site"), help="what stays in one fold")
+    parser.add_argument(
+        "--group-by", default="subject", choices=("subject", "site"), help="what stays in one fold (%(default)s)"
+    )
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (%(default)s)")
     parser.add_argument(
         "--option",

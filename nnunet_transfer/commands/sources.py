@@ -1,8 +1,9 @@
-"""Add, inspect, list, show, rank, verify and publish pre-trained networks.
+"""Inspect, add, fetch, list, show, publish, rank and verify pre-trained networks.
 
 nnunet_transfer sources inspect checkpoint_final.pth
 nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
     --name openmind --task self_supervised --domain brain_mri
+nnunet_transfer sources fetch imagenet_resnet18d --save-as natural_classification
 nnunet_transfer sources list
 nnunet_transfer sources show t1_segmentation
 nnunet_transfer sources publish t1_segmentation to_upload --licence "CC BY 4.0"
