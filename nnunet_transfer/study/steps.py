@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from nnunet_transfer.api.comparison import compare
 from nnunet_transfer.api.data import convert, install_splits
 from nnunet_transfer.api.models import plan
 from nnunet_transfer.api.sources import add_source, fetch_source, rank_sources
-from nnunet_transfer.conversion.splits import Folds, deal
 from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import locked
@@ -23,16 +21,13 @@ from nnunet_transfer.study import state
 from nnunet_transfer.study.description import BEST, Dataset, Study
 from nnunet_transfer.study.environment import environment
 from nnunet_transfer.study.jobs import Job
+from nnunet_transfer.study.own_folds import own_folds
 from nnunet_transfer.study.trainings import finetune, pretrain, set_aside
-from nnunet_transfer.subjects import find_origin, raw_dataset
 from nnunet_transfer.tables import read_rows
-from nnunet_transfer.words import counted
 
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Options
     from nnunet_transfer.plans.transfer_plans import PlanSettings
-
-logger = logging.getLogger(__name__)
 
 #: number of voxels that is enough for percentiles of the demo's small images
 SYNTHETIC_VOXELS = 1_000_000
@@ -143,33 +138,7 @@ def _preprocess(study: Study, job: Job) -> None:
             install_splits(name, overwrite=True)
         elif not (folder / "splits_final.json").is_file():
             # do this now instead of when many trainings start at once
-            write_json(folder / "splits_final.json", _own_splits(name, study.plans_name(), configurations[0]))
-
-
-def _own_splits(name: str, plans: str, configuration: str) -> Folds:
-    """Return folds for a data set that came without any: nnU-Net's or, if subjects have several cases, as many by subject."""
-    from nnunet_transfer._nnunet import default_splits
-
-    splits = default_splits(name, plans, configuration)
-    cases = sorted({case for fold in splits for case in fold["val"]})
-    subject = find_origin(cases, raw_dataset(name)).subject
-    count = len(set(subject.values()))
-    if count == len(cases):
-        return splits
-    if count < len(splits):
-        logger.warning(
-            "%s has %s, too few for %d folds: a subject's cases are on both sides of a fold; "
-            "write a splits_final.json into its folder in nnUNet_raw",
-            name,
-            counted(count, "subject"),
-            len(splits),
-        )
-        return splits
-    fold_of = deal(subject, {}, len(splits))
-    return [
-        {"train": [c for c in cases if fold_of[c] != k], "val": [c for c in cases if fold_of[c] == k]}
-        for k in range(len(splits))
-    ]
+            write_json(folder / "splits_final.json", own_folds(name, study.plans_name(), configurations[0]))
 
 
 @contextlib.contextmanager
