@@ -102,6 +102,26 @@ def test_an_arm_has_the_recipe_it_was_trained_with(nnunet_folders: Path) -> None
     assert find_runs(DATASET)[0].arm.trainer.recipe == "warmup"
 
 
+def test_one_arm_trained_under_two_names_is_refused(nnunet_folders: Path) -> None:
+    # their volumes and lesions would be added up as if they were labels
+    write_arm(nnunet_folders, SCRATCH, None, None)
+    write_arm(nnunet_folders, f"{SCRATCH}_fitted", None, None)
+    with pytest.raises(ComparisonError, match=f"{SCRATCH} and {SCRATCH}_fitted are one arm, trained twice"):
+        find_runs(DATASET)
+    assert len(find_runs(DATASET, arms=[f"{SCRATCH}_fitted"])) == 1
+    # the folder without a recipe in its name was trained when another was the default
+    for fold in (nnunet_folders / "results" / DATASET).glob(f"{SCRATCH}__*/fold_*"):
+        write_json(fold / "provenance.json", {"run": {"recipe": "warmup"}})
+    assert len({run.arm for run in find_runs(DATASET)}) == 2
+    write_arm(nnunet_folders, f"{SCRATCH}_warmup", None, None)
+    with pytest.raises(ComparisonError, match="with the recipe warmup"):
+        find_runs(DATASET)
+    # another seed is another training of the arm
+    write_arm(nnunet_folders, f"{NATURAL}_seed0", RIGHT)
+    write_arm(nnunet_folders, f"{NATURAL}_fitted_seed1", RIGHT)
+    assert {run.seed for run in find_runs(DATASET, arms=[NATURAL])} == {0, 1}
+
+
 def test_versions_of_a_source_are_arms_of_their_own(nnunet_folders: Path) -> None:
     for i, letter in enumerate("de"):
         write_arm(nnunet_folders, f"{NATURAL}_seed{i}", RIGHT | {"sha256": letter * 64})

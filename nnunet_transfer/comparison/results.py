@@ -100,7 +100,8 @@ def find_runs(
     Raises
     ------
     ComparisonError
-        If nothing was trained, a requested arm was not trained, or the configuration or the plans are ambiguous.
+        If nothing was trained, a requested arm was not trained, the configuration or the plans are ambiguous, or one arm
+        was trained under two names.
     """
     root = paths.nnunet_results() / dataset
     parts = {f: f.name.split("__") for f in (sorted(root.iterdir()) if root.is_dir() else []) if f.is_dir()}
@@ -123,7 +124,20 @@ def find_runs(
         runs = _select(runs, arms, dataset)
     if not runs:
         raise ComparisonError(f"{dataset} has no results with configuration {configuration} and plans {plans}")
+    _check_twins(runs, dataset)
     return tuple(sorted(runs, key=_order))
+
+
+def _check_twins(runs: Sequence[Run], dataset: str) -> None:
+    """Refuse two folders of one arm and seed: their names differ only in that one states the recipe of the other."""
+    found: dict[tuple[str, int | None], Run] = {}
+    for run in runs:
+        twin = found.setdefault((run.arm.name, run.seed), run)
+        if twin is not run:
+            raise ComparisonError(
+                f"{dataset}: {twin.trainer} and {run.trainer} are one arm, trained twice with the recipe "
+                f"{run.arm.trainer.recipe}, which only one of the names states; move one of the two folders elsewhere"
+            )
 
 
 def _is_pretrainer(trainer: str) -> bool:
