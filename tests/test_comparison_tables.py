@@ -142,8 +142,12 @@ def test_volume_and_lesions_of_a_case_are_those_of_all_labels(
             assert counts[1] >= (1 if len(outermost) == 1 else 2)
             totals[arm.arm].append(counts[2])
             assert arm.dice == pytest.approx(own["dice"].mean())
+    detection, sizes = made.table("detection").set_index("arm"), made.table("sizes")
     for arm, numbers in totals.items():
         assert summary.loc[arm, "atlas_r2_n_pred"] == pytest.approx(np.mean(numbers))
+        # each case is a subject: pooled over all, the same lesions are counted
+        assert detection.loc[arm, "n_pred"] == pytest.approx(sum(numbers))
+        assert sizes.loc[sizes["arm"] == arm, "n_lesions"].sum() == detection.loc[arm, "n_ref"]
 
 
 def test_volumes_have_bias_and_limits_of_agreement(comparison: Comparison, cases: pd.DataFrame) -> None:

@@ -77,9 +77,9 @@ class TargetResult:
     ranks : one row per arm: rank, its interval, and how often it takes each rank
     folds : one row per arm, fold and seed: mean of the primary metric
     grid : one row per arm with a known source: its position in the grid of task by domain
-    detection : one row per protocol and arm: detection pooled over subjects
+    detection : one row per protocol and arm: detection pooled over subjects, and over labels that aren't inside others
     lesion_free : one row per label and arm: false positives where the reference is empty
-    sizes : one row per protocol, arm and stratum of lesion size: sensitivity
+    sizes : one row per protocol, arm and stratum of lesion size: sensitivity, pooled in the same way
     volumes : one row per label and arm: agreement of volumes
     curves : one row per arm and number of training cases; empty if all have the same number
     lengths : one row per arm and length of training; empty if each arm has only one
@@ -225,7 +225,9 @@ def analyse(
     of_all = baselines_of_all(every_arm, baselines)
     counted = scores.per_case.groupby("subject")["case"].nunique()
     scans = dict(zip(map(str, counted.index), counted.tolist(), strict=True))
-    own_lesions = lesions[lesions["arm"].isin(names)]
+    # a lesion of an inner region is one of its outer region, too
+    outermost = target.label_set.outermost or tuple(dict.fromkeys(cases["label"]))
+    own_lesions = lesions[lesions["arm"].isin(names) & lesions["label"].isin(outermost)]
     return TargetResult(
         target=target,
         arms=arms,
@@ -243,7 +245,9 @@ def analyse(
         ranks=_ranks(scores, arms, settings, by_fold=any(o.seed is None for o in outliers)),
         folds=fold_table(scores, arms, against, outliers),
         grid=grid_table(arms, tests),
-        detection=pooled_detection(compared, arms, protocols, settings, scores.ratios),
+        detection=pooled_detection(
+            compared[compared["label"].isin(outermost)], arms, protocols, settings, scores.ratios
+        ),
         lesion_free=lesion_free(compared, arms, protocols, settings, scores.ratios),
         sizes=size_sensitivity(own_lesions, arms, settings, scans, scores.ratios),
         volumes=volume_agreement(compared, arms, scores, settings),
