@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 
 from nnunet_transfer.comparison import (
+    CompareSettings,
     Comparison,
     case_section,
+    compare,
     viewer,
 )
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
@@ -24,7 +26,9 @@ from nnunet_transfer.comparison.pages import render
 from nnunet_transfer.comparison.report_tables import tables
 from nnunet_transfer.comparison.run_card import references_checksum
 from nnunet_transfer.errors import ComparisonError
+from nnunet_transfer.files import write_json
 from tests import accessibility
+from tests.comparison_data import model_folder, write_results
 from tests.seeded_comparison import N_CASES, SCRATCH, T1
 
 
@@ -197,6 +201,24 @@ def test_the_run_card_names_data_arms_and_command(comparison: Comparison, tmp_pa
     card = text[text.index('id="card"') : text.index('id="verdict"')]
     for words in ("nnunet_transfer compare -d 801", "T1 segmentation", "t1_segmentation", "cases.csv"):
         assert words in card
+
+
+def test_the_run_card_covers_the_trainings_of_all_folds(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9})
+    for fold, version in enumerate(("2.7", "2.8")):
+        session = {"started": f"2026-01-0{fold + 1}T23:00", "updated": f"2026-01-0{fold + 2}T01:00"}
+        for arm in (SCRATCH, T1):
+            folder = model_folder(nnunet_folders, arm) / f"fold_{fold}"
+            write_json(folder / "provenance.json", {"run": {}, "sessions": [session | {"versions": {"torch": version}}]})
+        loaded = {"source": "t1_segmentation", "task": "segmentation", "domain": "t1", "sha256": "a" * 64}
+        loaded |= {"coverage": {"encoder": 1 - fold / 100}, "warnings": [f"warning of fold {fold}"]}
+        write_json(model_folder(nnunet_folders, T1) / f"fold_{fold}" / "transfer_report.json", loaded)
+    report = compare([801], out=nnunet_folders / "out", settings=CompareSettings(draws=100)).report
+    card = report.read_text(encoding="utf-8").split('id="card"')[1].split('id="verdict"')[0]
+    assert "trained 2026-01-01 to 2026-01-03" in card
+    assert "torch 2.7 and 2.8" in card
+    assert "encoder 99 %" in card
+    assert all(f"T1 segmentation: warning of fold {fold}" in card for fold in (0, 1))
 
 
 def test_the_table_of_folds_has_a_row_for_every_seed_and_a_column_for_every_fold(

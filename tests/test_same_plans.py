@@ -78,6 +78,31 @@ def test_plans_are_the_same_if_they_train_the_same(
     assert all(words in notice and f"; {plans}: " in notice for notice in notices)
 
 
+def test_folds_that_changed_between_two_trainings_are_named_before_the_verdict(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.6})
+
+    def record(trainer: str, *checksums: str | None) -> None:
+        for fold, checksum in enumerate(checksums):
+            facts = {"run": {"splits_sha256": checksum and checksum * 64}}
+            write_json(model_folder(nnunet_folders, trainer) / f"fold_{fold}" / "provenance.json", facts)
+
+    # with one version in each fold, both arms had the same training cases; a training without a record says nothing
+    for others in (("a", "b"), ("a", None)):
+        record(SCRATCH, "a", "b")
+        record(T1, *others)
+        said, paragraph = said_of(compared(nnunet_folders))
+        assert "changed between" not in said
+        assert "with the same plans, splits and schedule" in paragraph
+    record(T1, "a", "c")
+    said, paragraph = said_of(compared(nnunet_folders))
+    notice = (
+        "Doubtful: splits_final.json changed between trainings of one fold, which may have seen different training cases: "
+        f"{'b' * 12}: {SCRATCH} (fold 1); {'c' * 12}: {T1} (fold 1)."
+    )
+    assert said.index(notice) < said.index("highest mean Dice")
+    assert "with the same plans and schedule" in paragraph
+
+
 def test_seeds_with_different_plans_are_not_seeds_of_one_arm(nnunet_folders: Path) -> None:
     write_results(nnunet_folders, {f"{arm}_seed{k}": 0.5 + k / 10 for arm in (SCRATCH, T1) for k in (0, 1)})
     for arm in (SCRATCH, T1):

@@ -21,7 +21,7 @@ from nnunet_transfer.comparison.results import (
     short_titles,
     source_notices,
 )
-from nnunet_transfer.comparison.same_plans import plans_notices
+from nnunet_transfer.comparison.same_plans import plans_notices, splits_notices
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.targets import pair_predictions, read_target, titles_of
 from nnunet_transfer.comparison.terminal_table import text_table
@@ -136,7 +136,7 @@ def _compare_target(
     # before scoring, which may take an hour
     baselines = choose_baselines(runs, settings.baseline, name)
     problems: dict[str, str] = {}
-    notices = [*source_notices(runs), *same_weights(runs), *plans_notices(runs)]
+    notices = [*source_notices(runs), *same_weights(runs), *plans_notices(runs), *splits_notices(runs)]
     target = replace(read_target(name, runs, problems, notices), title=title)
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
     origin = find_origin(folds, raw_dataset(name))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.same_plans import splits_checksums
 from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of
@@ -21,7 +23,7 @@ SHORT_SUM = 12
 
 @dataclass(frozen=True)
 class DataCard:
-    """The data of a target: counts, licence, and checksums of the references and of the folds."""
+    """The data of a target: counts, licence, and checksums of the references and of the folds (several if they changed)."""
 
     title: str
     dataset: str
@@ -42,11 +44,11 @@ class ArmCard:
     Attributes
     ----------
     code, title, trainer : code, title, and trainer name without seed
-    source, task, domain, sha256, licence : description of the loaded source; empty for scratch
-    seeds : number of trainings per fold
+    source, task, domain, sha256, licence : description of the loaded source; empty for scratch, several if folds differ
+    seeds : number of trainings per fold; a range if targets differ
     hours : wall-clock time of all trainings; NaN if no record was kept
-    coverage : part of the network -> share loaded from the source
-    warnings : warnings of the transfer for readers of the results
+    coverage : part of the network -> share loaded from the source, the lowest of all trainings
+    warnings : warnings of the transfers for readers of the results
     """
 
     code: str
@@ -59,7 +61,7 @@ class ArmCard:
     licence: str
     recipe: str
     schedule: str
-    seeds: int
+    seeds: str
     hours: float
     devices: tuple[str, ...]
     coverage: Mapping[str, float]
@@ -74,7 +76,7 @@ def data_card(result: TargetResult) -> DataCard:
     configuration = plans.get("configurations", {}).get(result.runs[0].configuration, {})
     patch = " × ".join(map(str, configuration.get("patch_size", ())))
     batch = configuration.get("batch_size")
-    splits = _provenance(result.runs[0]).get("run", {}).get("splits_sha256") or ""
+    splits = dict.fromkeys(recorded for run in result.runs for recorded in splits_checksums(run).values())
     return DataCard(
         title=target.title,
         dataset=target.dataset,
@@ -82,7 +84,7 @@ def data_card(result: TargetResult) -> DataCard:
         subjects=result.n_subjects,
         folds=len(target.folds),
         references_sha256=references_checksum(target),
-        splits_sha256=splits[:SHORT_SUM],
+        splits_sha256=", ".join(recorded[:SHORT_SUM] for recorded in splits),
         licence=str(described.get("licence", "")),
         citation=str(described.get("reference", "")),
         patch=f"{patch}{f', batch {batch}' if batch else ''}",
@@ -111,7 +113,7 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
     arm = runs[0].arm
     folders = [validation.parent for run in runs for validation in run.folds.values()]
     records = [_json(folder / "provenance.json") for folder in folders]
-    report = _json(folders[0] / "transfer_report.json") if folders else {}
+    reports = [_json(folder / "transfer_report.json") for folder in folders]
     first: dict[str, Any] = next((r["run"] for r in records if isinstance(r.get("run"), dict)), {})
     seconds = [r["totals"]["wall_seconds"] for r in records if "wall_seconds" in r.get("totals", {})]
     devices = dict.fromkeys(s["device"] for r in records for s in r.get("sessions", ()) if s.get("device"))
@@ -120,49 +122,67 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
         code=code,
         title=arm.title,
         trainer=str(arm.trainer),
-        source=str(report.get("source") or arm.source or ""),
+        source=_stated(reports, "source") or arm.source or "",
         task=arm.task,
         domain=arm.domain,
-        sha256=str(report.get("sha256", ""))[:SHORT_SUM],
-        licence=str(report.get("licence", "")),
+        sha256=_stated(reports, "sha256", SHORT_SUM),
+        licence=_stated(reports, "licence"),
         recipe=str(first.get("recipe") or (arm.trainer.recipe if is_ours(arm.trainer.base) else "")),
         schedule=f"{epochs} × {iterations}" if epochs and iterations else "",
-        seeds=len({run.seed for run in runs}),
+        seeds=_number_of_seeds(runs),
         hours=sum(seconds) / 3600 if seconds else float("nan"),
         devices=tuple(devices),
-        coverage=report.get("coverage", {}) if isinstance(report.get("coverage"), dict) else {},
-        warnings=tuple(map(str, warnings)) if isinstance(warnings := report.get("warnings"), list) else (),
+        coverage=_coverage(reports),
+        warnings=tuple(dict.fromkeys(str(w) for r in reports for w in _list(r.get("warnings")))),
     )
+
+
+def _stated(reports: Sequence[Mapping[str, Any]], key: str, length: int | None = None) -> str:
+    """Return what transfer reports state, all values if they differ."""
+    return ", ".join(dict.fromkeys(str(report[key])[:length] for report in reports if report.get(key)))
+
+
+def _number_of_seeds(runs: Sequence[Run]) -> str:
+    counts = sorted(set(Counter(run.folder.parent for run in runs).values()))
+    return " to ".join(str(n) for n in counts[:: max(1, len(counts) - 1)])
+
+
+def _coverage(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    lowest: dict[str, float] = {}
+    for report in reports:
+        shares = report.get("coverage")
+        for part, share in shares.items() if isinstance(shares, dict) else ():
+            lowest[part] = min(share, lowest.get(part, share))
+    return lowest
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def software(results: Sequence[TargetResult]) -> str:
     """Return the software versions that the trainings recorded; several if they differ."""
     found: dict[str, dict[str, None]] = {}
-    for result in results:
-        for run in result.runs:
-            for session in _provenance(run).get("sessions", ()):
-                for name, version in (session.get("versions") or {}).items():
-                    if version:
-                        found.setdefault(name, {}).setdefault(str(version))
+    for session in _sessions(results):
+        for name, version in (session.get("versions") or {}).items():
+            if version:
+                found.setdefault(name, {}).setdefault(str(version))
     return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
 
 
 def started(results: Sequence[TargetResult]) -> str:
     """Return the dates of the start of the first training and the end of the last one."""
-    times = [
-        session[key]
-        for result in results
-        for run in result.runs
-        for session in _provenance(run).get("sessions", ())
-        for key in ("started", "updated")
-        if session.get(key)
-    ]
+    times = [session[key] for session in _sessions(results) for key in ("started", "updated") if session.get(key)]
     days = sorted({str(time)[:10] for time in times})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""
 
 
-def _provenance(run: Run) -> dict[str, Any]:
-    return _json(next(iter(run.folds.values())).parent / "provenance.json") if run.folds else {}
+def _sessions(results: Sequence[TargetResult]) -> Iterator[dict[str, Any]]:
+    """Yield the sessions that the trainings recorded, those of all folds."""
+    for result in results:
+        for run in result.runs:
+            for validation in run.folds.values():
+                yield from _json(validation.parent / "provenance.json").get("sessions", ())
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether the arms were trained with the same plans: a difference between arms may come from other plans, too."""
+"""Whether the arms were trained with the same plans and folds: a difference between arms may come from these, too."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nnunet_transfer.comparison.loaded import PROVENANCE_FILE
 from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.words import joined, verb
 
-#: beginning of the notice on different plans
+#: beginnings of the notices on different plans and different folds
 DIFFERENT_PLANS = "The arms have different plans"
+DIFFERENT_SPLITS = "Doubtful: splits_final.json changed between trainings"
+#: digits of a checksum in a sentence
+_SHORT = 12
 #: settings of a configuration that say where its data lie and what it was derived from, not how it trains
 _ADMINISTRATIVE = ("data_identifier", "inherits_from")
 
@@ -39,6 +43,41 @@ def plans_notices(runs: Sequence[Run]) -> list[str]:
         for own in groups.values()
     )
     return [f"{DIFFERENT_PLANS}{which}, so a difference between them may come from the plans: {listed}."]
+
+
+def splits_notices(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence that names the trainings of a fold by the splits that they recorded, if these differ.
+
+    Equal validation cases don't show that the training cases were the same.
+    """
+    recorded = [(run.trainer, fold, checksum) for run in runs for fold, checksum in splits_checksums(run).items()]
+    versions: dict[int, set[str]] = {}
+    for _, fold, checksum in recorded:
+        versions.setdefault(fold, set()).add(checksum)
+    groups: dict[str, dict[str, list[int]]] = {}
+    for trainer, fold, checksum in recorded:
+        if len(versions[fold]) > 1:
+            groups.setdefault(checksum, {}).setdefault(trainer, []).append(fold)
+    if not groups:
+        return []
+    listed = "; ".join(
+        f"{checksum[:_SHORT]}: {', '.join(f'{name} (fold {joined(folds)})' for name, folds in trainings.items())}"
+        for checksum, trainings in groups.items()
+    )
+    return [f"{DIFFERENT_SPLITS} of one fold, which may have seen different training cases: {listed}."]
+
+
+def splits_checksums(run: Run) -> dict[int, str]:
+    """Return fold -> checksum of splits_final.json that its training recorded; folds without one are left out."""
+    found: dict[int, str] = {}
+    for fold, validation in sorted(run.folds.items()):
+        try:
+            recorded = read_json(validation.parent / PROVENANCE_FILE)["run"]["splits_sha256"]
+        except (DataError, KeyError, TypeError):
+            continue
+        if isinstance(recorded, str):
+            found[fold] = recorded
+    return found
 
 
 def _configuration(run: Run) -> dict[str, Any] | None:

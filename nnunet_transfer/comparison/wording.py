@@ -15,7 +15,7 @@ from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.curves import reached
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
-from nnunet_transfer.comparison.same_plans import DIFFERENT_PLANS
+from nnunet_transfer.comparison.same_plans import DIFFERENT_PLANS, DIFFERENT_SPLITS
 from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
@@ -280,9 +280,10 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         if several
         else ""
     )
+    common = _in_common(results)
     text = [
         f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
-        f"the same {joined(_in_common(results))} ({targets}) and {runs} per arm and fold.",
+        f"{f'the same {joined(common)}' if common else 'settings of their own'} ({targets}) and {runs} per arm and fold.",
         f"All scores were computed from the masks. The score of a case is the mean over labels{totals}, then over seeds; the "
         "score of a subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
         f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
@@ -326,9 +327,12 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
 
 def _in_common(results: Sequence[TargetResult]) -> list[str]:
     """Return what was the same in all trainings of each target."""
-    plans = not any(notice.startswith(DIFFERENT_PLANS) for result in results for notice in result.notices)
+    plans, splits = (
+        not any(notice.startswith(beginning) for result in results for notice in result.notices)
+        for beginning in (DIFFERENT_PLANS, DIFFERENT_SPLITS)
+    )
     schedule = all(len({_schedule(arm.trainer) for arm in result.arms}) == 1 for result in results)
-    return [*(["plans"] if plans else []), "splits", *(["schedule"] if schedule else [])]
+    return [name for name, same in (("plans", plans), ("splits", splits), ("schedule", schedule)) if same]
 
 
 def _schedule(trainer: TrainerName) -> tuple[str, int]:
