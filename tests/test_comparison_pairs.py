@@ -13,6 +13,7 @@ import seaborn
 from scipy import stats
 
 from nnunet_transfer.comparison import CompareSettings, compare
+from nnunet_transfer.comparison.report_tables import tables
 from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.errors import ComparisonError
 from tests.comparison_data import QUALITY, write_results
@@ -85,6 +86,26 @@ def test_arms_of_each_recipe_are_compared_with_the_baseline_of_that_recipe(
     tests = compare([801], out=tmp_path / "out", settings=settings).table("tests")
     assert set(tests["compared_with"]) == {SCRATCH}
     assert tests["arm"].nunique() == 3
+
+
+def test_the_table_of_recipes_names_its_control(nnunet_folders: Path, tmp_path: Path) -> None:
+    other = "nnUNetTrainerNaturalClassification"
+    write_results(nnunet_folders, {f"{arm}{recipe}": 0.6 for arm in (SCRATCH, other, T1) for recipe in ("", "_lpft")})
+    for baseline, title in ((SCRATCH, "Scratch"), (other, "Natural classification")):
+        settings = CompareSettings(draws=100, tables_only=True, baseline=baseline)
+        (result,) = compare([801], out=tmp_path / "out", settings=settings).results
+        (caption,) = (table.caption for table in tables(result) if table.name == "recipes")
+        assert caption.endswith(f"The control is {title}, with its recipe chosen in the same way.")
+
+
+def test_arms_on_numbers_of_cases_that_no_baseline_has_are_named(nnunet_folders: Path, tmp_path: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, f"{T1}_3cases": 0.6, f"{T1}_5cases": 0.7})
+    settings = CompareSettings(draws=100, tables_only=True)
+    said = " ".join(compare([801], out=tmp_path / "out", settings=settings).report.read_text("utf-8").split())
+    assert (
+        "no baseline was trained on their numbers of cases: T1 segmentation (3cases), T1 segmentation (5cases)." in said
+    )
+    assert "Scratch is the only arm trained on all cases: mean Dice" in said
 
 
 def test_what_was_drawn_before_in_the_process_leaves_the_figures_alone(three_arms: Path, tmp_path: Path) -> None:

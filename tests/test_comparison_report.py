@@ -209,7 +209,9 @@ def test_the_run_card_covers_the_trainings_of_all_folds(nnunet_folders: Path) ->
         session = {"started": f"2026-01-0{fold + 1}T23:00", "updated": f"2026-01-0{fold + 2}T01:00"}
         for arm in (SCRATCH, T1):
             folder = model_folder(nnunet_folders, arm) / f"fold_{fold}"
-            write_json(folder / "provenance.json", {"run": {}, "sessions": [session | {"versions": {"torch": version}}]})
+            write_json(
+                folder / "provenance.json", {"run": {}, "sessions": [session | {"versions": {"torch": version}}]}
+            )
         loaded = {"source": "t1_segmentation", "task": "segmentation", "domain": "t1", "sha256": "a" * 64}
         loaded |= {"coverage": {"encoder": 1 - fold / 100}, "warnings": [f"warning of fold {fold}"]}
         write_json(model_folder(nnunet_folders, T1) / f"fold_{fold}" / "transfer_report.json", loaded)

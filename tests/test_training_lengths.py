@@ -84,6 +84,24 @@ def test_a_variant_of_the_baseline_that_is_no_recipe_or_length_is_compared_with_
     assert pairs(*only) == {name: name.replace(T1, SCRATCH) for name in only}
 
 
+def test_an_arm_without_mirroring_is_compared_with_the_baseline_without_it() -> None:
+    plain, mirrorless = "nnUNetTrainerScratch", "nnUNetTrainerScratch_noMirroring"
+    found = pairs(plain, mirrorless, T1, f"{T1}_noMirroring", f"{T1}_noMirroring_4epochs")
+    # the baseline's own variant shows what mirroring does
+    assert found == {
+        **{plain: plain, mirrorless: plain, T1: plain},
+        **{f"{T1}_noMirroring": mirrorless, f"{T1}_noMirroring_4epochs": mirrorless},
+    }
+    # the same recipe goes before no mirroring, and both together before either
+    found = pairs(plain, mirrorless, f"{plain}_lpft", T1, f"{T1}_lpft_noMirroring")
+    assert found[f"{T1}_lpft_noMirroring"] == f"{plain}_lpft"
+    both = f"{plain}_lpft_noMirroring"
+    assert pairs(plain, f"{plain}_lpft", both, T1, f"{T1}_lpft_noMirroring")[f"{T1}_lpft_noMirroring"] == both
+    # a baseline with all its suffixes stands for itself
+    assert set(pairs(plain, mirrorless, T1, f"{T1}_noMirroring", wanted=mirrorless).values()) == {mirrorless}
+    assert set(pairs(plain, mirrorless, f"{T1}_noMirroring", wanted=f"{plain}_fitted").values()) == {plain}
+
+
 def test_an_arm_whose_recipe_no_baseline_has_is_refused() -> None:
     with pytest.raises(ComparisonError, match="none has the recipe and at least the length of"):
         pairs(f"{SCRATCH}_adamw_8epochs", f"{SCRATCH}_8epochs", f"{T1}_lpft_4epochs")

@@ -51,6 +51,7 @@ PRIMARY_FAMILY, SECONDARY_FAMILY = "primary", "secondary"
 _TOLD_APART: dict[str, Callable[[TrainerName], object]] = {
     "recipe": lambda trainer: trainer.recipe,
     "length": lambda trainer: trainer.total_iterations,
+    "mirroring": lambda trainer: trainer.no_mirroring,
 }
 
 
@@ -227,7 +228,8 @@ def analyse(
     scans = dict(zip(map(str, counted.index), counted.tolist(), strict=True))
     # a lesion of an inner region is one of its outer region, too
     outermost = target.label_set.outermost or tuple(dict.fromkeys(cases["label"]))
-    own_lesions = lesions[lesions["arm"].isin(names) & lesions["label"].isin(outermost)]
+    own_lesions = lesions[lesions["arm"].isin(names)]
+    own_lesions = own_lesions[own_lesions["label"].isin(outermost)] if len(own_lesions) else own_lesions
     return TargetResult(
         target=target,
         arms=arms,
@@ -256,8 +258,17 @@ def analyse(
         recipes=recipe_table(scores, arms, baselines, PRIMARY, settings),
         baselines=against,
         outliers=outliers,
-        notices=(*notices, *_warnings(cases, runs, arms, settings)),
+        notices=(*notices, *_lonely(every_arm, of_all), *_warnings(cases, runs, arms, settings)),
     )
+
+
+def _lonely(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> list[str]:
+    """Return a sentence on the arms that have no baseline on their number of training cases."""
+    lonely = [arm.title for arm in arms if arm not in baselines]
+    if not lonely:
+        return []
+    them = verb(len(lonely), "its number", "their numbers")
+    return [f"Only in the learning curves, because no baseline was trained on {them} of cases: {', '.join(lonely)}."]
 
 
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:

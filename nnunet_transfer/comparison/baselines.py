@@ -13,6 +13,8 @@ from nnunet_transfer.naming import TrainerName
 
 #: settings in which the arms of a learning curve differ, those of a curve over the length of training, and several recipes
 CASES, LENGTH, RECIPE = ("cases",), ("epochs", "iterations"), ("recipe",)
+#: setting that says whether a training mirrors
+MIRRORING = ("no_mirroring",)
 #: setting that says what an arm loads
 LOADING = ("encoder_only",)
 _DEFAULTS = {field.name: field.default for field in fields(TrainerName)}
@@ -55,8 +57,9 @@ def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm
 
     If the baseline is given without suffixes and was trained with several recipes or lengths, each arm is compared with the
     baseline of its own recipe, and of its own length of training if there is one, otherwise with the longest, which has to be
-    longer. An arm that no baseline fits is compared with the one that has no suffixes, if that was trained. A name that states
-    the default recipe stands for that one alone.
+    longer. An arm that no baseline fits is compared with the one that has no suffixes, if that was trained. An arm without
+    mirroring is compared with the baseline without mirroring, if there is one. A name that states the default recipe stands for
+    that one alone.
     From a learning curve, only the arms trained on all cases are compared or, if there are none, those with the most cases.
     A single arm is its own baseline.
 
@@ -65,9 +68,16 @@ def choose_baselines(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm
     ComparisonError
         If there is no such baseline, or none with the recipe of an arm and at least its length.
     """
+    chosen = _chosen(runs, wanted, dataset)
+    if any(wanted in _base_names(baseline) for baseline in chosen.values()):
+        return {arm: _mirroring_alike(arm, baseline, chosen) for arm, baseline in chosen.items()}
+    return chosen
+
+
+def _chosen(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
     arms = list(dict.fromkeys(r.arm for r in runs))
     exact = list(dict.fromkeys(run.arm for run in runs if wanted in _full_names(run)))
-    alike = [arm for arm in arms if wanted in (arm.trainer.base, f"{arm.trainer.base}@{arm.source}")]
+    alike = [arm for arm in arms if wanted in _base_names(arm)]
     # a recipe or length is a setting of all arms; what an arm loads, and whether it mirrors, are compared with the plain arm
     alike = [arm for arm in alike if not (arm.trainer.encoder_only or arm.trainer.no_mirroring)] or alike
     found = alike if _has_variants(alike, arms) else exact or alike
@@ -117,6 +127,19 @@ def longest(arm: Arm, arms: Sequence[Arm]) -> Arm:
     return max(alike, key=lambda other: other.trainer.total_iterations)
 
 
+def _mirroring_alike(arm: Arm, baseline: Arm, arms: Iterable[Arm]) -> Arm:
+    """Return the baseline without mirroring for another arm without it; otherwise `baseline`."""
+    if not arm.trainer.no_mirroring or family(arm, MIRRORING) == family(baseline, MIRRORING):
+        return baseline
+    alike = [b for b in arms if b.trainer.no_mirroring and family(b, MIRRORING) == family(baseline, MIRRORING)]
+    return alike[0] if alike else baseline
+
+
+def _base_names(arm: Arm) -> tuple[str, ...]:
+    """Return the names that stand for an arm with all its suffixes."""
+    return arm.trainer.base, f"{arm.trainer.base}@{arm.source}"
+
+
 def _full_names(run: Run) -> tuple[str, ...]:
     """Return the names that stand for a run's arm alone, or for one of its seeds."""
     return run.trainer, f"{run.trainer}@{run.arm.source}", run.arm.name, _with_recipe(run.arm)
@@ -142,7 +165,8 @@ def _shared(baselines: Sequence[Arm], arms: Sequence[Arm]) -> list[Arm]:
 def _fitting(arm: Arm, baselines: Sequence[Arm]) -> Arm | None:
     """Return the baseline with the arm's suffixes or, if none has them, the longest that differs only in being longer.
 
-    Baselines from scratch load nothing, so they fit arms that load an encoder only, too.
+    Baselines from scratch load nothing, so they fit arms that load an encoder only, too. For an arm without mirroring that no
+    baseline fits, those with mirroring count.
     """
     exact = [b for b in baselines if _suffix(b) == _suffix(arm)]
     equal = [b for b in baselines if _suffix(b, LOADING) == _suffix(arm, LOADING)]
@@ -150,7 +174,10 @@ def _fitting(arm: Arm, baselines: Sequence[Arm]) -> Arm | None:
     longer = [
         b for b in baselines if _suffix(b, without) == _suffix(arm, without) and b.trainer.total_iterations >= least
     ]
-    return max(exact or equal or longer, key=lambda b: b.trainer.total_iterations, default=None)
+    fitting = max(exact or equal or longer, key=lambda b: b.trainer.total_iterations, default=None)
+    if fitting is None and arm.trainer.no_mirroring:
+        return _fitting(replace(arm, trainer=replace(arm.trainer, no_mirroring=False)), baselines)
+    return fitting
 
 
 def _suffix(arm: Arm, without: Sequence[str] = ()) -> str:

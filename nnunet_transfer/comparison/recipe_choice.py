@@ -4,8 +4,8 @@ An arm is trained with several recipes. Each fold is scored with the recipe that
 the *other* folds. The networks of the other folds were trained on this fold's cases, so this is not a full nested
 cross-validation, but no case is scored with a recipe that its own score helped to choose.
 
-The control is scratch, with its recipe chosen in the same way. The control is strictest if scratch was trained with the same
-number of recipes.
+The control is the baseline, with its recipe chosen in the same way. The control is strictest if the baseline was trained with
+the same number of recipes.
 
 References
 ----------
@@ -65,7 +65,7 @@ def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -
 def recipe_table(
     scores: Scores, arms: Sequence[Arm], baselines: Mapping[Arm, Arm], metric: str, settings: CompareSettings
 ) -> pd.DataFrame:
-    """Return one row per arm with its recipe chosen on other folds, compared with scratch treated in the same way.
+    """Return one row per arm with its recipe chosen on other folds, compared with its baseline treated in the same way.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, compared_metrics, metric_name
 from nnunet_transfer.comparison.folds import named_folds
 from nnunet_transfer.comparison.markup import MISSING, Column, number
-from nnunet_transfer.words import verb
+from nnunet_transfer.words import joined, verb
 
 SUMMARY = {
     "title": Column("Arm"),
@@ -168,9 +168,12 @@ def tables(result: TargetResult) -> Iterator[Table]:
         yield Table("lengths", result.lengths, LENGTHS, f"Dice by length of training: {where}.")
     if len(result.recipes):
         caption = (
-            f"Each arm with the recipe that scored best on the other folds: {where}. In parentheses: number of folds. "
-            f"The control is scratch, with its recipe chosen in the same way."
+            f"Each arm with the recipe that scored best on the other folds: {where}. In parentheses: number of folds."
         )
+        controls = list(result.recipes.loc[result.recipes["arm"].isin(result.recipes["compared_with"]), "title"])
+        if controls:
+            which, whose = ("controls are", "their recipes") if len(controls) > 1 else ("control is", "its recipe")
+            caption += f" The {which} {joined(controls)}, with {whose} chosen in the same way."
         yield Table("recipes", result.recipes, RECIPES, caption)
 
 

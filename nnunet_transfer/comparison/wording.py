@@ -159,7 +159,11 @@ def _highest(result: TargetResult) -> str:
     if means.isna().all():
         return f"Dice is undefined for all arms: no reference contains a lesion ({counts})."
     if len(result.arms) == 1:
-        return f"{result.summary['title'].iloc[0]} is the only arm: mean Dice {means.iloc[0]:.3f} ({counts})."
+        only = "the only arm"
+        if len(result.cases) and result.cases["arm"].nunique() > 1:
+            number = result.arms[0].trainer.cases
+            only += f" trained on {'all cases' if number is None else counted(number, 'case')}"
+        return f"{result.summary['title'].iloc[0]} is {only}: mean Dice {means.iloc[0]:.3f} ({counts})."
     best = result.summary.loc[means == means.max(), "title"]
     if len(best) == len(means):
         return f"All arms have the same mean Dice, {means.max():.3f} ({counts})."
