@@ -161,6 +161,25 @@ def test_a_label_to_ignore_is_no_class_though_the_data_set_names_it(
     assert "no label is left to score" in capsys.readouterr().err
 
 
+def test_labels_that_are_asked_for_leave_those_to_ignore_out(tmp_path: Path) -> None:
+    reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
+    reference[1:3, 1:3, 1:3] = prediction[1:3, 1:3, 1:3] = 1
+    reference[6:8, 6:8, 6:8] = 2
+    prediction[6:8, 6:8, 6:8] = 1
+    write_mask(reference, tmp_path / "ref/a.nii.gz")
+    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    write_json(tmp_path / "ref/dataset.json", {"labels": {"background": 0, "lesion": 1, "ignore": 2}})
+    for protocols in ((), (PRESETS["wmh2017"],)):
+        scoring = ScoringSettings(protocols, surface=False)
+        for labels in (None, (1,)):
+            settings = EvaluateSettings(scoring, labels=labels)
+            cases = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=settings).cases
+            assert list(cases["dice"]) == [1.0]
+    # by name it is a class
+    settings = EvaluateSettings(ScoringSettings(surface=False), labels=(1, 2))
+    assert list(evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=settings).cases["dice"]) == [2 / 3, 0.0]
+
+
 def test_endings_in_capitals_are_masks(tmp_path: Path) -> None:
     mask = np.arange(27).reshape(3, 3, 3) % 2
     for folder in ("ref", "pred"):
@@ -209,6 +228,7 @@ def test_labels_of_a_data_set_are_whole_numbers(labels: dict, tmp_path: Path) ->
         (["--ignore-label", "-1"], "label -1 can't be"),
         (["--ignore-label", "1"], "no label is left to score"),
         (["--protocol", "atlas_r2", "-o", "{}/lesions.csv"], "give -o another name"),
+        (["--protocol", "atlas_r2", "--protocol", "atlas_r2"], "given twice: atlas_r2"),
     ],
 )
 def test_what_can_not_be_scored_or_written_is_one_line(

@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from nnunet_transfer.comparison import CompareSettings
 from nnunet_transfer.comparison.markup import Column, latex_table
 from nnunet_transfer.comparison.results import find_runs, short_titles, source_notices
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, StudyError
+from nnunet_transfer.evaluation.protocols import PRESETS
 from nnunet_transfer.evaluation.scores import ScoringSettings
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_json
@@ -185,6 +187,15 @@ def test_settings_out_of_range_are_refused_wherever_they_enter(name: str, value:
     if name == "tolerance_mm":
         with pytest.raises(SettingsError, match="tolerance_mm is"):
             ScoringSettings(tolerance_mm=value)  # type: ignore[arg-type]
+
+
+def test_a_protocol_given_twice_is_refused_wherever_it_enters() -> None:
+    # its lesions would count twice
+    for wanted in (["atlas_r2", PRESETS["atlas_r2"]], {801: ["isles22", "isles22"]}):
+        with pytest.raises(SettingsError, match="given twice: (atlas_r2|isles22)"):
+            CompareSettings(protocols=wanted)
+    with pytest.raises(SettingsError, match="given twice: atlas_r2"):
+        ScoringSettings((PRESETS["atlas_r2"], replace(PRESETS["isles22"], name="atlas_r2")))
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "0", "-1"])

@@ -104,16 +104,10 @@ def run(args: argparse.Namespace) -> int:
 
 def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
     """Return the `ScoringSettings` that the arguments ask for."""
-    from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
     protocols = [get_protocol(name) for name in args.protocol]
     for path in args.protocol_file:
         protocols += read_protocols(path)
-    names = [p.name for p in protocols]
-    if len(set(names)) < len(names):
-        raise SettingsError(
-            f"lesion protocols given twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
-        )
     return ScoringSettings(tuple(protocols), not args.no_surface, args.tolerance)

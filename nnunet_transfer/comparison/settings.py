@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, check_empty_rule
 from nnunet_transfer.evaluation.limits import check_limits
-from nnunet_transfer.evaluation.protocols import LesionProtocol, get_protocol
+from nnunet_transfer.evaluation.protocols import LesionProtocol, check_distinct, get_protocol
 from nnunet_transfer.evaluation.scores import DEFAULT_TOLERANCE_MM, ScoringSettings
 from nnunet_transfer.naming import ARMS
 
@@ -93,6 +93,8 @@ def chosen_protocols(wanted: Protocols) -> tuple[LesionProtocol, ...]:
     Raises
     ------
     SettingsError
-        If a name is unknown.
+        If a name is unknown or given twice.
     """
-    return tuple(p if isinstance(p, LesionProtocol) else get_protocol(p) for p in wanted)
+    chosen = tuple(p if isinstance(p, LesionProtocol) else get_protocol(p) for p in wanted)
+    check_distinct(chosen)
+    return chosen

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_transfer.errors import ComparisonError, SettingsError, TransferError
+from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
 from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, EMPTY_RULES, apply_empty_rule, check_empty_rule
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.masks import LARGEST_LABEL, is_image, read_mask, strip_ending
@@ -72,7 +72,7 @@ class EvaluateSettings:
         Metrics and lesion protocols.
     labels
         Label values to score; default: those in `dataset_json`, or all values in the references except those that a
-        protocol ignores.
+        protocol ignores. The label `ignore` of `dataset_json` is not scored in either case, unless it is one of these.
     ignore_label
         Reference label whose voxels are not scored, and which is not a class, whatever `dataset_json` says.
     dataset_json
@@ -193,7 +193,8 @@ def _label_set(
     """Return the labels to score: those requested, those in dataset.json, or those that occur."""
     ignore = frozenset() if settings.ignore_label is None else frozenset({settings.ignore_label})
     if settings.labels is not None:
-        return label_set_of(settings.labels, ignore)
+        # a label that the data set ignores is still no background, unless it is asked for
+        return label_set_of(settings.labels, ignore | (_ignored(settings, described) - frozenset(settings.labels)))
     if described:
         return read_label_set(described).ignoring(ignore)
     # a label that a protocol ignores is not a class, even if it occurs
@@ -206,6 +207,16 @@ def _label_set(
             f"Label {', '.join(map(str, left_out))} is not scored, because {names} ignores it; --labels scores it anyway."
         )
     return label_set_of(tuple(sorted(occurring - own_ignore)) or (1,), ignore)
+
+
+def _ignored(settings: EvaluateSettings, described: str | os.PathLike[str] | None) -> frozenset[int]:
+    """Return the labels that the data set ignores; none if a dataset.json that nobody named can't be read."""
+    try:
+        return read_label_set(described).ignore if described else frozenset()
+    except DataError:
+        if settings.dataset_json:
+            raise
+        return frozenset()
 
 
 def raise_problems(problems: dict[str, str], advice: str) -> None:

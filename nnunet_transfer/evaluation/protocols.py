@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,6 +245,19 @@ def get_protocol(name: str) -> LesionProtocol:
     if name not in PRESETS:
         raise SettingsError(f"unknown lesion protocol {name}; {did_you_mean(name, PRESETS)}")
     return PRESETS[name]
+
+
+def check_distinct(protocols: Sequence[LesionProtocol]) -> None:
+    """Check that no two protocols have the same name, which their columns and lesions would share.
+
+    Raises
+    ------
+    SettingsError
+        If a name is given twice.
+    """
+    names = [protocol.name for protocol in protocols]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"lesion protocols given twice: {', '.join(twice)}")
 
 
 def read_protocols(path: str | os.PathLike[str]) -> tuple[LesionProtocol, ...]:

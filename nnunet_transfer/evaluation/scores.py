@@ -14,7 +14,7 @@ from nnunet_transfer.evaluation.lesions import LesionOverlap, lesion_overlap
 from nnunet_transfer.evaluation.limits import check_limits
 from nnunet_transfer.evaluation.masks import Volume, geometry_problem
 from nnunet_transfer.evaluation.overlap import Foreground, bounding_box, confusion, crop_to_foreground, overlap
-from nnunet_transfer.evaluation.protocols import LesionProtocol
+from nnunet_transfer.evaluation.protocols import LesionProtocol, check_distinct
 from nnunet_transfer.evaluation.surface import surface_scores
 
 #: increased whenever the definition of a score changes, so that older cached scores are not used
@@ -46,6 +46,7 @@ class ScoringSettings:
 
     def __post_init__(self) -> None:
         check_limits(tolerance_mm=self.tolerance_mm)
+        check_distinct(self.protocols)
 
 
 @dataclass(frozen=True)
