@@ -106,4 +106,8 @@ def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> Non
     assert list(found) == [0, 1, 2, 3, 4]
     assert found[1] == pytest.approx({"train_loss": -0.1, "val_loss": -0.05, "pseudo_dice": 0.2, "seconds": 12.5})
     assert found[2]["train_loss"] == pytest.approx(0.8)
+    # months and days have no leading zeros
+    (tmp_path / "training_log_2026_1_10_09_00_00.txt").write_text(log(range(2, 5), 2))
+    (tmp_path / "training_log_2026_1_9_10_00_00.txt").write_text(log(range(2, 5), 3))
+    assert read_epochs(tmp_path)[2]["train_loss"] == pytest.approx(1.8)
     assert read_epochs(tmp_path / "nowhere") == {}

@@ -192,7 +192,7 @@ def test_settings_out_of_range_are_refused_wherever_they_enter(name: str, value:
 def test_a_protocol_given_twice_is_refused_wherever_it_enters() -> None:
     # its lesions would count twice
     for wanted in (["atlas_r2", PRESETS["atlas_r2"]], {801: ["isles22", "isles22"]}):
-        with pytest.raises(SettingsError, match="given twice: (atlas_r2|isles22)"):
+        with pytest.raises(SettingsError, match=r"given twice: (atlas_r2|isles22)"):
             CompareSettings(protocols=wanted)
     with pytest.raises(SettingsError, match="given twice: atlas_r2"):
         ScoringSettings((PRESETS["atlas_r2"], replace(PRESETS["isles22"], name="atlas_r2")))

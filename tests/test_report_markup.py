@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,3 +82,17 @@ def test_of_many_cases_those_that_differ_most_and_a_spread_are_drawn() -> None:
     best = max(rows, key=lambda row: max(arm.difference for arm in row.arms))
     assert best in chosen
     assert telling_cases(rows[:30], 30) == rows[:30]
+
+
+def test_cases_without_scores_do_not_hide_the_best_and_the_worst() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, dice in enumerate(rng.random(60)):
+        score = np.nan if i % 3 == 0 else dice
+        arms = tuple(ArmScores(code, code, code, score, d, 1.0) for code, d in (("a", np.nan), ("b", score - score)))
+        rows.append(CaseRow(f"c{i}", f"case{i}", "s", "", 0, 1.0, score - score, arms, (), 0, "", ""))
+    chosen = {row.key for row in telling_cases(rows, 12)}
+    scored = sorted((row for row in rows if np.isfinite(row.worst)), key=lambda row: row.arms[0].dice)
+    assert {scored[0].key, scored[-1].key} <= chosen
+    nothing = [replace(row, arms=(replace(row.arms[0], dice=np.nan),)) for row in rows]
+    assert len(telling_cases(nothing, 12)) == 12

@@ -8,10 +8,13 @@ from collections import Counter
 from html import unescape
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_transfer.comparison import CompareSettings, Comparison, compare
+from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, compare
+from nnunet_transfer.comparison.source_rankings import RANKING
+from nnunet_transfer.files import read_json, write_json
 from tests.comparison_data import DATASET, SHAPE, save_mask, validation_folder, write_results
 from tests.test_wording import ONE_OF_MANY
 
@@ -68,6 +71,54 @@ def test_one_empty_reference_has_its_verb(nnunet_folders: Path) -> None:
     text = check_words(report_of(nnunet_folders, CompareSettings(protocols=["atlas_r2"], draws=100, empty="leave-out")))
     assert "1 of 3 cases has an empty reference." in text
     assert "2 of 3 subjects, the other has no lesion" in text
+
+
+def test_of_several_labels_one_may_be_missing(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2", "sub-3"], n_folds=1)
+    for path in (*nnunet_folders.rglob("gt_segmentations/sub-3*"), *nnunet_folders.rglob("validation/sub-3*")):
+        mask = np.asarray(nib.load(path).dataobj).copy()
+        mask[20:22, 16:19] = 2
+        save_mask(mask, path)
+    for path in nnunet_folders.rglob("dataset.json"):
+        write_json(path, read_json(path) | {"labels": {"background": 0, "lesion": 1, "hole": 2}})
+    settings = CompareSettings(protocols=["atlas_r2"], draws=100, empty="leave-out")
+    comparison = report_of(nnunet_folders, settings)
+    text = check_words(comparison)
+    assert "2 of 3 cases have an empty reference of at least one label." in text
+    # what counts all cases is not said to leave some out
+    assert "but not of volumes, numbers of lesions and what is pooled over cases" in text
+    volumes = comparison.table("volumes")
+    assert set(volumes.loc[volumes["label"] == "hole", "n_cases"]) == {3}
+    # a case's lesions are told apart
+    tables = [
+        table.partition("</table>")[0]
+        for table in page_of(nnunet_folders).split("Reference lesions, largest first")[1:]
+    ]
+    assert sorted('<td class="words">hole</td>' in table for table in tables) == [False, False, True]
+    assert sorted(">Label</th>" in table for table in tables) == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("folds", "words"),
+    [
+        (["0", "1"], "on the training cases of a fold, before"),
+        ([""], "on all cases, including those that validate the arms, before"),
+        (["0", ""], "on the training cases of a fold or, without a fold, on all cases"),
+    ],
+)
+def test_a_ranking_says_which_cases_it_saw(folds: list[str], words: str, nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2"], n_folds=1)
+    columns = ["target", *RANKING, "Dice low", "Dice high"]
+    rows = [{"target": DATASET, "source": "t1", "fold": fold, "rank": "1", "Dice": "0.5"} for fold in folds]
+    file = nnunet_folders / "ranking.csv"
+    lines = [",".join(columns), *(",".join(row.get(column, "") for column in columns) for row in rows)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    settings, text = CompareSettings(draws=100, surface=False), ReportText(rankings=(file,))
+    compare([801], out=nnunet_folders / "out", settings=settings, text=text)
+    assert f"Scores of the sources {words}" in page_of(nnunet_folders)
+    assert "HD95" not in page_of(nnunet_folders).partition('id="methods"')[2].replace("Dice 1, HD95 0 mm", "").replace(
+        "Dice 0, HD95 the", ""
+    )
 
 
 def test_what_was_left_out_is_said_in_the_terminal_by_reason(nnunet_folders: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,29 @@ def test_folds_that_changed_between_two_trainings_are_named_before_the_verdict(n
     )
     assert said.index(notice) < said.index("highest mean Dice")
     assert "with the same plans and schedule" in paragraph
+
+
+def test_methods_count_p_values_and_name_each_targets_baseline(nnunet_folders: Path) -> None:
+    trainers = {f"{arm}{recipe}": 0.5 for arm in (SCRATCH, T1) for recipe in ("", "_lpft")}
+    write_results(nnunet_folders, {name: q + i / 10 for i, (name, q) in enumerate(trainers.items())})
+    both = compared(nnunet_folders)
+    (one,) = compare(
+        [801],
+        out=nnunet_folders / "out",
+        arms=[f"{SCRATCH}_lpft", f"{T1}_lpft"],
+        settings=CompareSettings(draws=100, tables_only=True, baseline=f"{SCRATCH}_lpft"),
+    ).results
+    paragraph = said_of(both)[1]
+    assert "Differences from Scratch with the same recipe are paired" in paragraph
+    assert "on Dice, over all targets (2 tests)" in paragraph
+    renamed = replace(one, target=replace(one.target, title="Other"))
+    paragraph = methods([*both.results, renamed])[0]
+    assert "Differences from Scratch with the same recipe (Blobs) or Scratch (Other) are paired" in paragraph
+    untested = replace(one, tests=one.tests.assign(p=float("nan")))
+    assert (
+        "over all targets (0 tests), which the verdicts rest on; and all other metrics (0 tests)"
+        in methods([untested])[0]
+    )
 
 
 def test_seeds_with_different_plans_are_not_seeds_of_one_arm(nnunet_folders: Path) -> None:

@@ -34,7 +34,7 @@ from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.statistics import holm
 from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.volumes import volume_agreement
-from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule
+from nnunet_transfer.evaluation.empties import EMPTY_RULES, apply_empty_rule, empty_share
 from nnunet_transfer.evaluation.mean_iou import mean_iou
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 from nnunet_transfer.naming import TrainerName
@@ -283,9 +283,8 @@ def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], set
     if cases["reference_empty"].all():
         rule = EMPTY_RULES[settings.empty]
         found.append(f"Doubtful: no reference has a lesion, so the scores only reflect false positives. {rule}")
-    elif empty := cases.loc[cases["reference_empty"], "case"].nunique():
-        share = f"{empty} of {counted(cases['case'].nunique(), 'case')} {verb(empty, 'has', 'have')}"
-        found.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
+    elif share := empty_share(cases):
+        found.append(f"{share} {EMPTY_RULES[settings.empty]}")
     seeds = {arm.title: sum(run.arm == arm for run in runs) for arm in arms}
     if len(set(seeds.values())) > 1:
         listed = ", ".join(f"{title} {n}" for title, n in seeds.items())

@@ -215,8 +215,10 @@ def telling_cases(rows: Sequence[CaseRow], most: int = PICTURED) -> list[CaseRow
     if len(rows) <= most:
         return list(rows)
     third = most // 3
-    by_score = sorted(rows, key=lambda row: np.nanmean([a.dice for a in row.arms] or [NAN]))
-    spread = [by_score[i] for i in np.linspace(0, len(rows) - 1, third).round().astype(int)]
+    # a case may have no score, because it has no lesion
+    scored = [row for row in rows if any(np.isfinite(a.dice) for a in row.arms)]
+    by_score = sorted(scored, key=lambda row: np.nanmean([a.dice for a in row.arms]))
+    spread = [by_score[i] for i in np.linspace(0, len(scored) - 1, third).round().astype(int)] if scored else []
     gains = sorted(
         rows, key=lambda row: -max((a.difference for a in row.arms if np.isfinite(a.difference)), default=-1)
     )

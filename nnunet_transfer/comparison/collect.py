@@ -96,7 +96,7 @@ def score_runs(
             stale.append(f"{run.trainer} {case}")
     if stale:
         notices.append(
-            f"summary.json disagrees with the masks in {counted(len(stale), 'case')} and is stale there (a mask or a "
+            f"summary.json disagrees with the masks in {counted(len(stale), 'prediction')} and is stale there (a mask or a "
             f"reference was changed after validation): {shortened(stale, 5)}. The report uses the masks."
         )
     # keep the header of an empty table, which readers of the file need

@@ -180,9 +180,14 @@ def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText,
 
 
 def _ranking(section: Section, ranking: pd.DataFrame) -> Section:
+    by_fold = ranking["fold"] != ""
+    cases = "the training cases of a fold"
+    if not by_fold.all():
+        everything = "all cases, including those that validate the arms"
+        cases = f"{cases} or, without a fold, on {everything}" if by_fold.any() else everything
     caption = (
-        "Scores of the sources on training cases alone, before any fine-tuning (sources rank). Dice and lesion F1 of output "
-        "layers that were fitted on some subjects and predict others; higher is better in all columns."
+        f"Scores of the sources on {cases}, before any fine-tuning (sources rank). Dice and lesion F1 of output layers that "
+        "were fitted on some subjects and predict others; higher is better in all columns."
     )
     columns = {key: column for key, column in RANKING.items() if ranking[key].notna().any()}
     section.tables.append(html_table(ranking, columns, caption))

@@ -35,7 +35,7 @@ def training_curves(runs: Sequence[Run]) -> pd.DataFrame:
 def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
     """Return epoch -> its values in the logs of a fold; only complete epochs."""
     found: dict[int, dict[str, float]] = {}
-    for path in sorted(folder.glob("training_log_*.txt")):
+    for path in sorted(folder.glob("training_log_*.txt"), key=_time):
         epoch, values = -1, dict[str, float]()
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             match = _LINE.match(line)
@@ -55,6 +55,11 @@ def read_epochs(folder: Path) -> dict[int, dict[str, float]]:
             elif epoch >= 0:
                 found[epoch] = {**values, "seconds": _float(seconds)}
     return found
+
+
+def _time(log: Path) -> list[int]:
+    """Return the time in a log's name, whose month and day have no leading zeros."""
+    return [int(number) for number in re.findall("[0-9]+", log.stem)]
 
 
 def _float(text: str) -> float:

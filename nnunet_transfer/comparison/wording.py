@@ -269,13 +269,15 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         return f"[{cited.index(key) + 1}]"
 
     settings = results[0].settings
-    baseline = results[0].baseline_title
+    compared = [r for r in results if len(r.tests)]
+    baseline = _baselines(compared)
     targets = "; ".join(
         f"{r.target.title}: {r.size} in {counted(len(r.target.folds), 'fold')}, {counted(len(r.arms), 'arm')}"
         for r in results
     )
-    tests = sum(int((r.tests["metric"] == PRIMARY).sum()) for r in results)
-    others = sum(int((r.tests["metric"] != PRIMARY).sum()) for r in results)
+    # a difference without a p-value is in no family
+    tested = [r.tests.loc[r.tests["p"].notna(), "metric"] == PRIMARY for r in compared]
+    tests, others = (sum(int((primary == wanted).sum()) for primary in tested) for wanted in (True, False))
     seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
     runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
     several = any(len(r.target.label_set.labels) > 1 for r in results)
@@ -292,11 +294,14 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         "score of a subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
         f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
         "mIoU is given as the mean over "
-        "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels. "
-        f"HD95 and normalised surface distance (NSD) {cite('metrics')} are computed on surface voxels; if only one of the two "
-        "masks is empty, HD95 is the image's diagonal and NSD is 0.",
+        "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels.",
     ]
-    if tests:
+    if settings.surface:
+        text.append(
+            f"HD95 and normalised surface distance (NSD) {cite('metrics')} are computed on surface voxels; if only one of the "
+            "two masks is empty, HD95 is the image's diagonal and NSD is 0."
+        )
+    if compared:
         text += [
             f"Differences from {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
             f"bootstrap intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
@@ -327,6 +332,14 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
     return " ".join(part for part in text if part), [REFERENCES[key] for key in cited]
+
+
+def _baselines(results: Sequence[TargetResult]) -> str:
+    """Return the baseline of all targets, or of each if they differ."""
+    titles = {result.target.title: result.baseline_title for result in results}
+    if len(set(titles.values())) < 2:
+        return next(iter(titles.values()), "")
+    return joined([f"{title} ({target})" for target, title in titles.items()], "or")
 
 
 def _in_common(results: Sequence[TargetResult]) -> list[str]:

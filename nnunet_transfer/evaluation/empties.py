@@ -13,13 +13,15 @@ import pandas as pd
 
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.protocols import LesionProtocol
+from nnunet_transfer.words import counted, verb
 
 #: rule -> its description in the report
 EMPTY_RULES: dict[str, str] = {
     "score": "Where the reference of a label is empty, an empty prediction scores as perfect (Dice 1, HD95 0 mm) and any "
     "other as a failure (Dice 0, HD95 the image's diagonal).",
-    "leave-out": "Where the reference of a label is empty, the case is left out of all scores of that label, for every arm; "
-    "false positives in these cases are reported separately.",
+    "leave-out": "Where the reference of a label is empty, the case is left out of that label's Dice, IoU, HD95, NSD and lesion "
+    "scores, for every arm, but not of volumes, numbers of lesions and what is pooled over cases; false positives in these cases "
+    "are reported separately.",
 }
 DEFAULT_EMPTY = "score"
 #: metric -> its value where both masks are empty
@@ -37,6 +39,22 @@ def check_empty_rule(rule: str) -> None:
     """
     if rule not in EMPTY_RULES:
         raise SettingsError(f"unknown rule for empty references {rule!r}; choose from {', '.join(EMPTY_RULES)}")
+
+
+def empty_share(cases: pd.DataFrame) -> str:
+    """Say how many cases have an empty reference, of any label if there are several; an empty text if none has.
+
+    Parameters
+    ----------
+    cases : one row per case and label, as returned by `apply_empty_rule`
+    """
+    empty, every = cases.loc[cases["reference_empty"], "case"].nunique(), cases["case"].nunique()
+    of_label = " of at least one label" if cases["label"].nunique() > 1 else ""
+    return (
+        f"{empty} of {counted(every, 'case')} {verb(empty, 'has', 'have')} an empty reference{of_label}."
+        if empty
+        else ""
+    )
 
 
 def apply_empty_rule(cases: pd.DataFrame, protocols: Sequence[LesionProtocol], rule: str) -> pd.DataFrame:

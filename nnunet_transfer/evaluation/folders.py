@@ -16,12 +16,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
-from nnunet_transfer.evaluation.empties import DEFAULT_EMPTY, EMPTY_RULES, apply_empty_rule, check_empty_rule
+from nnunet_transfer.evaluation.empties import (
+    DEFAULT_EMPTY,
+    EMPTY_RULES,
+    apply_empty_rule,
+    check_empty_rule,
+    empty_share,
+)
 from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label_set
 from nnunet_transfer.evaluation.masks import LARGEST_LABEL, is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, ScoringSettings, score_case
-from nnunet_transfer.words import counted, shortened, verb
+from nnunet_transfer.words import counted, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -179,9 +185,8 @@ def evaluate_folders(
     if not rows:
         raise ComparisonError(f"no case can be scored: {'; '.join(f'{c}: {why}' for c, why in problems.items())}")
     cases = apply_empty_rule(pd.DataFrame(rows), settings.scoring.protocols, settings.empty)
-    if empty := cases.loc[cases["reference_empty"], "case"].nunique():
-        share = f"{empty} of {counted(len(common), 'case')} {verb(empty, 'has', 'have')}"
-        notices.append(f"{share} an empty reference. {EMPTY_RULES[settings.empty]}")
+    if share := empty_share(cases):
+        notices.append(f"{share} {EMPTY_RULES[settings.empty]}")
     # keep the header of an empty table, which readers of the file need
     table = pd.DataFrame(lesions, columns=None if lesions else ["case", *LESION_FIELDS])
     return Evaluation(cases, table, dict(sorted(problems.items())), tuple(notices))
