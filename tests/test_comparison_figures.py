@@ -16,7 +16,9 @@ from nnunet_transfer.comparison import (
     figures_training,
 )
 from nnunet_transfer.comparison.lesions import STRATA
+from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.training_logs import read_epochs
+from nnunet_transfer.naming import TrainerName
 
 
 @pytest.mark.parametrize("n_arms", [2, 14])
@@ -75,14 +77,21 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
         ("sawtooth", "segmentation", "T1 brain MRI", -0.135),
     ]
     table = pd.DataFrame(arms, columns=["panel", "task", "domain", "difference"])
-    result = SimpleNamespace(grid=table, target=SimpleNamespace(title="stroke"))
+    # the baseline is one of the sources: its cell has no difference, but it was trained
+    trainer = TrainerName("nnUNetTrainerT1Classification", "lpft")
+    baseline = Arm(str(trainer), "T1 classification", trainer, "t1_classification", "classification", "T1 brain MRI")
+    result = SimpleNamespace(
+        grid=table, target=SimpleNamespace(title="stroke"), arms=(baseline,), baselines={"x": baseline.name}
+    )
     drawn = figures.grid([result])  # type: ignore[list-item]
     assert drawn is not None
     panels = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in drawn.axes if axis.get_title()}
     assert set(panels) == {"stroke: lpft", "stroke: sawtooth"}
     for name, _, _, value in arms:
         assert f"{value:+.3f}".replace("-", "−") in [t.replace("-", "−") for t in panels[f"stroke: {name}"]]
-    assert sum(text != "not run" for texts in panels.values() for text in texts) == len(arms)
+    assert panels["stroke: lpft"].count("baseline") == 1
+    assert "baseline" not in panels["stroke: sawtooth"]
+    assert sum(text not in ("not run", "baseline") for texts in panels.values() for text in texts) == len(arms)
 
 
 def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:

@@ -171,6 +171,16 @@ def test_brats_merges_close_reference_lesions_and_ignores_small_ones() -> None:
     assert (result.n_ref, result.n_pred, result.tp, result.fp, result.fn) == (1, 2, 1, 1, 0)
 
 
+def test_the_rules_in_words_say_which_small_lesions_count() -> None:
+    words = {name: protocol.describe() for name, protocol in PRESETS.items()}
+    assert words["msseg2016"].endswith("; lesions of at most 3 mm³ are left out")
+    assert (
+        "; reference lesions of at most 2 mm³ are not scored, nor predicted lesions of any size that"
+        in words["brats2023"]
+    )
+    assert "mm³" not in words["atlas_r2"]
+
+
 def test_a_limit_of_volume_is_strict_unless_the_protocol_says_otherwise() -> None:
     reference = np.zeros((9, 9, 9), bool)
     reference[0, 0, :3] = True

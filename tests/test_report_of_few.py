@@ -61,6 +61,7 @@ def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float],
     subjects = "1 subject" if len(cases) == 1 else "2 subjects"
     assert (f"Only {subjects}: no p-values are given. Treat the results as hints" in text) == (len(arms) > 1)
     assert '<a href="https://doi.org/10.1038/s41592-020-01008-z">' in page_of(nnunet_folders)
+    assert not [alt for alt in re.findall(r'alt="([^"]*)"', page_of(nnunet_folders)) if re.search(r"\bnan\b", alt)]
     # a single arm has no difference to anything
     assert ("difference from the baseline" in text) == (len(arms) > 1)
 
@@ -136,7 +137,10 @@ def test_scans_of_one_subject_in_several_folds_are_found_where_they_were_validat
     cases = [f"sub-{i}_ses-{scan}" for i in range(3) for scan in (1, 2)]
     write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, cases, n_folds=2)
     comparison = report_of(nnunet_folders)
-    assert "Doubtful: 3 subjects have cases in several folds" in check_words(comparison)
+    text = check_words(comparison)
+    assert "Doubtful: 3 subjects have cases in several folds" in text
+    # six lesions in six scans count as three
+    assert "Lesion detection pooled over subjects; numbers are means over each subject's scans: Blobs" in text
     page = comparison.report.read_text(encoding="utf-8")
     links = re.findall(r'href="([^"]*validation/[^"]*)"', page)
     assert len(links) == 2 * len(cases)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
+from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.words import counted, verb
 
 #: maximum number of entries in a list
@@ -17,7 +18,7 @@ MOST = 14
 def dots(result: TargetResult) -> str:
     """Describe the scores of all cases."""
     return "Median Dice of each arm: " + _listed(
-        f"{row['title']} {row['dice_median']:.3f}" for _, row in result.summary.iterrows()
+        f"{row['title']} {_number(row['dice_median'])}" for _, row in result.summary.iterrows()
     )
 
 
@@ -37,7 +38,7 @@ def grid(results: Sequence[TargetResult]) -> str:
         rows = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
         known: dict[str, float] = dict(zip(rows["arm"], rows["difference"], strict=True)) if len(rows) else {}
         cells = [
-            f"{arm.task} on {arm.domain} {known[arm.name]:+.3f}"
+            f"{arm.task} on {arm.domain} {_number(known[arm.name], sign=True)}"
             for arm in result.arms
             if arm.task and arm.name in known
         ]
@@ -100,7 +101,7 @@ def volumes(result: TargetResult, label: str) -> str:
     """Describe the agreement of volumes."""
     rows = result.volumes[result.volumes["label"] == label]
     return f"Bias of the volume of {label} with limits of agreement, in ml: " + _listed(
-        f"{row['title']} {row['bias_ml']:+.2f} ({row['limit_low_ml']:+.2f} to {row['limit_high_ml']:+.2f})"
+        f"{row['title']} {_interval(row, 'bias_ml', 'limit_low_ml', 'limit_high_ml', decimals=2)}"
         for _, row in rows.iterrows()
     )
 
@@ -110,7 +111,7 @@ def curves(result: TargetResult) -> str:
     parts = []
     for _, rows in result.curves.groupby("family", sort=False):
         points = ", ".join(
-            f"{row[PRIMARY]:.3f} from {counted(int(row['training_cases']), 'case')}" for _, row in rows.iterrows()
+            f"{_number(row[PRIMARY])} from {counted(int(row['training_cases']), 'case')}" for _, row in rows.iterrows()
         )
         parts.append(f"{rows['title'].iloc[0]!s} {points}")
     return "Mean Dice: " + _listed(parts)
@@ -120,7 +121,9 @@ def lengths(result: TargetResult) -> str:
     """Describe how scores depend on the length of training."""
     parts = []
     for _, rows in result.lengths.groupby("family", sort=False):
-        points = ", ".join(f"{row[PRIMARY]:.3f} after {row['iterations']:,} iterations" for _, row in rows.iterrows())
+        points = ", ".join(
+            f"{_number(row[PRIMARY])} after {row['iterations']:,} iterations" for _, row in rows.iterrows()
+        )
         parts.append(f"{rows['title'].iloc[0]!s} {points}")
     return "Mean Dice: " + _listed(parts)
 
@@ -130,15 +133,19 @@ def training(result: TargetResult, curves: pd.DataFrame) -> str:
     last = curves.sort_values("epoch").groupby(["arm", "seed", "fold"], dropna=False).tail(1)
     ends = last.groupby("arm")["pseudo_dice"].agg(["min", "max"])
     return "Pseudo Dice after the last epoch: " + _listed(
-        f"{arm.title} {ends['min'][arm.name]:.3f} to {ends['max'][arm.name]:.3f}"
+        f"{arm.title} {_number(ends['min'][arm.name])} to {_number(ends['max'][arm.name])}"
         for arm in result.arms
         if arm.name in ends.index
     )
 
 
-def _interval(row: pd.Series, value: str, low: str, high: str) -> str:
-    text = f"{row[value]:+.3f}"
-    return text if np.isnan(row[low]) else f"{text} ({row[low]:+.3f} to {row[high]:+.3f})"
+def _interval(row: pd.Series, value: str, low: str, high: str, decimals: int = 3) -> str:
+    text, *ends = (_number(row[key], decimals, sign=True) for key in (value, low, high))
+    return text if np.isnan(row[low]) else f"{text} ({ends[0]} to {ends[1]})"
+
+
+def _number(value: float, decimals: int = 3, *, sign: bool = False) -> str:
+    return "undefined" if np.isnan(value) else number(value, Column("", decimals, sign=sign))
 
 
 def _listed(parts: Iterable[str]) -> str:

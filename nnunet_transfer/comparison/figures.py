@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
+from nnunet_transfer.comparison.grid import variant
 from nnunet_transfer.comparison.results import DOMAINS, TASKS
 from nnunet_transfer.files import atomic_path
 
@@ -57,16 +58,26 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
     There is one panel per target, recipe and further source of a task and domain, as in the table `grid`.
     """
     tasks, domains = list(TASKS.values()), list(DOMAINS.values())
-    panels: list[tuple[str, np.ndarray]] = []
+    panels: list[tuple[str, np.ndarray, dict[tuple[int, int], str]]] = []
     for result in results:
         for name, rows in _panels(result):
             values = np.full((len(tasks), len(domains)), np.nan)
+            # why a cell has no number
+            words = {
+                (tasks.index(arm.task), domains.index(arm.domain)): "baseline"
+                for arm in result.arms
+                if arm.name in result.baselines.values()
+                and arm.task in tasks
+                and arm.domain in domains
+                and variant(arm) == name
+            }
             for _, row in rows.iterrows():
-                values[tasks.index(row["task"]), domains.index(row["domain"])] = row["difference"]
-            panels.append((f"{result.target.title}{f': {name}' if name else ''}", values))
-    if all(np.isnan(values).all() for _, values in panels):
+                cell = tasks.index(row["task"]), domains.index(row["domain"])
+                values[cell], words[cell] = row["difference"], "undefined"
+            panels.append((f"{result.target.title}{f': {name}' if name else ''}", values, words))
+    if all(np.isnan(values).all() for _, values, _ in panels):
         return None
-    limit = max(0.01, float(np.nanmax(np.abs(np.stack([values for _, values in panels])))))
+    limit = max(0.01, float(np.nanmax(np.abs(np.stack([values for _, values, _ in panels])))))
     columns = min(GRID_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     size = (2.9 * columns + 1.6, 3.0 * lines)
@@ -76,13 +87,13 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
         if place >= len(panels):
             axis.set_axis_off()
             continue
-        title, values = panels[place]
+        title, values, words = panels[place]
         image = axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         axis.set_xticks(range(len(domains)), ["natural", "T1"])
         axis.set_yticks(range(len(tasks)), tasks if place % columns == 0 else [""] * len(tasks))
         axis.set_title("\n".join(textwrap.wrap(title, 30)), fontsize=10)
         for (i, j), value in np.ndenumerate(values):
-            text = "not run" if np.isnan(value) else signed(value)
+            text = words.get((i, j), "not run") if np.isnan(value) else signed(value)
             axis.text(j, i, text, ha="center", va="center", color=ink(value, limit))
     figure.colorbar(image, ax=axes.ravel().tolist(), label="mean Dice difference", shrink=0.9)
     return figure

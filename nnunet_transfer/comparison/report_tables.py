@@ -160,7 +160,10 @@ def tables(result: TargetResult) -> Iterator[Table]:
     if len(result.detection):
         titles = {p.name: p.title for p in result.protocols}
         detection = result.detection.assign(protocol=result.detection["protocol"].map(titles))
-        yield Table("detection", detection, DETECTION, f"Lesion detection pooled over subjects: {where}.")
+        over = ["seeds"] if result.summary["n_seeds"].max() > 1 else []
+        over += ["each subject's scans"] if result.n_cases > result.n_subjects else []
+        means = f"; numbers are means over {joined(over)}" if over else ""
+        yield Table("detection", detection, DETECTION, f"Lesion detection pooled over subjects{means}: {where}.")
     yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
     if len(result.curves):
         yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")

@@ -152,7 +152,8 @@ def _coverage(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for report in reports:
         shares = report.get("coverage")
         for part, share in shares.items() if isinstance(shares, dict) else ():
-            lowest[part] = min(share, lowest.get(part, share))
+            if isinstance(share, int | float):
+                lowest[part] = min(share, lowest.get(part, share))
     return lowest
 
 

@@ -140,7 +140,12 @@ class LesionProtocol:
         small = ""
         if self.min_volume_mm3:
             relation = "below" if self.keep_equal else "of at most"
-            small = f"; lesions {relation} {self.min_volume_mm3:g} mm³ are left out"
+            small = f"{relation} {self.min_volume_mm3:g} mm³"
+            small = (
+                f"; reference lesions {small} are not scored, nor predicted lesions of any size that match only these"
+                if self.ignore_small_reference
+                else f"; lesions {small} are left out"
+            )
         merge = f"; reference lesions merged by {self.merge_dilation} × dilation" if self.merge_dilation else ""
         ignore = f"; voxels of reference label {self.ignore_label} left out" if self.ignore_label is not None else ""
         rule = MATCHINGS[self.matching].replace("`threshold`", f"{self.threshold:g}")
