@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.subjects import merge, merged_name
-from nnunet_transfer.words import counted
+from nnunet_transfer.words import counted, shortened
 
 GROUPINGS = ("subject", "site")
 #: number of strata of lesion load; cases without lesions are a separate stratum
@@ -38,9 +38,10 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
     training = sorted((record for record in records if record.split == "train"), key=lambda record: record.case)
     groups = group_names(training, group_by)
     count = len(set(groups.values()))
+    warnings = _subjects_of_several_sites(training) if group_by == "site" else []
     if count < 2:
-        return [], [f"no splits: all training cases are of one {group_by}"]
-    warnings = []
+        what = "sites that share subjects" if warnings else f"one {group_by}"
+        return [], [*warnings, f"no splits: all training cases are of {what}"]
     if count < folds:
         warnings.append(f"{count} folds instead of {folds}: there are only {count} groups of cases")
         folds = count
@@ -52,8 +53,23 @@ def make_splits(records: Sequence[Record], folds: int = 5, group_by: str = "subj
     ], warnings
 
 
+def _subjects_of_several_sites(records: Iterable[Record]) -> list[str]:
+    """Return a warning about subjects that were scanned at several sites; empty if there are none."""
+    sites: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        sites[record.subject].add(record.site)
+    several = [f"{subject} ({', '.join(sorted(own))})" for subject, own in sites.items() if len(own) > 1]
+    if not several:
+        return []
+    return [
+        f"sites of one subject share a fold; {counted(len(several), 'subject')} at several: {shortened(several, 5)}"
+    ]
+
+
 def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:
     """Return case -> group. Cases with identical images belong to one group, regardless of their names.
+
+    Sites that share a subject are one group, because a subject's cases never straddle folds.
 
     Raises
     ------
@@ -61,15 +77,15 @@ def group_names(records: Iterable[Record], group_by: str) -> dict[str, str]:
         If cases are grouped by site and a case has no site.
     """
     groups: dict[str, str] = {}
-    first_with: dict[str, str] = {}
+    first_with: dict[tuple[str, str], str] = {}
     merged: dict[str, str] = {}
     for record in records:
         name = record.subject if group_by == "subject" else record.site
         if not name:
             raise SettingsError(f"case {record.case} has no site; take --group-by subject")
         groups[record.case] = name
-        twin = first_with.setdefault(record.content or record.case, name)
-        merge(merged, name, twin)
+        for shared in (("image", record.content or record.case), ("subject", record.subject)):
+            merge(merged, name, first_with.setdefault(shared, name))
     return {case: merged_name(merged, name) for case, name in groups.items()}
 
 
