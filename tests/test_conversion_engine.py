@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import engine, workers
 from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
+from nnunet_transfer.conversion.description import DatasetDescription, LabelRule, Layout
 from nnunet_transfer.conversion.engine import convert
 from nnunet_transfer.conversion.plan import Options, plan_conversion
 from nnunet_transfer.conversion.record import Record
@@ -149,6 +151,51 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
     assert (len(first), len(second)) == (stop, CASES - stop)
     assert contents(outcome.folder) == whole
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == [outcome.folder.name]
+
+
+def lab(classes: dict[str, int], **changes: str) -> DatasetDescription:
+    """Describe a lab's data set with masks of several classes."""
+    facts = {"title": "ours", "licence": "internal", "citation": "none", "request": "ours"} | changes
+    layout = Layout(prefix="{subject}/", images={"T1": "t1.nii.gz"}, labels={"tissues": "tissues.nii.gz"})
+    return DatasetDescription(
+        name="lab", folder_name="Lab", label_sets={"tissues": LabelRule(classes)}, layouts=(layout,), **facts
+    )
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_classes_in_another_order_are_other_labels(
+    interrupted: bool, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: trees.Files = {}
+    for i in range(CASES):
+        files |= {f"p{i}/t1.nii.gz": image(i), f"p{i}/tissues.nii.gz": trees.stripes(0, 2, 3)}
+    root = write_tree(files, nnunet_folders / "source")
+    first, other = lab({"grey": 2, "white": 3}), lab({"white": 3, "grey": 2})
+    with monkeypatch.context() as patched:
+        if interrupted:
+            interrupt_after(2, patched)
+        with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
+            convert(plan_conversion(first, root, 4, Options()))
+    if not interrupted:
+        with pytest.raises(DataError, match="exists and differs from what this command makes"):
+            convert(plan_conversion(other, root, 4, Options()))
+    outcome = convert(plan_conversion(other, root, 4, Options(overwrite=not interrupted)))
+    assert outcome.converted == CASES
+    assert json.loads((outcome.folder / "dataset.json").read_text())["labels"]["white"] == 1
+    stored = np.asarray(nib.load(root / "p0/tissues.nii.gz").dataobj)
+    for path in (outcome.folder / "labelsTr").iterdir():
+        assert np.array_equal(np.asarray(nib.load(path).dataobj) == 1, stored == 3), path.name
+
+
+def test_other_terms_are_another_data_set(nnunet_folders: Path) -> None:
+    files: trees.Files = {}
+    for i in range(2):
+        files |= {f"p{i}/t1.nii.gz": image(i), f"p{i}/tissues.nii.gz": trees.stripes(0, 1, 2)}
+    root = write_tree(files, nnunet_folders / "source")
+    classes = {"grey": 1, "white": 2}
+    convert(plan_conversion(lab(classes), root, 4, Options()))
+    with pytest.raises(DataError, match="exists and differs"):
+        convert(plan_conversion(lab(classes, licence="CC BY"), root, 4, Options()))
 
 
 def has_stopped_child(pid: int) -> bool:
@@ -453,6 +500,33 @@ def test_classes_are_spread_over_folds() -> None:
 def test_a_case_without_site_can_not_be_grouped_by_site() -> None:
     with pytest.raises(SettingsError, match="case b has no site; take --group-by subject"):
         make_splits([record("a", site="x"), record("b")], 2, "site")
+
+
+def test_subjects_of_several_sites_stay_on_one_side_of_each_fold() -> None:
+    # the second visit of two subjects is at another site
+    records = [
+        record(f"s{i}v{visit}", subject=f"s{i}", site="ABCDEF"[(i + (visit == 1 and i in (0, 2))) % 6])
+        for i in range(12)
+        for visit in range(2)
+    ]
+    splits, warnings = make_splits(records, 5, "site")
+    assert len(splits) == 4
+    for part in ("subject", "site"):
+        group = {r.case: getattr(r, part) for r in records}
+        for fold in splits:
+            assert {group[c] for c in fold["val"]}.isdisjoint(group[c] for c in fold["train"])
+    assert warnings == [
+        "sites of one subject share a fold; 2 subjects at several: s0 (A, B), s2 (C, D)",
+        "4 folds instead of 5: there are only 4 groups of cases",
+    ]
+    travelling = [record(f"v{site}", subject="s", site=site) for site in "AB"]
+    assert make_splits(travelling, 2, "site") == (
+        [],
+        [
+            "sites of one subject share a fold; 1 subject at several: s (A, B)",
+            "no splits: all training cases are of sites that share subjects",
+        ],
+    )
 
 
 def test_more_folds_than_groups_can_not_be_dealt() -> None:

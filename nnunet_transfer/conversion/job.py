@@ -53,10 +53,12 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the content of the written files."""
         return {
-            "classes": dict(self.rule.classes),
+            # a list, because the classes are numbered in their order
+            "classes": [*self.rule.classes.items()],
             "background": self.rule.background,
             "ignore": self.rule.ignore,
             "binary": self.rule.binary,
+            "foreground": self.rule.foreground,
             "largest_share": self.rule.largest_share,
             "threshold": self.threshold,
             "geometry": self.geometry,
