@@ -56,12 +56,65 @@ def test_a_lab_converts_its_own_data_set(description: Path, nnunet_folders: Path
     assert len(json.loads((folder / "splits_final.json").read_text())) == 3
 
 
+def rule(text: str, arguments: str) -> str:
+    """Replace the example's rule by another."""
+    changed = text.replace("LESION, ", "LabelRule, ").replace('{"lesion": LESION}', f'{{"x": LabelRule({arguments})}}')
+    return changed.replace('labels={"lesion"', 'labels={"x"')
+
+
+def test_cases_that_lack_raters_or_labels_are_named(
+    description: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = lab_tree()
+    for name in ("p1/visit2/lesion_ben", "p3/visit1/lesion_anna", "p3/visit1/lesion_ben"):
+        del files[f"patients/{name}.nii.gz"]
+    root = write_tree(files, nnunet_folders / "lab")
+    options = ["-d", "7", "--processes", "1", "--rater", "intersection"]
+    for more in (["--dry-run"], []):
+        assert main(["convert", str(description), str(root), *options, *more]) == 0
+        notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")][:2]
+        assert notes == [
+            "note: no label found: put into imagesTs in 1 case: p3_visit1",
+            "note: masks of fewer than 2 raters in 1 case: p1_visit2",
+        ]
+    with open(nnunet_folders / "raw/Dataset007_LabStroke/conversion_manifest.csv", encoding="utf-8") as stream:
+        actions = {row["case"]: row["actions"] for row in csv.DictReader(stream)}
+    assert "masks of 1 of 2 raters" in actions["p1_visit2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--channels", "T1", "FLAIR", "T1"], "channel T1 is given twice"),
+        (["--option", "a=1", "b=2", "--option", "a=3"], "--option a is given twice"),
+    ],
+)
+def test_what_is_given_twice_is_refused(
+    options: list[str],
+    wanted: str,
+    description: Path,
+    nnunet_folders: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = write_tree(lab_tree(), nnunet_folders / "lab")
+    assert main(["convert", str(description), str(root), "-d", "7", "--rater", "anna", *options]) == 2
+    assert wanted in capsys.readouterr().err
+    assert not list((nnunet_folders / "raw").iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
         (lambda text: text.replace("LESION, ", ""), r"lab_stroke.py can't be used (NameError: name 'LESION' is not"),
         (lambda text: text.replace("{subject}/", "{subject/"), "not a pattern from position 9 on"),
         (lambda text: text.replace("lesion_{rater}", "{lesion}"), "have different fields"),
+        (
+            lambda text: rule(text, '{"background": 0, "lesion": 1}'),
+            "background is no class: 0 is always background; list other values as background=(...)",
+        ),
+        (lambda text: rule(text, '{"a": 1, "b": (2, 1)}'), "value 1 has several meanings; list it once"),
+        (lambda text: rule(text, '{"a": 1}, ignore=(1,)'), "value 1 has several meanings; list it once"),
+        (lambda text: rule(text, '{"a": 1, "b": 2}, binary=True'), "2 classes in a rule for masks with a single one"),
         (lambda text: "x = 1\n", "holds 0 descriptions; it must hold exactly one"),
     ],
 )

@@ -272,6 +272,20 @@ def test_bins_of_age_and_what_is_unknown(root: Path, capsys: pytest.CaptureFixtu
     assert classes == {"sub-01_ses-1": "below 40", "sub-01_ses-2": "below 40", "sub-02_run-02": "40 to 60"}
 
 
+@pytest.mark.parametrize("names", ["sub-0001 sub-0002 sub-0003", "1.0 2.0 3.0", "SUB-01 SUB-02 SUB-03"])
+def test_a_table_with_other_names_of_subjects_is_blamed(
+    names: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_tree(root)
+    rows = "".join(f"{name}\tF\n" for name in names.split())
+    (root / "participants.tsv").write_text(f"participant_id\tsex\n{rows}")
+    options = ("--option", "class=sex")
+    told = "sex of 4 cases is unknown (not in the table 4), such as sub-01_ses-1, sub-01_ses-2, sub-02_run-02"
+    assert f"{told}; complete the table" in refused(capsys, "t1_bids", root, *options)
+    wanted = f"{told}, so no case is left; do the names in the table and those of the files agree?"
+    assert wanted in refused(capsys, "t1_bids", root, *options, "missing=leave-out")
+
+
 def test_subjects_of_two_openneuro_sets_are_apart(root: Path) -> None:
     for seed, accession in enumerate(("ds000001", "ds000002")):
         name = "sub-01/ses-DEFAULT/anat/sub-01_ses-DEFAULT_T1w.nii.gz"

@@ -124,6 +124,9 @@ def _options(args: argparse.Namespace) -> Options:
 
     if wrong := [text for text in args.option if "=" not in text]:
         raise SettingsError(f"--option {wrong[0]} has no value; write KEY=VALUE")
+    keys = [text.split("=", 1)[0] for text in args.option]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise SettingsError(f"--option {twice[0]} is given twice; give it once")
     return Options(
         name=args.name,
         channels=tuple(args.channels) if args.channels else None,

@@ -28,6 +28,10 @@ from nnunet_transfer.conversion.tree import (
     without_ending,
 )
 from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.words import counted, shortened
+
+#: the note of a training case that has no mask
+NO_LABEL = "no label found: put into imagesTs"
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def _check_request(description: DatasetDescription, request: Request) -> None:
     _check_choice(description, "label set", [request.label_set], description.label_sets)
     if not description.pictures:
         _check_choice(description, "channel", request.channels, description.all_channels())
+    if twice := [name for name in request.channels if request.channels.count(name) > 1]:
+        raise SettingsError(f"channel {twice[0]} is given twice; give each once")
     _check_choice(description, "option", request.options, description.known_options)
     if description.has_raters(request.label_set):
         if not request.rater:
@@ -325,5 +331,26 @@ def _with_safe_names(cases: Sequence[Case]) -> list[Case]:
 
 def without_labels(case: Case) -> Case:
     """Return the case as a test case; if it was meant for training, a note states the reason."""
-    note = () if case.split == "test" else ("no label found: put into imagesTs",)
+    note = () if case.split == "test" else (NO_LABEL,)
     return replace(case, split="test", notes=(*case.notes, *note))
+
+
+def with_missing_raters(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases; where the masks of fewer raters are combined than elsewhere, a note states their number."""
+    most = max((len(case.masks) for case in cases), default=0)
+    return [
+        replace(case, notes=(*case.notes, f"masks of {len(case.masks)} of {most} raters"))
+        if 0 < len(case.masks) < most
+        else case
+        for case in cases
+    ]
+
+
+def search_warnings(cases: Sequence[Case]) -> list[str]:
+    """Return a line for the training cases without a label, and one for those that lack raters (`with_missing_raters`)."""
+    most = max((len(case.masks) for case in cases), default=0)
+    found = {
+        NO_LABEL: [case.name for case in cases if NO_LABEL in case.notes],
+        f"masks of fewer than {most} raters": [case.name for case in cases if 0 < len(case.masks) < most],
+    }
+    return [f"{text} in {counted(len(names), 'case')}: {shortened(names, 5)}" for text, names in found.items() if names]

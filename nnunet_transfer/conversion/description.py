@@ -58,6 +58,26 @@ class LabelRule:
     foreground: bool = False
     largest_share: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Check the rule, so that mistakes show up when it is created.
+
+        Raises
+        ------
+        ValueError
+            If a class is called background or ignore, a value is listed twice, or a binary rule has several classes.
+        """
+        if taken := {"background", "ignore"} & self.classes.keys():
+            name = min(taken)
+            raise ValueError(f"{name} is no class: 0 is always background; list other values as {name}=(...)")
+        listed = [value for raw in self.classes.values() for value in ((raw,) if isinstance(raw, int) else raw)]
+        listed += [*self.background, *self.ignore]
+        if twice := [value for value in listed if listed.count(value) > 1]:
+            raise ValueError(f"value {twice[0]} has several meanings; list it once")
+        if (self.binary or self.foreground) and len(self.classes) != 1:
+            raise ValueError(
+                f"{len(self.classes)} classes in a rule for masks with a single one: {', '.join(self.classes)}"
+            )
+
     def values(self) -> dict[int, int]:
         """Return raw value -> label for all listed values."""
         mapped = dict.fromkeys((0, *self.background), 0)

@@ -96,7 +96,7 @@ def _convert(plan: Plan, states: Mapping[str, str], state: str, progress: Progre
     problems = [*plan.found.problems, *failed]
     _refuse(plan, records, problems)
     splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
-    warnings = [*dataset_warnings(records), *warnings]
+    warnings = [*plan.warnings, *dataset_warnings(records), *warnings]
     outcome = Outcome(plan.folder, records, problems, warnings, converted, left_out=plan.found.left_out)
     _write_tables(plan, outcome, splits, state)
     for part in _PARTS:

@@ -26,6 +26,8 @@ _SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "IXI_ID", "ID", "
 _SESSION_COLUMNS = ("session_id", "session", "ses")
 #: missing values, in any case; BIDS only allows n/a
 MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "-", "--", "?", "unknown", "null"})
+#: what a message calls the class of a subject that the table lacks
+_NO_ROW = "not in the table"
 CLASS_OPTIONS = {
     "class": "column of the table that holds the class, such as sex, diagnosis or age",
     "bins": "bounds that make classes of numbers: bins=40,60 gives below 40, 40 to 60, 60 and above",
@@ -74,6 +76,7 @@ def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
     missing = MISSING | {text.strip().casefold() for text in request.options.get("na", "").split(",")}
     tables: dict[Path, Table] = {}
     unknown: dict[str, list[str]] = defaultdict(list)
+    known = 0
     for case in cases:
         path = _table_of(request, case)
         if path not in tables:
@@ -81,20 +84,23 @@ def with_classes(request: Request, cases: list[Case]) -> Iterator[Case]:
             _check_column(tables[path], column)
         value = value_of(tables[path], case, column, missing)
         if value.casefold() in missing:
-            unknown[value].append(case.name)
+            unknown[value or ("empty" if _rows_of(tables[path], case) else _NO_ROW)].append(case.name)
         else:
+            known += 1
             yield replace(case, class_name=to_class(value), notes=(*case.notes, f"{column}: {value}"))
     if unknown:
-        _report_unknown(unknown, column, request)
+        told = _unknown_classes(unknown, column)
+        if "missing" not in request.options:
+            raise DataError(f"{told}; complete the table or leave them out with --option missing=leave-out")
+        if not known:
+            raise DataError(f"{told}, so no case is left; do the names in the table and those of the files agree?")
+        log.warning("%s; left out", told)
 
 
-def _report_unknown(unknown: dict[str, list[str]], column: str, request: Request) -> None:
+def _unknown_classes(unknown: dict[str, list[str]], column: str) -> str:
     names = [name for same in unknown.values() for name in same]
-    values = ", ".join(f"{value or 'empty'} {len(same)}" for value, same in sorted(unknown.items()))
-    told = f"{column} of {counted(len(names), 'case')} is unknown ({values}), such as {', '.join(names[:3])}"
-    if "missing" not in request.options:
-        raise DataError(f"{told}; complete the table or leave them out with --option missing=leave-out")
-    log.warning("%s; left out", told)
+    values = ", ".join(f"{value} {len(same)}" for value, same in sorted(unknown.items()))
+    return f"{column} of {counted(len(names), 'case')} is unknown ({values}), such as {', '.join(names[:3])}"
 
 
 def _table_of(request: Request, case: Case) -> Path:

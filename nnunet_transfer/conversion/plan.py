@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
-from nnunet_transfer.conversion.case_search import Found, find_cases, without_labels
+from nnunet_transfer.conversion.case_search import (
+    Found,
+    find_cases,
+    search_warnings,
+    with_missing_raters,
+    without_labels,
+)
 from nnunet_transfer.conversion.description import CONSENSUS_RULES, Case, DatasetDescription, Request
 from nnunet_transfer.conversion.geometry import POLICIES
 from nnunet_transfer.conversion.job import Job
@@ -104,10 +110,16 @@ class Plan:
         """Cases to convert, in order."""
         return self.found.cases
 
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings for the user that the names of the files give."""
+        return search_warnings(self.cases)
+
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the content of the data set."""
         return {
             "description": self.description.name,
+            "terms": [self.description.title, self.description.licence, self.description.citation],
             "version": __version__,
             "channels": list(self.request.channels),
             "label_set": self.request.label_set,
@@ -155,7 +167,8 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
             f"--threshold is for binary masks; label set {chosen.label_set} has several values with different meanings"
         )
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
-    cases = _limited(sorted(cases, key=lambda case: case.split != "train"), options.limit)
+    cases = with_missing_raters(sorted(cases, key=lambda case: case.split != "train"))
+    cases = _limited(cases, options.limit)
     job = Job(
         chosen.root,
         work_path(folder),

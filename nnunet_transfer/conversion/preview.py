@@ -31,6 +31,7 @@ def preview(plan: Plan) -> str:
         *_table(plan.cases),
         *_sites(plan.cases),
         *class_lines(plan),
+        *(f"note: {warning}" for warning in plan.warnings),
         *(f"left out: {problem.case}: {problem.reason}" for problem in plan.found.problems),
         *_left_out(plan.found.left_out),
         _summary(plan, len(plan.cases), len(plan.found.problems), "to convert"),
