@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,36 @@ def test_what_was_interrupted_with_other_labels_is_not_taken_up(raw: Path, monke
         assert main(COMMAND) == 130
     assert main(["pool", "-d", "12", "11", "--id", "20", "--name", "Pooled"]) == 0
     assert set(np.unique(_voxels(raw / "Dataset020_Pooled/labelsTr/Lobes_case00.nii.gz"))) == {0, 1}
+
+
+@pytest.mark.parametrize("link", [[], ["--link"]])
+def test_what_changed_since_an_interrupt_is_not_kept(
+    raw: Path, link: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(pool_module, "_write_tables", interrupt)
+        assert main([*COMMAND, *link]) == 130
+    gone = raw / "Dataset011_Hammers"
+    for part, name in (("imagesTr", "case03_0000"), ("labelsTr", "case03")):
+        (gone / part / f"{name}.nii.gz").unlink()
+    write_json(gone / "splits_final.json", two_folds(3))
+    # corrected before the interrupted run, and copied here with its time
+    corrected = gone / "labelsTr/case00.nii.gz"
+    image = nib.load(corrected)
+    voxels = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(voxels == 1, 2, voxels).astype(np.uint8), image.affine), corrected)
+    os.utime(corrected, (1_000_000_000, 1_000_000_000))
+    assert main([*COMMAND, *link]) == 0
+    folder = raw / "Dataset020_Pooled"
+    assert 1 not in _voxels(folder / "labelsTr/Hammers_case00.nii.gz")
+    cases = {row["case"] for row in _rows(folder / "conversion_manifest.csv")}
+    assert {path.name.removesuffix("_0000.nii.gz") for path in (folder / "imagesTr").iterdir()} == cases
+    assert {path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir()} == cases
+    assert len(cases) == 6
 
 
 def test_of_two_poolings_into_one_id_one_wins(raw: Path) -> None:

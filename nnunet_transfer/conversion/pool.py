@@ -140,32 +140,53 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
 def _write_cases(plan: Pool, work: Path, link: bool) -> None:
     total = sum(len(pooled.cases) for pooled in plan.sets)
     done = 0
+    wanted: set[Path] = set()
     for pooled in plan.sets:
         for case in pooled.cases:
-            _write_case(pooled, case, work, link)
+            wanted |= _write_case(pooled, case, work, link)
             done += 1
             if done % max(1, total // 10) == 0:
                 logger.info("%d of %d cases", done, total)
+    for part in ("imagesTr", "labelsTr"):
+        # of an interrupted run: cases that a set has no more, and incomplete files
+        for path in {*(work / part).iterdir()} - wanted:
+            path.unlink()
 
 
-def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> None:
+def _write_case(pooled: PooledSet, case: str, work: Path, link: bool) -> set[Path]:
+    """Write the files of a case that an interrupted run hasn't written; return all its files."""
     files, name = pooled.cases[case], pooled.pooled_name(case)
+    written = set()
     for channel, source in enumerate(files.images):
         target = work / "imagesTr" / f"{name}_{channel:04d}{pooled.file_ending}"
         if not _is_current(target, source):
             put_file(source, target, link, None if link else crc32_of(source))
+            _mark_current(target, source)
+        written.add(target)
     target = work / "labelsTr" / f"{name}{pooled.file_ending}"
     if not _is_current(target, files.label):
         write_label(files.label, target, pooled.values)
+        _mark_current(target, files.label)
+    written.add(target)
     for folder, source in files.spacings().items():
         target = work / folder / f"{name}.json"
         if not _is_current(target, source):
             put_file(source, target, link=False, checksum=crc32_of(source))
+            _mark_current(target, source)
+        written.add(target)
+    return written
 
 
 def _is_current(target: Path, source: Path) -> bool:
     """Whether an interrupted run has already written the file from the unchanged source."""
-    return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
+    return target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns
+
+
+def _mark_current(target: Path, source: Path) -> None:
+    """Give a written file its source's time, because a source may be replaced by a file that is older than the run."""
+    if not target.is_symlink():
+        time = source.stat().st_mtime_ns
+        os.utime(target, ns=(time, time))
 
 
 def _write_tables(plan: Pool, work: Path) -> None:
