@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -249,6 +250,28 @@ def test_leaving_out_by_table_and_by_data_set(root: Path) -> None:
         plan_synthesis(_settings(root, leave_out=(str(table),)))
 
 
+def test_donors_may_be_named_by_their_masks_and_a_name_of_none_is_pointed_out(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = root / "masks.csv"
+    table.write_text("mask\nstroke/soop_0000_lesion.nii.gz\n")
+    plan = plan_synthesis(_settings(root, leave_out=(f"{table}:mask", "soop_0005_lesion.nii.gz")))
+    assert plan.left_out == ("soop_0000", "soop_0005")
+    assert "none of the masks" not in caplog.text
+    table.write_text("donor\nS1\nS2\n")
+    plan_synthesis(_settings(root, leave_out=("soop_55", str(table))))
+    for name in ("soop_55", str(table)):
+        assert f"--leave-out-donors {name}: none of the masks is of such a donor" in caplog.text
+
+
+def test_kinds_with_few_donors_are_pointed_out(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plan_synthesis(_settings(root, folds=2))
+    assert not caplog.text
+    plan = plan_synthesis(_settings(root, folds=3))
+    assert {frozenset(donor.kind for donor in case.donors) for case in plan.cases} != {frozenset(("ms", "stroke"))}
+    assert "fewer donors of a kind than folds (ms 2): some of the 3 folds lack it" in caplog.text
+
+
 def test_donors_go_on_into_pools_and_are_compared_with_the_targets(root: Path) -> None:
     for dataset_id, name in ((33, "One"), (34, "Two")):
         synthesize(
@@ -278,6 +301,8 @@ def test_donors_go_on_into_pools_and_are_compared_with_the_targets(root: Path) -
         ({"images": "real"}, "no dataset.json"),
         ({"leave_out": tuple(f"soop_{i}" for i in range(6))}, "all 6 donors are left out"),
         ({"mass_effect": 11.0}, "below 10 mm"),
+        ({"name": "my data"}, "Dataset031_my data isn't a name that nnU-Net accepts"),
+        ({"name": "../other"}, "isn't a name that nnU-Net accepts"),
         ({"spacing": (1.0, 0.0, 1.0)}, "above 0"),
         ({"labels": "12", "images": "real", "structures": {"white": (1,)}, "channel": "FLAIR"}, "--channel"),
     ],
@@ -308,6 +333,73 @@ def test_a_case_that_fails_leaves_the_others_for_the_next_run(root: Path) -> Non
     assert not (root / "raw/Dataset031_Synthetic").exists()
     bad.write_bytes(good)
     assert synthesize(plan_synthesis(_settings(root))).is_dir()
+
+
+def test_what_was_interrupted_with_labels_in_another_order_is_not_taken_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    orders: list[dict[str, tuple[int, ...]]] = [{"wm": (1,), "gm": (2, 3)}, {"gm": (2, 3), "wm": (1,)}]
+    with monkeypatch.context() as patched:
+        patched.setattr(synthesis, "_write_tables", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(plan_synthesis(_real(root, count=2, structures=orders[0])))
+    folder = synthesize(plan_synthesis(_real(root, count=2, structures=orders[1])))
+    assert read_json(folder / "dataset.json")["labels"] == {"background": 0, "gm": 1, "wm": 2, "lesion": 3}
+    own = _load(root / "raw/Dataset012_Anatomy/labelsTr/sub-0_ses-0.nii.gz")
+    made = _load(folder / "labelsTr/sub-0_ses-0_v000.nii.gz")
+    assert set(np.unique(made[own == 1]).tolist()) <= {2, 3}
+    assert set(np.unique(made[own == 2]).tolist()) <= {1, 3}
+
+
+def test_labels_renamed_after_an_interrupt_are_not_mixed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_synthesis(_real(root)).state()
+    path = root / "raw/Dataset012_Anatomy/dataset.json"
+    content = read_json(path)
+    content["labels"] = {"background": 0, "cortex": 1, "white matter": 2, "ventricles": 3}
+    write_json(path, content)
+    assert plan_synthesis(_real(root)).state() != before
+
+
+def test_many_labels_keep_their_values(root: Path) -> None:
+    path = root / "raw/Dataset012_Anatomy/dataset.json"
+    content = read_json(path)
+    names = ["white matter", "cortex", "ventricles", *(f"cortex {i}" for i in range(4, 300))]
+    content["labels"] = {"background": 0} | {name: i for i, name in enumerate(names, start=1)}
+    write_json(path, content)
+    file = root / "raw/Dataset012_Anatomy/labelsTr/sub-0_ses-0.nii.gz"
+    labels = _load(file).astype(np.int16)
+    labels[0, 0, 0] = 299
+    save(file, labels)
+    folder = synthesize(plan_synthesis(_real(root, count=1)))
+    made = _load(folder / "labelsTr/sub-0_ses-0_v000.nii.gz")
+    assert made[-1, 0, 0] == 299  # the first axis is turned
+    assert made.max() == read_json(folder / "dataset.json")["labels"]["lesion"] == 300
+
+
+@pytest.mark.parametrize("kind", ["damaged", "type", "colour", "complex"])
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_files_that_can_not_be_read_are_one_line(root: Path, kind: str, what: str) -> None:
+    files = [root / "raw/Dataset012_Anatomy/imagesTr/sub-0_ses-0_0000.nii.gz"]
+    if what == "mask":
+        files = [*root.glob("stroke/*"), *root.glob("ms/*")]
+    for file in files:
+        stored = bytearray(file.read_bytes())
+        if kind == "damaged":
+            middle = len(stored) // 2
+            stored[middle : middle + 24] = b"\xff\x00\xaa" * 8
+            file.write_bytes(bytes(stored))
+        elif kind == "type":
+            plain = bytearray(gzip.decompress(bytes(stored)))
+            plain[70:72] = b"cc"
+            file.write_bytes(gzip.compress(bytes(plain)))
+        else:
+            dtype = [(colour, "u1") for colour in "RGB"] if kind == "colour" else np.complex64
+            nib.save(nib.Nifti1Image(np.zeros(SHAPE, dtype), np.eye(4)), file)
+    with pytest.raises(DataError, match=r"can't be read|holds .* voxels; grey values are needed"):
+        synthesize(plan_synthesis(_real(root, count=1)))
 
 
 def test_unknown_tissues_are_asked_for(root: Path) -> None:

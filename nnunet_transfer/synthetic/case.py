@@ -16,11 +16,12 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path, read_json, write_json
 from nnunet_transfer.synthetic.donors import Donor, read_mask
 from nnunet_transfer.synthetic.generator import PROFILES, draw_parameters, generate
-from nnunet_transfer.synthetic.label_maps import LabelMap, read_labels, read_volume
+from nnunet_transfer.synthetic.label_maps import LabelMap, read_labels
 from nnunet_transfer.synthetic.lesions import MODELS, fit_mask, paste_lesion, push_aside
 from nnunet_transfer.synthetic.settings import LESION, CasePlan, Plan
 from nnunet_transfer.synthetic.space import align_to_mni, resample_mask
 from nnunet_transfer.synthetic.tissues import TISSUES, Kind, Numbering
+from nnunet_transfer.synthetic.volumes import read_array
 
 Labels = NDArray[np.int32]
 Image = NDArray[np.float32]
@@ -56,7 +57,7 @@ def make_case(plan: Plan, case: CasePlan, work: Path) -> dict[str, Any]:
     )
     image, labels, lesion, affine, record = made
     values = output_values(plan.maps.numbering, plan.labels)
-    target = _lookup(labels, values).astype(np.uint8)
+    target = _lookup(labels, values).astype(np.uint8 if max(plan.labels.values()) < 256 else np.uint16)
     if plan.donors:
         target[lesion] = plan.labels[LESION]
     _save(image, affine, work / f"imagesTr/{case.name}_0000.nii.gz")
@@ -75,7 +76,7 @@ _Made = tuple[NDArray[Any], Labels, Mask, Affine, dict[str, Any]]
 def _real(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
     """Paste a lesion into a real image, which keeps its integer type."""
     assert case.map.image is not None
-    image, image_affine = read_volume(case.map.image)
+    image, image_affine = read_array(case.map.image, upright=True)
     if image.shape != labels.shape or not np.allclose(image_affine, affine, atol=1e-3):
         raise DataError(f"{case.map.image} and {case.map.path} have different grids; bring them onto one")
     mask, record = place_lesion(plan, case, labels, affine, rng, work)

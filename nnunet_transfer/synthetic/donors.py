@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.labels import LARGEST_LESION_ML, binarised, find_level, value_counts
@@ -18,6 +16,7 @@ from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.subjects import DONORS, donor_key, donors_in
 from nnunet_transfer.synthetic.lesions import MODELS
+from nnunet_transfer.synthetic.volumes import read_array
 from nnunet_transfer.tables import read_rows
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
@@ -80,7 +79,8 @@ def names_to_leave_out(stated: Iterable[str]) -> set[str]:
 
     Parameters
     ----------
-    stated : names; tables as `FILE` or `FILE:COLUMN` (default `donor`); folders of data sets, for all of their donors
+    stated : names of donors or of their masks; tables as `FILE` or `FILE:COLUMN` (default `donor`); folders of data sets, for
+        all of their donors
 
     Raises
     ------
@@ -97,7 +97,7 @@ def names_to_leave_out(stated: Iterable[str]) -> set[str]:
             keys |= {donor_key(donor) for donor in donors.values()}
             continue
         if not re.search(r"\.(csv|tsv)$", file):
-            keys.add(donor_key(text))
+            keys |= _keys(text)
             continue
         (_, header), *rows = read_rows(Path(file))
         column = column or "donor"
@@ -106,8 +106,13 @@ def names_to_leave_out(stated: Iterable[str]) -> set[str]:
         if column not in header:
             raise DataError(f"{file} has no column {column}; name the one with the donors, as in {file}:mask_source")
         place = header.index(column)
-        keys |= {donor_key(cells[place]) for _, cells in rows if any(cells[place : place + 1])}
+        keys |= {key for _, cells in rows if any(cells[place : place + 1]) for key in _keys(cells[place])}
     return keys
+
+
+def _keys(text: str) -> set[str]:
+    """Return the keys of a donor given by name, or by the name of the mask's file."""
+    return {donor_key(text), donor_key(donor_name(Path(text)))}
 
 
 def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -118,14 +123,7 @@ def read_mask(donor: Donor) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     DataError
         If the file can't be read, isn't 3D, is empty, or shows several levels, as label maps and images do.
     """
-    try:
-        image = nib.Nifti1Image.from_filename(donor.path)
-        mask = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ImageFileError, ValueError) as error:
-        raise DataError(f"{donor.path} can't be read ({error}); restore it or remove it") from None
-    if mask.ndim != 3 or not np.isfinite(mask).all():
-        raise DataError(f"{donor.path} is not a 3D mask; remove it from its folder")
-    affine = np.asarray(image.affine, float)
+    mask, affine = read_array(donor.path)
     lesion = _lesion(mask, abs(float(np.linalg.det(affine[:3, :3]))) / 1000, donor.path)
     if not lesion.any():
         raise DataError(f"{donor.path} is empty; remove it from its folder")

@@ -6,11 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from nnunet_transfer.channels import channel_names
@@ -19,6 +16,7 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
 from nnunet_transfer.subjects import MADE_FROM, find_origin, subjects_of
 from nnunet_transfer.synthetic.tissues import Numbering, Structures, freesurfer_numbering, named_numbering
+from nnunet_transfer.synthetic.volumes import read_array
 
 _ENDING = re.compile(r"\.(nii|nii\.gz|mgz)$")
 #: entries of dataset.json that are copied to the derived data set
@@ -158,33 +156,15 @@ def _channel(folder: Path, channels: Sequence[str], wanted: str) -> int:
     raise DataError(f"{folder.name} has the channels {', '.join(names)}; name the one with T1 by --channel")
 
 
-def read_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return a volume with axes to the right, front and top (RAS), and voxel -> mm.
-
-    Raises
-    ------
-    DataError
-        If the file can't be read or isn't 3D.
-    """
-    try:
-        image = nib.as_closest_canonical(nib.load(path))
-        volume = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ImageFileError, ValueError) as error:
-        raise DataError(f"{path} can't be read ({error}); restore it or remove it") from None
-    if volume.ndim != 3 or not np.isfinite(volume).all():
-        raise DataError(f"{path} is not a 3D volume of finite values; remove its case")
-    return volume, np.asarray(image.affine, float)
-
-
 def read_labels(path: Path, numbering: Numbering) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return a label map in RAS and voxel -> mm.
 
     Raises
     ------
     DataError
-        If it has fractions, or values without a meaning.
+        If it can't be read, has fractions, or values without a meaning.
     """
-    volume, affine = read_volume(path)
+    volume, affine = read_array(path, upright=True)
     labels = np.rint(volume).astype(np.int32)
     if not np.array_equal(labels, volume):
         raise DataError(f"{path} has values with fractions, so it is not a label map; was it interpolated?")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_transfer import __version__
+from nnunet_transfer.conversion.plan import dataset_folder_name
 from nnunet_transfer.conversion.splits import deal
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import folders_of_id, nnunet_raw
@@ -19,6 +22,8 @@ from nnunet_transfer.synthetic.donors import Donor, find_donors, names_to_leave_
 from nnunet_transfer.synthetic.generator import PROFILES, load_cornucopia
 from nnunet_transfer.synthetic.label_maps import LabelMap, LabelMaps, find_label_maps
 from nnunet_transfer.synthetic.lesions import MASS_REACH
+
+logger = logging.getLogger(__name__)
 
 IMAGES = ("synthetic", "real")
 HEADS = ("both", "brain", "whole")
@@ -165,7 +170,9 @@ class Plan:
         files = [p for m in self.maps.maps for p in (m.path, m.image) if p] + [d.path for d in self.donors]
         content = {k: v for k, v in asdict(self.settings).items() if k != "count"}
         stats = [(str(p), s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)]
-        text = json.dumps([__version__, content, stats, self.left_out, self.validation], sort_keys=True)
+        # a list, because the labels are numbered in their order; the data set's own can change in its dataset.json
+        meaning = [[*self.labels.items()], asdict(self.maps.numbering)]
+        text = json.dumps([__version__, content, stats, self.left_out, self.validation, meaning], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -183,7 +190,7 @@ def plan_synthesis(settings: Settings) -> Plan:
     settings.check()
     if settings.images == "synthetic":
         load_cornucopia()
-    folder = nnunet_raw() / f"Dataset{settings.dataset_id:03d}_{settings.name}"
+    folder = nnunet_raw() / dataset_folder_name(settings.dataset_id, settings.name)
     check_id_is_free(folder)
     maps = find_label_maps(
         settings.labels,
@@ -219,7 +226,14 @@ def check_id_is_free(folder: Path) -> None:
 def _donors(settings: Settings) -> tuple[tuple[Donor, ...], tuple[str, ...]]:
     """Return the donors to draw from, and the names of those left out."""
     donors = find_donors(settings.lesions)
-    unwanted = names_to_leave_out(settings.leave_out)
+    unwanted: set[str] = set()
+    for text in settings.leave_out:
+        names = names_to_leave_out([text])
+        if not any(donor_key(donor.name) in names for donor in donors):
+            logger.warning(
+                "--leave-out-donors %s: none of the masks is of such a donor, so none is left out by it", text
+            )
+        unwanted |= names
     kept = tuple(d for d in donors if donor_key(d.name) not in unwanted)
     if donors and not kept:
         raise DataError(f"all {len(donors)} donors are left out; give other masks, or leave out fewer")
@@ -238,4 +252,13 @@ def _deal_donors(donors: Sequence[Donor], folds: int, seed: int) -> list[tuple[D
     order = np.random.default_rng([seed, 1]).permutation(len(donors)).tolist()
     mixed = sorted((donors[i] for i in order), key=lambda donor: donor.kind)
     pools = [tuple(mixed[fold::folds]) for fold in range(folds)]
-    return pools if all(pools) else [tuple(mixed)] * folds
+    if not all(pools):
+        return [tuple(mixed)] * folds
+    counts = Counter(donor.kind for donor in donors)
+    if few := [f"{kind} {count}" for kind, count in counts.items() if count < folds]:
+        logger.warning(
+            "fewer donors of a kind than folds (%s): some of the %d folds lack it, so it is drawn less often than others",
+            ", ".join(few),
+            folds,
+        )
+    return pools
