@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.study import read_study
+from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.short import write_smoke_study
-from tests.conversion_trees import ibsr18, write_tree
+from nnunet_transfer.study.steps import run_job
+from tests.conversion_commands import case_r2
+from tests.conversion_trees import Files, box, ibsr18, image, write_tree
 from tests.studies import write_atlas_tree
 from tests.study_files import Change, set_, write_study
 
@@ -115,6 +117,55 @@ def test_check_finds_what_a_conversion_would_refuse(
     assert status == 1
     assert re.search(message, text)
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("group_by", ["subject", "site"])
+def test_check_finds_folds_that_a_conversion_will_not_make(
+    tmp_path: Path, group_by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files: Files = {}
+    for i in range(4):
+        own = case_r2(i, image(i), box())
+        files |= {path.replace("R001", f"R00{i % 2}"): volume for path, volume in own.items()}
+    data = write_tree(files, tmp_path / "atlas")
+
+    def change(folds: list[int]) -> Change:
+        def write(content: dict[str, Any]) -> None:
+            entry = {"id": 711, "converter": "atlas_r2", "path": str(data), "options": {"group_by": group_by}}
+            content["datasets"]["stroke"] = entry
+            content["targets"]["stroke"]["folds"] = folds
+
+        return write
+
+    count = {"subject": 4, "site": 2}[group_by]
+    status, text = check(write_study(tmp_path, change([0, count])), capsys)
+    assert status == 1
+    assert (
+        f"targets.stroke.folds: stroke has {count} {group_by}s and so the folds 0 to {count - 1}, not {count}" in text
+    )
+    assert check(write_study(tmp_path, change([0, count - 1])), capsys)[0] == 0
+
+
+def test_a_table_starts_in_the_folder_of_the_study_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tree(
+        {f"sub-{i}/anat/sub-{i}_T1w.nii.gz": image(i) for i in range(4)},
+        tmp_path / "bids",
+    )
+    rows = "".join(f"sub-{i}\t{'FM'[i % 2]}\n" for i in range(4))
+    (tmp_path / "sexes.tsv").write_text(f"participant_id\tsex\n{rows}")
+    options = {"settings": {"class": "sex", "table": "sexes.tsv"}}
+    entry = {"id": 702, "converter": "t1_bids", "path": str(data), "options": options}
+    file = write_study(tmp_path, set_("datasets", "t1", to=entry))
+    assert check(file, capsys)[0] == 0
+    # steps run in the study's folder
+    study = read_study(file)
+    study.folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(study.folder)
+    run_job(study, study_jobs(study)["convert-t1"])
+    (table,) = study.folders["nnUNet_raw"].glob("Dataset702_*/classes.csv")
+    assert len(table.read_text().splitlines()) == 5
 
 
 def test_check_finds_an_id_that_another_data_set_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import write_json
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.steps import compare_targets, run_job
 from tests.comparison_data import model_folder, write_results
-from tests.nnunet_data import write_blob_dataset
+from tests.nnunet_data import two_folds, write_blob_dataset
 from tests.sources import save_random_source
 from tests.study_files import set_, write_study
 
@@ -62,6 +63,16 @@ def test_a_source_with_its_own_name_finds_the_preprocessed_data(
     for stage in read:
         data = folder / manager.get_configuration(stage).data_identifier
         assert len(list(data.glob("*.pkl"))) == CASES, stage
+
+
+def test_a_fold_that_the_data_set_lacks_is_not_trained(nnunet_folders: Path) -> None:
+    name = write_blob_dataset(nnunet_folders / "raw", 11, cases=4, shape=(8, 8, 6))
+    write_json(nnunet_folders / "preprocessed" / name / "splits_final.json", two_folds(4))
+    file = write_own_study(nnunet_folders, configuration="2d", targets={"blobs": {"dataset": "blobs", "folds": [0, 2]}})
+    study = read_study(file)
+    with pytest.raises(StudyError, match=f"{name} has the folds 0 to 1, not 2; correct the folds in the study file"):
+        run_job(study, study_jobs(study)["finetune-blobs-nnUNetTrainerScratch-f2"])
+    assert not list((nnunet_folders / "results").rglob("study_job.json"))
 
 
 def test_a_synthetic_data_set_is_made_again_with_another_seed(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
     else:
         for fault in _faults(plan):
             yield where, context.finding(where, fault)
+        yield from _too_few_groups(context, dataset, plan)
 
 
 def _faults(plan: Plan) -> Iterator[str]:
@@ -144,6 +145,34 @@ def _faults(plan: Plan) -> Iterator[str]:
         yield "no case has a label; is it the right folder?"
     if options.group_by == "site" and (lost := [case.name for case in training if not case.site]):
         yield f"group_by: site, but {lost[0]} has no site; take subject"
+
+
+def _too_few_groups(context: _Context, dataset: Dataset, plan: Plan) -> _Found:
+    """Find folds that a data set will not have, because it has fewer subjects (or sites) than folds."""
+    unit = plan.options.group_by
+    count = len(
+        {case.site if unit == "site" else case.subject or case.name for case in plan.cases if case.split == "train"}
+    )
+    if not 2 <= count < plan.options.folds:
+        return
+    for place, fold in _folds_used(context.study, dataset):
+        if fold >= count:
+            yield (
+                place,
+                context.finding(
+                    place, f"{dataset.name} has {counted(count, unit)} and so the folds 0 to {count - 1}, not {fold}"
+                ),
+            )
+
+
+def _folds_used(study: Study, dataset: Dataset) -> Iterator[tuple[Place, int]]:
+    """Yield each place that uses folds of a data set, with the largest fold."""
+    for name, source in study.sources.items():
+        if source.dataset == dataset.name and isinstance(source.fold, int):
+            yield ("sources", name, "fold"), source.fold
+    for name, target in study.targets.items():
+        if target.dataset == dataset.name:
+            yield ("targets", name, "folds"), max(target.folds)
 
 
 def _raw_folder(study: Study, dataset: Dataset) -> Path | None:
@@ -266,7 +295,7 @@ def _known_as(study: Study, dataset: Dataset) -> list[str]:
 def _folds(context: _Context) -> _Found:
     study = context.study
     for name, source in study.sources.items():
-        count = _number_of_folds(study, study.datasets[source.dataset]) if source.dataset else None
+        count = _number_of_folds(context, study.datasets[source.dataset]) if source.dataset else None
         if count is not None and isinstance(source.fold, int) and source.fold >= count:
             where: Place = ("sources", name, "fold")
             yield (
@@ -275,7 +304,7 @@ def _folds(context: _Context) -> _Found:
             )
     for name, target in study.targets.items():
         dataset = study.datasets[target.dataset]
-        count = _number_of_folds(study, dataset)
+        count = _number_of_folds(context, dataset)
         if count is not None and max(target.folds) >= count:
             place: Place = ("targets", name, "folds")
             yield (
@@ -284,10 +313,12 @@ def _folds(context: _Context) -> _Found:
             )
 
 
-def _number_of_folds(study: Study, dataset: Dataset) -> int | None:
+def _number_of_folds(context: _Context, dataset: Dataset) -> int | None:
+    study = context.study
     if dataset.synthetic:
         return _SYNTHETIC_FOLDS
-    if dataset.converter:
+    job = context.jobs.get(f"convert-{dataset.name}")
+    if dataset.converter and not (job and state.is_done(study.folder, job)):
         return int(dataset.options.get("folds", len(DEFAULT_FOLDS)))
     folder = _raw_folder(study, dataset)
     if folder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,20 @@ def conversion_options(study: Study, dataset: Dataset) -> Options:
     values = dict(dataset.options)
     if "channels" in values:
         values["channels"] = tuple(values["channels"])
-    values["dataset_options"] = {key: str(value) for key, value in values.pop("settings", {}).items()}
+    settings = {key: str(value) for key, value in values.pop("settings", {}).items()}
+    if "table" in settings:
+        settings["table"] = _table(study, dataset, settings["table"])
+    values["dataset_options"] = settings
     return Options(**values, processes=study.resources["convert"].cpus, overwrite=_owns_raw(study))
+
+
+def _table(study: Study, dataset: Dataset, text: str) -> str:
+    """Return the path of a table, which starts in the file's folder as all paths in the file do: steps run in another one.
+
+    To a user's own converter, a table may be something else than a file.
+    """
+    path = study.file.parent / Path(os.path.expandvars(text)).expanduser()
+    return str(path) if path.is_file() or not dataset.converter.endswith(".py") else text
 
 
 def _owns_raw(study: Study) -> bool:

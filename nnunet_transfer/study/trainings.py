@@ -10,9 +10,10 @@ from pathlib import Path
 
 from nnunet_transfer.errors import DataError, SourceError, StudyError
 from nnunet_transfer.files import holds_nothing, read_json, write_json
+from nnunet_transfer.folds import read_folds
 from nnunet_transfer.locks import locked
 from nnunet_transfer.naming import TRANSFER
-from nnunet_transfer.paths import dataset_name, nnunet_results, sources_folder
+from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_results, sources_folder
 from nnunet_transfer.sources.card import read_card
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.gpus import one_gpu
@@ -112,6 +113,7 @@ class _Training:
     def _run(self) -> None:
         import torch
 
+        self._check_fold()
         fold = self.folder()
         write_json(fold / ORIGIN_FILE, {"job": self.job.name, "digest": self.job.digest, "study": str(self.study.file)})
         with one_gpu(self.study):
@@ -136,6 +138,16 @@ class _Training:
 
             os.environ[VARIABLE] = search_path(os.environ.get(VARIABLE, ""))
             run_stock_training(self.dataset, self.configuration, self.fold, self.trainer, self.plans, device=device)
+
+    def _check_fold(self) -> None:
+        """Refuse a fold that the data set doesn't have: nnU-Net would draw a random split, which overlaps the others."""
+        name = dataset_name(self.dataset)
+        path = nnunet_preprocessed() / name / "splits_final.json"
+        count = len(read_folds(path)) if path.is_file() else None
+        if count is not None and isinstance(self.fold, int) and self.fold >= count:
+            raise StudyError(
+                f"{name} has the folds 0 to {count - 1}, not {self.fold}; correct the folds in the study file"
+            )
 
 
 def _digest_of(fold: Path) -> str | None:
