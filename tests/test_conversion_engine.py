@@ -153,6 +153,26 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == [outcome.folder.name]
 
 
+def test_an_unreadable_record_is_converted_again_or_named(
+    tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_after(2, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run(tree)
+    journal = nnunet_folders / "raw/.making-Dataset004_ATLASR2/conversion_records.jsonl"
+    # a column that was renamed since
+    journal.write_text(journal.read_text().replace('"dtype"', '"stored_as"'))
+    outcome = run(tree)
+    assert outcome.converted == CASES
+    journal = outcome.folder / journal.name
+    journal.write_text(journal.read_text().replace("{", "", 1))
+    with pytest.raises(
+        DataError, match=r"conversion_records.jsonl is damaged, or of another version; give --overwrite"
+    ):
+        run(tree)
+
+
 def lab(classes: dict[str, int], **changes: str) -> DatasetDescription:
     """Describe a lab's data set with masks of several classes."""
     facts = {"title": "ours", "licence": "internal", "citation": "none", "request": "ours"} | changes

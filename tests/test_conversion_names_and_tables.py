@@ -75,6 +75,14 @@ def test_rows_are_those_of_the_session_and_must_agree(column: str, first: str, t
         stage("sub-1", "")
 
 
+def test_a_row_without_a_subject_is_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tsex\n\tall\n1\tF\n")
+    assert value_of(read_table(path), Case("a", {}, subject="sub-00"), "sex") == ""
+    path.write_text("participant_id\tsex\n\tall\n0\tF\n")
+    assert value_of(read_table(path), Case("a", {}, subject="sub-00"), "sex") == "F"
+
+
 def test_a_subject_in_two_spellings_has_the_rows_of_both(tmp_path: Path) -> None:
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tsex\nsub-01\tF\n01\tM\nsub-Mu\u0308\tM\n", encoding="utf-8")

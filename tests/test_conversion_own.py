@@ -129,6 +129,26 @@ def test_a_faulty_description_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        ("patient,scanner\np1,A\np2,B\n", "lab_stroke can't find its cases (KeyError: 'p3')"),
+        (None, "lab_stroke can't find its cases (FileNotFoundError: "),
+    ],
+)
+def test_a_table_that_lacks_a_patient_is_one_line(
+    table: str | None, wanted: str, description: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(lab_tree(), nnunet_folders / "lab")
+    (root / "scanners.csv").unlink()
+    if table:
+        (root / "scanners.csv").write_text(table)
+    assert main(["convert", str(description), str(root), "-d", "7", "--rater", "anna"]) == 2
+    error = capsys.readouterr().err
+    assert wanted in error
+    assert error.count("\n") == 1
+
+
 def test_the_page_names_every_target() -> None:
     volumes = {name for name, d in all_descriptions().items() if d.layouts and not d.pictures}
     listed = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in PAGE.splitlines() if line[:3] == "| `")))

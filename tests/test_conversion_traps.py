@@ -223,6 +223,17 @@ def test_the_same_image_under_two_names_stays_in_one_fold(
     assert sum({"sub-r004_ses-1", "sub-r005_ses-1"} <= set(fold["val"]) for fold in folds) == 1
 
 
+def test_the_same_image_for_training_and_testing_is_said_to_be(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = GOOD | case_r2(3, image(1)) | case_r2(4, image(4)) | case_r2(5, image(4))
+    assert convert(nnunet_folders, "atlas_r2", files) == 0
+    text = capsys.readouterr().out
+    same = "the same image under 2 names"
+    assert f"{same}: sub-r001_ses-1, sub-r003_ses-1; some for training, others for testing" in text
+    assert f"{same}: sub-r004_ses-1, sub-r005_ses-1; all for testing" in text
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 def test_files_that_need_no_change_are_copied_as_they_are(dtype: Any, nnunet_folders: Path) -> None:
     root = write_tree(case_r2(1, image(1, dtype=dtype), box()) | GOOD_SECOND, nnunet_folders / "source")

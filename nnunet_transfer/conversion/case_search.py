@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from nnunet_transfer.conversion.tree import (
     walk_tree,
     without_ending,
 )
-from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.words import counted, shortened
 
 #: the note of a training case that has no mask
@@ -72,18 +73,30 @@ def find_cases(description: DatasetDescription, request: Request) -> Found:
     _check_request(description, request)
     tree = walk_tree(request.root)
     problems: list[Problem] = []
-    if description.find_cases:
-        cases = list(description.find_cases(request))
-    else:
-        cases, problems = _match_layouts(description, request, tree)
-    if description.refine:
-        cases = description.refine(request, cases)
+    with _blamed_on(description):
+        if description.find_cases:
+            cases = list(description.find_cases(request))
+        else:
+            cases, problems = _match_layouts(description, request, tree)
+        if description.refine:
+            cases = list(description.refine(request, cases))
     if not cases and not problems:
         raise DataError(f"{request.root} holds no case of {description.name}; is it the right folder?")
     cases, clashes = _unique(cases)
     problems = sorted([*problems, *clashes], key=lambda problem: problem.case)
     left_out = _left_out(description, request, tree, cases, problems)
     return Found(_with_safe_names(cases), problems, left_out)
+
+
+@contextlib.contextmanager
+def _blamed_on(description: DatasetDescription) -> Iterator[None]:
+    """Turn errors of a description's own functions, such as a patient whom a table lacks, into one line."""
+    try:
+        yield
+    except (TransferError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{description.name} can't find its cases ({type(error).__name__}: {error})") from error
 
 
 def _left_out(

@@ -18,14 +18,22 @@ def dataset_warnings(records: Sequence[Record]) -> list[str]:
 
 
 def _duplicates(records: Sequence[Record]) -> list[str]:
-    by_content: dict[str, list[str]] = defaultdict(list)
+    by_content: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_content[record.content].append(record.case)
+        by_content[record.content].append(record)
     return [
-        f"the same image under {len(same)} names: {_listing(same)}; kept in one fold"
+        f"the same image under {len(same)} names: {_listing([record.case for record in same])}; {_where(same)}"
         for same in by_content.values()
         if len(same) > 1
     ]
+
+
+def _where(same: Sequence[Record]) -> str:
+    """Return where cases with the same image are."""
+    splits = {record.split for record in same}
+    if len(splits) > 1:
+        return "some for training, others for testing"
+    return "kept in one fold" if splits == {"train"} else "all for testing"
 
 
 def _orientations(records: Sequence[Record]) -> list[str]:

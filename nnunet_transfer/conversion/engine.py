@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -139,7 +140,9 @@ def _convert_cases(
     converted : number of cases that this call converted
     """
     out = plan.job.out
-    finished = {r.case: r for r in journal.read_journal(out) if states.get(r.case) == r.state}
+    finished: dict[str, Record] = {}
+    with contextlib.suppress(DataError):  # an unreadable journal of an interrupted run: all cases are converted again
+        finished = {r.case: r for r in journal.read_journal(out) if states.get(r.case) == r.state}
     _remove_strangers(out, finished.values())
     journal.write_journal(out, finished.values())
     todo = [case for case in plan.cases if case.name not in finished]

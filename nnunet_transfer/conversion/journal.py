@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import TextIO
 
 from nnunet_transfer.conversion.record import Record
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import json_text, write_text
 
 FILE_NAME = "conversion_records.jsonl"
 
 
 def read_journal(folder: Path) -> list[Record]:
-    """Return the records in a folder, without a truncated last line."""
+    """Return the records in a folder, without a truncated last line.
+
+    Raises
+    ------
+    DataError
+        If a line is not a record, because the file is damaged or an earlier version of this package has written it.
+    """
     path = folder / FILE_NAME
     if not path.is_file():
         return []
-    with open(path, encoding="utf-8") as stream:
-        return [Record.from_json(json.loads(line)) for line in stream if line.endswith("\n")]
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return [Record.from_json(json.loads(line)) for line in stream if line.endswith("\n")]
+    except (ValueError, TypeError, AttributeError):
+        raise DataError(f"{path} is damaged, or of another version; give --overwrite to convert again") from None
 
 
 def write_journal(folder: Path, records: Iterable[Record]) -> None:

@@ -181,7 +181,7 @@ def _rows_of(table: Table, case: Case) -> list[Row]:
     plain = ACCESSION.sub("", case.subject, count=1).lstrip("_")
     short = plain.removeprefix("sub-")
     number = short.removeprefix("IXI")
-    names = dict.fromkeys([plain, short, f"sub-{short}", number, number.lstrip("0")])
+    names = dict.fromkeys([plain, short, f"sub-{short}", number, number.lstrip("0") or "0"])
     # a subject that is spelt in two ways has rows under both
     rows = [row for name in names for row in table.rows.get(name, ())]
     column = next((name for name in _SESSION_COLUMNS if name in table.columns), "")
