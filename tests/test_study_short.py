@@ -136,6 +136,19 @@ def test_a_smoke_run_has_every_kind_of_step_and_is_small_and_apart(tmp_path: Pat
     assert yaml.safe_load(file.read_text()) == content
 
 
+def test_a_smoke_run_finds_raw_data_where_they_are_now(tmp_path: Path) -> None:
+    def write(raw: str) -> Path:
+        content = {"folders": {"raw": raw}, "datasets": {"stroke": {"id": 3}, "t1": {"id": 702, "synthetic": "t1"}}}
+        study = read_study(write_study(tmp_path, lambda study: study.update(content)))
+        return read_study(write_smoke_study(study)).folders["nnUNet_raw"]
+
+    for raw, name in (("raw", "Dataset003_MS"), ("moved", "Dataset003_MS"), ("moved", "Dataset003_Stroke")):
+        (tmp_path / raw / name).mkdir(parents=True)
+        linked = write(raw)
+        assert [(path.name, path.resolve()) for path in linked.iterdir()] == [(name, tmp_path / raw / name)]
+        (tmp_path / raw / name).rmdir()
+
+
 def test_a_smoke_run_keeps_sources_apart_that_differ_in_length_alone(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         own = {"pretrain": "t1", "task": "segmentation"}

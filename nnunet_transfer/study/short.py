@@ -228,11 +228,15 @@ def _small_batch(plans: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _link_raw(study: Study, raw: Path) -> None:
-    """Link the data sets in nnU-Net's raw folder to the raw folder of the smoke run."""
+    """Link the data sets in nnU-Net's raw folder to the raw folder of the smoke run, as they are now."""
     for dataset in study.datasets.values():
         if dataset.converter or dataset.synthetic:
             continue
-        for found in study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*"):
+        pattern = f"Dataset{dataset.number:03d}_*"
+        for link in raw.glob(pattern):
+            if link.is_symlink():  # perhaps to where the data were in an earlier smoke run
+                link.unlink()
+        for found in study.folders["nnUNet_raw"].glob(pattern):
             raw.mkdir(parents=True, exist_ok=True)
             if not (raw / found.name).exists():
                 (raw / found.name).symlink_to(found)
