@@ -402,6 +402,33 @@ def test_files_that_can_not_be_read_are_one_line(root: Path, kind: str, what: st
         synthesize(plan_synthesis(_real(root, count=1)))
 
 
+def test_files_behind_links_need_no_ending(root: Path) -> None:
+    store = root / "blobs"
+    store.mkdir()
+    files = [*root.glob("raw/*/*/*.nii.gz"), *root.glob("stroke/*"), *root.glob("ms/*")]
+    for number, file in enumerate(files):
+        file.rename(store / f"{number:040x}")
+        file.symlink_to(store / f"{number:040x}")
+    assert synthesize(plan_synthesis(_real(root, count=1))).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "not a JSON object"),
+        ({"labels": []}, "must have labels, each with its value"),
+        ({"labels": {"background": 0, "cortex": "1"}}, "must have labels, each with its value"),
+        ({"file_ending": None}, "and a file_ending"),
+        ({"made_from": "IXI"}, "made_from must be a list"),
+    ],
+)
+def test_an_incomplete_data_set_is_one_line(root: Path, content: Any, message: str) -> None:
+    path = root / "raw/Dataset012_Anatomy/dataset.json"
+    write_json(path, read_json(path) | content if isinstance(content, dict) else content)
+    with pytest.raises(DataError, match=f"dataset.json.*{message}"):
+        plan_synthesis(_real(root))
+
+
 def test_unknown_tissues_are_asked_for(root: Path) -> None:
     path = root / "raw/Dataset012_Anatomy/dataset.json"
     content = read_json(path)

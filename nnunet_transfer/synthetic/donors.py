@@ -61,7 +61,8 @@ def find_donors(folders: Sequence[str]) -> list[Donor]:
         found = sorted(p for p in path.glob("*.nii*") if _ENDING.search(p.name) and not p.name.startswith("."))
         if not found:
             raise DataError(f"{path} holds no masks (*.nii.gz); give a folder of lesion masks with --lesions")
-        donors += [Donor(donor_name(p), kind, p.resolve()) for p in found]
+        # links aren't followed: in some stores of data, the files behind them have no ending
+        donors += [Donor(donor_name(p), kind, p.absolute()) for p in found]
     seen: dict[str, Donor] = {}
     for donor in donors:
         if (twin := seen.setdefault(donor_key(donor.name), donor)) is not donor:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,8 @@ def find_label_maps(
         raise DataError(f"{folder} has {twice[0]} with two endings; keep one of them")
     numbering = freesurfer_numbering(structures)
     subject = subjects_of(names)
-    maps = tuple(LabelMap(n, subject[n], p.resolve()) for n, p in zip(names, files, strict=True))
+    # links aren't followed: in some stores of data, the files behind them have no ending
+    maps = tuple(LabelMap(n, subject[n], p.absolute()) for n, p in zip(names, files, strict=True))
     return LabelMaps(maps, numbering, folder, (folder.resolve().name,))
 
 
@@ -110,8 +112,8 @@ def _check_names(folder: Path, names: Iterable[str]) -> None:
 def _from_dataset(
     folder: Path, with_images: bool, channel: str, structures: Structures | None, tissues: Mapping[str, str]
 ) -> LabelMaps:
-    content = read_json(folder / "dataset.json")
-    ending, labels = content.get("file_ending", ""), content.get("labels", {})
+    content = _read_dataset_json(folder / "dataset.json")
+    ending, labels = content["file_ending"], content["labels"]
     if not _ENDING.search(ending):
         raise DataError(f"{folder.name} has files *{ending}; labels are read from .nii, .nii.gz or .mgz only")
     number = _channel(folder, channel_names(content), channel) if with_images else 0
@@ -132,12 +134,28 @@ def _from_dataset(
         raise DataError(f"{folder.name} has regions for labels; images are made from one label per voxel")
     origin = find_origin(cases, folder)
     maps = tuple(
-        LabelMap(c, origin.subject[c], p.resolve(), i.resolve() if i else None)
+        LabelMap(c, origin.subject[c], p.absolute(), i.absolute() if i else None)
         for c, p, i in zip(cases, files, images, strict=True)
     )
     terms = {key: str(content[key]) for key in _TERMS if content.get(key)}
-    made_from = (folder.resolve().name, *content.get(MADE_FROM, ()))
+    made_from = (folder.resolve().name, *(content.get(MADE_FROM) or ()))
     return LabelMaps(maps, named_numbering(own, tissues, structures), folder, made_from, terms)
+
+
+def _read_dataset_json(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a JSON object; complete it as nnU-Net's dataset_format.md says")
+    labels, ending, origins = content.get("labels"), content.get("file_ending"), content.get(MADE_FROM) or []
+    if not (
+        isinstance(labels, dict)
+        and all(type(value) is int for raw in labels.values() for value in (raw if isinstance(raw, list) else [raw]))
+        and isinstance(ending, str)
+    ):
+        raise DataError(f"{path} must have labels, each with its value, and a file_ending; complete it")
+    if not (isinstance(origins, list) and all(isinstance(name, str) for name in origins)):
+        raise DataError(f"{path}: {MADE_FROM} must be a list of data sets' names")
+    return content
 
 
 def _channel(folder: Path, channels: Sequence[str], wanted: str) -> int:
