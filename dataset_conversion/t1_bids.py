@@ -13,7 +13,7 @@ from nnunet_transfer.conversion.participants import ACCESSION, CLASS_OPTIONS, wi
 from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError
 
-_ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$")
+_ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$", re.IGNORECASE)
 #: IXI: number, hospital (Guys, HH, IOP), scan
 _IXI = re.compile(r"(IXI\d+)-([A-Za-z]+)-\d+-T1")
 

@@ -12,7 +12,9 @@ from nnunet_transfer.conversion.participants import CLASS_OPTIONS, with_classes
 from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError, SettingsError
 
-_ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$")
+_ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$", re.IGNORECASE)
+#: the subject in a path, unless an option says otherwise; after letters alone, a number is part of its name
+_SUBJECT = r"(sub-(?:[A-Za-z]+_\d+|[^_/.]+)|IXI\d+|OAS\d+(?:_\d{4})?)"
 
 
 def _find_folder(request: Request) -> Iterator[Case]:
@@ -36,7 +38,7 @@ def _find_folder(request: Request) -> Iterator[Case]:
 def _subject_rule(text: str) -> Callable[[str], str]:
     """Return the function that extracts the subject from a path without ending."""
     try:
-        rule = re.compile(text or r"(sub-[^_/.]+|IXI\d+|OAS\d+(?:_\d{4})?)")
+        rule = re.compile(text or _SUBJECT)
     except re.error as error:
         raise SettingsError(f"--option subject={text} is not a regular expression ({error})") from None
 

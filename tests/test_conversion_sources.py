@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -305,6 +306,25 @@ def test_ixi_with_a_table_of_plain_numbers(root: Path, tmp_path: Path) -> None:
         "IXI012_HH": "2",
     }
     assert {row["site"] for row in table(folder / "conversion_manifest.csv")} == {"Guys", "HH"}
+
+
+@pytest.mark.parametrize("dataset", ["t1_bids", "t1_folder"])
+def test_endings_may_be_in_capitals(dataset: str, root: Path) -> None:
+    for seed, ending in enumerate((".NII.GZ", ".Nii", ".MGZ")):
+        kind = nib.MGHImage if ending == ".MGZ" else nib.Nifti1Image
+        path = root / f"sub-{seed}_T1w{ending.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(kind(trees.image(seed), trees.AFFINE), path)
+        path.rename(path.with_name(f"sub-{seed}_T1w{ending}"))
+    rows = table(convert(dataset, root) / "conversion_manifest.csv")
+    assert [row["subject"] for row in rows] == ["sub-0", "sub-1", "sub-2"]
+
+
+def test_a_number_after_letters_is_part_of_the_subject(root: Path) -> None:
+    for seed, name in enumerate(("sub-control_001", "sub-control_002/ses-1", "sub-control_002/ses-2", "sub-01_1")):
+        trees.save(trees.image(seed), root / f"{name}/T1.nii.gz")
+    rows = table(convert("t1_folder", root) / "conversion_manifest.csv")
+    assert [row["subject"] for row in rows] == ["sub-01", "sub-control_001", "sub-control_002", "sub-control_002"]
 
 
 def test_any_folder_of_t1(root: Path) -> None:

@@ -121,7 +121,7 @@ def read_header(start: bytes, name: str) -> Reading:
 def _parse(start: bytes, name: str) -> tuple[Header, bool]:
     """Return the header and whether it is a NIfTI-1 header with the voxels in the same file."""
     kind: Any
-    if name.endswith((".mgz", ".mgh")):
+    if name.lower().endswith((".mgz", ".mgh")):
         kind, plain = MGHHeader, False
     elif start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # the header's size, 348
         kind, plain = _Nifti1Header, start[344:348] == b"n+1\0"
