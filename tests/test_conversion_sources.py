@@ -7,6 +7,7 @@ import json
 import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -306,6 +307,33 @@ def test_ixi_with_a_table_of_plain_numbers(root: Path, tmp_path: Path) -> None:
         "IXI012_HH": "2",
     }
     assert {row["site"] for row in table(folder / "conversion_manifest.csv")} == {"Guys", "HH"}
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "message"),
+    [
+        (np.arange(320, dtype=np.uint16) * 10, ".png", "has grey values from 0 to 3190, which RGB can't hold"),
+        (np.arange(320, dtype=np.int32) - 9, ".tif", "has grey values from -9 to 310"),
+        (np.linspace(0, 1, 320, dtype=np.float32), ".tif", "has grey values from 0 to 1, which RGB can't hold"),
+    ],
+)
+def test_grey_values_beyond_8_bits_are_not_cut(
+    values: NDArray[Any], ending: str, message: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        picture(root / f"train/cat/{number}.png", seed=number)
+    Image.fromarray(values.reshape(16, 20)).save(root / f"train/cat/wide{ending}")
+    assert message in refused(capsys, "imagefolder", root)
+    Image.fromarray((values.reshape(16, 20) > 1).astype(values.dtype)).save(root / f"train/cat/wide{ending}")
+    convert("imagefolder", root)
+
+
+def test_a_picture_of_several_pages_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        picture(root / f"train/cat/{number}.png", seed=number)
+    pages = [Image.fromarray(np.full((16, 20), 9 * i, np.uint8)) for i in range(3)]
+    pages[0].save(root / "train/cat/stack.tif", save_all=True, append_images=pages[1:])
+    assert "stack.tif has 3 pages" in refused(capsys, "imagefolder", root)
 
 
 @pytest.mark.parametrize("dataset", ["t1_bids", "t1_folder"])

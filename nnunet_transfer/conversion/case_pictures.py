@@ -19,6 +19,9 @@ from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path
 
+#: first letter of Pillow's modes with more than 8 bits: whole numbers (I, I;16) and floating point (F)
+_WIDE_MODES = "IF"
+_LARGEST_RGB = 255
 #: zlib's Z_RLE
 _RUN_LENGTHS = 3
 
@@ -91,11 +94,15 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         findings.sha256.append(hashlib.sha256(stored).hexdigest())
         findings.checksums.append(isal_zlib.crc32(stored))
         image = Image.open(io.BytesIO(stored))
+        # of the two pictures that some cameras save, the first is the photo
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         image.load()
     except UnidentifiedImageError:
         raise DataError(f"{source.name} is not a picture despite its name") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{source.name} can't be read ({error}); copy it again") from None
+    if pages > 1:
+        raise DataError(f"{source.name} has {pages} pages; split it into one file per picture")
     findings.dtype.append(f"{image.format} {image.mode}")
     return image
 
@@ -113,9 +120,20 @@ def _read_picture(source: Path | Pixels, findings: Findings) -> tuple[NDArray[np
         and isinstance(source, Path)
         and _png_bit_depth(source) == 8
     )
+    if image.mode[0] in _WIDE_MODES:
+        _refuse_wide_values(np.asarray(image), Path(str(source)).name)
     if image.mode != "RGB":
         findings.actions.append(f"{Path(str(source)).name}: {image.mode} turned into RGB")
     return np.asarray(image.convert("RGB")), unchanged
+
+
+def _refuse_wide_values(values: NDArray[Any], name: str) -> None:
+    """Refuse grey values that Pillow would cut to those of RGB."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= _LARGEST_RGB and (values == np.rint(values)).all()):
+        raise DataError(
+            f"{name} has grey values from {low:g} to {high:g}, which RGB can't hold; scale them to 0 to {_LARGEST_RGB}"
+        )
 
 
 def _png_bit_depth(path: Path) -> int:
