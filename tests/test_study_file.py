@@ -147,6 +147,11 @@ def test_reading_a_study_imports_no_torch(tmp_path: Path) -> None:
         (set_("arms", to=["scratch", {"recipes": ["full"]}]), "- recipes", "needs source"),
         (set_("configuration", to="3d_fulres"), "configuration", "there are: 2d, 3d_fullres, 3d_lowres"),
         (set_("environment", to={"A=B": "x"}), "environment", "letters, digits"),
+        (
+            set_("environment", to={"nnUNet_raw": "/x"}),
+            "nnUNet_raw",
+            "is a folder of the study; give it as folders.raw",
+        ),
         (set_("folder", to="a\0b"), "folder", "NUL"),
         (set_("plans", to={"patch_size": [32, 32, 32]}), "patch_size", "no data set is used with as many"),
         (

@@ -87,6 +87,10 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         raise document.error(["profile"], unknown(content["profile"], PROFILES))
     if "__" in content["name"]:
         raise document.error(["name"], "must not contain '__': nnU-Net splits folder names there")
+    for variable in (name for name in content.get("environment", {}) if name in FOLDERS):
+        raise document.error(
+            ["environment", variable], f"is a folder of the study; give it as folders.{FOLDERS[variable]}"
+        )
     study = Study(
         name=content["name"],
         file=file,
