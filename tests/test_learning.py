@@ -162,8 +162,15 @@ def test_a_summary_of_masks_is_not_judged_alone() -> None:
 
 
 def test_a_segmentation_source_must_beat_its_untrained_twin() -> None:
-    assert not segmentation_learning(0.34, 0.33).learned
-    assert segmentation_learning(0.79, 0.07).learned
+    for dice, untrained, learned in ((0.34, 0.33, False), (0.79, 0.07, True), (0.4, 0.98, False)):
+        verdict = segmentation_learning(dice, untrained)
+        assert verdict
+        assert verdict.learned is learned
+        assert verdict.needed <= 1
+
+
+def test_a_segmentation_that_needs_no_training_is_not_judged() -> None:
+    assert segmentation_learning(0.995, 0.97) is None
 
 
 def test_a_source_that_learnt_nothing_says_so(

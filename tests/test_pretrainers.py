@@ -318,7 +318,10 @@ def test_fold_all_says_that_it_validates_on_training_cases(base: str, run: Run) 
     summary = read_json(run.output(name, "all") / "validation" / "summary.json")
     assert summary["validated_on_training_cases"]
     assert summary["n_cases"] == CASES
-    assert [card.extra["fold"] for card in list_sources()] == ["all"]
+    (card,) = list_sources()
+    assert card.extra["fold"] == "all"
+    assert card.extra["learning"]["score"].endswith(" of training cases")
+    assert "of training cases" in Path(next(run.output(name, "all").glob("training_log_*"))).read_text()
 
 
 def test_retraining_replaces_the_source_and_another_data_set_does_not(

@@ -161,6 +161,7 @@ class PretrainingTrainer(NamedTrainer):
         if learning is None:
             self.print_to_log_file("Whether the source learnt its task is not judged.")
             return
+        learning = replace(learning, score=learning.score + self._of_training_cases())
         verdict = "The source learnt its task" if learning.learned else "WARNING: the source did not learn its task"
         self.print_to_log_file(f"{verdict}: {learning.sentence()}")
         mine = self.source_card()
@@ -169,3 +170,10 @@ class PretrainingTrainer(NamedTrainer):
             card = load_source(mine.name).card
             if self._training(card) == self._training(mine):
                 replace(card, extra={**card.extra, KEY: learning.to_dict()}).write(folder)
+
+    def _of_training_cases(self) -> str:
+        """Return words for a score on cases that were trained on, which a network that memorised them reaches, too."""
+        training, validation = map(set, self.do_split())
+        if not training & validation:
+            return ""
+        return " of training cases" if validation <= training else " partly of training cases"

@@ -19,7 +19,8 @@ contrastive learning
     retrieval of the partner view above the 95th percentile of guessing
 
 Nothing is judged where a network that has learnt nothing can't be told from one that has: with cases of a single class, or
-of none or all of several, and with a single case in contrastive learning, whose views have nobody else to be taken for.
+of none or all of several, with a single case in contrastive learning, whose views have nobody else to be taken for, and in a
+segmentation that the untrained network does nearly perfectly.
 """
 
 from __future__ import annotations
@@ -112,9 +113,18 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     return None
 
 
-def segmentation_learning(dice: float, untrained: float) -> Learning:
-    """Compare the pseudo Dice of a segmentation source's last epochs with that of the untrained network."""
-    return Learning("pseudo Dice on validation patches", dice, untrained, untrained + DICE_MARGIN)
+def segmentation_learning(dice: float, untrained: float) -> Learning | None:
+    """Compare the pseudo Dice of a segmentation source's last epochs with that of the untrained network.
+
+    Returns
+    -------
+    Learning or None
+        None if the untrained network is so good that no source could be better by the margin, and this one is better.
+    """
+    needed = untrained + DICE_MARGIN
+    if needed > 1 and dice > untrained:
+        return None
+    return Learning("pseudo Dice on validation patches", dice, untrained, min(1.0, needed))
 
 
 def learning_on(card: SourceCard) -> Learning | None:

@@ -31,7 +31,10 @@ def fit_twin(trainer: NamedTrainer) -> None:
 
 
 def learning_beside_twin(trainer: NamedTrainer) -> Learning | None:
-    """Compare the pseudo Dice of the last epochs with that of the twin; None without a twin or any pseudo Dice."""
+    """Compare the pseudo Dice of the last epochs with that of the twin; None without a twin or any pseudo Dice.
+
+    None, too, if the twin is too good to be told from a trained network.
+    """
     logger: Any = trainer.logger
     # NaN for an epoch whose validation patches have no foreground, neither predicted nor labelled
     epochs = [dice for dice in logger.get_value("mean_fg_dice", None)[-LAST_EPOCHS:] if np.isfinite(dice)]
