@@ -110,6 +110,18 @@ def test_a_killed_training_leaves_a_file_that_says_so_and_resuming_adds_a_sessio
     assert content["totals"]["wall_seconds"] == pytest.approx(first["wall_seconds"] + second["wall_seconds"])
 
 
+def test_a_continued_training_started_from_the_source_of_then(run: Run) -> None:
+    name = ARM.replace("_2epochs", "_3epochs")
+    _train_until(run.build(name), 1)
+    started = _written(run, name)["run"]["source"]
+    save_random_source("t1_segmentation", run.preprocessed / f"{run.plans}.json", "2d", labels=2, seed=9)
+    assert load_source("t1_segmentation").card.sha256 != started["sha256"]
+    run.train(name, continue_training=True)
+    content = _written(run, name)
+    assert content["run"]["source"] == started
+    assert content["sessions"][-1]["changed"] == {}
+
+
 def test_other_plans_in_a_later_session_are_noticed(run: Run) -> None:
     _train_until(run.build(PRETRAINER), 1)
     before = _written(run, PRETRAINER)["run"]["plans_sha256"]

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import Target, TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.adaptation.parts import number_of_stages
-from nnunet_transfer.errors import AdaptationError, PlansError, SettingsError, SourceError
+from nnunet_transfer.errors import AdaptationError, DataError, PlansError, SettingsError, SourceError
+from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
 from nnunet_transfer.finetuning.heads import Rows
@@ -91,7 +92,9 @@ class FineTuningTrainer(NamedTrainer):
         return chosen[str(self.fold)]
 
     def source_facts(self) -> dict[str, str] | None:
-        """Return name and SHA-256 of the source; a continued training works without the source."""
+        """Return name and SHA-256 of the source; a continued training works without it and started from the reported one."""
+        if self.current_epoch > 0:
+            return _reported_source(Path(self.output_folder) / REPORT_FILE)
         name = self.source_name()
         try:
             return None if name is None else {"name": name, "sha256": load_source(name).card.sha256}
@@ -222,11 +225,22 @@ class FineTuningTrainer(NamedTrainer):
 
     def on_epoch_end(self) -> None:
         """End the epoch; once, after a tenth of the epochs, warn if nothing has been learnt."""
-        dice = self.logger.get_value("dice_per_class_or_region", step=-1)
+        dice = np.asarray(self.logger.get_value("dice_per_class_or_region", step=-1))
         super().on_epoch_end()
-        if self.current_epoch == round(self.num_epochs * GUARD) and not np.nansum(dice):
+        # NaN without foreground, neither predicted nor labelled, which says nothing
+        met = dice[np.isfinite(dice)]
+        if self.current_epoch == round(self.num_epochs * GUARD) and met.size and not met.any():
             for line in _NOTHING_LEARNT.format(self.current_epoch, self.num_epochs).splitlines():
                 self.print_to_log_file(line)
+
+
+def _reported_source(path: Path) -> dict[str, str] | None:
+    """Return name and SHA-256 of the source in a transfer report; None without one."""
+    try:
+        report = read_json(path)
+        return {"name": report["source"], "sha256": report["sha256"]}
+    except (DataError, KeyError, TypeError):
+        return None
 
 
 def _fingerprint(network: torch.nn.Module) -> torch.Tensor:
