@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_transfer._nnunet import (
     extract_fingerprint_in_process,
@@ -19,9 +21,12 @@ from nnunet_transfer._nnunet import (
     unwrapped,
 )
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.finetuning import trainer as finetuning
 from nnunet_transfer.naming import ARMS, DEFAULT_RECIPE
 from nnunet_transfer.plans import write_chosen_plans, write_transfer_plans
 from nnunet_transfer.recipes import RECIPES
+from nnunet_transfer.sources import load_source
+from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
 from nnunet_transfer.training.sides import lateralised
@@ -251,6 +256,60 @@ def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: t
 )
 def test_labels_with_a_side_are_seen_by_their_names(labels: tuple[str, ...], sided: tuple[str, ...]) -> None:
     assert lateralised(labels) == sided
+
+
+@pytest.mark.parametrize(
+    ("dice", "told"), [([0.0], True), ([0.0, np.nan], True), ([0.0, 0.2], False), ([np.nan, np.nan], False)]
+)
+def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(
+    dice: list[float], told: bool, ready: tuple[Path, str, str]
+) -> None:
+    folders, dataset, plans = ready
+    trainer = _build(dataset, plans, "nnUNetTrainerScratch_10epochs_1iterations", folders)
+    trainer.initialize()
+    trainer.disable_checkpointing = True
+    for key in ("train_losses", "val_losses", "mean_fg_dice", "lrs"):
+        trainer.logger.log(key, 0.0, 0)
+    trainer.logger.log("dice_per_class_or_region", dice, 0)
+    trainer.on_epoch_start()
+    trainer.on_epoch_end()
+    assert ("has learnt nothing yet" in Path(trainer.log_file).read_text()) is told
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerScratch", "nnUNetPretrainerSegmentation"])
+def test_images_with_nan_end_in_one_line_with_their_names(trainer: str, ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    shutil.rmtree(folders / "results/sources")  # the pretrainer's own has one of these names
+    (stored,) = (folders / "preprocessed" / dataset).rglob("case01.b2nd")
+    kind = infer_dataset_class(str(stored.parent))
+    data, labels, _, properties = kind(str(stored.parent), ["case01"]).load_case("case01")
+    content = np.full(data.shape, np.nan, np.float32), np.array(labels[:]), properties
+    for file in stored.parent.glob("case01*"):
+        file.unlink()
+    kind.save_case(*content, str(stored.with_suffix("")))
+    with pytest.raises(SystemExit, match="training patches of case01 have voxels that are NaN") as stop:
+        _train(dataset, plans, f"{trainer}_1epochs_1iterations_seed1")
+    assert "\n" not in str(stop.value)
+
+
+def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
+    ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, dataset, plans = ready
+    saved = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", labels=3)
+    source = load_source("t1_segmentation")
+    replace(source.card, extra={OUTPUTS: [["background", "other", "Class1"]]}).write(source.folder)
+    taken: list[dict[int, Any]] = []
+    monkeypatch.setattr(finetuning, "fit_output_layers", lambda _, known: taken.append(dict(known)))
+    for suffix in ("_byName", "_byName_encoderOnly"):
+        _build(dataset, plans, f"nnUNetTrainerT1Segmentation{suffix}_1epochs_1iterations", folders).on_train_start()
+    by_name, encoder_only = taken
+    layers = [key for key in saved if key.startswith("decoder.seg_layers.") and key.endswith(".bias")]
+    assert len(by_name) == len(layers)
+    for number, rows in by_name.items():
+        assert rows.classes == (0, 1)
+        assert torch.equal(rows.bias, saved[f"decoder.seg_layers.{number}.bias"][[0, 2]])
+    assert encoder_only == {}, "a random decoder has other features"
 
 
 def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:

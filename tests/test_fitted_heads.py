@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from nnunet_transfer.finetuning import heads
 from nnunet_transfer.finetuning.features import Labelling, Level, batch_statistics, collect, rooms
-from nnunet_transfer.finetuning.fitted_start import loss_terms
+from nnunet_transfer.finetuning.fitted_start import loss_terms, number_of_batches
 from nnunet_transfer.finetuning.heads import ABSENT, LossTerms, Rows, Voxels, discriminant, fit_head, loss_of
 from nnunet_transfer.finetuning.sampling import draw_voxels, quotas, strata_of
 from nnunet_transfer.sources.outputs import match_outputs, output_groups
@@ -296,6 +296,25 @@ def test_a_fit_at_full_scale_stays_below_half_a_gigabyte(classes: int, patches: 
     assert min(kept) > 15_000
 
 
+@pytest.mark.parametrize("classes", [2, 17, 120])
+@pytest.mark.parametrize("batch_size", [2, 12, 107])
+@pytest.mark.parametrize("channels", [[512, 512, 256, 128, 64, 32], [1024, 512, 256, 64]], ids=["plain", "resnet50"])
+def test_a_voxel_of_each_class_of_each_patch_fits_into_memory(
+    channels: list[int], batch_size: int, classes: int
+) -> None:
+    patches = batch_size * number_of_batches(batch_size, channels, classes)
+    assert patches >= batch_size
+    # a patch keeps its share of the room, but one voxel of each of its classes at least
+    kept = [patches * max(n // patches, classes) for n in rooms(channels, classes, patches)]
+    features = sum(4 * n * c for n, c in zip(kept, channels, strict=True))
+    work = max(4 * n * (10 * classes + 3 * c + patches) for n, c in zip(kept, channels, strict=True))
+    assert features + work <= 512 * 2**20
+
+
+def test_few_classes_or_small_batches_have_as_many_batches_as_ever() -> None:
+    assert [number_of_batches(size, [512, 256, 128, 64, 32], 4) for size in (1, 2, 8, 49)] == [50, 32, 16, 16]
+
+
 def _most_bytes(work: Callable[[], object]) -> int:
     """Return how much memory tensors on the CPU take at most while `work` runs, temporary ones within operations included."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
@@ -314,8 +333,9 @@ def test_bytes_are_counted() -> None:
     [
         ([320, 320, 256, 128, 64, 32], 17, 64),
         pytest.param([1024, 512, 256, 64], 2, 64, marks=pytest.mark.slow),
+        ([64, 32], 2, 1700),
     ],
-    ids=["plain", "resnet50"],
+    ids=["plain", "resnet50", "many patches"],
 )
 def test_the_fit_of_the_widest_layer_takes_less_than_half_a_gigabyte(
     channels: list[int], classes: int, patches: int

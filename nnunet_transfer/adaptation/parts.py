@@ -82,6 +82,12 @@ def number_of_stages(keys: Iterable[str]) -> int:
     return 1 + max((int(m[1]) for k in keys if (m := _ENCODER_STAGE.match(k))), default=-1)
 
 
+def decoder_stage(key: str) -> int | None:
+    """Return the stage of a tensor of the decoder or of an output layer, counted from the bottleneck up; otherwise None."""
+    match = _DECODER_STAGE.match(key)
+    return None if match is None else int(match[2])
+
+
 def shift_decoder_stage(key: str, by: int) -> str | None:
     """Return `key` with its decoder stage moved by `by`; `None` if there is no such stage.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +12,11 @@ from torch import Tensor, autocast, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.finetuning.heads import Voxels
 from nnunet_transfer.finetuning.sampling import draw_voxels, strata_of
 from nnunet_transfer.training.precision import precise_device
+from nnunet_transfer.words import shortened
 
 #: maximum number of voxels per level. With twice as many, a fit of 17 classes took 1.6 times as long, and the Dice on whole
 #: slices of validation cases was 0.748 instead of 0.746; with half as many, it was 0.735
@@ -145,6 +147,11 @@ def collect(
     -------
     levels : one per output layer, on `device` or, if a fit can't be computed there, on the CPU; empty if the loss doesn't use
         the layer's output
+
+    Raises
+    ------
+    DataError
+        If images or features are not finite.
     """
     layers = output_layers(network)
     levels = [Level() for _ in layers]
@@ -161,6 +168,7 @@ def collect(
             for number, batch in enumerate(batches):
                 seen.clear()
                 data = batch["data"].to(device, non_blocking=True)
+                _check_images(data, batch)
                 with autocast("cuda") if device.type == "cuda" else nullcontext():
                     outputs = network(data)
                 outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -188,6 +196,26 @@ def collect(
     return levels
 
 
+def _check_images(data: Tensor, batch: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinite voxels, to which nothing can be fitted.
+
+    Raises
+    ------
+    DataError
+        With the names of the cases, if the batch has them.
+    """
+    faulty = ~torch.isfinite(data).flatten(1).all(1)
+    if not faulty.any():
+        return
+    keys = batch.get("keys")
+    names = [] if keys is None else sorted({str(keys[i]) for i in faulty.nonzero()[:, 0].tolist()})
+    cases = f" of {shortened(names, 3)}" if names else ""
+    raise DataError(
+        f"training patches{cases} have voxels that are NaN or infinite, from which no network can learn; correct the images "
+        f"(often their background is NaN) and preprocess again"
+    )
+
+
 def _keep(
     level: Level,
     features: Tensor,
@@ -212,7 +240,13 @@ def _keep(
                 strata = torch.where(strata == labelling.ignore, -1, strata)
         indices, weights = draw_voxels(strata, room, generator)
         if len(indices):
-            level.features.append(own[:, indices.to(own.device)].T.float().to(target.device))
+            chosen = own[:, indices.to(own.device)].T.float().to(target.device)
+            if not torch.isfinite(chosen).all():
+                raise DataError(
+                    "the network's features are NaN or infinite before any training, although the images aren't; check the "
+                    "source that it starts from, and the range of the images' intensities"
+                )
+            level.features.append(chosen)
             level.targets.append(coded[indices])
             level.weights.append(weights)
             level.groups.append(first + offset if group is None else group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,12 @@ from torch import nn
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import write_json
-from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers
+from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers, rooms
 from nnunet_transfer.finetuning.heads import Head, LossTerms, Rows, Voxels, constant_loss, fit_head, loss_of
 from nnunet_transfer.finetuning.whole_batches import whole_batches
 from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
+from nnunet_transfer.training.one_line import one_line_errors
 from nnunet_transfer.training.seeding import seed_everything
 
 HEADS_FILE = "fitted_heads.json"
@@ -115,7 +116,7 @@ def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = 
         return None
     done = None
     if trainer.local_rank == 0:
-        with whole_batches(trainer):
+        with one_line_errors(), whole_batches(trainer):
             done = _fit(trainer, network, known or {})
     if trainer.is_ddp:
         for layer in layers:
@@ -136,7 +137,8 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
     manager = trainer.label_manager
     labelling = Labelling(manager.num_segmentation_heads, manager.has_regions, manager.ignore_label)
     terms, by_patch = loss_terms(trainer.loss, labelling)
-    batches = min(MAX_BATCHES, max(BATCHES, math.ceil(PATCHES / trainer.batch_size)))
+    channels = [int(layer.in_channels) for layer in output_layers(network)]  # type: ignore[arg-type]
+    batches = number_of_batches(trainer.batch_size, channels, labelling.classes)
     levels = collect(
         network,
         islice(trainer.dataloader_train, batches),
@@ -161,6 +163,22 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
     seconds = round(perf_counter() - started, 2)
     names = tuple(output_groups(trainer.dataset_json)[0])
     return FittedHeads(names, tuple(fitted), batches * trainer.batch_size, dice, mean, patches, seconds)
+
+
+def number_of_batches(batch_size: int, channels: Sequence[int], classes: int) -> int:
+    """Return the number of batches for a fit.
+
+    Each patch gives at least one voxel of each of its classes. Large batches with many classes are therefore fewer, so that the
+    fit stays within its memory.
+
+    Parameters
+    ----------
+    channels : number of features of each output layer
+    """
+    count = min(MAX_BATCHES, max(BATCHES, math.ceil(PATCHES / batch_size)))
+    while count > 1 and count * batch_size * classes > min(rooms(channels, classes, count * batch_size)):
+        count -= 1
+    return count
 
 
 def _head(voxels: Voxels, terms: LossTerms, known: Rows | None) -> tuple[Head, tuple[int, ...]]:

@@ -132,8 +132,8 @@ def constant_loss(voxels: Voxels, terms: LossTerms) -> float:
 
 def _group_matrix(voxels: Voxels) -> Tensor:
     """Return the matrix, shape (groups, voxels), that sums weighted voxels over groups, with reproducible results."""
-    groups = int(voxels.groups.max()) + 1
-    return functional.one_hot(voxels.groups, groups).T.to(voxels.weights) * voxels.weights
+    matrix = voxels.weights.new_zeros(int(voxels.groups.max()) + 1, len(voxels.weights))
+    return matrix.scatter_(0, voxels.groups[None], voxels.weights[None])
 
 
 def _loss(logits: Tensor, voxels: Voxels, terms: LossTerms, sums: Tensor) -> Tensor:

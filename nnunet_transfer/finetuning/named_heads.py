@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from nnunet_transfer.adaptation.parts import number_of_stages
+from nnunet_transfer.adaptation.decisions import Decision
+from nnunet_transfer.adaptation.parts import decoder_stage, number_of_stages
 from nnunet_transfer.finetuning.heads import Rows
 from nnunet_transfer.sources import Source
 from nnunet_transfer.sources.outputs import Match, match_outputs
@@ -24,11 +25,16 @@ def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
 
 
 def known_rows(
-    match: Match, weights: Mapping[str, Tensor], layers: Sequence[nn.Module], stages: int
+    match: Match,
+    weights: Mapping[str, Tensor],
+    layers: Sequence[nn.Module],
+    stages: int,
+    decisions: Iterable[Decision] = (),
 ) -> dict[int, Rows]:
     """Return the rows to copy for each output layer of the target that the source also has.
 
-    nnU-Net counts output layers from the deepest up; networks of different depth are aligned at full resolution.
+    nnU-Net counts output layers from the deepest up; networks of different depth are aligned at full resolution. A layer above
+    a kernel of the decoder that starts at random has none: the source's rows mean nothing on other features.
 
     Parameters
     ----------
@@ -36,10 +42,16 @@ def known_rows(
     weights : tensors of the source
     layers : output layers of the target
     stages : number of stages of the target's encoder
+    decisions : what was loaded
     """
     shift = stages - number_of_stages(weights)
+    random = [
+        decoder_stage(d.key) or 0
+        for d in decisions
+        if d.part == "decoder" and d.status == "initialised" and len(d.target_shape or ()) > 2
+    ]
     found = {}
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(layers[: min(random, default=None)]):
         weight = weights.get(f"decoder.seg_layers.{i - shift}.weight")
         bias = weights.get(f"decoder.seg_layers.{i - shift}.bias")
         own = layer.get_parameter("weight")

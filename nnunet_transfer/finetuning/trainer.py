@@ -130,7 +130,7 @@ class FineTuningTrainer(NamedTrainer):
             self._report.write(Path(self.output_folder) / REPORT_FILE)
         self.print_to_log_file(self._report.table(), add_timestamp=False)
         if self.recipe.heads == "by name":
-            self._known_rows = self._rows_by_name(network, source)
+            self._known_rows = self._rows_by_name(network, source, self._report)
 
     def _check_weights_are_the_planned(self, source: Source) -> None:
         """Refuse other weights than those that the plans were written for: another source may have got the name since."""
@@ -167,13 +167,19 @@ class FineTuningTrainer(NamedTrainer):
             )
             self._report = replace(report, warnings=(*report.warnings, text))
 
-    def _rows_by_name(self, network: torch.nn.Module, source: Source) -> dict[int, Rows]:
+    def _rows_by_name(self, network: torch.nn.Module, source: Source, report: TransferReport) -> dict[int, Rows]:
         match = matching_outputs(source, output_groups(self.dataset_json)[0])
         if match is None:
             self.print_to_log_file(f"The source {source.card.name} has no output of the same name as a label here.")
             return {}
-        layers = output_layers(network)
-        return known_rows(match, source.tensors(), layers, number_of_stages(canonical(network.state_dict())))
+        stages = number_of_stages(canonical(network.state_dict()))
+        rows = known_rows(match, source.tensors(), output_layers(network), stages, report.decisions)
+        if not rows:
+            self.print_to_log_file(
+                f"No output of the source {source.card.name} is taken over by name: it has no output layers, or the decoder "
+                f"that they belong to wasn't loaded."
+            )
+        return rows
 
     def _fit_heads(self) -> None:
         done = fit_output_layers(self, self._known_rows)
