@@ -151,6 +151,15 @@ def is_ours(name: str) -> bool:
     return _is_base(name.split("_", 1)[0])
 
 
+def follows_grammar(name: str) -> bool:
+    """Whether a whole name is one of this package's trainers, not that of somebody's own class with a prefix of ours."""
+    try:
+        parse_trainer_name(name)
+    except SettingsError:
+        return False
+    return True
+
+
 def is_nearly_ours(name: str) -> bool:
     """Whether `name` looks like a misspelt trainer of this package, and not like one of nnU-Net or a user."""
     base = name.split("_", 1)[0]

@@ -20,7 +20,7 @@ from typing import Any
 
 from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json
-from nnunet_transfer.naming import PRETRAINERS, is_ours
+from nnunet_transfer.naming import PRETRAINERS, follows_grammar
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
 from nnunet_transfer.sources.schema import architecture_problems
 from nnunet_transfer.words import counted
@@ -236,7 +236,8 @@ def _stripped(file: Path) -> dict[str, Any]:
     if not isinstance(arguments, Mapping) or not isinstance(content.get("network_weights"), Mapping):
         raise CheckpointError(f"{file} is not a checkpoint of nnU-Net v2")
     trainer = str(content.get("trainer_name"))
-    if trainer != STOCK_TRAINER and not is_ours(trainer):
+    # a class of the user's own may build another network with tensors of the same shapes
+    if trainer != STOCK_TRAINER and not follows_grammar(trainer):
         raise SettingsError(
             f"{file} was trained by {trainer}, which isn't a trainer of this package; it wasn't exported"
         )

@@ -237,6 +237,13 @@ def test_the_region_of_equivalence_has_to_be_a_difference(tmp_path: Path, capsys
     assert "rope is -1" in capsys.readouterr().err
 
 
+def test_a_trainer_of_ones_own_with_a_name_like_ours_can_be_left_out(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {**QUALITY, "nnUNetTrainerScratch_topK": 0.5})
+    with pytest.raises(ComparisonError, match=r"unknown suffix _topK.*leave it out with --arms"):
+        find_runs(DATASET)
+    assert sorted(run.trainer for run in find_runs(DATASET, arms=list(QUALITY))) == sorted(QUALITY)
+
+
 def test_a_copy_of_a_fold_is_not_taken_for_the_fold(results: Path, tmp_path: Path) -> None:
     model = model_folder(results, "nnUNetTrainerScratch")
     before = find_runs(DATASET)

@@ -380,6 +380,9 @@ def test_outputs_are_matched_by_name_within_one_group_of_one_kind() -> None:
     assert match.names == ("Left-Thalamus", "CSF")
     assert match_outputs([["background", "tumour"]], target) is None
     assert match_outputs([["CSF", "lesion"]], target) is None
+    signs = match_outputs([["background", "ER+", "ER-"]], ["background", "er-", "er+"])
+    assert signs is not None
+    assert dict(signs.indices) == {0: 0, 1: 2, 2: 1}
     json = {"labels": {"background": 0, "b": 2, "a": 1, "ignore": 3}}
     assert output_groups(json) == [["background", "a", "b"]]
     assert output_groups({"labels": {"background": 0, "whole": [1, 2], "core": 2}}) == [["whole", "core"]]

@@ -197,6 +197,7 @@ OWN_NETWORK = "nnunet_transfer.networks.stunet.STUNet"
     [
         (lambda m: _checkpoint(m, trainer_name="nnUNetPretrainerSimCLR_5epochs"), "predicts no masks"),
         (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerOfALab"), "isn't a trainer of this package"),
+        (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerScratch_topK"), "isn't a trainer of this package"),
         (lambda m: _checkpoint(m, network_weights={"a": torch.zeros(1)}), "not those of the network in plans.json"),
         (lambda m: _checkpoint(m, init_args=None), "not a checkpoint of nnU-Net"),
         (

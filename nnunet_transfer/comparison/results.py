@@ -22,7 +22,7 @@ from nnunet_transfer.comparison.loaded import (
 )
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, is_ours, parse_trainer_name
+from nnunet_transfer.naming import ARMS, TRANSFER, TrainerName, follows_grammar, is_ours, parse_trainer_name
 
 TASKS = {"classification": "classification", "segmentation": "segmentation", "self_supervised": "self-supervised"}
 #: title of the arm whose source a ranking chose for each fold
@@ -119,6 +119,8 @@ def find_runs(
     others = [p for p in trained.values() if p[0].split("_")[0] != TRANSFER]
     if len({_without_seed(p[0]) for p in others}) < len({(_without_seed(p[0]), p[1]) for p in others}):
         _only({p[1] for p in others}, "plans", "-p", dataset)
+    if arms is not None:  # a name that can't be read is no matter if it isn't asked for
+        trained = {f: p for f, p in trained.items() if p[0] in arms or not is_ours(p[0]) or follows_grammar(p[0])}
     runs = _told_apart([_run(folder, *p) for folder, p in trained.items()])
     if arms is not None:
         runs = _select(runs, arms, dataset)

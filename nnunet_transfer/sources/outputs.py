@@ -71,4 +71,5 @@ def match_outputs(source: Sequence[Sequence[str]], target: Sequence[str]) -> Mat
 
 
 def _plain(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())
+    # ER+ is not ER-
+    return "".join(c for c in name.casefold() if c.isalnum() or c == "+")
