@@ -205,6 +205,23 @@ def test_a_validation_leaves_the_verdict_on_the_source_of_another_training(base:
     assert read_json(path)["extra"]["learning"] == verdict
 
 
+def test_the_best_checkpoint_is_no_verdict_on_the_source_of_the_final_weights(run: Run) -> None:
+    name = "nnUNetPretrainerSelfSupervised_2epochs_1iterations_seed1"
+    run.train(name)
+    path = run.folders / "results" / "sources" / "t1_self_supervised" / "source.json"
+    card = read_json(path)
+    card["extra"]["learning"]["value"] = 0.9
+    write_json(path, card)
+    content = torch.load(run.output(name) / "checkpoint_final.pth", weights_only=False)
+    best = run.output(name) / "checkpoint_best.pth"
+    torch.save({**content, "current_epoch": 1}, best)
+    trainer = run.build(name)
+    trainer.load_checkpoint(str(best))
+    trainer.perform_actual_validation()
+    assert read_json(path) == card
+    assert "This checkpoint is not the source" in Path(trainer.log_file).read_text()
+
+
 @in_2d_and_slowly_3d
 def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
     name = "nnUNetPretrainerClassification_5epochs_20iterations_seed1"

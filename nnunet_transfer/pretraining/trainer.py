@@ -157,6 +157,9 @@ class PretrainingTrainer(NamedTrainer):
 
     def note_learning(self) -> None:
         """Record in the card whether the source has learnt its task, if this training made the source; log it."""
+        if self.current_epoch < self.num_epochs:  # of --val_best
+            self.print_to_log_file("This checkpoint is not the source, which has the final weights: it isn't judged.")
+            return
         learning = self.learning(read_json(Path(self.output_folder) / "validation" / "summary.json"))
         if learning is None:
             self.print_to_log_file("Whether the source learnt its task is not judged.")
