@@ -25,7 +25,7 @@ from nnunet_transfer.finetuning import trainer as finetuning
 from nnunet_transfer.naming import ARMS, DEFAULT_RECIPE
 from nnunet_transfer.plans import write_chosen_plans, write_transfer_plans
 from nnunet_transfer.recipes import RECIPES
-from nnunet_transfer.sources import load_source
+from nnunet_transfer.sources import load_source, save_source
 from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.trainers import get_trainer_class
@@ -307,9 +307,20 @@ def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
     layers = [key for key in saved if key.startswith("decoder.seg_layers.") and key.endswith(".bias")]
     assert len(by_name) == len(layers)
     for number, rows in by_name.items():
-        assert rows.classes == (0, 1)
-        assert torch.equal(rows.bias, saved[f"decoder.seg_layers.{number}.bias"][[0, 2]])
+        assert rows.classes == (1,), "other is background here, but not in the source"
+        assert torch.equal(rows.bias, saved[f"decoder.seg_layers.{number}.bias"][[2]])
     assert encoder_only == {}, "a random decoder has other features"
+
+
+def test_the_log_says_if_outputs_by_name_were_of_no_use(ready: tuple[Path, str, str]) -> None:
+    folders, dataset, plans = ready
+    source = load_source("t1_segmentation")
+    weights = {key: -50 * value if "seg_layers" in key else value for key, value in source.tensors().items()}
+    save_source(replace(source.card, extra={OUTPUTS: [["background", "class1"]]}), weights, overwrite=True)
+    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_byName_1epochs_1iterations_seed1", folders)
+    trainer.on_train_start()
+    assert not read_json(Path(trainer.output_folder) / "fitted_heads.json")["levels"][-1]["copied"]
+    assert "no better here than constant outputs: all outputs are fitted" in Path(trainer.log_file).read_text()
 
 
 def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:

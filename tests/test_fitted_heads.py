@@ -22,7 +22,7 @@ from nnunet_transfer.finetuning.features import Labelling, Level, batch_statisti
 from nnunet_transfer.finetuning.fitted_start import loss_terms, number_of_batches
 from nnunet_transfer.finetuning.heads import ABSENT, LossTerms, Rows, Voxels, discriminant, fit_head, loss_of
 from nnunet_transfer.finetuning.sampling import draw_voxels, quotas, strata_of
-from nnunet_transfer.sources.outputs import match_outputs, output_groups
+from nnunet_transfer.sources.outputs import match_classes, match_outputs, output_groups
 
 CHANNELS = 6
 
@@ -162,6 +162,40 @@ def test_a_known_class_without_voxels_keeps_its_row() -> None:
     head = fit_head(voxels, known=known)
     assert torch.equal(head.weight[3], known.weight[1])
     assert head.absent == (3,)
+
+
+def test_a_background_is_taken_over_only_if_it_holds_no_more_than_the_sources() -> None:
+    source = [["background", "tumour"], ["background", "grey", "white", "Lesion"]]
+    for target, expected in (
+        (["background", "lesion"], {1: 5}),
+        (["background", "lesion", "white", "grey"], {0: 2, 1: 5, 2: 4, 3: 3}),
+        (["background", "white", "grey", "lesion", "new"], {0: 2, 1: 4, 2: 3, 3: 5}),
+    ):
+        match = match_classes(source, target)
+        assert match is not None
+        assert dict(match.indices) == expected
+    regions_alone = match_classes([["whole", "core"]], ["core"])
+    assert regions_alone is not None
+    assert dict(regions_alone.indices) == {0: 1}
+    assert match_classes(source, ["background", "stroke"]) is None
+
+
+def test_lesions_of_a_source_of_tissues_and_lesions_are_found_without_its_background() -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.multinomial(torch.tensor([0.5, 0.2, 0.2, 0.1]), 4000, replacement=True, generator=generator)
+    means = 1.2 * torch.randn(4, CHANNELS, generator=generator)
+    features = torch.relu(means[labels] + torch.randn(4000, CHANNELS, generator=generator))
+    groups = torch.arange(4000) % 4
+    source = fit_head(Voxels.of(features, nn.functional.one_hot(labels, 4), groups=groups))
+    names, here = ["background", "grey", "white", "lesion"], ["background", "lesion"]
+    match = match_classes([names], here)
+    assert match is not None
+    rows = list(match.indices.values())
+    known = Rows(tuple(match.indices), source.weight[rows], source.bias[rows])
+    voxels = Voxels.of(features, nn.functional.one_hot((labels == 3).long(), 2), groups=groups)
+    head = fit_head(voxels, known=known)
+    assert torch.equal(head.weight[1], source.weight[3])
+    assert head.loss <= fit_head(voxels).loss + 0.01
 
 
 class Toy(nn.Module):

@@ -157,6 +157,10 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
             write_head(layer, head)
             after = _loss_now(layer, voxels, terms)
             fitted.append(FittedLevel(number, len(level), before, after, head.absent, copied))
+    if fitted and fitted[-1].layer in known and not fitted[-1].copied:
+        trainer.print_to_log_file(
+            "The source's outputs for labels of the same name are no better here than constant outputs: all outputs are fitted."
+        )
     dice, patches = _validation_dice(trainer, network)
     met = [d for d in dice if d is not None]
     mean = sum(met) / len(met) if met else None

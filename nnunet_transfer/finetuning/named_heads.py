@@ -11,17 +11,19 @@ from nnunet_transfer.adaptation.decisions import Decision
 from nnunet_transfer.adaptation.parts import decoder_stage, number_of_stages
 from nnunet_transfer.finetuning.heads import Rows
 from nnunet_transfer.sources import Source
-from nnunet_transfer.sources.outputs import Match, match_outputs
+from nnunet_transfer.sources.outputs import Match, match_classes
 
 
 def matching_outputs(source: Source, names: Sequence[str]) -> Match | None:
     """Match the target's outputs to those of the source by the names in its card; None if none match.
 
+    A background that has more in it than the source's is not matched.
+
     Parameters
     ----------
     names : names of the target's outputs, in order
     """
-    return match_outputs(source.card.outputs, names)
+    return match_classes(source.card.outputs, names)
 
 
 def known_rows(

@@ -70,6 +70,28 @@ def match_outputs(source: Sequence[Sequence[str]], target: Sequence[str]) -> Mat
     return best
 
 
+def match_classes(source: Sequence[Sequence[str]], target: Sequence[str]) -> Match | None:
+    """Match outputs as `match_outputs` does, but a background only if it is no larger in the target than in the source.
+
+    Where the target lacks labels of the source, their voxels are background there: the source's output for its own background
+    says nothing about them.
+    """
+    match = match_outputs(source, target)
+    if match is None:
+        return None
+    here = set(map(_plain, target))
+    first = 0
+    for group in source:
+        if (
+            first in match.indices.values()
+            and _plain(group[0]) == BACKGROUND
+            and not here.issuperset(map(_plain, group))
+        ):
+            return Match({i: j for i, j in match.indices.items() if j != first}, match.names)
+        first += len(group)
+    return match
+
+
 def _plain(name: str) -> str:
     # ER+ is not ER-
     return "".join(c for c in name.casefold() if c.isalnum() or c == "+")
