@@ -138,6 +138,8 @@ def test_transforms_without_a_device_version_stay_in_the_workers_and_the_log_say
     trainer.on_train_start()
     assert list(next(trainer.dataloader_train)["data"].shape[2:]) == list(trainer.configuration_manager.patch_size)
     assert "Augmentation stays in the workers: MedianFilterTransform can't run on a device." in _log(trainer)
+    (session,) = read_json(Path(trainer.output_folder) / "provenance.json")["sessions"]
+    assert session["settings"] == {"augmentation_on_device": False}
 
 
 def test_worker_processes_end_with_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
 from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
 from nnunet_transfer.training.device_augmentation import (
+    AugmentedBatches,
     augments_on_device,
     forget_prepared,
     loaders_with_device_augmentation,
@@ -103,6 +104,9 @@ class NamedTrainer(nnUNetTrainer):
                 self.prepare_fresh_network()
         self._recorder = self._new_recorder() if self.local_rank == 0 else None
         super().on_train_start()
+        if self._recorder:
+            # not what was asked for: some transforms stay in the workers
+            self._recorder.note(augmentation_on_device=isinstance(self.dataloader_train, AugmentedBatches))
 
     def _warn_of_sides(self) -> None:
         sided = lateralised(self.dataset_json.get("labels", {})) if self.segments else ()
@@ -127,7 +131,6 @@ class NamedTrainer(nnUNetTrainer):
             epoch=self.current_epoch,
             device=self.device,
             processes=distributed.get_world_size() if self.is_ddp else 1,
-            settings={"augmentation_on_device": self._augments_on_device},
         )
 
     def run_facts(self) -> dict[str, Any]:
@@ -219,9 +222,8 @@ class NamedTrainer(nnUNetTrainer):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders, which augment in their workers or, if so set, on the device."""
-        if self._augments_on_device:
-            return loaders_with_device_augmentation(self, super().get_dataloaders)
-        loaders = super().get_dataloaders()
+        make = super().get_dataloaders
+        loaders = loaders_with_device_augmentation(self, make) if self._augments_on_device else make()
         if self.settings.seed is not None:
             for loader in loaders:
                 if isinstance(loader, SingleThreadedAugmenter):  # worker processes don't use the seed

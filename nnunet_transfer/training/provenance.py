@@ -87,7 +87,6 @@ class Recorder:
     epoch : complete epochs; at 0 the training is a new one and an earlier file is replaced
     device : torch device of this process
     processes : number of processes of a distributed training
-    settings : what else this session was started with
     """
 
     def __init__(
@@ -98,7 +97,6 @@ class Recorder:
         epoch: int,
         device: Any,
         processes: int = 1,
-        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = Path(folder) / FILE
         self._device = device
@@ -123,9 +121,13 @@ class Recorder:
             versions=versions(),
             git=git_state(Path(__file__).parent),
             slurm_job=slurm_job(os.environ),
-            settings=dict(settings or {}),
             changed={key: value for key, value in before.items() if value != self._run.get(key)},
         )
+        self._write()
+
+    def note(self, **settings: Any) -> None:
+        """Note what else this session runs with."""
+        self._session = replace(self._session, settings={**self._session.settings, **settings})
         self._write()
 
     def update(self, epoch: int, *, finished: bool = False) -> None:
