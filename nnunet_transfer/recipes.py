@@ -168,12 +168,25 @@ _WARMED_UP = (Phase("warm-up", _WARM_UP, rises=True), Phase("whole network", 1 -
 def _check_recipe(name: str, recipe: Recipe) -> None:
     if not isinstance(recipe, Recipe) or recipe.name != name:
         raise SettingsError(f"recipe {name}: register a Recipe with this name")
-    if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name) or re.search(r"^[0-9]|^seed|[0-9](cases|epochs|iterations)$", name):
+    if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name) or re.search(
+        r"^[0-9]|^seed|[0-9](cases|epochs|iterations)$|^(encoderOnly|noMirroring)$", name
+    ):
         raise SettingsError(
             f"{name} can't be a suffix of trainers' names: write letters and digits, a small letter first"
         )
     if abs(sum(phase.share for phase in recipe.phases) - 1) > 1e-6:
         raise SettingsError(f"recipe {name}: the shares of its phases must add up to 1")
+    # another word would silently stand for SGD, for fitted heads, or for parts that nothing belongs to
+    for value, known, what in (
+        (recipe.optimiser.kind, ("SGD", "AdamW"), "optimiser"),
+        (recipe.heads, ("random", "fitted", "by name"), "way to initialise heads"),
+    ):
+        if value not in known:
+            raise SettingsError(f"recipe {name}: there is no {what} '{value}'; there are: {', '.join(known)}")
+    for phase in recipe.phases:
+        if not phase.trained or not WHOLE.issuperset(phase.trained):
+            found = ", ".join(sorted(map(str, phase.trained))) or "nothing"
+            raise SettingsError(f"recipe {name}: '{phase.name}' trains {found}; there are: {', '.join(sorted(WHOLE))}")
 
 
 RECIPES: Registry[Recipe] = Registry(

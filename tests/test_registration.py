@@ -16,7 +16,7 @@ import nnunet_transfer as nt
 from nnunet_transfer.errors import SettingsError, TransferError
 from nnunet_transfer.evaluation.protocols import PRESETS, LesionProtocol
 from nnunet_transfer.naming import ARMS, is_ours, parse_trainer_name
-from nnunet_transfer.recipes import RECIPES, WHOLE, Phase, Recipe
+from nnunet_transfer.recipes import RECIPES, WHOLE, Optimiser, Phase, Recipe
 from nnunet_transfer.registration import Registry, did_you_mean
 from tests.lab_package import install
 
@@ -106,6 +106,21 @@ def test_a_program_registers_an_arm_and_a_recipe() -> None:
         (lambda: nt.register_recipe(Recipe("5cases", "", (Phase("all", 1.0),))), "can't be a suffix"),
         (lambda: nt.register_recipe(Recipe("seed5", "", (Phase("all", 1.0),))), "can't be a suffix"),
         (lambda: nt.register_recipe(Recipe("half", "", (Phase("all", 0.5, WHOLE),))), "add up to 1"),
+        (lambda: nt.register_recipe(Recipe("noMirroring", "", (Phase("all", 1.0),))), "can't be a suffix"),
+        (
+            lambda: nt.register_recipe(
+                Recipe("mine", "", (Phase("all", 1.0),), optimiser=Optimiser("Adam", 1e-4, 0.0))
+            ),  # type: ignore[arg-type]
+            "no optimiser 'Adam'; there are: SGD, AdamW",
+        ),
+        (
+            lambda: nt.register_recipe(Recipe("mine", "", (Phase("all", 1.0),), heads="byName")),  # type: ignore[arg-type]
+            "'byName'; there are: random, fitted, by name",
+        ),
+        (
+            lambda: nt.register_recipe(Recipe("mine", "", (Phase("all", 1.0, frozenset({"heads"})),))),
+            "'all' trains heads; there are: decoder, encoder, head, stem",
+        ),
         (lambda: nt.register_protocol(LesionProtocol("atlas_r2", "other", 26)), "already an entry"),
         (lambda: nt.register_format(SimpleNamespace(name="lab")), "register a Format"),  # type: ignore[arg-type]
         (lambda: nt.register_dataset(SimpleNamespace(name="lab")), "DatasetDescription"),  # type: ignore[arg-type]
