@@ -75,6 +75,15 @@ def test_a_regression_must_beat_the_training_mean() -> None:
         assert verdict.learned is learned
 
 
+@pytest.mark.parametrize("constant", [40.0, 58.0, 60.5])
+def test_a_constant_is_no_regression_however_near_it_is_to_few_cases(constant: float) -> None:
+    true = np.array([20.0, 60, 61, 62])
+    verdict = learning_of(regression_summary(["a", "b", "c", "d"], true, np.full(4, constant), 40.0))
+    assert verdict
+    assert not verdict.learned
+    assert verdict.untrained == pytest.approx(np.abs(true - 60.5).mean())
+
+
 @pytest.mark.parametrize(
     ("summary", "learned"),
     [
@@ -138,8 +147,9 @@ def test_chance_counts_the_cases_of_each_class() -> None:
         _constant({"a": 5, "b": 0, "c": 0}, "a"),
         multi_label_summary(["x", "y"], ["a"], np.ones((2, 1), bool), np.full((2, 1), 0.9)),
         {"task": "self_supervised", "top1_accuracy": 1.0, "chance": 1.0, "n_cases": 1},
+        regression_summary(["x"], np.array([30.0]), np.array([31.0]), 40.0),
     ],
-    ids=["one class of two", "one class of three", "all cases of the only class", "a single case"],
+    ids=["one class of two", "one class of three", "all cases of the only class", "a single case", "a single value"],
 )
 def test_cases_that_cant_show_learning_are_not_judged(summary: dict[str, Any]) -> None:
     assert learning_of(summary) is None

@@ -12,15 +12,16 @@ classification
     classes: balanced accuracy above the 95th percentile of guessing among the classes that have cases (normal
     approximation of the binomial distribution of each class's recall)
 regression
-    mean error below that of predicting the training mean by `ERROR_MARGIN`
+    mean error below that of the best constant, the median of the validation cases, by `ERROR_MARGIN`: a network that has learnt
+    nothing also predicts a constant, which may happen to be nearer to few validation cases than the training mean
 restoration
     explained variance above `VARIANCE_MARGIN`; predicting the mean of each patch explains none
 contrastive learning
     retrieval of the partner view above the 95th percentile of guessing
 
-Nothing is judged where a network that has learnt nothing can't be told from one that has: with cases of a single class, or
-of none or all of several, with a single case in contrastive learning, whose views have nobody else to be taken for, and in a
-segmentation that the untrained network does nearly perfectly.
+Nothing is judged where a network that has learnt nothing can't be told from one that has: with cases of a single class or value,
+or of none or all of several, with a single case in contrastive learning, whose views have nobody else to be taken for, and in
+a segmentation that the untrained network does nearly perfectly.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from nnunet_transfer.sources.card import SourceCard
@@ -100,8 +102,7 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
         needed = min(1.0, 0.5 + _QUANTILE * _auc_deviation(summary))
         return Learning("mean area under the curve", summary.get("auc"), 0.5, needed)
     if task == "regression":
-        mean = float(summary["mae_of_training_mean"])
-        return Learning("mean absolute error", summary.get("mae"), mean, (1 - ERROR_MARGIN) * mean, True)
+        return _regression(summary)
     if "explained_variance" in summary:
         return Learning("explained variance", summary["explained_variance"], 0.0, VARIANCE_MARGIN)
     if "top1_accuracy" in summary:
@@ -159,6 +160,17 @@ def _balanced_accuracy(summary: Mapping[str, Any]) -> Learning | None:
     chance = 1 / len(counts)
     deviation = math.sqrt(chance * (1 - chance) * sum(1 / n for n in counts)) / len(counts)
     return _above_chance("balanced accuracy", summary.get("balanced_accuracy"), chance, deviation)
+
+
+def _regression(summary: Mapping[str, Any]) -> Learning | None:
+    values = [float(case["value"]) for case in summary.get("cases") or ()]
+    constant = float(summary["mae_of_training_mean"])
+    if values:
+        middle = median(values)
+        constant = min(constant, sum(abs(value - middle) for value in values) / len(values))
+    if not constant:
+        return None
+    return Learning("mean absolute error", summary.get("mae"), constant, (1 - ERROR_MARGIN) * constant, True)
 
 
 def _above_chance(score: str, value: float | None, chance: float, deviation: float) -> Learning:
