@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json
 from nnunet_transfer.naming import PRETRAINERS, follows_grammar
@@ -272,7 +273,7 @@ def _check(
         )
     if not isinstance(plans["configurations"], Mapping) or configuration not in plans["configurations"]:
         raise PlansError(f"plans.json has no configuration {configuration}, which the checkpoint was trained with")
-    own = _resolved(plans["configurations"], configuration)
+    own = with_inherited(plans["configurations"], configuration)
     for setting, name in foreign_names({**plans, "configurations": {configuration: own}}):
         raise SettingsError(f"the plans name {name} as {setting}, which stock nnU-Net doesn't have: not exported")
     architecture = own.get("architecture")
@@ -297,16 +298,6 @@ def _check(
                 f"the weights of {fold} are not those of the network in plans.json (in {counted(len(differing), 'tensor')}, such "
                 f"as {differing[0]}): not exported"
             )
-
-
-def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
-    seen: list[str] = []
-    result: dict[str, Any] = {}
-    while name in configurations and name not in seen and isinstance(configurations[name], Mapping):
-        seen.append(name)
-        result = {**configurations[name], **result}
-        name = str(configurations[name].get("inherits_from", ""))
-    return result
 
 
 def _shapes(

@@ -72,6 +72,7 @@ def test_importing_the_package_runs_nothing() -> None:
 BASICS = {
     "errors",
     "channels",
+    "configurations",
     "registration",
     "recipes",
     "files",
@@ -89,6 +90,7 @@ BASICS = {
 ALLOWED = {
     "errors": set(),
     "channels": {"errors"},
+    "configurations": set(),
     "registration": {"errors"},
     "recipes": {"errors", "registration"},
     "files": {"errors"},

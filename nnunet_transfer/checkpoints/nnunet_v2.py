@@ -13,6 +13,7 @@ from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found, json_of
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
+from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.sources.keys import canonical, canonical_key
 
@@ -204,25 +205,14 @@ def stated_configuration(found: Found) -> tuple[Mapping[str, Any], Mapping[str, 
     arguments = stated.mapping(found.top.get("init_args"))
     plans = stated.mapping(arguments.get("plans")) or found.plans or {}
     configurations = stated.mapping(plans.get("configurations"))
-    return plans, _resolved(configurations, str(arguments.get("configuration") or _name_of(found, configurations)))
+    name = str(arguments.get("configuration") or _name_of(found, configurations))
+    return plans, with_inherited(configurations, name)
 
 
 def _name_of(found: Found, configurations: Mapping[str, Any]) -> str:
     """Return the configuration named in the run's folder, `<trainer>__<plans>__<configuration>`, or the only one."""
     last = found.run_folder.rsplit("__", 1)[-1]
     return last if last in configurations else next(iter(configurations)) if len(configurations) == 1 else ""
-
-
-def _resolved(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration including inherited settings."""
-    result: dict[str, Any] = {}
-    seen: set[str] = set()
-    while name in configurations and name not in seen:
-        seen.add(name)
-        own = stated.mapping(configurations[name])
-        result = {**own, **result}
-        name = str(own.get("inherits_from", ""))
-    return result
 
 
 def _convert_keys(found: Found) -> Converted:

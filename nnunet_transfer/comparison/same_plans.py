@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_transfer.comparison.loaded import PROVENANCE_FILE
 from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.configurations import lineage, with_inherited
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.words import joined, verb
@@ -84,13 +85,11 @@ def _configuration(run: Run) -> dict[str, Any] | None:
     """Return the settings that a run was trained with, inherited ones included; None without readable plans."""
     try:
         configurations = read_json(run.folder / "plans.json")["configurations"]
-        names = [run.configuration]
-        while (parent := configurations[names[-1]].get("inherits_from")) and parent not in names:
-            names.append(parent)
-        merged = {key: value for name in reversed(names) for key, value in configurations[name].items()}
+        complete = all(isinstance(configurations[name], Mapping) for name in lineage(configurations, run.configuration))
     except (DataError, KeyError, TypeError, AttributeError):
         return None
-    return {key: value for key, value in merged.items() if key not in _ADMINISTRATIVE}
+    settings = with_inherited(configurations, run.configuration)
+    return {key: value for key, value in settings.items() if key not in _ADMINISTRATIVE} if complete else None
 
 
 def _differing(configurations: Sequence[dict[str, Any]]) -> list[str]:
