@@ -268,6 +268,37 @@ def test_nnunet_v1(tmp_path: Path) -> None:
     assert torch.equal(mine.eval()(x), network.eval()(x))
 
 
+def test_of_two_networks_of_nnunet_v1_in_lightning_s_file_one_is_named(tmp_path: Path) -> None:
+    architecture = plans_architecture(residual=False)
+    architecture["arch_kwargs"] |= {"n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2]}
+    network, other = (randomise(build(architecture)) for _ in range(2))
+    state = {f"model.{k}": v for k, v in nnunet_v1_state(network, 3).items()}
+    state |= {f"ema_model.module.{k}": v for k, v in nnunet_v1_state(other, 3).items()}
+    source = added({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path)
+    assert source.card.format == "nnU-Net v1"
+    same_functions(network, source, 3)
+    assert any("the one under model is loaded, not ema_model" in note for note in source.card.extra["notes"])
+
+
+@pytest.mark.parametrize("lightning", [False, True])
+def test_slopes_of_a_prelu_are_not_taken_for_a_norm(tmp_path: Path, lightning: bool) -> None:
+    architecture = plans_architecture()
+    architecture["arch_kwargs"] |= {"nonlin": "torch.nn.PReLU", "nonlin_kwargs": {}}
+    network = randomise(build(architecture))
+    state = {f"model.{k}": v for k, v in network.state_dict().items()}
+    source = added({"state_dict": state} if lightning else nnunet_run(network, architecture), tmp_path)
+    assert source.card.architecture["arch_kwargs"] == architecture["arch_kwargs"]
+    same_functions(network, source, 3)
+
+
+def test_slopes_per_channel_are_refused(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    state = build(architecture).state_dict()
+    state["encoder.stem.convs.0.nonlin.weight"] = torch.ones(4)
+    with pytest.raises(CheckpointError, match="a slope per channel"):
+        added(state, tmp_path)
+
+
 def test_safetensors_and_lightning_with_nnunets_keys(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -281,6 +312,8 @@ def test_safetensors_and_lightning_with_nnunets_keys(tmp_path: Path) -> None:
         "pytorch-lightning_version": "2.0",
     }
     same_functions(network, added(lightning, tmp_path, "lightning"), 3)
+    for file in ("weights.safetensors", "lightning.pth"):
+        assert inspect_checkpoint(tmp_path / file)["tensors_without_use"] == 0, "aliases are used"
 
 
 def test_what_training_adds_to_a_network_is_left_out(tmp_path: Path) -> None:
@@ -309,6 +342,18 @@ def test_of_two_networks_with_nnunets_keys_the_one_for_use_is_taken(tmp_path: Pa
     same_functions(right, source, 3)
     left_out = other.removeprefix("module.").rstrip(".")
     assert any(f"is loaded, not {left_out}" in note for note in source.card.extra["notes"])
+
+
+@pytest.mark.parametrize(("used", "other"), [("teacher", "student"), ("state_dict", "state_dict_ema")])
+def test_of_two_entries_with_networks_one_is_loaded_and_both_are_named(tmp_path: Path, used: str, other: str) -> None:
+    right, wrong = (randomise(build(plans_architecture())) for _ in range(2))
+    both = {other: wrong.state_dict(), used: right.state_dict(), "epoch": 3, "scales": {"x": torch.ones(2)}}
+    (tmp_path / "keys.txt").write_text("^encoder = encoder\n")
+    for options in ({}, {"reading": Reading(key_map=tmp_path / "keys.txt")}):
+        source = added(both, tmp_path, overwrite=True, **options)
+        same_functions(right, source, 3)
+        note = f"the file holds several networks: the one under {used} is loaded, not {other}"
+        assert note in source.card.extra["notes"]
 
 
 def test_a_user_s_key_map(tmp_path: Path) -> None:

@@ -192,6 +192,34 @@ def test_anatomix_says_what_it_is(name: str, pooling: str, tmp_path: Path) -> No
     assert "TotalSegmentator" in found["trained_on"][0]
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("SynthStroke", "_orig_mod."),
+        *((name, prefix) for name in (MONAI, "anatomix") for prefix in ("model.", "module.ema_model._orig_mod.")),
+        (DYNUNET, "model."),
+    ],
+)
+def test_networks_inside_others_are_read_as_if_alone(name: str, prefix: str, tmp_path: Path) -> None:
+    """Such as those of Lightning's modules, which most often are called `model`."""
+    own = weights(name)
+    torch.save(own, tmp_path / "alone.pth")
+    torch.save({"state_dict": {prefix + key: tensor for key, tensor in own.items()}}, tmp_path / "inside.pth")
+    alone, inside = (inspect_checkpoint(tmp_path / f"{file}.pth") for file in ("alone", "inside"))
+    assert {**inside, "file": ""} == {**alone, "file": ""}
+
+
+def test_all_tensors_of_a_monai_network_are_used(tmp_path: Path) -> None:
+    own = weights(MONAI)
+    torch.save(own, tmp_path / "x.pth")
+    assert inspect_checkpoint(tmp_path / "x.pth")["tensors_without_use"] == 0
+    other = {f"ema_model.{key}": tensor + 1 for key, tensor in own.items()}
+    torch.save({**{f"model.{key}": tensor for key, tensor in own.items()}, **other}, tmp_path / "x.pth")
+    found = inspect_checkpoint(tmp_path / "x.pth")
+    assert found["tensors_without_use"] == len(own)
+    assert any("the one under model is loaded, not ema_model" in note for note in found["notes"])
+
+
 def test_without_settings_defaults_are_assumed_and_said(tmp_path: Path) -> None:
     for name in (MONAI, "MONAI's U-Net without residual units"):
         notes = inspect_checkpoint(written(name, tmp_path, settings={}))["notes"]

@@ -8,11 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format, card_fields
 from nnunet_transfer.checkpoints.downloads import obtained, public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
-from nnunet_transfer.checkpoints.found import Found, open_checkpoint
+from nnunet_transfer.checkpoints.found import Found, note_on_other_entries, open_checkpoint
 from nnunet_transfer.checkpoints.published import own_card, published_source
 from nnunet_transfer.checkpoints.uses import uses_of
 from nnunet_transfer.errors import CheckpointError, SourceError, one_line
@@ -168,8 +170,15 @@ def _inspect(path: Path, reading: Reading) -> dict[str, Any]:
         return _described_source(path, source)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
-        without_use = len(canonical(found.tensors)) - len(converted.tensors)
+        used = {name: tensor for name, tensor in converted.tensors.items() if name not in converted.made}
+        without_use = _distinct(found.tensors) - _distinct(used)
         return _described(path, known, converted, converted.licence or found.licence, without_use)
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> int:
+    """Return the number of tensors, each counted once: by nnU-Net's aliases, and by the memory that other aliases share."""
+    named = canonical(tensors)
+    return len({(t.data_ptr(), tuple(t.shape)) if t.numel() else (name, ()) for name, t in named.items()})
 
 
 def _described(
@@ -218,9 +227,11 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
 
 
 def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
+    others = note_on_other_entries(found)
     if reading.key_map is not None:
-        return "key map", convert_mapped(found.tensors, read_key_map(reading.key_map))
-    notes = _check_names(found)
+        mapped = convert_mapped(found.tensors, read_key_map(reading.key_map))
+        return "key map", replace(mapped, notes=(*mapped.notes, *others))
+    notes = [*others, *_check_names(found)]
     known = recognise(found)
     converted = _fitting(known, found)
     if wrong := wrong_class(from_card(converted.architecture)):

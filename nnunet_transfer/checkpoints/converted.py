@@ -26,6 +26,7 @@ class Converted:
     notes : differences from the original network, and assumptions
     label_channels : number of last input channels that contain the labels of a cascade's previous stage
     outputs : groups of output names of the segmentation heads, see `sources.outputs`; empty if unknown
+    made : names of tensors that the file doesn't hold
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -42,6 +43,7 @@ class Converted:
     notes: tuple[str, ...] = ()
     label_channels: int = 0
     outputs: tuple[tuple[str, ...], ...] = ()
+    made: tuple[str, ...] = ()
 
 
 #: fields that a source card has under the same names

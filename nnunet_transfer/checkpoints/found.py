@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
+from nnunet_transfer.checkpoints.several import note_on_others_than
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
@@ -59,6 +60,7 @@ class Found:
     adaptation_plan : nnssl's adaptation plan, from the file or beside it
     network : settings of the network beside it: `config.json`, or `network_def` of a MONAI bundle
     metadata : metadata of a MONAI bundle
+    holder : the file's key of the state dict; empty if the file is one
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Found:
     adaptation_plan: Mapping[str, Any] | None = None
     network: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
+    holder: str = ""
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,10 +111,11 @@ def open_checkpoint(
 
 def _found(file: Path, trust: bool) -> Found:
     content = read_weights_file(file, trust=trust)
+    holder, tensors = _state_dict(content, file)
     return Found(
         file,
         content,
-        _state_dict(content, file),
+        tensors,
         _beside(file, "plans.json"),
         _beside(file, "dataset.json"),
         file.parent.parent.name,
@@ -119,6 +123,7 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(file, "adaptation_plan.json"),
         _beside(file, "config.json") or _network_of_bundle(file),
         _beside(file, _BUNDLE_METADATA),
+        holder,
     )
 
 
@@ -130,22 +135,41 @@ def _network_of_bundle(file: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
-    candidates = [content]
+def _state_dict(content: Any, file: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """Return the file's key of the weights, empty if the file is a state dict, and the state dict."""
+    candidates = {"": content}
     if isinstance(content, Mapping):
-        candidates += [content[name] for name in _HOLDERS if name in content]
-    for candidate in candidates:
-        if isinstance(candidate, torch.nn.Module):
-            candidate = candidate.state_dict()
-        if isinstance(candidate, Mapping):
-            tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
-            # settings of a training may contain a few tensors; a network has many
-            if tensors and len(tensors) * 2 >= len(candidate):
-                if len(tensors) > MAX_TENSORS or max(map(len, tensors)) > MAX_KEY:
-                    raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
-                return tensors
+        candidates |= {name: content[name] for name in _HOLDERS if name in content}
+    for holder, candidate in candidates.items():
+        if tensors := _tensors_of(candidate):
+            if len(tensors) > MAX_TENSORS or max(map(len, tensors)) > MAX_KEY:
+                raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
+            return holder, tensors
     held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(f"{file} holds no weights, only: {held[:200]}")
+
+
+def _tensors_of(content: Any) -> dict[str, torch.Tensor]:
+    """Return a network's tensors by name; empty if the content is something else."""
+    if isinstance(content, torch.nn.Module):
+        content = content.state_dict()
+    if not isinstance(content, Mapping):
+        return {}
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    # settings of a training may contain a few tensors; a network has many
+    return tensors if len(tensors) * 2 >= len(content) else {}
+
+
+def note_on_other_entries(found: Found) -> tuple[str, ...]:
+    """Return a note that names the file's other state dicts, such as a student's or averaged weights; empty without any."""
+    if not found.holder:
+        return ()
+    others = [
+        str(key)
+        for key, content in found.top.items()
+        if key != found.holder and any(tensor.dim() in (4, 5) for tensor in _tensors_of(content).values())
+    ]
+    return note_on_others_than(found.holder, others)
 
 
 def _licence_beside(file: Path) -> str:

@@ -20,7 +20,7 @@ from nnunet_transfer.sources.keys import canonical_key
 from nnunet_transfer.sources.outputs import BACKGROUND
 
 #: a layer contains the layers below it as its second part, `1.submodule`; 0 goes down and 2 up
-_KEY = re.compile(r"(?P<prefix>.*?)model\.(?P<depth>(?:1\.submodule\.)*)(?P<rest>.+)")
+_KEY = re.compile(r"model\.(?P<depth>(?:1\.submodule\.)*)(?P<rest>.+)")
 _DOWN = re.compile(r"0\.((?:conv|adn|residual)\..+)")
 _UP = re.compile(r"2\.(?:([01])\.)?((?:conv|adn)\..+)")
 _BOTTOM = re.compile(r"((?:conv|adn|residual)\..+)")
@@ -84,6 +84,7 @@ def _convert(found: Found) -> Converted:
         citation="; ".join(stated.words(metadata.get("references"))) or MONAI_UNET_PAPER,
         notes=tuple(notes),
         outputs=(labels,) if len(labels) == outputs else (),
+        made=(f"{last}.weight", f"{last}.bias"),
     )
     own = _is_synthstroke(found, kwargs, outputs)
     return _synthstroke(converted, str(settings.get("model_type", "")), outputs) if own else converted
@@ -111,7 +112,7 @@ def _synthstroke(converted: Converted, kind: str, outputs: int) -> Converted:
 
 def _is_synthstroke(found: Found, kwargs: Mapping[str, Any], outputs: int) -> bool:
     widths = (*kwargs["features_per_stage"][1:], kwargs["bottom_channels"])
-    own = any(key.removeprefix("module.").startswith("unet.model.") for key in found.tensors)
+    own = any(canonical_key(key).startswith("unet.model.") for key in found.tensors)
     return (
         own and widths == _SYNTHSTROKE_WIDTHS and outputs in _SYNTHSTROKE_OUTPUTS and kwargs["n_conv_per_stage"][0] == 1
     )
@@ -126,13 +127,13 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
         If a layer is missing, has parts that MONAI's layers don't have, or there are implausibly many outputs.
     """
     own = {canonical_key(key): tensor for key, tensor in tensors.items()}
-    matches = {key: match for key in own if (match := _KEY.fullmatch(key))}
     prefix = preferred(prefixes_of(tensors, _ANCHOR))
     parts: dict[tuple[int, str], torch.Tensor] = {}
-    for key, match in matches.items():
-        if match["prefix"] == prefix:
-            parts[match["depth"].count("submodule"), match["rest"]] = own[key]
-    depth = max(level for level, _ in parts)
+    for key, tensor in own.items():
+        # the prefix may contain `model.`, too, as Lightning's does
+        if key.startswith(prefix) and (match := _KEY.fullmatch(key.removeprefix(prefix))):
+            parts[match["depth"].count("submodule"), match["rest"]] = tensor
+    depth = max((level for level, _ in parts), default=0)
     if not 1 <= depth <= MAX_DEPTH:
         raise CheckpointError(f"MONAI's U-Net has {depth} layers that change the size; 1 to {MAX_DEPTH} make sense")
     renamed = {}

@@ -11,9 +11,11 @@ import torch
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import NNUNET_PAPER, input_channels_of
+from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.sources.keys import canonical_key
 
+_PREFIX = re.compile(r"(.*?)conv_blocks_context\.")
 _KINDS = {"conv": "conv", "instnorm": "norm"}
 _CONTEXT = re.compile(r"conv_blocks_context\.(\d+)\.(?:(\d+)\.)?blocks\.(\d+)\.(conv|instnorm)\.(\w+)")
 _LOCALIZATION = re.compile(r"conv_blocks_localization\.(\d+)\.(\d+)\.blocks\.(\d+)\.(conv|instnorm)\.(\w+)")
@@ -21,6 +23,8 @@ _LOCALIZATION = re.compile(r"conv_blocks_localization\.(\d+)\.(\d+)\.blocks\.(\d
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = {canonical_key(k): t for k, t in tensors.items()}
+    network = preferred(prefixes_of(tensors, _PREFIX))
+    own = {k.removeprefix(network): t for k, t in own.items() if k.startswith(network)}
     renamed = {
         **_stacked(own, _CONTEXT, "encoder.stages.{}.0.convs"),
         **_stacked(own, _LOCALIZATION, "decoder.stages.{}.convs"),
@@ -49,7 +53,10 @@ def _stacked(own: Mapping[str, torch.Tensor], pattern: re.Pattern[str], target: 
 def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
     architecture = architecture_from_shapes(tensors)
-    notes = ["nnU-Net v1: the architecture was derived from the shapes"]
+    notes = [
+        "nnU-Net v1: the architecture was derived from the shapes",
+        *note_on_others(prefixes_of(found.tensors, _PREFIX)),
+    ]
     if len({tuple(kernel) for kernel in architecture["arch_kwargs"]["kernel_sizes"]}) > 1:
         # Generic_UNet: conv_blocks_localization takes conv_kernel_sizes[-(u + 1)], nnU-Net v2 one stage further up
         notes.append("v1's decoder stages have the kernel of the stage below; the transfer fits it to v2's")

@@ -36,6 +36,7 @@ _FIRST = (
 )
 #: prefixes of nnU-Net's keys in files of Lightning and other wrappers; the decoder contains the encoder
 _PREFIX = re.compile(r"(.*?)(?:(?<![^.])decoder\.)?encoder\.(?:stem\.convs|stages\.[01])\.")
+_ALIAS = re.compile(r"\.all_modules\.\d+\.")
 #: a network consists of these
 _PARTS = ("encoder.", "decoder.")
 
@@ -43,7 +44,7 @@ _PARTS = ("encoder.", "decoder.")
 def nnunet_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors of one network under canonical names, without prefixes and tensors of other programs."""
     prefix = preferred(_prefixes(tensors))
-    own = {canonical_key(key): tensor for key, tensor in tensors.items()} if prefix else tensors
+    own = canonical(tensors) if prefix else tensors
     named = canonical({key[len(prefix) :]: tensor for key, tensor in own.items() if key.startswith(prefix)})
     # training may add queues and counters
     return {key: tensor for key, tensor in named.items() if key.startswith(_PARTS)}
@@ -63,11 +64,20 @@ def _check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
     first: dict[str, str] = {}
     for key, tensor in tensors.items():
         twin = first.setdefault(canonical_key(key), key)
-        other = tensors[twin]
-        if tensor.data_ptr() != other.data_ptr() and not torch.equal(_bytes_of(tensor), _bytes_of(other)):
+        if not _same(tensor, tensors[twin]) and not _is_of_nonlinearity(key, tensors):
             raise CheckpointError(
                 f"{twin} and {key} are one tensor in nnU-Net's network, but their values differ; save the checkpoint again"
             )
+
+
+def _is_of_nonlinearity(key: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a key is an alias of a nonlinearity with weights, such as PReLU, instead of the norm's."""
+    own = _ALIAS.sub(".nonlin.", key)
+    return own != key and own in tensors and _same(tensors[key], tensors[own])
+
+
+def _same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return tensor.data_ptr() == other.data_ptr() or torch.equal(_bytes_of(tensor), _bytes_of(other))
 
 
 def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:

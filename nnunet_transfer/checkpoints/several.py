@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nnunet_transfer.sources.keys import canonical_key
+from nnunet_transfer.words import shortened
 
 #: names in prefixes, in order of preference: MoCo's query encoder, which learns by gradient, and DINO's better teacher
 _PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
@@ -24,12 +25,15 @@ def preferred(prefixes: Iterable[str]) -> str:
 
 def note_on_others(prefixes: Iterable[str]) -> tuple[str, ...]:
     """Return a note that names the networks which `preferred` leaves out; empty if there are none."""
-    used, *others = sorted(set(prefixes), key=_rank) or [""]
+    used, *others = (prefix.rstrip(".") or "no prefix" for prefix in sorted(set(prefixes), key=_rank) or [""])
+    return note_on_others_than(used, others)
+
+
+def note_on_others_than(used: str, others: Sequence[str]) -> tuple[str, ...]:
+    """Return a note that names the network that is loaded and those that aren't; empty if there are no others."""
     if not others:
         return ()
-    names = [prefix.rstrip(".") or "no prefix" for prefix in (used, *others[:_SHOWN])]
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    return (f"the file holds several networks: the one under {names[0]} is loaded, not {', '.join(names[1:])}{more}",)
+    return (f"the file holds several networks: the one under {used} is loaded, not {shortened(others, _SHOWN)}",)
 
 
 def _rank(prefix: str) -> tuple[int, int, str]:

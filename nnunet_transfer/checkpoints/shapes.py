@@ -30,8 +30,8 @@ _BLOCKS = "dynamic_network_architectures.building_blocks.residual."
 def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = "LeakyReLU") -> dict[str, Any]:
     """Return the architecture, with the keys of a source card, of a state dict with canonical names.
 
-    Strides are those of the decoder's transposed convolutions, or 2 without a decoder. The nonlinearity has no tensors, so it
-    is an argument.
+    Strides are those of the decoder's transposed convolutions, or 2 without a decoder. The nonlinearity is an argument, because
+    only PReLU has tensors.
 
     Raises
     ------
@@ -70,6 +70,11 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
         "conv_bias": f"{first}.bias" in tensors,
         **unet_modules(dimensions, norm, nonlin),
     }
+    slopes = [tensor for key, tensor in tensors.items() if _SLOPE.search(key)]
+    if any(tensor.numel() != 1 for tensor in slopes):
+        raise CheckpointError("its PReLUs have a slope per channel; only one for all is supported")
+    if slopes:
+        kwargs |= {"nonlin": "torch.nn.PReLU", "nonlin_kwargs": {}}
     imports = list(UNET_IMPORTS)
     if bottleneck:
         kwargs["block"] = _BLOCKS + "BottleneckD"
@@ -84,6 +89,7 @@ def architecture_from_shapes(tensors: Mapping[str, torch.Tensor], nonlin: str = 
     }
 
 
+_SLOPE = re.compile(r"\.nonlin\d?\.weight$")
 _STUNET_BLOCK = re.compile(r"encoder\.stages\.(\d+)\.(\d+)\.conv1\.weight")
 _ANATOMIX_UNIT = re.compile(r"encoder\.stages\.(\d+)\.units\.(\d+)\.conv\.weight")
 _MONAI_UNIT = re.compile(r"encoder\.stages\.(\d+)\.(?:down\.)?conv\.(?:unit0\.conv\.)?weight")

@@ -14,7 +14,7 @@ from typing import TypeVar
 _WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")
 #: the convolution comes first in `all_modules`; of the rest, only the norm has tensors
 _ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
-_ENCODER_IN_DECODER = "decoder.encoder."
+_ENCODER_IN_DECODER = re.compile(r"(^|\.)decoder\.encoder\.")
 
 #: tensors that are not learned: the statistics of BatchNorm
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -31,8 +31,7 @@ def canonical_key(key: str) -> str:
     """Return the canonical name of a tensor's key."""
     while (shorter := _WRAPPERS.sub(r"\1", key)) != key:
         key = shorter
-    if key.startswith(_ENCODER_IN_DECODER):
-        key = key[len("decoder.") :]
+    key = _ENCODER_IN_DECODER.sub(r"\1encoder.", key)
     return _ALIAS.sub(lambda match: ".conv." if match[1] == "0" else ".norm.", key)
 
 
