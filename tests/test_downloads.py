@@ -68,6 +68,35 @@ def test_a_file_is_added_from_its_address(server: FileServer, weights: bytes, tm
     assert not (tmp_path / "torch").exists()
 
 
+def test_a_download_has_no_settings_or_licence_from_the_folder_of_all_temporary_files(
+    server: FileServer, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "temporary"
+    shared.mkdir()
+    (shared / "README.md").write_text("---\nlicense: mit\n---\n")
+    (shared / "adaptation_plan.json").write_text("{}")
+    monkeypatch.setattr("tempfile.tempdir", str(shared))
+    server.files["/resnet.pth"] = weights
+    assert main(["sources", "add", f"{server.address}/resnet.pth", *ADD]) == 0
+    card = load_source("s").card
+    assert (card.licence, card.format) == ("", "ResNet")
+    assert sorted(path.name for path in shared.iterdir()) == ["README.md", "adaptation_plan.json"]
+
+
+def test_a_checksum_is_checked_of_files_on_this_machine_too(
+    weights: bytes, tmp_path: Path, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resnet.pth"
+    path.write_bytes(weights)
+    right = hashlib.sha256(weights).hexdigest()
+    for given, message in ((path, f"has sha256 {right[:12]}, you state abc0"), (tmp_path, "is not a file")):
+        assert main(["sources", "add", str(given), *ADD, "--sha256", "abc0"]) == 2
+        assert message in capsys.readouterr().err
+        assert not registry.exists()
+    for stated in (right, right[:8].upper()):
+        assert main(["sources", "add", str(path), *ADD, "--overwrite", "--sha256", stated]) == 0
+
+
 def test_inspect_takes_addresses_too(
     server: FileServer, weights: bytes, capsys: pytest.CaptureFixture[str], registry: Path
 ) -> None:

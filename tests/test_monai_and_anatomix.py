@@ -149,6 +149,16 @@ def test_a_bundle_s_metadata_are_kept(tmp_path: Path) -> None:
     assert any(use.startswith("licence unknown") for use in found["uses"])
 
 
+@pytest.mark.parametrize("given", ["model.pt", "."])
+def test_settings_are_found_from_inside_the_folder_of_the_weights(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(MONAI, tmp_path)
+    expected = inspect_checkpoint(path)
+    monkeypatch.chdir(path.parent)
+    assert {**inspect_checkpoint(given), "file": ""} == {**expected, "file": ""}
+
+
 @pytest.mark.parametrize("top", ["bundle/", ""])
 def test_an_archive_of_a_bundle_says_what_its_folder_says(top: str, tmp_path: Path) -> None:
     folder, archive = tmp_path / "bundle", tmp_path / "bundle.zip"

@@ -93,27 +93,42 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
         raise CheckpointError(
             f"{public_address(address)} is not an address to download from; give one of: {'://, '.join(SCHEMES)}://"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        file = SCHEMES[match[1]](address, Path(folder), bool(sha256))
+    with tempfile.TemporaryDirectory() as temporary:
+        # readers look for settings in the folder above, too, which mustn't be the one that all users share
+        folder = Path(temporary) / "download"
+        folder.mkdir()
+        file = SCHEMES[match[1]](address, folder, bool(sha256))
         _check(file, sha256.lower(), address, who)
         yield file
 
 
 @contextmanager
 def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[Path, str]]:
-    """Yield the file or folder at a path or address, and the address if it is one. Errors are those of `downloaded`."""
+    """Yield the file or folder at a path or address, and the address if it is one. Errors are those of `downloaded`.
+
+    Parameters
+    ----------
+    sha256 : expected checksum of the file, or its first digits
+    """
     if isinstance(location, str) and is_address(location):
         with downloaded(location, sha256) as file:
             yield file, location
-    else:
-        yield Path(location), ""
+        return
+    path = Path(location)
+    if sha256:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a file, which alone has a checksum; give a file, or leave --sha256 out")
+        _check_sum(path, sha256.lower(), str(path), "you state")
+    yield path, ""
 
 
 def _check(file: Path, sha256: str, address: str, who: str) -> None:
+    _check_sum(file, sha256, public_address(address), who)
+
+
+def _check_sum(file: Path, sha256: str, name: str, who: str) -> None:
     if sha256 and not (found := sha256_of(file)).startswith(sha256):
-        raise CheckpointError(
-            f"{public_address(address)} has sha256 {found[: max(12, len(sha256))]}, {who} {sha256}; it was not used"
-        )
+        raise CheckpointError(f"{name} has sha256 {found[: max(12, len(sha256))]}, {who} {sha256}; it was not used")
 
 
 def _from_web(address: str, folder: Path, checked: bool = False) -> Path:

@@ -112,17 +112,19 @@ def open_checkpoint(
 def _found(file: Path, trust: bool) -> Found:
     content = read_weights_file(file, trust=trust)
     holder, tensors = _state_dict(content, file)
+    # a relative path doesn't name the folders above the working folder
+    here = Path(os.path.abspath(file))
     return Found(
         file,
         content,
         tensors,
-        _beside(file, "plans.json"),
-        _beside(file, "dataset.json"),
-        file.parent.parent.name,
-        _licence_beside(file),
-        _beside(file, "adaptation_plan.json"),
-        _beside(file, "config.json") or _network_of_bundle(file),
-        _beside(file, _BUNDLE_METADATA),
+        _beside(here, "plans.json"),
+        _beside(here, "dataset.json"),
+        here.parent.parent.name,
+        _licence_beside(here),
+        _beside(here, "adaptation_plan.json"),
+        _beside(here, "config.json") or _network_of_bundle(here),
+        _beside(here, _BUNDLE_METADATA),
         holder,
     )
 
