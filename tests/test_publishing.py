@@ -219,6 +219,18 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not empty"):
         publish_source("anatomy", tmp_path / "mine", overwrite=True)
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+    # a repository with an earlier version
+    (target / ".git").mkdir()
+    with pytest.raises(SourceError, match=r"also holds \.git, which would be lost"):
+        publish_source("anatomy", target, overwrite=True)
+    assert (target / ".git").is_dir()
+
+
+def test_a_registered_source_is_not_replaced(source: Path) -> None:
+    card = (source / "source.json").read_bytes()
+    with pytest.raises(SourceError, match="wasn't published there"):
+        publish_source("anatomy", source, leave_out_cases=True, overwrite=True)
+    assert (source / "source.json").read_bytes() == card
 
 
 def test_changed_weights_are_not_published(source: Path, tmp_path: Path) -> None:

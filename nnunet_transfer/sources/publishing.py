@@ -25,11 +25,13 @@ from nnunet_transfer.sources.learning import learning_on
 from nnunet_transfer.sources.registry import WEIGHTS_FILE, load_source
 from nnunet_transfer.sources.terms import licence_identifier, licence_note
 from nnunet_transfer.subjects import DONORS
-from nnunet_transfer.words import counted
+from nnunet_transfer.words import counted, shortened
 
 README_FILE = "README.md"
 LICENCE_FILE = "LICENSE"
 CHECKSUMS_FILE = "SHA256SUMS"
+#: all that a publication consists of
+_FILES = {README_FILE, LICENCE_FILE, CARD_FILE, WEIGHTS_FILE, CHECKSUMS_FILE}
 #: maximum size of a licence text in bytes
 MAX_LICENCE = 1 << 20
 _OWN_CLASSES = "nnunet_transfer."
@@ -81,11 +83,8 @@ def publish_source(
         card = replace(card, trained_on_cases=(), extra=extra)
     text = read_text(licence_file, limit=MAX_LICENCE) if licence_file else _licence_text(card)
     empty = folder.is_dir() and holds_nothing(folder)
-    if folder.exists() and not empty and not (overwrite and (folder / CARD_FILE).is_file()):
-        raise SourceError(
-            f"{folder} exists and is not empty; give another folder"
-            f"{', or --overwrite' if (folder / CARD_FILE).is_file() else ''}"
-        )
+    if folder.exists() and not empty:
+        _check_replaceable(folder, overwrite)
     with atomic_folder(folder, overwrite=empty or overwrite) as temporary:
         shutil.copyfile(source.weights, temporary / WEIGHTS_FILE)
         card.write(temporary)
@@ -94,6 +93,19 @@ def publish_source(
         sums = {WEIGHTS_FILE: card.sha256, CARD_FILE: sha256_of(temporary / CARD_FILE)}
         write_text(temporary / CHECKSUMS_FILE, "".join(f"{digest}  {file}\n" for file, digest in sums.items()))
     return folder
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder that holds anything but a publication, such as a repository of Git or a registered source."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if CARD_FILE not in names or not overwrite:
+        raise SourceError(
+            f"{folder} exists and is not empty; give another folder{', or --overwrite' if CARD_FILE in names else ''}"
+        )
+    if others := sorted(names - _FILES):
+        raise SourceError(f"{folder} also holds {shortened(others, 3)}, which would be lost; give another folder")
+    if names != _FILES:
+        raise SourceError(f"{folder} holds a source that wasn't published there; give another folder")
 
 
 def model_card(card: SourceCard) -> str:
