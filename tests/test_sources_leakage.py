@@ -21,6 +21,7 @@ from nnunet_transfer.sources.leakage import overlap_warnings
         ("MultiTalent2", "Dataset001_ATLAS_R2"),
         ("Dataset007_Own", "Dataset007_Own"),
         ("Dataset008_Own", "Dataset007_Own"),
+        ("Dataset002_脑", "Dataset001_脑"),
     ],
 )
 def test_known_overlaps_are_named(trained_on: str, target: str) -> None:
@@ -36,6 +37,9 @@ def test_known_overlaps_are_named(trained_on: str, target: str) -> None:
         ("OASIS-3", "Dataset003_OASIS1"),
         ("Dataset001_ATLAS", "Dataset002_MSSEG"),
         ("Dataset009_MultiAtlas", "Dataset001_ATLAS"),
+        ("AbdomenAtlas 1.1", "Dataset001_ATLAS_R2"),
+        ("Dataset002_脑", "Dataset001_心"),
+        ("Dataset003_Möller", "Dataset004_Müller"),
         ("COCO", "Dataset005_OasisMALF"),
         ("CamVid", "Dataset105_Stroke"),
     ],

@@ -23,7 +23,7 @@ class Overlap:
 
     Attributes
     ----------
-    members : regular expression for the names of the data sets, in lower case without punctuation
+    members : regular expression for the names of the data sets, their letters and digits in lower case
     reason : what they share
     hub : the collection that contains all other members, which don't overlap with each other
     """
@@ -42,10 +42,12 @@ def _overlap(members: str, reason: str, hub: str | None = None) -> Overlap:
     return Overlap(re.compile(members), reason, re.compile(hub) if hub else None)
 
 
+#: the stroke data set; other data sets are called atlases of something
+_ATLAS = r"(?<!multi)(?<!abdomen)atlas"
 #: collections of other data sets, and data sets with the same people
 OVERLAPS: tuple[Overlap, ...] = (
     _overlap(
-        r"openmind|openneuro|fomo|soop|ds004889|(?<!multi)atlas(r3|v3|30?$)",
+        rf"openmind|openneuro|fomo|soop|ds004889|{_ATLAS}(r3|v3|30?$)",
         "OpenMind, FOMO and ATLAS R3.0 draw on OpenNeuro, which holds SOOP (ds004889)",
     ),
     _overlap(
@@ -57,11 +59,11 @@ OVERLAPS: tuple[Overlap, ...] = (
         "Shifts-MS is built in part from MSSEG, ISBI 2015 and the Ljubljana data",
     ),
     _overlap(
-        r"(?<!multi)atlas|brainsegfounder|synthstroke",
+        rf"{_ATLAS}|brainsegfounder|synthstroke",
         "later releases of ATLAS contain the earlier ones, with new identifiers; SynthStroke's and BrainSegFounder's are of it",
     ),
     _overlap(
-        r"multitalent|(?<!multi)atlas|msseg|isbi(2015|ms)?|mslesion|wmh|brats",
+        rf"multitalent|{_ATLAS}|msseg|isbi(2015|ms)?|mslesion|wmh|brats",
         "MultiTalent was trained on 65 public data sets; check its list",
         hub="multitalent",
     ),
@@ -138,4 +140,4 @@ def _donors_of(dataset: str) -> set[str]:
 
 def _plain(name: str) -> str:
     match = DATASET_FOLDER.fullmatch(name)
-    return re.sub(r"[^a-z0-9]", "", (match[2] if match else name).lower())
+    return "".join(c for c in (match[2] if match else name).casefold() if c.isalnum())
