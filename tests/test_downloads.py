@@ -89,8 +89,8 @@ def test_a_checksum_is_checked_of_files_on_this_machine_too(
     path = tmp_path / "resnet.pth"
     path.write_bytes(weights)
     right = hashlib.sha256(weights).hexdigest()
-    for given, message in ((path, f"has sha256 {right[:12]}, you state abc0"), (tmp_path, "is not a file")):
-        assert main(["sources", "add", str(given), *ADD, "--sha256", "abc0"]) == 2
+    for place, message in ((path, f"has sha256 {right[:12]}, you state abc0"), (tmp_path, "is not a file")):
+        assert main(["sources", "add", str(place), *ADD, "--sha256", "abc0"]) == 2
         assert message in capsys.readouterr().err
         assert not registry.exists()
     for stated in (right, right[:8].upper()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import tempfile
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +96,48 @@ def test_changed_weights_are_refused(registry: Path) -> None:
     path.unlink()
     with pytest.raises(SourceError, match=r"has no weights\.safetensors"):
         load_source("t1_segmentation").tensors()
+
+
+def test_sources_of_others_that_can_t_be_read_are_named(
+    registry: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On a shared registry; for an administrator there are no such files."""
+    for name in ("mine", "their_folder", "their_weights"):
+        save_source(card(name), {"a": torch.zeros(3)})
+    closed = {str(registry / "their_folder" / "source.json"), str(registry / "their_weights" / "weights.safetensors")}
+
+    def guarded(function: Any) -> Any:
+        def checked(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if str(path) in closed:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return function(path, *args, **kwargs)
+
+        return checked
+
+    monkeypatch.setattr("os.lstat", guarded(os.lstat))
+    monkeypatch.setattr("os.open", guarded(os.open))
+    monkeypatch.setattr("builtins.open", guarded(open))
+    assert main(["sources", "verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["mine", "their_folder", "their_weights"]
+    assert lines[0] == "mine: unchanged"
+    assert all("can't be read (Permission denied)" in line for line in lines[1:])
+    assert [found.name for found in list_sources()] == ["mine", "their_weights"]
+    assert "their_folder" in caplog.text
+
+
+def test_headers_of_shared_sources_are_bounded(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of a published source may come from anyone, and its card states their checksum."""
+    folder = save_source(card(), {name: torch.zeros(1) for name in "abcd"})
+    monkeypatch.setattr("nnunet_transfer.sources.weights.MAX_TENSORS", 3)
+    with pytest.raises(SourceError, match="holds 4 tensors; no network has so many"):
+        load_source(folder).tensors()
+    monkeypatch.setattr("nnunet_transfer.sources.weights.MAX_HEADER", 100)
+    with pytest.raises(SourceError, match="has a header of"):
+        load_source(folder).tensors()
 
 
 def test_unknown_name_suggests_the_nearest_and_says_how_to_make_it(registry: Path) -> None:

@@ -117,7 +117,9 @@ def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[
     path = Path(location)
     if sha256:
         if not path.is_file():
-            raise CheckpointError(f"{path} is not a file, which alone has a checksum; give a file, or leave --sha256 out")
+            raise CheckpointError(
+                f"{path} is not a file, which alone has a checksum; give a file, or leave --sha256 out"
+            )
         _check_sum(path, sha256.lower(), str(path), "you state")
     yield path, ""
 

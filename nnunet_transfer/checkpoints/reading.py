@@ -10,26 +10,20 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from nnunet_transfer.errors import CheckpointError, one_line
-from nnunet_transfer.files import parse_json
+from nnunet_transfer.errors import CheckpointError, SourceError, one_line
+from nnunet_transfer.sources.weights import read_weights
 from nnunet_transfer.unpickling.limits import MAX_ENTRIES, MAX_PARTS, RefusedError
 from nnunet_transfer.unpickling.process import answer_of
 from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE, check_zip_directory
 
 log = logging.getLogger(__name__)
-
-#: maximum size of a safetensors header in bytes: names and shapes, about 100 bytes each
-MAX_DIRECTORY = 16 << 20
 
 
 def read_weights_file(path: Path, *, trust: bool = False) -> Any:
@@ -49,7 +43,10 @@ def read_weights_file(path: Path, *, trust: bool = False) -> Any:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty; copy or download it again")
     if _is_safetensors(path):
-        return _read_safetensors(path)
+        try:
+            return read_weights(path)
+        except SourceError as error:
+            raise CheckpointError(str(error)) from None
     return _unpickle_trusted(path) if trust else _read_torch_file(path)
 
 
@@ -81,21 +78,6 @@ def _is_safetensors(path: Path) -> bool:
     with open(path, "rb") as stream:
         head = stream.read(9)
     return len(head) == 9 and head[8:] == b"{" and head[:2] != b"PK"
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    with open(path, "rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        if length > min(MAX_DIRECTORY, path.stat().st_size):
-            raise CheckpointError(f"{path} has a header of {length} bytes; it is damaged; copy or download it again")
-        header = stream.read(length)
-    try:
-        described = parse_json(header.decode("utf-8"))
-        if isinstance(described, dict) and len(described) > MAX_ENTRIES:
-            raise CheckpointError(f"{path} holds {len(described)} tensors; no network has so many")
-        return load_file(path)
-    except (SafetensorError, ValueError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged ({one_line(error, 200)}); copy or download it again") from None
 
 
 def _unpickle_trusted(path: Path) -> Any:

@@ -174,7 +174,9 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY[/FILE], "
         "timm://MODEL, torchvision://WEIGHTS",
     )
-    parser.add_argument("--sha256", default="", metavar="HEX", help="expected checksum of a file or download, or its start")
+    parser.add_argument(
+        "--sha256", default="", metavar="HEX", help="expected checksum of a file or download, or its start"
+    )
     parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
     parser.add_argument("--checkpoint", help="which file of a fold (default: checkpoint_final.pth)")
     parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")

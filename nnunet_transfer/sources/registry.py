@@ -51,11 +51,16 @@ class Source:
         Raises
         ------
         SourceError
-            If the file is missing or has changed since it was saved.
+            If the file is missing, can't be read or has changed since it was saved.
         """
-        if not self.weights.is_file():
+        try:
+            found = sha256_of(self.weights) if self.weights.is_file() else ""
+        except OSError as error:
+            raise SourceError(
+                f"source {self.card.name}: {self.weights} can't be read ({error.strerror}); check who may read it"
+            ) from None
+        if not found:
             raise SourceError(f"source {self.card.name} has no {WEIGHTS_FILE} in {self.folder}; add it again")
-        found = sha256_of(self.weights)
         if found != self.card.sha256:
             raise SourceError(
                 f"source {self.card.name}: {self.weights} was changed (sha256 {found[:12]}, its card says "
@@ -70,14 +75,13 @@ class Source:
         SourceError
             If the file is missing, changed or damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from nnunet_transfer.sources.weights import read_weights
 
         self.verify()
         try:
-            return load_file(self.weights)
-        except SafetensorError as error:
-            raise SourceError(f"source {self.card.name}: {self.weights} is damaged ({error}); add it again") from None
+            return read_weights(self.weights)
+        except SourceError as error:
+            raise SourceError(f"source {self.card.name}: {error}") from None
 
 
 def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwrite: bool = False) -> Path:
@@ -150,7 +154,11 @@ def load_source(source: str | os.PathLike[str]) -> Source:
         folder = registry / source
     else:
         folder = Path(source)
-    if (folder / CARD_FILE).is_file():
+    try:
+        exists = (folder / CARD_FILE).is_file()
+    except PermissionError:
+        raise SourceError(f"{folder} can't be read (permission denied); check who may read it") from None
+    if exists:
         card, name = read_card(folder), registered_name(folder)
         return Source(replace(card, name=name) if name else card, folder)
     if registry is None:
@@ -194,4 +202,13 @@ def source_names() -> list[str]:
 def _names(registry: Path) -> list[str]:
     if not registry.is_dir():
         return []
-    return sorted(d.name for d in registry.iterdir() if NAME.fullmatch(d.name) and os.path.lexists(d / CARD_FILE))
+    return sorted(d.name for d in registry.iterdir() if NAME.fullmatch(d.name) and _may_hold_card(d))
+
+
+def _may_hold_card(folder: Path) -> bool:
+    """Whether a card is in a folder; also true of another user's folder that can't be read, so that it doesn't go unsaid."""
+    try:
+        os.lstat(folder / CARD_FILE)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True

@@ -1,4 +1,4 @@
-"""Write weights in the safetensors format, with checks and hashing in a single pass.
+"""Read weights in the safetensors format within limits; write them with checks and hashing in a single pass.
 
 The writer of safetensors needs a second pass over the file for the checksum, hides the system's error number when the
 disk is full, and creates files that only their owner can read. The format is a length (8 bytes, little-endian), a JSON
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tqdm import tqdm
 
-from nnunet_transfer.errors import SourceError
+from nnunet_transfer.errors import SourceError, one_line
+from nnunet_transfer.files import parse_json
 
 #: dtypes of weights and of BatchNorm's counter -> names in the format
 DTYPES = {
@@ -29,8 +33,33 @@ DTYPES = {
     torch.int64: "I64",
 }
 _ALIGNMENT = 8
+#: maximum size of a header in bytes, names and shapes of about 100 bytes each, and maximum number of tensors in a file; the
+#: largest networks have some thousand
+MAX_HEADER = 16 << 20
+MAX_TENSORS = 100_000
 #: seconds after which a progress bar appears on a terminal
 BAR_AFTER = 1.0
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, memory-mapped.
+
+    Raises
+    ------
+    SourceError
+        If the file is damaged, or its header is larger than that of any network.
+    """
+    try:
+        with open(path, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(MAX_HEADER, path.stat().st_size):
+                raise SourceError(f"{path} has a header of {length} bytes; it is damaged; copy or download it again")
+            described = parse_json(stream.read(length).decode("utf-8"))
+        if isinstance(described, dict) and len(described) > MAX_TENSORS:
+            raise SourceError(f"{path} holds {len(described)} tensors; no network has so many")
+        return load_file(path)
+    except (SafetensorError, struct.error, ValueError, OSError, RuntimeError) as error:
+        raise SourceError(f"{path} is damaged ({one_line(error, 200)}); copy or download it again") from None
 
 
 def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
