@@ -149,6 +149,18 @@ def test_a_bundle_s_metadata_are_kept(tmp_path: Path) -> None:
     assert any(use.startswith("licence unknown") for use in found["uses"])
 
 
+def test_names_of_channels_belong_to_their_numbers(tmp_path: Path) -> None:
+    path = written(MONAI, tmp_path)
+    expected = inspect_checkpoint(path)
+    file = tmp_path / "configs" / "metadata.json"
+    metadata = json.loads(file.read_text())
+    for block in metadata["network_data_format"].values():
+        (channels,) = block.values()
+        channels["channel_def"] = dict(reversed(channels["channel_def"].items()))
+    file.write_text(json.dumps(metadata))
+    assert inspect_checkpoint(path) == expected
+
+
 @pytest.mark.parametrize("given", ["model.pt", "."])
 def test_settings_are_found_from_inside_the_folder_of_the_weights(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

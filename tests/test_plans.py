@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+import nnunet_transfer as nt
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process
 from nnunet_transfer.adaptation import Target, transfer_weights
 from nnunet_transfer.cli import main
-from nnunet_transfer.errors import DataError, PlansError
+from nnunet_transfer.errors import DataError, PlansError, SettingsError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.plans import PROFILES, write_transfer_plans
 from nnunet_transfer.plans.architectures import divisor, with_dimensions
+from nnunet_transfer.plans.transfer_plans import PlanSettings
 from nnunet_transfer.sources import SourceCard, load_source, save_source
 from tests.nnunet_data import write_blob_dataset
 
@@ -380,6 +383,8 @@ def test_a_cascade_is_planned_as_a_whole(nnunet_folders: Path, wanted: str) -> N
         ({"profile": "demo", "target_spacing": (1, 1)}, "three numbers"),
         ({"profile": "demo", "target_spacing": (1, 1, -1)}, "three numbers"),
         ({"profile": "demo", "name": "a__b"}, "must not contain"),
+        # its folder would be TRAINER__nnUNetPlans___2d, of a configuration _2d
+        ({"profile": "demo", "name": "nnUNetPlans_"}, "nor end in '_'"),
         ({"profile": "demo", "follow_source": ["spacing"]}, "can only be taken from a source"),
         ({"profile": "demo", "follow_source": ["colour"]}, "can't set colour"),
     ],
@@ -451,13 +456,21 @@ def test_anisotropic_architectures_lose_and_regain_their_first_axis() -> None:
     assert flat["conv_op"] == "m.Conv2d"
 
 
-def test_rules_of_adaptation_stand_in_the_plans(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_of_adaptation_stand_in_the_plans(
+    dataset: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["plan", "-d", "11", "--profile", "demo", "-c", "2d", "--rules"]
     assert main([*asked, "inflation=centre", "minimum_encoder=0.5"]) == 0
     rules = read_json(Path(capsys.readouterr().out.strip()))["transfer"]["rules"]
     assert (rules["inflation"], rules["kernel"], rules["minimum_encoder"]) == ("centre", "sum", 0.5)
     assert main([*asked, "inflation=up"]) == 2
     assert "there are: mean, centre" in capsys.readouterr().err
+    # the same in Python
+    settings = PlanSettings(configurations=("2d",), rules={"inflation": "centre", "minimum_encoder": 0.5})
+    assert read_json(nt.plan(11, profile="demo", settings=settings))["transfer"]["rules"] == rules
+    with pytest.raises(SettingsError, match="there is no rule inflaton"):
+        nt.plan(11, profile="demo", settings=replace(settings, rules={"inflaton": "centre"}, name="nnUNetPlans_odd"))
+    assert not list((nnunet_folders / "preprocessed" / dataset).glob("*odd*"))
 
 
 def test_command_line(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:

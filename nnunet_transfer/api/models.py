@@ -60,11 +60,14 @@ def plan(
     >>> nt.plan(dataset, profile="demo", settings=settings).name
     'nnUNetPlans_demo.json'
     """
+    from nnunet_transfer.adaptation import TransferSettings
     from nnunet_transfer.plans.transfer_plans import PlanSettings, write_transfer_plans
 
-    return write_transfer_plans(
-        dataset, profile=profile, source=source, overwrite=overwrite, **vars(settings or PlanSettings())
-    )
+    options = vars(settings or PlanSettings())
+    if options["rules"]:
+        # a training would refuse unknown ones, but only after preprocessing
+        options = {**options, "rules": TransferSettings.from_dict(options["rules"]).to_dict()}
+    return write_transfer_plans(dataset, profile=profile, source=source, overwrite=overwrite, **options)
 
 
 def transfer_weights(

@@ -243,10 +243,12 @@ def _stated_strides(settings: Mapping[str, Any], stages: int, dimensions: int) -
 
 
 def _definition(found: Found, side: str) -> Mapping[str, Any]:
-    """Return the names of channels in a bundle's metadata, number -> name."""
+    """Return the names of channels in a bundle's metadata, number -> name, by number: 10 may come before 2 in the file."""
     formats = stated.mapping(stated.mapping(found.metadata).get("network_data_format"))
     first = next(iter(stated.mapping(formats.get(side)).values()), None)
-    return stated.mapping(stated.mapping(first).get("channel_def"))
+    names = stated.mapping(stated.mapping(first).get("channel_def"))
+    numbered = all(number.isdecimal() for number in names)
+    return {number: names[number] for number in sorted(names, key=int)} if numbered else names
 
 
 MONAI_UNET = Format("MONAI's U-Net", _recognise, _convert)

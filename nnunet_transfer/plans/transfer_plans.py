@@ -155,8 +155,10 @@ def write_transfer_plans(
     """
     design = _design(profile, source, follow_source)
     name = name or design.plans_name
-    if "__" in name or "/" in name:
-        raise PlansError(f"plans name '{name}' must not contain '__' or '/': nnU-Net uses it in folder names")
+    if "__" in name or "/" in name or name.endswith("_"):
+        raise PlansError(
+            f"plans name '{name}' must not contain '__' or '/', nor end in '_': nnU-Net joins names by '__' in folder names"
+        )
     _check_numbers(batch_size, gpu_memory, target_spacing)
     dataset = dataset_name(dataset)
     folder = nnunet_preprocessed() / dataset
