@@ -286,6 +286,10 @@ def test_the_licence_of_a_model_card_is_kept(hub: FileServer, weights: bytes, he
     assert load_source("s").card.licence == licence
     assert main(["sources", "add", "hf://owner/repo/x.pth", *ADD, "--overwrite", "--licence", "mine"]) == 0
     assert load_source("s").card.licence == "mine"
+    # several networks in folders of one repository, as those of the SSL3D challenge
+    hub.files["/owner/repo/resolve/main/ResEnc-L/team/x.pth"] = weights
+    assert main(["sources", "add", "hf://owner/repo/ResEnc-L/team/x.pth", *ADD, "--overwrite"]) == 0
+    assert load_source("s").card.licence == licence
 
 
 def test_hugging_face_s_cache_serves_without_a_network(

@@ -38,6 +38,7 @@ MAX_CHECKPOINT = 16 << 30
 MAX_SWELLING = 100
 #: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names
 MAX_TENSORS = 20_000
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
 #: keys of the weights in files, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
 _HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
@@ -175,7 +176,14 @@ def note_on_other_entries(found: Found) -> tuple[str, ...]:
 
 
 def _licence_beside(file: Path) -> str:
-    return next(filter(None, (licence_of(read_head(folder / "README.md")) for folder in _levels(file))), "")
+    return next(filter(None, (licence_of(read_head(folder / "README.md")) for folder in _folders(file))), "")
+
+
+def _folders(file: Path) -> tuple[Path, ...]:
+    """Return the folders to look in for what belongs to weights: their own, the one above, and the top of a repository."""
+    # Hugging Face's cache: snapshots/<commit>/<path in the repository>
+    tops = [folder for folder in file.parents if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name)]
+    return (*_levels(file), *tops[:1])
 
 
 def _levels(file: _Path) -> tuple[_Path, _Path]:
@@ -184,7 +192,7 @@ def _levels(file: _Path) -> tuple[_Path, _Path]:
 
 
 def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
-    for folder in _levels(file):
+    for folder in _folders(file):
         if os.path.lexists(folder / name):
             try:
                 content = read_json(folder / name, limit=MAX_JSON)
