@@ -20,10 +20,11 @@ from typing import Any
 
 from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line
-from nnunet_transfer.files import atomic_folder, atomic_path, read_json
+from nnunet_transfer.files import atomic_folder, atomic_path, read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS, follows_grammar
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
 from nnunet_transfer.sources.schema import architecture_problems
+from nnunet_transfer.subjects import DONORS
 from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ STOCK_TRAINER = "nnUNetTrainer"
 #: key of plans from pre-training on a pooled data set, whose outputs nnU-Net can't interpret as a segmentation
 _LABEL_SETS = "label_sets"
 _SEGMENTING = "nnUNetPretrainerSegmentation"
-_FILES = ("plans.json", "dataset.json")
+_FILES = _PLANS, _DATASET = ("plans.json", "dataset.json")
 #: file beside a fold's checkpoint with the origin and licence of the initial weights
 _REPORT = "transfer_report.json"
 #: exported if it exists, as in nnU-Net's export
@@ -95,7 +96,8 @@ def export_stock(
 
     As in nnU-Net's export, the postprocessing chosen by cross-validation of these folds and the data set's fingerprint are
     included. Files that name cases or folders of this machine (predictions and scores of the validation, logs,
-    `inference_information.json`) or belong to several models (ensembles) are not.
+    `inference_information.json`) or belong to several models (ensembles) are not, nor are the donors of pasted lesions, whom
+    `dataset.json` names by case.
 
     Parameters
     ----------
@@ -127,11 +129,12 @@ def export_stock(
         if output.suffix == ".zip":
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
-                _write(folder, Path(temporary) / plans["dataset_name"] / name, contents, checkpoint, extras)
+                own = Path(temporary) / plans["dataset_name"] / name
+                _write(folder, own, contents, checkpoint, extras, _without_donors(dataset_json))
                 _archive(Path(temporary), output)
         else:
             with atomic_folder(place, overwrite=overwrite) as written:
-                _write(folder, written, contents, checkpoint, extras)
+                _write(folder, written, contents, checkpoint, extras, _without_donors(dataset_json))
     sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports)
     names = tuple(fold.removeprefix("fold_") for fold in chosen)
     return StockModel(place, names, tuple(sources), tuple(extra for extra in extras if extra.endswith(".pkl")))
@@ -252,7 +255,9 @@ def _stripped(file: Path) -> dict[str, Any]:
         "network_weights": dict(content["network_weights"]),
         "trainer_name": STOCK_TRAINER,
         "init_args": {
-            key: arguments[key] for key in ("plans", "configuration", "fold", "dataset_json") if key in arguments
+            key: _without_donors(arguments[key]) if key == "dataset_json" else arguments[key]
+            for key in ("plans", "configuration", "fold", "dataset_json")
+            if key in arguments
         },
         "inference_allowed_mirroring_axes": None if axes is None else tuple(int(axis) for axis in axes),
     }
@@ -326,7 +331,18 @@ def _shapes(
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint: str, extras: Sequence[str]) -> None:
+def _without_donors(dataset_json: Any) -> Any:
+    return {k: v for k, v in dataset_json.items() if k != DONORS} if isinstance(dataset_json, Mapping) else dataset_json
+
+
+def _write(
+    folder: Path,
+    written: Path,
+    contents: Mapping[str, Any],
+    checkpoint: str,
+    extras: Sequence[str],
+    dataset_json: Mapping[str, Any],
+) -> None:
     import torch
 
     for fold, content in contents.items():
@@ -334,7 +350,8 @@ def _write(folder: Path, written: Path, contents: Mapping[str, Any], checkpoint:
         torch.save(content, written / fold / checkpoint)
         if (folder / fold / _REPORT).is_file():
             shutil.copyfile(folder / fold / _REPORT, written / fold / _REPORT)
-    for name in (*_FILES, *extras):
+    write_json(written / _DATASET, dataset_json)
+    for name in (_PLANS, *extras):
         (written / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(folder / name, written / name)
 

@@ -20,6 +20,7 @@ from nnunetv2.postprocessing.remove_connected_components import remove_all_but_l
 from nnunet_transfer.cli import main
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.sharing import export_stock
 from nnunet_transfer.trainers import get_trainer_class
 from tests.test_plans import planned_ready
 
@@ -149,6 +150,19 @@ def test_a_folder_or_an_export_of_nnunets_becomes_a_folder(model: Path, tmp_path
             same |= {f"crossval_results_folds_0_1/postprocessing.{ending}" for ending in ("pkl", "json")}
         assert files == found | {f"fold_{k}/transfer_report.json" for k in (folds[1:] or (0, 1))} | same
         assert all((stock / name).read_bytes() == (model / name).read_bytes() for name in same)
+
+
+def test_donors_of_lesions_stay_behind(nnunet_folders: Path) -> None:
+    """dataset.json of synthesised data names them by case; nnU-Net doesn't need them."""
+    donors = {"lesion_donors": {"case00": "sub-r001s001"}}
+    model = trained(nnunet_folders, 21, "X", "nnUNetTrainerScratch", **donors)
+    exported = export_stock(model, nnunet_folders / "out", folds=["0"]).path
+    assert read_json(exported / "dataset.json") == {
+        key: value for key, value in read_json(model / "dataset.json").items() if key != "lesion_donors"
+    }
+    stored = torch.load(exported / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    assert stored["init_args"]["dataset_json"]["labels"]
+    assert not any(b"sub-r001s001" in path.read_bytes() for path in exported.rglob("*") if path.is_file())
 
 
 class _Runs:
