@@ -227,7 +227,7 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
 
 
 def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
-    others = note_on_other_entries(found)
+    others = (*([found.chosen] if found.chosen else []), *note_on_other_entries(found))
     if reading.key_map is not None:
         mapped = convert_mapped(found.tensors, read_key_map(reading.key_map))
         return "key map", replace(mapped, notes=(*mapped.notes, *others))

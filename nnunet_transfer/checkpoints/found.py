@@ -62,6 +62,7 @@ class Found:
     network : settings of the network beside it: `config.json`, or `network_def` of a MONAI bundle
     metadata : metadata of a MONAI bundle
     holder : the file's key of the state dict; empty if the file is one
+    chosen : which of several weights files this is, in words; empty if there was no choice
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Found:
     network: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     holder: str = ""
+    chosen: str = ""
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,15 +104,15 @@ def open_checkpoint(
         If there are no weights or they can't be read safely.
     """
     if path.is_dir():
-        yield _found(_in_folder(path, fold, checkpoint), trust)
+        yield _found(*_in_folder(path, fold, checkpoint), trust)
     elif is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
-            yield _found(_unpacked(path, Path(folder), fold, checkpoint), trust)
+            yield _found(*_unpacked(path, Path(folder), fold, checkpoint), trust)
     else:
-        yield _found(path, trust)
+        yield _found(path, "", trust)
 
 
-def _found(file: Path, trust: bool) -> Found:
+def _found(file: Path, chosen: str, trust: bool) -> Found:
     content = read_weights_file(file, trust=trust)
     holder, tensors = _state_dict(content, file)
     # a relative path doesn't name the folders above the working folder
@@ -127,6 +129,7 @@ def _found(file: Path, trust: bool) -> Found:
         _beside(here, "config.json") or _network_of_bundle(here),
         _beside(here, _BUNDLE_METADATA),
         holder,
+        chosen,
     )
 
 
@@ -202,12 +205,14 @@ def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> Path:
+def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> tuple[Path, str]:
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix in _SUFFIXES]
-    return folder / _choose(names, folder, fold, checkpoint)
+    name, chosen = _choose(names, folder, fold, checkpoint)
+    return folder / name, chosen
 
 
-def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | None) -> str:
+def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | None) -> tuple[str, str]:
+    """Return the name of the weights file to read, and which of several it is, in words."""
     names = [n for n in names if not checkpoint or PurePosixPath(n).name == checkpoint]
     names = [n for n in names if fold is None or f"fold_{fold}" in PurePosixPath(n).parts]
 
@@ -226,25 +231,26 @@ def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | N
         raise CheckpointError(
             f"{where} holds {len(models)} models; give the folder of one: {', '.join(sorted(models))}"
         )
-    return min(names, key=preference)
+    name = min(names, key=preference)
+    return name, f"of {len(names)} weights files, {name} is read" if len(names) > 1 else ""
 
 
-def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> Path:
+def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> tuple[Path, str]:
     """Unpack one checkpoint, and the files beside it that are read, into folders like those of the archive."""
     try:
         with zipfile.ZipFile(archive_path) as archive:
             members = members_of(archive)
-            chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
-            weights = PurePosixPath(chosen)
+            name, chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
+            weights = PurePosixPath(name)
             # the name of the folder above tells the configuration; the name of the fold's folder could be a file's, too
             target = folder / (weights.parent.parent.name or "model") / "weights" / weights.name
-            extract(archive, members[chosen], target, MAX_CHECKPOINT)
+            extract(archive, members[name], target, MAX_CHECKPOINT)
             for inside, outside in zip(_levels(weights), _levels(target), strict=True):
-                for name in COMPANIONS:
-                    member = members.get((inside / name).as_posix())
+                for companion in COMPANIONS:
+                    member = members.get((inside / companion).as_posix())
                     if member is not None:
-                        extract(archive, member, outside / name, MAX_JSON)
-            return target
+                        extract(archive, member, outside / companion, MAX_JSON)
+            return target, chosen
     except DAMAGED_ARCHIVE as error:
         raise CheckpointError(f"{archive_path} is damaged ({error}); copy or download it again") from None
 
