@@ -251,6 +251,9 @@ def _stripped(file: Path) -> dict[str, Any]:
             f"{file} was trained by {trainer}, whose network predicts no masks; share its source instead"
         )
     axes = content.get("inference_allowed_mirroring_axes")
+    known = isinstance(axes, list | tuple) and all(isinstance(axis, int) and 0 <= axis < 3 for axis in axes)
+    if axes is not None and not known:
+        raise CheckpointError(f"{file} names axes {one_line(axes, 40)} to mirror images along; there are 0, 1 and 2")
     return {
         "network_weights": dict(content["network_weights"]),
         "trainer_name": STOCK_TRAINER,
@@ -286,13 +289,13 @@ def _check(
         raise PlansError(
             f"{configuration} in plans.json has no architecture; plan and train again with nnU-Net 2.4 or later"
         )
+    described = {**architecture, "arch_kwargs_req_import": architecture["_kw_requires_import"]}
+    if problem := next(architecture_problems(described), ""):
+        raise PlansError(f"plans.json: {problem}")
     if wrong := wrong_class(architecture, networks=STOCK_NETWORKS):
         raise SettingsError(
             f"the network is made of {wrong}, which isn't part of nnU-Net: whoever predicts needs nnunet_transfer installed"
         )
-    described = {**architecture, "arch_kwargs_req_import": architecture["_kw_requires_import"]}
-    if problem := next(architecture_problems(described), ""):
-        raise PlansError(f"plans.json: {problem}")
     expected = _shapes(plans, dataset_json, configuration)
     for fold, content in contents.items():
         if str(content["init_args"].get("configuration")) != configuration:

@@ -214,6 +214,8 @@ OWN_NETWORK = "nnunet_transfer.networks.stunet.STUNet"
         (lambda m: _checkpoint(m, trainer_name="nnUNetTrainerScratch_topK"), "isn't a trainer of this package"),
         (lambda m: _checkpoint(m, network_weights={"a": torch.zeros(1)}), "not those of the network in plans.json"),
         (lambda m: _checkpoint(m, init_args=None), "not a checkpoint of nnU-Net"),
+        (lambda m: _checkpoint(m, inference_allowed_mirroring_axes=["x"]), "names axes ['x'] to mirror"),
+        (lambda m: _plans(m, lambda p, c: c["architecture"].update(arch_kwargs=[])), "arch_kwargs are not a mapping"),
         (
             lambda m: _plans(m, lambda p, c: c["architecture"].update(network_class_name=OWN_NETWORK)),
             "needs nnunet_transfer",
