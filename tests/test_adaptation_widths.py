@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nnunet_transfer.adaptation import AdaptationRules, TransferSettings, transfer_weights
+from nnunet_transfer.adaptation import AdaptationRules, Target, TransferSettings, transfer_weights
 from nnunet_transfer.adaptation.rules import fit_widths
 from nnunet_transfer.errors import AdaptationError, SettingsError
 from tests.unets import plain, randomised, residual, saved
@@ -78,6 +78,20 @@ def test_widths_and_other_rules_work_together() -> None:
         flat = origin.encoder.stem(x.expand(-1, 3, -1, -1))
         deep = target.encoder.stem(x.unsqueeze(2).expand(-1, -1, 9, -1, -1))
     torch.testing.assert_close(deep[:, :4, 4], flat, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "known"), [(("T1", "FLAIR", "T2"), (), 2), (("T1", "T2"), ("a",), 1), (("T1", "FLAIR"), (), 2)]
+)
+def test_values_of_guessed_channels_don_t_count_in_a_wider_network_either(
+    images: tuple[str, ...], labels: tuple[str, ...], known: int
+) -> None:
+    source = saved(residual(features=(4, 6, 8), input_channels=2), channel_names=("T1", "FLAIR"))
+    target = residual(features=(6, 10, 12), input_channels=len(images) + len(labels))
+    described = Target(channel_names=images, label_channels=labels)
+    report = transfer_weights(target, source, rules=LEADING, minimum_encoder=0, target=described)
+    (stem,) = [d for d in report.decisions if d.key == "encoder.stem.convs.0.conv.weight"]
+    assert (stem.transferred, stem.parameters) == (4 * known * 9, 6 * len(images + labels) * 9)
 
 
 def test_a_narrower_network_takes_the_first_channels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -145,7 +145,7 @@ def fit_steps(
         return tuple(_width_steps(source, target, rules, role))
     if abs(len(source) - len(target)) > 1:
         raise MisfitError(f"{len(source) - 2} spatial axes in the source, {len(target) - 2} in the target")
-    steps = []
+    steps: list[Step] = []
     channels = source[:2]
     if role.reads_image:
         steps += _channel_steps(source[1], target, rules, names)
@@ -156,7 +156,16 @@ def fit_steps(
         fit = _transposed_steps(source[2:], target[2:])
     else:
         fit = _kernel_steps(source[2:], target[2:], rules)
-    return (*steps, *fit, *_width_steps((*channels, *target[2:]), target, rules, role))
+    widths = _width_steps((*channels, *target[2:]), target, rules, role)
+    return (*steps, *fit, *(_of_known_channels(step, steps, target) for step in widths))
+
+
+def _of_known_channels(widths: Step, channels: Sequence[Step], target: Shape) -> Step:
+    """Return the step for other widths, counting what it keeps of the input channels that the source has."""
+    kept = [step.kept for step in channels if step.kept is not None]
+    if widths.kept is None or not kept:
+        return widths
+    return replace(widths, kept=widths.kept * min(kept) // math.prod(target))
 
 
 def _width_steps(source: Shape, target: Shape, rules: AdaptationRules, role: Role) -> list[Step]:
