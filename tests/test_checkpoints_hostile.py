@@ -21,6 +21,7 @@ from nnunet_transfer.checkpoints.reading import read_weights_file
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError, SourceError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.sources.keys import canonical_key
 from nnunet_transfer.unpickling import process
 from tests.checkpoint_files import build, nnunet_run, plans_architecture, valid
 from tests.nnunet_data import write_blob_dataset
@@ -312,6 +313,16 @@ def test_too_many_keys(tmp_path: Path) -> None:
     torch.save(dict.fromkeys(map(str, range(10**6)), torch.zeros(1)), path)
     with pytest.raises(CheckpointError, match="no network has so many"):
         inspect_checkpoint(path)
+
+
+def test_long_names_of_many_tensors(tmp_path: Path) -> None:
+    """Each is short enough, and so is their number; every name is compared with every layout."""
+    path = tmp_path / "long.pth"
+    torch.save({f"{'module.' * 100}{i}": torch.zeros(1) for i in range(4000)}, path)
+    with pytest.raises(CheckpointError, match="longer names, than any network has"):
+        inspect_checkpoint(path)
+    # takes minutes if wrappers are removed one by one
+    assert canonical_key("module." * 30_000 + "encoder.module._orig_mod.x") == "encoder.x"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,9 @@ MAX_JSON = 16 << 20
 MAX_CHECKPOINT = 16 << 30
 #: maximum expansion factor of an archive
 MAX_SWELLING = 100
-#: of a network, and characters of their names; nnU-Net's largest have 2000, each under several names
+#: of a network, and characters of all their names; nnU-Net's largest have 2000, each under several names of 60 characters
 MAX_TENSORS = 20_000
+MAX_CHARACTERS = 2 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
 #: keys of the weights in files, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
@@ -148,7 +149,8 @@ def _state_dict(content: Any, file: Path) -> tuple[str, dict[str, torch.Tensor]]
         candidates |= {name: content[name] for name in _HOLDERS if name in content}
     for holder, candidate in candidates.items():
         if tensors := _tensors_of(candidate):
-            if len(tensors) > MAX_TENSORS or max(map(len, tensors)) > MAX_KEY:
+            lengths = [len(name) for name in tensors]
+            if len(tensors) > MAX_TENSORS or max(lengths) > MAX_KEY or sum(lengths) > MAX_CHARACTERS:
                 raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
             return holder, tensors
     held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__

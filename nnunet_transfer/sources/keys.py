@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-#: prefixes that DistributedDataParallel and torch.compile add to every key, at any depth
-_WRAPPERS = re.compile(r"(^|\.)(?:module|_orig_mod)\.")
+#: prefixes that DistributedDataParallel and torch.compile add to every key, at any depth; all in a row, so that names of many
+#: take one pass
+_WRAPPERS = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
 #: the convolution comes first in `all_modules`; of the rest, only the norm has tensors
 _ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
 _ENCODER_IN_DECODER = re.compile(r"(^|\.)decoder\.encoder\.")
@@ -29,9 +30,7 @@ def is_statistic(key: str) -> bool:
 
 def canonical_key(key: str) -> str:
     """Return the canonical name of a tensor's key."""
-    while (shorter := _WRAPPERS.sub(r"\1", key)) != key:
-        key = shorter
-    key = _ENCODER_IN_DECODER.sub(r"\1encoder.", key)
+    key = _ENCODER_IN_DECODER.sub(r"\1encoder.", _WRAPPERS.sub(r"\1", key))
     return _ALIAS.sub(lambda match: ".conv." if match[1] == "0" else ".norm.", key)
 
 
