@@ -7,6 +7,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from nnunet_transfer.sources import SourceCard, load_source, save_source
 from nnunet_transfer.sources.learning import KEY, Learning
 from nnunet_transfer.sources.model_card import licence_of, read_head
 from nnunet_transfer.sources.terms import licence_identifier, licence_note
-from tests.file_server import serving, take_the_hubs_place
+from tests.file_server import FileServer, serving, take_the_hubs_place
 
 ARCHITECTURE = PROFILES["demo"].architecture(2)
 CARD = SourceCard(
@@ -182,6 +183,31 @@ def test_it_is_read_back_from_hugging_face(
         )
         assert main(["sources", "add", "hf://lab/wrong", "--name", "wrong"]) == 2
         assert "was changed" in capsys.readouterr().err
+
+
+def test_a_new_version_and_a_card_that_was_missed_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(server: FileServer, commit: str, **options: Any) -> None:
+        folder = publish_source("anatomy", tmp_path / commit, **options)
+        contents = {file.name: file.read_bytes() for file in folder.iterdir()}
+        for name in (*contents, "config.json", "adaptation_plan.json"):
+            server.headers[f"/lab/anatomy/resolve/main/{name}"] = {"X-Repo-Commit": commit}
+        server.files |= {f"/lab/anatomy/resolve/main/{name}": content for name, content in contents.items()}
+
+    add = ["sources", "add", "hf://lab/anatomy", "--name", "theirs", "--overwrite"]
+    with serving() as server:
+        take_the_hubs_place(server, tmp_path / "hub", monkeypatch)
+        put(server, "a" * 40)
+        card = "/lab/anatomy/resolve/main/source.json"
+        server.status[card] = 403
+        assert main(add) == 2, "without its card, the weights are nobody's"
+        del server.status[card]
+        assert main(add) == 0, "although the weights are in the cache"
+        put(server, "b" * 40, licence="MIT")
+        assert main(add) == 0, "although an older version is in the cache"
+        assert load_source("theirs").card.licence == "MIT"
+        asked = len(server.asked)
+        assert main(add) == 0
+        assert len(server.asked) == asked, "what is in the cache isn't requested again"
 
 
 def test_what_is_needed_is_said_before_a_download(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -221,7 +221,7 @@ def _stream(address: str, file: Path, checked: bool) -> None:
 
 
 def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
     if match is None:
@@ -232,13 +232,16 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
     if name is None:
         return _weights_of_hub(repository, revision, folder)
     with _hub_in_one_line(address):
-        cached = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
         file = Path(hf_hub_download(repository, name, revision=revision))
-    if not cached:
-        # files that many repositories have and readers look for; not requested again without a network
-        for companion in (*_COMPANIONS, *_settings_of_bundle(name)):
-            with suppress(Exception):
+    # files that many repositories have and readers look for, of the same commit; the cache knows those that don't exist
+    for companion in (*_COMPANIONS, *_settings_of_bundle(name)):
+        if try_to_load_from_cache(repository, companion, revision=revision) is None:
+            try:
                 hf_hub_download(repository, companion, revision=revision)
+            except errors.LocalEntryNotFoundError:
+                break  # there is no network
+            except Exception:
+                continue
     # the cache names a large file after the checksum from the server
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
