@@ -244,6 +244,13 @@ def test_a_trainer_of_ones_own_with_a_name_like_ours_can_be_left_out(nnunet_fold
     assert sorted(run.trainer for run in find_runs(DATASET, arms=list(QUALITY))) == sorted(QUALITY)
 
 
+def test_arms_are_ordered_by_recipe_and_length(nnunet_folders: Path) -> None:
+    ordered = [f"nnUNetTrainerScratch{suffix}" for suffix in ("_8epochs", "_12epochs", "_100epochs", "_lpft_8epochs")]
+    ordered += [f"nnUNetTrainerT1Segmentation_{suffix}" for suffix in ("3cases_25epochs", "12cases_8epochs")]
+    write_results(nnunet_folders, dict.fromkeys(reversed(ordered), 0.5))
+    assert [run.arm.name for run in find_runs(DATASET)] == ordered
+
+
 def test_a_copy_of_a_fold_is_not_taken_for_the_fold(results: Path, tmp_path: Path) -> None:
     model = model_folder(results, "nnUNetTrainerScratch")
     before = find_runs(DATASET)

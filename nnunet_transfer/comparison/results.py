@@ -158,10 +158,12 @@ def _only(choices: set[str], what: str, option: str, dataset: str) -> str:
     return next(iter(choices))
 
 
-def _order(run: Run) -> tuple[int, str, int]:
+def _order(run: Run) -> tuple[int, list[str | int], int]:
     order = [*ARMS, TRANSFER]
     base = run.arm.trainer.base
-    return (order.index(base) if base in order else -1, run.arm.name, -1 if run.seed is None else run.seed)
+    # 8 epochs before 12: every second piece is a number
+    pieces = [int(p) if i % 2 else p for i, p in enumerate(re.split(r"([0-9]+)", run.arm.name))]
+    return (order.index(base) if base in order else -1, pieces, -1 if run.seed is None else run.seed)
 
 
 def _select(runs: tuple[Run, ...], arms: Sequence[str], dataset: str) -> tuple[Run, ...]:
