@@ -223,6 +223,8 @@ def curve_step(out: Path, dataset: int, arm: Arm, cases: int, fold: int) -> Step
 
 def points(arm: Arm) -> Sequence[int]:
     """Return the iterations after which an arm is measured."""
+    if arm.length not in POINTS:
+        return (0, arm.length)
     if arm.per_epoch == PER_EPOCH:
         return POINTS[arm.length]
     return (*range(0, min(arm.length, 100) + 1, arm.per_epoch), *(p for p in POINTS[arm.length] if p > 100))

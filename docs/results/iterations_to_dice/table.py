@@ -1,11 +1,12 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py [OUT] [--of main|long|ms|3d] [--keep FILE] [--figure FILE] [--cases N]
+    python table.py [OUT] [--of main|long|ms|lengths|3d] [--any-rate] [--keep FILE] [--figure FILE] [--cases N]
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
-chosen on the validation cases themselves, so in favour of scratch. `--of` chooses the curves of `run_long.py`, `run_ms.py` or
-`run_3d.py` instead of those of `run.py`.
+chosen on the validation cases themselves, so in favour of scratch. `--of` chooses the curves of `run_long.py`, `run_ms.py`,
+`run_lengths.py` or `run_3d.py` instead of those of `run.py`. With `--any-rate`, scratch with a rate that is no recipe of the
+package is a control, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import run
 import run_3d
+import run_lengths
 import run_long
 import run_ms
 from run import ANATOMY, CASES, FOLDS, REAL_MS, Arm, curve_name
@@ -34,6 +36,12 @@ STUDIES = {
     "main": (run.ARMS, tuple(run.TARGETS), tuple(sorted(CASES)), FOLDS),
     "long": (run_long.ARMS, tuple(run.TARGETS), (run_long.CASES,), run_long.FOLDS),
     "ms": ((*run.ARMS, *run_ms.ARMS), (run.MS,), (run_ms.CASES,), FOLDS),
+    "lengths": (
+        (*run.FROM_SCRATCH, run_lengths.CONTROL, *run_lengths.JOINED, run_lengths.TRANSFERRED[1]),
+        run.LESION_TARGETS,
+        tuple(sorted(CASES)),
+        FOLDS,
+    ),
     "3d": (run_3d.ARMS, tuple(run_3d.TITLES), (run_3d.CASES,), FOLDS),
 }
 Curve = dict[int, float]
@@ -74,17 +82,22 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """All finished arms of a target and number of cases: arm -> one curve per fold."""
+    """All finished arms of a target and number of cases: arm -> one curve per fold.
+
+    The control is the best recipe of the package or, with `any_rate`, also scratch with another rate.
+    """
 
     target: int
     cases: int
     arms: tuple[Arm, ...]
     curves: dict[str, list[Curve]]
+    any_rate: bool = False
 
     @property
     def controls(self) -> list[list[Curve]]:
-        """The curves from scratch, one list per recipe that is for everyone."""
-        return [self.curves[arm.key] for arm in self.arms if is_scratch(arm) and arm.recipe in RECIPES]
+        """The curves from scratch, one list per recipe that counts."""
+        counted = [arm for arm in self.arms if is_scratch(arm) and (self.any_rate or arm.recipe in RECIPES)]
+        return [self.curves[arm.key] for arm in counted]
 
     @property
     def control(self) -> list[float]:
@@ -132,14 +145,21 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return {name: {int(i): dice for i, dice in curve.items()} for name, curve in content.items()}
 
 
-def setting(curves: Mapping[str, Curve], arms: Sequence[Arm], target: int, cases: int, folds: Sequence[int]) -> Setting:
+def setting(
+    curves: Mapping[str, Curve],
+    arms: Sequence[Arm],
+    target: int,
+    cases: int,
+    folds: Sequence[int],
+    any_rate: bool = False,
+) -> Setting:
     """Return the arms that have all folds."""
     found = {}
     for arm in arms:
         names = [curve_name(target, arm.key, cases, fold) for fold in folds]
         if all(name in curves for name in names):
             found[arm.key] = [curves[name] for name in names]
-    return Setting(target, cases, tuple(arm for arm in arms if arm.key in found), found)
+    return Setting(target, cases, tuple(arm for arm in arms if arm.key in found), found, any_rate)
 
 
 def print_tables(settings: Sequence[Setting]) -> None:
@@ -257,13 +277,17 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--of", choices=STUDIES, default="main", help="which curves (default: those of run.py)")
     parser.add_argument("--cases", type=int, nargs="+", help="only these numbers of training cases")
+    parser.add_argument("--any-rate", action="store_true", help="scratch with a rate of no recipe is a control, too")
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
         kept = {name: {i: round(dice, DECIMALS) for i, dice in curve.items()} for name, curve in curves.items()}
         write_json(args.keep, kept)
+    curves |= run_lengths.join(curves)
     arms, targets, numbers, folds = STUDIES[args.of]
-    settings = [setting(curves, arms, target, n, folds) for n in args.cases or numbers for target in targets]
+    settings = [
+        setting(curves, arms, target, n, folds, args.any_rate) for n in args.cases or numbers for target in targets
+    ]
     settings = [s for s in settings if any(map(is_scratch, s.arms)) and len(s.arms) > 1]
     print_tables(settings)
     print_goals(settings)
