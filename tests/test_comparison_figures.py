@@ -92,6 +92,10 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
     assert panels["stroke: lpft"].count("baseline") == 1
     assert "baseline" not in panels["stroke: sawtooth"]
     assert sum(text not in ("not run", "baseline") for texts in panels.values() for text in texts) == len(arms)
+    plt.close(drawn)
+    # several lengths of one source
+    result.grid, result.arms = table[table["task"] == "segmentation"], ()
+    assert figures.grid([result]) is None  # type: ignore[list-item]
 
 
 def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ GRID_COLUMNS = 3
 def grid(results: Sequence[TargetResult]) -> Figure | None:
     """Draw the mean Dice difference from the baseline for source task by source domain.
 
-    There is one panel per target, recipe and further source of a task and domain, as in the table `grid`.
+    There is one panel per target, recipe and further source of a task and domain, as in the table `grid`. Sources of a single
+    task and domain have no figure: it would say "not run" in all cells but one.
     """
     tasks, domains = list(TASKS.values()), list(DOMAINS.values())
     panels: list[tuple[str, np.ndarray, dict[tuple[int, int], str]]] = []
@@ -75,7 +76,8 @@ def grid(results: Sequence[TargetResult]) -> Figure | None:
                 cell = tasks.index(row["task"]), domains.index(row["domain"])
                 values[cell], words[cell] = row["difference"], "undefined"
             panels.append((f"{result.target.title}{f': {name}' if name else ''}", values, words))
-    if all(np.isnan(values).all() for _, values, _ in panels):
+    cells = {cell for _, _, words in panels for cell in words}
+    if len(cells) < 2 or all(np.isnan(values).all() for _, values, _ in panels):
         return None
     limit = max(0.01, float(np.nanmax(np.abs(np.stack([values for _, values, _ in panels])))))
     columns = min(GRID_COLUMNS, len(panels))
