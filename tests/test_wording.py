@@ -19,6 +19,7 @@ from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.comparison.terminal_table import text_table
 from nnunet_transfer.comparison.wording import caveats, sentence
 from nnunet_transfer.evaluation.labels import LabelSet
+from nnunet_transfer.evaluation.protocols import PRESETS
 from nnunet_transfer.naming import TrainerName
 
 N_TABLES = 200
@@ -162,6 +163,28 @@ def check_verdicts(result: TargetResult) -> set[str]:
             cells += [max(printed(row["p_holm"]), 0.001)] if np.isfinite(row["p_holm"]) else []
             assert shown == pytest.approx(cells)
     return kinds
+
+
+@pytest.mark.parametrize(("sign", "word"), [(1, "higher"), (-1, "lower")])
+def test_a_difference_in_detection_that_dice_hides_is_named(sign: int, word: str) -> None:
+    results = [r for r in map(random_result, range(N_TABLES)) if len(r.tests) and not r.failed]
+    result = next(r for r in results if set(r.tests["verdict"]) == {"open"})
+    ends = sorted((sign * 0.1, sign * 0.3))
+    row = result.tests.iloc[0].to_dict() | {"metric": "atlas_r2_f1", "difference": sign * 0.2, "verdict": ""}
+    row |= {"headline_low": ends[0], "headline_high": ends[1], "p_holm": 0.01}
+
+    def said(dice: str = "open", **cells: float) -> bool:
+        tests = pd.concat([result.tests.assign(verdict=dice), pd.DataFrame([row | cells])], ignore_index=True)
+        text = sentence(replace(result, protocols=(PRESETS["atlas_r2"],), tests=tests))
+        beginning = f"ATLAS R2.0 lesion F1 was {word} than in {result.baseline_title}, which Dice doesn't show: {row['title']} ("
+        return beginning in text
+
+    assert said()
+    assert said("worse" if sign > 0 else "better")
+    # Dice shows it, too; not corrected for the number of tests; the interval includes zero
+    assert not said("better" if sign > 0 else "worse")
+    assert not said(p_holm=0.2)
+    assert not said(headline_low=-0.1, headline_high=0.1)
 
 
 def test_with_few_subjects_the_caveat_comes_first_and_the_words_are_weaker() -> None:

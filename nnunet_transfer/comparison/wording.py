@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pandas as pd
 
 from nnunet_transfer import __version__
-from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.comparison.curves import reached
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
@@ -85,7 +85,14 @@ def caveats(result: TargetResult) -> list[str]:
 
 def sentence(result: TargetResult) -> str:
     """Describe the outcome of a target: what stands out first, then one verdict per arm."""
-    parts = [*_odd_trainings(result), _highest(result), *_verdicts(result), _failures(result), _false_positives(result)]
+    parts = [
+        *_odd_trainings(result),
+        _highest(result),
+        *_verdicts(result),
+        *_detection(result),
+        _failures(result),
+        _false_positives(result),
+    ]
     return " ".join(part for part in parts if part)
 
 
@@ -200,6 +207,22 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
     none = ~(mixed | untested)
     if none.any():
         yield f"A difference from {reference} is neither shown nor ruled out: {_listed(undecided[none])}."
+
+
+def _detection(result: TargetResult) -> Iterator[str]:
+    """Name the arms whose lesion F1 differs from the baseline's and whose Dice doesn't, or differs the other way."""
+    if not len(result.tests):
+        return
+    judged = result.tests[~result.tests["arm"].isin(result.failed)]
+    dice = judged[judged["metric"] == PRIMARY].set_index("arm")["verdict"]
+    for metric in (f"{protocol.name}_f1" for protocol in result.protocols):
+        rows = judged[judged["metric"] == metric]
+        low, high, p = (rows[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
+        for outcome, word, differs in ((BETTER, "higher", low > 0), (WORSE, "lower", high < 0)):
+            chosen = rows[differs & (p < ALPHA) & (rows["arm"].map(dice) != outcome)]
+            if len(chosen):
+                where = f"{word} than in {result.baseline_title}, which Dice doesn't show"
+                yield f"{metric_name(result, metric)} was {where}: {_listed(chosen)}."
 
 
 def _failures(result: TargetResult) -> str:
