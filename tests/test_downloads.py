@@ -292,6 +292,19 @@ def test_the_licence_of_a_model_card_is_kept(hub: FileServer, weights: bytes, he
     assert load_source("s").card.licence == licence
 
 
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_model_card_that_fails_to_come_is_named_and_the_weights_are_read(
+    hub: FileServer, weights: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.files["/owner/repo/resolve/main/x.pth"] = weights
+    hub.status["/owner/repo/resolve/main/README.md"] = status
+    with downloaded("hf://owner/repo/x.pth") as file:
+        assert file.read_bytes() == weights
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == downloads.__name__]
+    assert warning.startswith("README.md of hf://owner/repo was not read")
+    assert "\n" not in warning
+
+
 def test_hugging_face_s_cache_serves_without_a_network(
     tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

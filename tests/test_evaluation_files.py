@@ -118,13 +118,18 @@ def test_empty_folders_and_labels_outside_the_data_set_are_refused(tmp_path: Pat
         evaluate_folders(tmp_path / "ref", tmp_path / "ref", settings=EvaluateSettings(labels=(1, 2)))
 
 
-def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
+def write_two_lesions(folder: Path) -> None:
+    """Write masks of two lesions, the second of another label in the reference alone."""
     reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
     reference[1:3, 1:3, 1:3] = prediction[1:3, 1:3, 1:3] = 1
     reference[6:8, 6:8, 6:8] = 2
     prediction[6:8, 6:8, 6:8] = 1
-    write_mask(reference, tmp_path / "ref/a.nii.gz")
-    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    write_mask(reference, folder / "ref/a.nii.gz")
+    write_mask(prediction, folder / "pred/a.nii.gz")
+
+
+def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
+    write_two_lesions(tmp_path)
     scoring = ScoringSettings((PRESETS["wmh2017"],), surface=False)
     found = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=EvaluateSettings(scoring))
     assert [(row["label"], row["wmh2017_f1"]) for _, row in found.cases.iterrows()] == [("1", 1.0)]
@@ -162,12 +167,7 @@ def test_a_label_to_ignore_is_no_class_though_the_data_set_names_it(
 
 
 def test_labels_that_are_asked_for_leave_those_to_ignore_out(tmp_path: Path) -> None:
-    reference, prediction = np.zeros((2, 10, 10, 10), np.uint8)
-    reference[1:3, 1:3, 1:3] = prediction[1:3, 1:3, 1:3] = 1
-    reference[6:8, 6:8, 6:8] = 2
-    prediction[6:8, 6:8, 6:8] = 1
-    write_mask(reference, tmp_path / "ref/a.nii.gz")
-    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    write_two_lesions(tmp_path)
     write_json(tmp_path / "ref/dataset.json", {"labels": {"background": 0, "lesion": 1, "ignore": 2}})
     for protocols in ((), (PRESETS["wmh2017"],)):
         scoring = ScoringSettings(protocols, surface=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import re
 import tempfile
 import urllib.error
@@ -26,6 +27,8 @@ from typing import Any
 
 from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.files import atomic_path, sha256_of
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 30
 #: maximum size of a download in bytes
@@ -221,7 +224,7 @@ def _stream(address: str, file: Path, checked: bool) -> None:
 
 
 def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
     match = _HUB_ADDRESS.fullmatch(address.removeprefix("hf://"))
     if match is None:
@@ -238,14 +241,25 @@ def _from_hub(address: str, folder: Path, checked: bool = False) -> Path:
         if try_to_load_from_cache(repository, companion, revision=revision) is None:
             try:
                 hf_hub_download(repository, companion, revision=revision)
-            except errors.LocalEntryNotFoundError:
-                break  # there is no network
-            except Exception:
-                continue
+            except errors.LocalEntryNotFoundError as error:
+                # no answer, or the user wants none: the cache is all there is
+                if not constants.HF_HUB_OFFLINE:
+                    _warn_of_companion(repository, companion, error)
+                break
+            except errors.EntryNotFoundError:
+                continue  # the repository has no such file
+            except Exception as error:
+                # broken connections raise errors of the underlying HTTP library; the weights are complete without this file
+                _warn_of_companion(repository, companion, error)
     # the cache names a large file after the checksum from the server
     blob = file.resolve().name
     _check(file, blob if _SHA256.fullmatch(blob) else "", address, "Hugging Face states")
     return file
+
+
+def _warn_of_companion(repository: str, companion: str, error: Exception) -> None:
+    reason = one_line(error) or type(error).__name__
+    log.warning("%s of hf://%s was not read, licence or settings may be missing: %s", companion, repository, reason)
 
 
 def _settings_of_bundle(name: str) -> list[str]:
