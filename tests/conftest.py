@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nnunet_transfer.comparison import Comparison
+    from tests.finetuning_runs import Ready
 
 # one thread per test process: the networks are tiny and the thread pools cost more than they give
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,6 +108,22 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="session")
+def finetuning_target(tmp_path_factory: pytest.TempPathFactory) -> Ready:
+    """A preprocessed 2D data set and random sources; to be copied, see `ready`."""
+    from tests.finetuning_runs import prepare_target  # imports nnU-Net
+
+    return prepare_target(tmp_path_factory.mktemp("finetuning"))
+
+
+@pytest.fixture
+def ready(finetuning_target: Ready, nnunet_folders: Path) -> Ready:
+    """A copy of `finetuning_target` in nnU-Net's folders."""
+    root, dataset, plans = finetuning_target
+    shutil.copytree(root, nnunet_folders, dirs_exist_ok=True)
+    return nnunet_folders, dataset, plans
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The private data folder; tests that need it are skipped, with the reason, where it is absent."""
     folder = Path(os.environ.get("NNUNET_TRANSFER_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -129,6 +147,7 @@ LONGEST = (
     "test_self_supervised_family.py",
     "test_study_best.py",
     "test_finetuning.py",
+    "test_finetuning_resuming.py",
     "test_fuzz.py",
     "test_synthesize.py",
 )

@@ -1,4 +1,4 @@
-"""The arms: weights enter once, from the source; refusals are one line; an interrupt changes nothing."""
+"""The arms: weights enter once, from the source, and what recipes do with them; refusals are one line."""
 
 from __future__ import annotations
 
@@ -14,72 +14,26 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from nnunet_transfer._nnunet import (
-    extract_fingerprint_in_process,
-    preprocess_in_process,
-    run_training_in_process,
-    unwrapped,
-)
+from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.finetuning import trainer as finetuning
-from nnunet_transfer.naming import ARMS, DEFAULT_RECIPE
-from nnunet_transfer.plans import write_chosen_plans, write_transfer_plans
+from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.sources import load_source, save_source
 from nnunet_transfer.sources.outputs import OUTPUTS
 from nnunet_transfer.subjects import ordered_by_subject
-from nnunet_transfer.trainers import get_trainer_class
 from nnunet_transfer.training.sides import lateralised
-from tests.nnunet_data import make_folders, write_blob_dataset, write_splits
+from tests.finetuning_runs import CPU, Ready, build, train
 from tests.sources import save_random_source
 
 pytestmark = pytest.mark.usefixtures("cheap")
-CPU = torch.device("cpu")
-SOURCES = [name for name in ARMS.values() if name]
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A preprocessed 2D data set with its folders, name and plans; copied for each test."""
-    root = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        make_folders(root, patch)
-        dataset = write_blob_dataset(root / "raw", 502, cases=4, shape=(32, 32, 3))
-        preprocessed = extract_fingerprint_in_process(dataset)
-        plans = write_transfer_plans(
-            dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=2
-        ).stem
-        preprocess_in_process(dataset, plans, ["2d"])
-        write_splits(preprocessed)
-        for source in SOURCES:
-            save_random_source(source, preprocessed / f"{plans}.json", "2d", labels=2)
-    return root, dataset, plans
-
-
-@pytest.fixture
-def ready(prepared: tuple[Path, str, str], nnunet_folders: Path) -> tuple[Path, str, str]:
-    root, dataset, plans = prepared
-    shutil.copytree(root, nnunet_folders, dirs_exist_ok=True)
-    return nnunet_folders, dataset, plans
-
-
-def _train(dataset: str, plans: str, trainer: str, *, fold: int | str = 0, continue_training: bool = False):
-    return run_training_in_process(
-        dataset, "2d", fold, get_trainer_class(trainer), plans, device=CPU, continue_training=continue_training
-    )
-
-
-def _build(dataset: str, plans: str, trainer: str, folders: Path, fold: int = 0):
-    folder = folders / "preprocessed" / dataset
-    content = read_json(folder / f"{plans}.json") | {"continue_training": False}
-    return get_trainer_class(trainer)(content, "2d", fold, read_json(folder / "dataset.json"), CPU)
 
 
 @pytest.mark.parametrize("arm", [a for a in ARMS if ARMS[a]])
-def test_an_arm_starts_from_its_source(arm: str, ready: tuple[Path, str, str]) -> None:
+def test_an_arm_starts_from_its_source(arm: str, ready: Ready) -> None:
     folders, dataset, plans = ready
     source = save_random_source(ARMS[arm], folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
-    trainer = _build(dataset, plans, f"{arm}_1epochs_1iterations", folders)
+    trainer = build(dataset, plans, f"{arm}_1epochs_1iterations", folders)
     trainer.on_train_start()
     weights = unwrapped(trainer.network).state_dict()
     for key, value in weights.items():
@@ -89,10 +43,10 @@ def test_an_arm_starts_from_its_source(arm: str, ready: tuple[Path, str, str]) -
     assert report["coverage"]["encoder"] == pytest.approx(1.0)
 
 
-def test_encoder_only_leaves_the_decoder_at_random(ready: tuple[Path, str, str]) -> None:
+def test_encoder_only_leaves_the_decoder_at_random(ready: Ready) -> None:
     folders, dataset, plans = ready
     source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
-    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_encoderOnly_1epochs_1iterations", folders)
+    trainer = build(dataset, plans, "nnUNetTrainerT1Segmentation_encoderOnly_1epochs_1iterations", folders)
     trainer.on_train_start()
     weights = unwrapped(trainer.network).state_dict()
     assert all(torch.equal(v, source[k]) for k, v in weights.items() if k.startswith("encoder."))
@@ -101,10 +55,10 @@ def test_encoder_only_leaves_the_decoder_at_random(ready: tuple[Path, str, str])
     assert not any(torch.equal(weights[k], source[k]) for k in kernels)
 
 
-def test_arms_with_one_seed_differ_in_nothing_but_the_weights(ready: tuple[Path, str, str]) -> None:
+def test_arms_with_one_seed_differ_in_nothing_but_the_weights(ready: Ready) -> None:
     folders, dataset, plans = ready
     arms = [
-        _build(dataset, plans, f"{arm}_4epochs_2iterations_seed5", folders)
+        build(dataset, plans, f"{arm}_4epochs_2iterations_seed5", folders)
         for arm in ("nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation")
     ]
     batches = []
@@ -120,87 +74,17 @@ def test_arms_with_one_seed_differ_in_nothing_but_the_weights(ready: tuple[Path,
     assert control.optimizer.state_dict()["param_groups"] == arm.optimizer.state_dict()["param_groups"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_interrupt_within_any_stage_changes_nothing(recipe: str, ready: tuple[Path, str, str]) -> None:
-    folders, dataset, plans = ready
-    suffix = "" if recipe == DEFAULT_RECIPE else f"_{recipe}"
-    # so many epochs give each stage two or more; the first few epochs of the last stage are enough to compare
-    epochs = 80 if recipe == "sawtooth" else 40
-    name = f"nnUNetTrainerT1Segmentation{suffix}_{epochs}epochs_1iterations_seed1"
-    *stages, _ = RECIPES[recipe].boundaries(epochs)
-    stops = [first + 1 for first in stages]
-    end = stops[-1] + 2
-    straight = _run_until(_build(dataset, plans, name, folders), end)
-    weights = {k: v.clone() for k, v in unwrapped(straight.network).state_dict().items()}
-    optimizer = straight.optimizer.state_dict()
-    shutil.rmtree(Path(straight.output_folder_base))
-
-    for stop in stops:
-        interrupted = _resumed(_build(dataset, plans, name, folders))
-        assert RECIPES[recipe].at(stop, epochs).phase == RECIPES[recipe].at(stop - 1, epochs).phase, "within a stage"
-        _run_until(interrupted, stop)
-        # `--c` must not need the source any more
-        shutil.rmtree(folders / "results" / "sources", ignore_errors=True)
-    continued = _run_until(_resumed(_build(dataset, plans, name, folders)), end)
-    assert all(torch.equal(v, weights[k]) for k, v in unwrapped(continued.network).state_dict().items())
-    now = continued.optimizer.state_dict()
-    assert now["param_groups"] == optimizer["param_groups"]
-    assert now["state"].keys() == optimizer["state"].keys()
-    for key, state in optimizer["state"].items():
-        assert state.keys() == now["state"][key].keys()
-        assert all(_same(now["state"][key][name], value) for name, value in state.items())
-    frozen = [p.requires_grad for p in unwrapped(straight.network).parameters()]
-    assert [p.requires_grad for p in unwrapped(continued.network).parameters()] == frozen
-
-
-def test_a_continued_training_is_validated_without_its_source(ready: tuple[Path, str, str]) -> None:
-    folders, dataset, plans = ready
-    name = "nnUNetTrainerT1Segmentation_3epochs_1iterations_seed1"
-    _run_until(_build(dataset, plans, name, folders), 1)
-    shutil.rmtree(folders / "results" / "sources")
-    continued = _train(dataset, plans, name, continue_training=True)
-    assert (Path(continued.output_folder) / "validation" / "summary.json").exists()
-
-
-def _resumed(trainer: Any) -> Any:
-    checkpoint = Path(trainer.output_folder) / "checkpoint_latest.pth"
-    if checkpoint.exists():
-        trainer.load_checkpoint(str(checkpoint))
-    return trainer
-
-
-def _same(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
-    return first is second if first is None or second is None else torch.equal(first, second)
-
-
-def _run_until(trainer: Any, epoch: int) -> Any:
-    """Train, save a checkpoint after each epoch, and stop as a kill would once `epoch` epochs are done."""
-    trainer.save_every = 1
-    end = trainer.on_epoch_end
-
-    def stop_when_done() -> None:
-        end()
-        if trainer.current_epoch == epoch:
-            raise KeyboardInterrupt
-
-    trainer.on_epoch_end = stop_when_done
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run_training()
-    (Path(trainer.output_folder) / "checkpoint_best.pth").unlink(missing_ok=True)
-    return trainer
-
-
-def test_a_frozen_encoder_stays_as_the_source_left_it(ready: tuple[Path, str, str]) -> None:
+def test_a_frozen_encoder_stays_as_the_source_left_it(ready: Ready) -> None:
     folders, dataset, plans = ready
     source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
-    trainer = _train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_3epochs_2iterations")
+    trainer = train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_3epochs_2iterations")
     weights = unwrapped(trainer.network).state_dict()
     moved = {k for k, v in weights.items() if not (k in source and torch.equal(v, source[k]))}
     assert not any(k.startswith("encoder.") for k in moved)
     assert any(k.startswith("decoder.stages") for k in moved)
 
 
-def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Path, str, str]) -> None:
+def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: Ready) -> None:
     folders, dataset, plans = ready
     path = folders / "preprocessed" / dataset / "dataset.json"
     content = read_json(path)
@@ -211,8 +95,8 @@ def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Pat
     own["transfer"]["rules"] = {"new_channels": "zero"}
     write_json(file, own)
     with pytest.raises(SystemExit, match=r"DWI: .* the network would never see them; take a recipe"):
-        _train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations")
-    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_lpft_1epochs_1iterations", folders)
+        train(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations")
+    trainer = build(dataset, plans, "nnUNetTrainerT1Segmentation_lpft_1epochs_1iterations", folders)
     trainer.initialize()
     trainer.prepare_fresh_network()
     report = read_json(Path(trainer.output_folder) / "transfer_report.json")
@@ -220,18 +104,18 @@ def test_a_frozen_encoder_refuses_channels_that_would_stay_at_0(ready: tuple[Pat
     assert "start at 0: DWI" in Path(trainer.log_file).read_text()
     own["transfer"]["rules"] = {}
     write_json(file, own)
-    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations", folders)
+    trainer = build(dataset, plans, "nnUNetTrainerT1Segmentation_frozenEncoder_1epochs_1iterations", folders)
     trainer.initialize()
     trainer.prepare_fresh_network()
     assert "start with the mean of its own: DWI" in Path(trainer.log_file).read_text()
 
 
-def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: tuple[Path, str, str]) -> None:
+def test_without_mirroring_neither_patches_nor_predictions_are_mirrored(ready: Ready) -> None:
     folders, dataset, plans = ready
     path = folders / "preprocessed" / dataset / "dataset.json"
     write_json(path, read_json(path) | {"labels": {"background": 0, "Left-Amygdala": 1}})
     for suffix, mirrored in (("", True), ("_noMirroring", False)):
-        trainer = _build(dataset, plans, f"nnUNetTrainerScratch{suffix}_1epochs_1iterations", folders)
+        trainer = build(dataset, plans, f"nnUNetTrainerScratch{suffix}_1epochs_1iterations", folders)
         trainer.on_train_start()
         transforms = trainer.dataloader_train.data_loader.transforms.transforms
         assert any(isinstance(transform, MirrorTransform) for transform in transforms) is mirrored
@@ -261,11 +145,9 @@ def test_labels_with_a_side_are_seen_by_their_names(labels: tuple[str, ...], sid
 @pytest.mark.parametrize(
     ("dice", "told"), [([0.0], True), ([0.0, np.nan], True), ([0.0, 0.2], False), ([np.nan, np.nan], False)]
 )
-def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(
-    dice: list[float], told: bool, ready: tuple[Path, str, str]
-) -> None:
+def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(dice: list[float], told: bool, ready: Ready) -> None:
     folders, dataset, plans = ready
-    trainer = _build(dataset, plans, "nnUNetTrainerScratch_10epochs_1iterations", folders)
+    trainer = build(dataset, plans, "nnUNetTrainerScratch_10epochs_1iterations", folders)
     trainer.initialize()
     trainer.disable_checkpointing = True
     for key in ("train_losses", "val_losses", "mean_fg_dice", "lrs"):
@@ -277,7 +159,7 @@ def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerScratch", "nnUNetPretrainerSegmentation"])
-def test_images_with_nan_end_in_one_line_with_their_names(trainer: str, ready: tuple[Path, str, str]) -> None:
+def test_images_with_nan_end_in_one_line_with_their_names(trainer: str, ready: Ready) -> None:
     folders, dataset, plans = ready
     shutil.rmtree(folders / "results/sources")  # the pretrainer's own has one of these names
     (stored,) = (folders / "preprocessed" / dataset).rglob("case01.b2nd")
@@ -288,12 +170,12 @@ def test_images_with_nan_end_in_one_line_with_their_names(trainer: str, ready: t
         file.unlink()
     kind.save_case(*content, str(stored.with_suffix("")))
     with pytest.raises(SystemExit, match="training patches of case01 have voxels that are NaN") as stop:
-        _train(dataset, plans, f"{trainer}_1epochs_1iterations_seed1")
+        train(dataset, plans, f"{trainer}_1epochs_1iterations_seed1")
     assert "\n" not in str(stop.value)
 
 
 def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
-    ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders, dataset, plans = ready
     saved = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", labels=3)
@@ -302,7 +184,7 @@ def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
     taken: list[dict[int, Any]] = []
     monkeypatch.setattr(finetuning, "fit_output_layers", lambda _, known: taken.append(dict(known)))
     for suffix in ("_byName", "_byName_encoderOnly"):
-        _build(dataset, plans, f"nnUNetTrainerT1Segmentation{suffix}_1epochs_1iterations", folders).on_train_start()
+        build(dataset, plans, f"nnUNetTrainerT1Segmentation{suffix}_1epochs_1iterations", folders).on_train_start()
     by_name, encoder_only = taken
     layers = [key for key in saved if key.startswith("decoder.seg_layers.") and key.endswith(".bias")]
     assert len(by_name) == len(layers)
@@ -312,24 +194,24 @@ def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
     assert encoder_only == {}, "a random decoder has other features"
 
 
-def test_the_log_says_if_outputs_by_name_were_of_no_use(ready: tuple[Path, str, str]) -> None:
+def test_the_log_says_if_outputs_by_name_were_of_no_use(ready: Ready) -> None:
     folders, dataset, plans = ready
     source = load_source("t1_segmentation")
     weights = {key: -50 * value if "seg_layers" in key else value for key, value in source.tensors().items()}
     save_source(replace(source.card, extra={OUTPUTS: [["background", "class1"]]}), weights, overwrite=True)
-    trainer = _build(dataset, plans, "nnUNetTrainerT1Segmentation_byName_1epochs_1iterations_seed1", folders)
+    trainer = build(dataset, plans, "nnUNetTrainerT1Segmentation_byName_1epochs_1iterations_seed1", folders)
     trainer.on_train_start()
     assert not read_json(Path(trainer.output_folder) / "fitted_heads.json")["levels"][-1]["copied"]
     assert "no better here than constant outputs: all outputs are fitted" in Path(trainer.log_file).read_text()
 
 
-def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]) -> None:
+def test_the_pull_keeps_weights_nearer_to_the_start(ready: Ready) -> None:
     folders, dataset, plans = ready
     source = save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
     distance = {}
     for recipe, strength in (("warmup", None), ("l2sp", 5.0)):
         name = f"nnUNetTrainerT1Segmentation{'_l2sp' if strength else ''}_4epochs_4iterations_seed2"
-        trainer = _build(dataset, plans, name, folders)
+        trainer = build(dataset, plans, name, folders)
         if strength:
             stronger = replace(RECIPES["l2sp"], start_pull=strength)
             trainer.__class__ = type(name, (type(trainer),), {"recipe": stronger})
@@ -340,13 +222,11 @@ def test_the_pull_keeps_weights_nearer_to_the_start(ready: tuple[Path, str, str]
     assert distance["l2sp"] < distance["warmup"]
 
 
-def test_in_process_validation_writes_what_nnunet_writes(
-    ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_process_validation_writes_what_nnunet_writes(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as host
 
     _, dataset, plans = ready
-    trainer = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
+    trainer = train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
     summary = Path(trainer.output_folder) / "validation" / "summary.json"
     ours = read_json(summary)
     summary.unlink()
@@ -370,12 +250,12 @@ def test_in_process_validation_writes_what_nnunet_writes(
     ],
 )
 def test_bad_input_ends_in_one_line_before_data_are_loaded(
-    spoil, message: str, ready: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+    spoil, message: str, ready: Ready, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders, dataset, plans = ready
     spoil(folders, dataset, plans)
     with pytest.raises(SystemExit) as stop:
-        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+        train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
     assert message in str(stop.value)
     assert "\n" not in str(stop.value)
     assert not list((folders / "results").rglob("checkpoint_*"))
@@ -392,7 +272,7 @@ def _set_fold(folders: Path, dataset: str, fold: dict[str, list[str]]) -> None:
     write_json(folders / "preprocessed" / dataset / "splits_final.json", [fold])
 
 
-def test_weights_that_do_not_fit_refuse_to_train(ready: tuple[Path, str, str]) -> None:
+def test_weights_that_do_not_fit_refuse_to_train(ready: Ready) -> None:
     folders, dataset, plans = ready
     path = folders / "preprocessed" / dataset / f"{plans}.json"
     wider = read_json(path)
@@ -401,10 +281,10 @@ def test_weights_that_do_not_fit_refuse_to_train(ready: tuple[Path, str, str]) -
     write_json(folders / "wider.json", wider)
     save_random_source("t1_segmentation", folders / "wider.json", "2d", labels=2)
     with pytest.raises(SystemExit, match="encoder"):
-        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+        train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
 
 
-def test_the_rules_in_the_plans_are_followed(ready: tuple[Path, str, str]) -> None:
+def test_the_rules_in_the_plans_are_followed(ready: Ready) -> None:
     folders, dataset, plans = ready
     path = folders / "preprocessed" / dataset / f"{plans}.json"
     content = read_json(path)
@@ -412,107 +292,32 @@ def test_the_rules_in_the_plans_are_followed(ready: tuple[Path, str, str]) -> No
     kwargs["features_per_stage"] = [2 * f for f in kwargs["features_per_stage"]]
     content["transfer"]["rules"] = {"widths": "leading", "minimum_encoder": 0.2}
     write_json(path, content)
-    trainer = _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
+    trainer = train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations")
     report = read_json(Path(trainer.output_folder) / "transfer_report.json")
     assert 0.2 < report["coverage"]["encoder"] < 0.3
     assert report["minimum_encoder"] == 0.2
     content["transfer"]["rules"] = {"width": "leading"}
     write_json(path, content)
     with pytest.raises(SystemExit, match="there is no rule width"):
-        _train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations_seed2")
+        train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations_seed2")
 
 
-def test_pretrained_weights_of_the_host_are_refused(ready: tuple[Path, str, str]) -> None:
+def test_pretrained_weights_of_the_host_are_refused(ready: Ready) -> None:
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
     folders, dataset, plans = ready
-    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", fold=1)
+    first = train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", fold=1)
     checkpoint = str(Path(first.output_folder) / "checkpoint_final.pth")
-    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
+    trainer = build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
     maybe_load_checkpoint(trainer, False, False, checkpoint)
     with pytest.raises(SystemExit, match="drop -pretrained_weights"):
         trainer.run_training()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(ready: tuple[Path, str, str]) -> None:
-    folders, dataset, plans = ready
-    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
-    other = _build(dataset, plans, "nnUNetTrainerScratch_full_1epochs_1iterations", folders)
-    with pytest.raises(SystemExit, match="written by nnUNetTrainerScratch_1epochs_1iterations"):
-        other.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
-
-
-def test_a_training_begun_with_the_default_recipe_of_an_earlier_version_is_refused(
-    ready: tuple[Path, str, str],
-) -> None:
-    folders, dataset, plans = ready
-    first = _train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations")
-    record = Path(first.output_folder) / "provenance.json"
-    content = read_json(record)
-    content["run"]["recipe"] = "warmup"
-    write_json(record, content)
-    again = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
-    with pytest.raises(SystemExit, match="start again as nnUNetTrainerScratch_warmup_1epochs_1iterations"):
-        again.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
-
-
-def test_a_truncated_checkpoint_is_named(ready: tuple[Path, str, str]) -> None:
-    folders, dataset, plans = ready
-    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
-    path = folders / "checkpoint_latest.pth"
-    path.write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(SystemExit, match="can't be read"):
-        trainer.load_checkpoint(str(path))
-
-
-def test_other_weights_than_planned_are_refused_where_they_would_be_loaded(ready: tuple[Path, str, str]) -> None:
-    folders, dataset, plans = ready
-    planned: dict[str, Any] = {"configurations": ["2d"], "patch_size": (32, 32), "batch_size": 2}
-
-    def write(**options: Any) -> str:
-        return write_transfer_plans(dataset, profile="demo", source="t1_segmentation", **planned, **options).stem
-
-    own, started = write(), "nnUNetTrainerTransfer_3epochs_1iterations_seed1"
-    _run_until(_build(dataset, own, started, folders), 1)
-    save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", labels=2, seed=8)
-    again = "nnUNetTrainerTransfer_1epochs_1iterations"
-    with pytest.raises(SystemExit, match=f"{own} were written for other weights of source t1_segmentation") as stop:
-        _build(dataset, own, again, folders).on_train_start()
-    assert "\n" not in str(stop.value)
-    # a training that has started has its weights; other arms and folds take sources that the plans don't state
-    continued = _train(dataset, own, started, continue_training=True)
-    assert (Path(continued.output_folder) / "validation" / "summary.json").exists()
-    chosen = write_chosen_plans(dataset, own, "nnUNetPlans_demo_from_best", "best", {0: "t1_segmentation"}).stem
-    for trainer, named in (("nnUNetTrainerT1Segmentation_1epochs_1iterations", own), (again, chosen)):
-        _build(dataset, named, trainer, folders).on_train_start()
-    _build(dataset, write(overwrite=True), again, folders).on_train_start()
-
-
-def test_transfer_arm_needs_plans_that_name_a_source(ready: tuple[Path, str, str]) -> None:
+def test_transfer_arm_needs_plans_that_name_a_source(ready: Ready) -> None:
     _, dataset, plans = ready
     with pytest.raises(SystemExit, match="nnunet_transfer plan -d"):
-        _train(dataset, plans, "nnUNetTrainerTransfer_1epochs_1iterations")
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(ready: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-
-    folders, dataset, plans = ready
-    trainer = _build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
-    trainer.initialize()
-    target = Path(trainer.output_folder) / "checkpoint_latest.pth"
-    trainer.save_checkpoint(str(target))
-    before = target.read_bytes()
-
-    def full(obj: object, path: str, *args: object, **kwargs: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", path)
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SystemExit, match="no space left"):
-        trainer.save_checkpoint(str(target))
-    assert target.read_bytes() == before
-    assert [p.name for p in target.parent.iterdir() if "checkpoint" in p.name] == ["checkpoint_latest.pth"]
+        train(dataset, plans, "nnUNetTrainerTransfer_1epochs_1iterations")
 
 
 def test_fewer_cases_are_nested_and_keep_subjects_together(tmp_path: Path) -> None:
@@ -527,11 +332,11 @@ def test_fewer_cases_are_nested_and_keep_subjects_together(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "base", ["nnUNetTrainerScratch", "nnUNetPretrainerSegmentation", "nnUNetPretrainerSelfSupervised"]
 )
-def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: tuple[Path, str, str], base: str) -> None:
+def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: Ready, base: str) -> None:
     folders, dataset, plans = ready
-    everything, validation = _build(dataset, plans, "nnUNetTrainerScratch_1epochs", folders).do_split()
-    some = _build(dataset, plans, f"{base}_1cases_1epochs", folders).do_split()
+    everything, validation = build(dataset, plans, "nnUNetTrainerScratch_1epochs", folders).do_split()
+    some = build(dataset, plans, f"{base}_1cases_1epochs", folders).do_split()
     assert set(some[0]) < set(everything)
     assert some[1] == validation
     with pytest.raises(SystemExit, match="asks for 3 training cases, but fold 0"):
-        _train(dataset, plans, f"{base}_3cases_1epochs_1iterations")
+        train(dataset, plans, f"{base}_3cases_1epochs_1iterations")
