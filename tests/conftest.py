@@ -149,7 +149,7 @@ LONGEST = (
     "test_finetuning.py",
     "test_finetuning_resuming.py",
     "test_fuzz.py",
-    "test_synthesize.py",
+    "test_synthesize_interrupts.py",
 )
 
 
