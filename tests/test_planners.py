@@ -21,8 +21,8 @@ from nnunet_transfer.planners import get_planner_class, installed_file, planner_
 from nnunet_transfer.planners.placing import SHIM
 from nnunet_transfer.plans import PROFILES, write_transfer_plans
 from tests.checkpoint_files import build
+from tests.planned_data import planned_ready
 from tests.sources import save_random_source
-from tests.test_plans import planned_ready
 
 
 @pytest.fixture
