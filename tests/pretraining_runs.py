@@ -14,10 +14,13 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process, run_training_in_process
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import Prepared, make_folders, write_blob_dataset, write_splits
 
+ALL = sorted(PRETRAINERS)
+WITHOUT_MASKS = [base for base in ALL if base != "nnUNetPretrainerSegmentation"]
 CPU = torch.device("cpu")
 CONFIGURATIONS = {"2d": ((32, 32, 3), (32, 32)), "3d_fullres": ((32, 32, 16), (16, 32, 32))}
 CASES = 8
