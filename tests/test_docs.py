@@ -12,6 +12,9 @@ import pytest
 
 from nnunet_transfer import api
 from nnunet_transfer.cli import COMMANDS, command_parser
+from nnunet_transfer.commands import compare
+from nnunet_transfer.comparison.analysis import TABLES
+from nnunet_transfer.comparison.pipeline import CONSENSUS
 from nnunet_transfer.naming import ARMS, GRAMMAR, TRANSFER, is_ours, parse_trainer_name
 from nnunet_transfer.recipes import RECIPES
 
@@ -102,6 +105,13 @@ def test_the_page_on_sources_names_all_rules_and_kinds_of_addresses() -> None:
         assert line.split("| ")[2].startswith(f"`{rule.default}`")
     assert f"| `{MINIMUM}` |" in page
     assert all(f"{scheme}://" in page for scheme in SCHEMES if scheme != "http")
+
+
+def test_every_table_of_a_comparison_is_named() -> None:
+    tables = {*TABLES, Path(CONSENSUS).stem}
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    assert {name for name in re.findall(r"^\| `(\w+)\.csv` \|", page, re.M)} == tables
+    assert tables <= set(re.findall(r"\w+", compare.__doc__ or ""))
 
 
 def test_the_page_on_python_names_every_function() -> None:

@@ -6,8 +6,9 @@ Example:
 Writes report.html, which needs no network; its figures as PNG and SVG (figures/), its tables as LaTeX (tables/) and as CSV:
 cases, lesions, summary, tests (differences to the baseline), pairs (between all arms), ranks, folds, grid (source task by
 domain), detection (pooled), lesion_free (false positives where the reference is empty), sizes (sensitivity by lesion size),
-volumes, curves (arms trained on _<N>cases), lengths (arms trained for several _<N>epochs), recipes (arms with several) and
-arm_key. A second comparison into the same folder scores only what is new.
+volumes, curves (arms trained on _<N>cases), lengths (arms trained for several _<N>epochs), recipes (arms with several),
+arm_key (sources and baselines) and consensus (ranks over several targets). A second comparison into the same folder scores
+only what is new.
 """
 
 from __future__ import annotations
