@@ -16,7 +16,6 @@ from nnunet_transfer.files import read_json, sha256_of
 from nnunet_transfer.synthetic import natural, t1
 from nnunet_transfer.synthetic.datasets import (
     DATASETS,
-    write_demo_datasets,
     write_ms_target,
     write_natural_source,
     write_t1_source,
@@ -31,7 +30,8 @@ VOXEL_ML = t1.SPACING**3 / 1000
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
-    assert write_demo_datasets(folder, seed=0) == {role: dataset_id for role, (dataset_id, _) in DATASETS.items()}
+    for dataset_id, write in DATASETS.values():
+        write(folder, dataset_id, 0)
     return folder
 
 

@@ -68,7 +68,7 @@ def _text(check: StudyCheck) -> str:
         if total[kind]:
             hours = expected.hours.get(kind)
             lines.append(f"{kind:<12}{total[kind]:>6}{left[kind]:>7}   {_hours(hours)}".rstrip())
-    lines += ["", *_estimates(study, expected), *_licences(study)]
+    lines += ["", *_estimates(expected), *_licences(study)]
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in check.findings]
     wrong = len(check.errors)
     lines.append(f"{counted(wrong, 'error')}: fix the file first" if wrong else "ready: nnunet_transfer study run")
@@ -81,7 +81,7 @@ def _hours(hours: float | None) -> str:
     return "unknown" if math.isnan(hours) else f"{hours:,.1f}"
 
 
-def _estimates(study: Study, expected: Estimate) -> list[str]:
+def _estimates(expected: Estimate) -> list[str]:
     hours = sum(expected.hours.values())
     if math.isnan(hours):
         time = "time: unknown until the first training on this processor has ended"

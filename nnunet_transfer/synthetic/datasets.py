@@ -92,19 +92,6 @@ DATASETS: dict[str, tuple[int, Callable[[Path, int, int], Path]]] = {
 }
 
 
-def write_demo_datasets(raw: Path, *, seed: int = 0) -> dict[str, int]:
-    """Write all data sets of the demo into `raw`; return role -> data set id.
-
-    Raises
-    ------
-    DataError
-        If one of the data sets exists.
-    """
-    for dataset_id, write in DATASETS.values():
-        write(raw, dataset_id, seed)
-    return {role: dataset_id for role, (dataset_id, _) in DATASETS.items()}
-
-
 def _write_t1(
     raw: Path,
     dataset_id: int,

@@ -124,7 +124,7 @@ def paste_lesion(
     blur, reach = rng.uniform(0.4, 1.2), rng.uniform(3.0, 10.0)
     texture = rng.uniform(0.01, 0.04)
     weight = ndimage.gaussian_filter(inside.astype(np.float32), blur / spacing) * own
-    severity, drawn = _severity(inside, weight, spacing, model, rng)
+    severity, drawn = _severity(inside, spacing, model, rng)
     severity = severity + model.variation * _smooth_noise(inside.shape, reach / spacing, rng)
     severity = np.clip(severity, 0.5 * model.severity[0], 1.05)
     noise = texture * white * _smooth_noise(inside.shape, 1.0 / spacing, rng)
@@ -186,7 +186,7 @@ def _fluid(image: Image, kinds: Kinds) -> float:
 
 
 def _severity(
-    inside: Mask, weight: Image, spacing: NDArray[np.float64], model: LesionModel, rng: np.random.Generator
+    inside: Mask, spacing: NDArray[np.float64], model: LesionModel, rng: np.random.Generator
 ) -> tuple[Image | float, list[float]]:
     """Return the mean severity of each voxel's focus, and the values drawn."""
     if not model.per_focus:
