@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,21 @@ def test_check_says_what_would_run(
     status, text = check(write_study(tmp_path), capsys)
     assert status == 0
     assert "finetune         4      4" in text
-    assert "ready" in text
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     status, text = check(write_study(tmp_path, set_("device", to="cuda")), capsys)
     assert status == 0
     assert "no GPU is visible here" in text
     # two folds of two arms, five iterations; 9 h for 250 000 in 3D, half of it in 2D
     assert "time: about 0 GPU hours" in text
+
+
+def test_the_command_that_check_ends_with_is_about_this_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path).rename(tmp_path / "our clinic.yaml")
+    (tmp_path / "study.yaml").touch()
+    _, text = check(file, capsys)
+    assert shlex.split(text.splitlines()[-1].removeprefix("ready: ")) == ["nnunet_transfer", "study", "run", str(file)]
 
 
 @pytest.mark.parametrize(

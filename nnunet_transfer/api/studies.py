@@ -91,7 +91,7 @@ def check_study(file: str | PathLike[str]) -> StudyCheck:
     >>> print(check)
     small: 1 target, 2 arms (scratch, t1_segmentation), 2 folds
     ...
-    ready: nnunet_transfer study run
+    ready: nnunet_transfer study run ...study.yaml
     """
     from nnunet_transfer.study import read_study
     from nnunet_transfer.study.summary import examine

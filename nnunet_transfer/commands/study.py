@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,12 +88,14 @@ def run(args: argparse.Namespace) -> int:
 def _init(args: argparse.Namespace) -> int:
     init_study(args.file, args.target, args.source, profile=args.profile)
     if not args.target:
-        print(f"{args.file}: enter the paths of your data, then run: nnunet_transfer study check {args.file}")
+        print(
+            f"{args.file}: enter the paths of your data, then run: nnunet_transfer study check {shlex.quote(str(args.file))}"
+        )
         return 0
     print(args.file.read_text(encoding="utf-8"))
     status = _check(args)
     if not status:
-        print(f"first, in minutes: nnunet_transfer study run {args.file} --smoke")
+        print(f"first, in minutes: nnunet_transfer study run {shlex.quote(str(args.file))} --smoke")
     return status
 
 

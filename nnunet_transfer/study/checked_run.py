@@ -36,7 +36,7 @@ def run_checked(study: Study, *, jobs: int | None = None, profile: Path | None =
         raise SettingsError(f"--jobs {jobs}: give at least 1")
     check = examine(study)
     if errors := check.errors:
-        more = f" ({len(errors) - 1} more: nnunet_transfer study check {study.file})" if len(errors) > 1 else ""
+        more = f" ({len(errors) - 1} more: {study.command('check')})" if len(errors) > 1 else ""
         raise StudyError(f"{errors[0]}{more}")
     run_study(study, check.jobs, slots=jobs or len(visible_gpus()) or os.cpu_count() or 1, profile=profile, dry=dry)
     return report_folder(study) / "report.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,6 +186,10 @@ class Study:
         wanted = self.comparison.get("baseline", "")
         bases = {arm.source or SCRATCH: arm.base for arm in self.arms}
         return str(bases.get(wanted, wanted))
+
+    def command(self, action: str) -> str:
+        """Return a command on this study, such as `check`, to be pasted into a shell."""
+        return f"nnunet_transfer study {action} {shlex.quote(str(self.file))}"
 
     def sources_of(self, arm: StudyArm) -> tuple[str, ...]:
         """Return the names of the sources that an arm may start from."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from shlex import quote as quoted
 from types import FrameType
 from typing import TextIO
 from urllib.parse import quote
@@ -100,7 +99,7 @@ def run_study(
         log = study.folder / state.LOGS / SNAKEMAKE_LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         logger.info("Snakemake's messages: %s", log)
-        logger.info("its state, in another terminal: nnunet_transfer study status %s --watch", quoted(str(study.file)))
+        logger.info("its state, in another terminal: %s --watch", study.command("status"))
         with Progress(study, jobs, slots) as progress, open(log, "w", encoding="utf-8") as output:
             code = _run_to_the_end(
                 command, environment, lock, cancel=profile is not None, output=output, progress=progress
@@ -147,8 +146,7 @@ def _alone(study: Study) -> Iterator[TextIO]:
         if lock is None:
             holder = path.read_text(encoding="utf-8").strip()
             raise StudyError(
-                f"{study.file} is already running{holder and f' ({holder})'}; "
-                f"see `nnunet_transfer study status {study.file}`"
+                f"{study.file} is already running{holder and f' ({holder})'}; see `{study.command('status')}`"
             )
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")

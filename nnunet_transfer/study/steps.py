@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import locked
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw, sources_folder
 from nnunet_transfer.plans import write_chosen_plans
+from nnunet_transfer.registration import did_you_mean
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import BEST, Dataset, Study
 from nnunet_transfer.study.environment import environment
@@ -272,7 +274,7 @@ def compare_targets(
         text=ReportText(
             note,
             name=study.name,
-            command=f"nnunet_transfer study run {study.file.name}",
+            command=f"nnunet_transfer study run {shlex.quote(study.file.name)}",
             rankings=_rankings(study, targets),
         ),
     ).report
@@ -308,7 +310,7 @@ def find_job(jobs: Mapping[str, Job], key: str) -> Job:
     """
     job = jobs.get(key) or jobs.get(key.rpartition(".")[0])
     if job is None:
-        raise StudyError(f"the study has no step {key}; see `nnunet_transfer study status`")
+        raise StudyError(f"the study has no step {key}; {did_you_mean(key, jobs, most=3)}")
     if key not in (job.name, job.key):
         raise StudyError(f"step {job.name} was changed in the study file since it was submitted; run the study again")
     return job

@@ -71,7 +71,7 @@ def _text(check: StudyCheck) -> str:
     lines += ["", *_estimates(expected), *_licences(study)]
     lines += [f"{'error' if f.stops else 'note'}: {f.text}" for f in check.findings]
     wrong = len(check.errors)
-    lines.append(f"{counted(wrong, 'error')}: fix the file first" if wrong else "ready: nnunet_transfer study run")
+    lines.append(f"{counted(wrong, 'error')}: fix the file first" if wrong else f"ready: {study.command('run')}")
     return "\n".join(lines)
 
 
