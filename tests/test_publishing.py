@@ -110,6 +110,8 @@ def test_show_prints_the_model_card(capsys: pytest.CaptureFixture[str]) -> None:
         "a note",
     ):
         assert text in out
+    # the source is of 2D images
+    assert "nnUNetv2_train DATASET_ID 2d 0 -p nnUNetPlans_from_anatomy -tr nnUNetTrainerTransfer" in out
     assert "## Citation\n\nSomebody \\| et al., 2026" in out
     assert load_source("anatomy").card.sha256 in out
     assert main(["sources", "show", "anatomy", "--json"]) == 0

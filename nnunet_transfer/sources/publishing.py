@@ -111,6 +111,7 @@ def _check_replaceable(folder: Path, overwrite: bool) -> None:
 def model_card(card: SourceCard) -> str:
     """Return a source's card as a page of Markdown."""
     own = str(card.architecture["network_class_name"])
+    configuration = "2d" if card.dimensions == 2 else "3d_fullres"
     package = ""
     if own.startswith(_OWN_CLASSES):
         package = (
@@ -127,9 +128,9 @@ A network to start nnU-Net trainings from, pre-trained by {_plain(card.task).rep
 
 ```bash
 nnunet_transfer sources add hf://OWNER/REPOSITORY --name {card.name}
-nnunet_transfer plan -d DATASET_ID --source {card.name}
-nnUNetv2_preprocess -d DATASET_ID -plans_name nnUNetPlans_from_{card.name}
-nnUNetv2_train DATASET_ID 3d_fullres 0 -p nnUNetPlans_from_{card.name} -tr nnUNetTrainerTransfer
+nnunet_transfer plan -d DATASET_ID --source {card.name} -c {configuration}
+nnUNetv2_preprocess -d DATASET_ID -plans_name nnUNetPlans_from_{card.name} -c {configuration}
+nnUNetv2_train DATASET_ID {configuration} 0 -p nnUNetPlans_from_{card.name} -tr nnUNetTrainerTransfer
 ```
 {package}
 Scores on data that it was trained on, or on data of the same people, measure memory: `sources list` names the data
