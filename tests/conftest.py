@@ -124,6 +124,14 @@ def ready(finetuning_target: Ready, nnunet_folders: Path) -> Ready:
 
 
 @pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small study that has run; to be read, or copied by `tests.studies.moved`."""
+    from tests.studies import finished_study  # imports the study engine
+
+    return finished_study(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The private data folder; tests that need it are skipped, with the reason, where it is absent."""
     folder = Path(os.environ.get("NNUNET_TRANSFER_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -139,6 +147,8 @@ LONGEST = (
     "test_slurm.py",
     "test_faults.py",
     "test_study_whole.py",
+    "test_study_changes.py",  # some time after test_study_run.py, whose finished study it takes
+    "test_pretrainers_learning.py",
     "test_pretrainers.py",
     "test_docs_commands.py",
     "test_demo.py",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import psutil
+import pytest
 import yaml
 
+from nnunet_transfer.locks import locked
 from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.steps import report_folder, run_job
 
@@ -77,6 +81,28 @@ def run_here(file: Path) -> None:
     study = read_study(file)
     for job in study_jobs(study).values():
         run_job(study, job)
+
+
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a small study that has run step by step; the suite's worker processes run it once and copy it."""
+    own = tmp_path_factory.mktemp("finished")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run = shared / "finished_study"
+    with locked(shared / "finished_study.lock"):
+        if not (run / "complete").exists():
+            run.mkdir()
+            run_here(write_small_study(run))
+            (run / "complete").touch()
+    return moved(run / "study.yaml", own)
+
+
+def moved(finished: Path, folder: Path) -> Path:
+    """Copy a study with its results; its marks and models hold no absolute path that matters."""
+    shutil.copytree(finished.parent / "small", folder / "small", symlinks=True)
+    shutil.copyfile(finished, folder / "study.yaml")
+    return folder / "study.yaml"
 
 
 def tables(file: Path) -> dict[str, str]:

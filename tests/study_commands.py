@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,13 +61,6 @@ def changed(file: Path, change: Callable[[dict], None]) -> None:
     content = yaml.safe_load(file.read_text())
     change(content)
     file.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def moved(finished: Path, folder: Path) -> Path:
-    """Copy a study with its results; its marks and models hold no absolute path that matters."""
-    shutil.copytree(finished.parent / "small", folder / "small", symlinks=True)
-    shutil.copyfile(finished, folder / "study.yaml")
-    return folder / "study.yaml"
 
 
 def most_at_a_time(file: Path) -> int:

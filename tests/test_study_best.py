@@ -16,8 +16,7 @@ from nnunet_transfer.errors import ComparisonError, StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.steps import report_folder, run_job
-from tests.studies import SHORT, run_here, write_small_study
-from tests.study_commands import moved
+from tests.studies import SHORT, moved, run_here, write_small_study
 from tests.study_files import set_, write_study
 
 ARM = "nnUNetTrainerTransfer_2epochs_3iterations_seed0"

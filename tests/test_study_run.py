@@ -1,4 +1,4 @@
-"""Studies that really run."""
+"""Studies that really run: their steps, states and locks, what stops and kills them, and how they go on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ import pytest
 import yaml
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.errors import DataError, StudyError
+from nnunet_transfer.errors import StudyError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.locks import locked
 from nnunet_transfer.study import read_study, state, study_jobs
@@ -30,11 +29,9 @@ from nnunet_transfer.study.engine import run_study
 from nnunet_transfer.study.gpus import one_gpu
 from nnunet_transfer.study.status import job_states
 from nnunet_transfer.study.steps import run_job
-from nnunet_transfer.study.trainings import ORIGIN_FILE
 from tests.at_an_event.sitecustomize import environment as at_an_event
-from tests.studies import done, kill_tree, run_here, tables, write_small_study
-from tests.study_commands import RUN, changed, is_alive, most_at_a_time, moved, snakemake, start_and_wait_for
-from tests.study_files import Change, set_, write_study
+from tests.studies import done, kill_tree, moved, tables, write_small_study
+from tests.study_commands import RUN, changed, is_alive, most_at_a_time, snakemake, start_and_wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -43,202 +40,33 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that was run in this process, step by step; its file."""
-    file = write_small_study(tmp_path_factory.mktemp("finished"))
-    run_here(file)
-    return file
-
-
-def test_a_finished_study_says_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = read_study(finished)
+def test_a_finished_study_says_so(finished_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = read_study(finished_study)
     jobs = study_jobs(study)
-    assert done(finished) == set(jobs)
-    assert main(["study", "status", str(finished)]) == 0
+    assert done(finished_study) == set(jobs)
+    assert main(["study", "status", str(finished_study)]) == 0
     text = capsys.readouterr().out
     assert text.splitlines()[-1].split() == ["all", str(len(jobs)), "-", "-", "-", "-", str(len(jobs))]
-    assert main(["study", "report", str(finished)]) == 0
+    assert main(["study", "report", str(finished_study)]) == 0
     text = capsys.readouterr().out
     assert "Scratch" in text
     assert "T1 segmentation" in text
     assert (study.folder / "report/report.html").is_file()
-    assert main(["study", "check", str(finished)]) == 0
+    assert main(["study", "check", str(finished_study)]) == 0
     assert "finetune         4      0   0.0" in capsys.readouterr().out
 
 
-def test_every_training_started_from_its_source(finished: Path) -> None:
-    results = read_study(finished).folders["nnUNet_results"] / "Dataset711_ATLASR2"
+def test_every_training_started_from_its_source(finished_study: Path) -> None:
+    results = read_study(finished_study).folders["nnUNet_results"] / "Dataset711_ATLASR2"
     reports = {path.parent.parent.name.split("__")[0] for path in results.glob("*/fold_*/transfer_report.json")}
     assert reports == {"nnUNetTrainerT1Segmentation_2epochs_3iterations_seed0"}
     assert len(list(results.glob("*/fold_*/checkpoint_final.pth"))) == 4
 
 
-@pytest.mark.slow
-def test_a_changed_arm_reruns_only_itself_and_the_comparison(finished: Path, tmp_path: Path) -> None:
-    file = moved(finished, tmp_path)
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
-    arms = ["scratch", {"source": "t1_segmentation", "recipes": ["frozenEncoder"]}]
-    changed(file, lambda content: content.update(arms=arms))
-    run = snakemake(file)
-    assert run.returncode == 0, run.stderr
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
-    # the marks of the old comparison are gone with its tables; all others stay
-    overwritten = {name for name in before if name.startswith(("compare-stroke.", "report."))}
-    assert before.keys() - after.keys() == overwritten
-    assert all(after[name] == before[name] for name in before.keys() - overwritten)
-    new = {name.rsplit(".", 2)[0] for name in after.keys() - before.keys()}
-    arm = "finetune-stroke-nnUNetTrainerT1Segmentation_frozenEncoder_2epochs_3iterations_seed0"
-    assert new == {f"{arm}-f0", f"{arm}-f1", "compare-stroke", "report"}
-    assert "frozenEncoder" in (tmp_path / "small/report/report.html").read_text()
-    # the change undone: compared again, without the arm, and nothing else is repeated
-    changed(file, lambda content: content.pop("arms"))
-    run = snakemake(file)
-    assert run.returncode == 0, run.stderr
-    assert tables(file) == tables(finished)
-    last = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "small/steps").rglob("*.done")}
-    assert all(last[name] == before[name] for name in before.keys() - overwritten)
-
-
-def test_a_changed_source_is_trained_anew_and_the_old_one_kept(finished: Path, tmp_path: Path) -> None:
-    file = moved(finished, tmp_path)
-    before = tables(file)
-    changed(file, lambda content: content["datasets"]["t1"].update(plans={"batch_size": 3}))
-    run_here(file)
-    after = tables(file)
-    assert after["cases.csv"] != before["cases.csv"]
-    scratch = [line for line in before["cases.csv"].splitlines() if "Scratch" in line]
-    assert [line for line in after["cases.csv"].splitlines() if "Scratch" in line] == scratch
-    folder = read_study(file).folder
-    kept = list(folder.rglob(".superseded-*"))
-    assert {path.name for path in kept} == {
-        ".superseded-1-fold_0",
-        ".superseded-1-fold_1",
-        ".superseded-1-t1_segmentation",
-    }
-
-
-def test_a_change_undone_takes_the_earlier_trainings_back(finished: Path, tmp_path: Path) -> None:
-    file = moved(finished, tmp_path)
-    before = tables(file)
-    changed(file, lambda content: content["datasets"]["t1"].update(plans={"batch_size": 3}))
-    run_here(file)
-    assert tables(file)["cases.csv"] != before["cases.csv"]
-    changed(file, lambda content: content["datasets"]["t1"].pop("plans"))
-    study = read_study(file)
-    trained = {name for name, job in study_jobs(study).items() if job.kind in ("pretrain", "finetune")}
-    assert trained - done(file) == {name for name in trained if "Scratch" not in name}
-    run_here(file)
-    assert tables(file) == before
-    folds = [path.parent for path in study.folders["nnUNet_results"].glob(f"*/*/fold_*/{ORIGIN_FILE}")]
-    assert len(folds) == 5
-    for fold in folds:
-        assert sum("Epoch 0 \n" in path.read_text() for path in fold.glob("training_log_*.txt")) == 1
-    kept = {path.name for path in study.folders["nnUNet_results"].rglob(".superseded-*-fold_*")}
-    assert kept == {".superseded-2-fold_0", ".superseded-2-fold_1"}
-
-
-def test_a_source_of_another_description_is_not_in_the_way(finished: Path, tmp_path: Path) -> None:
-    """Two descriptions of a source may train in folders of their own, but share the source's name."""
-    study = read_study(moved(finished, tmp_path))
-    registered = study.folders["nnUNet_sources"] / "t1_segmentation"
-    card = read_json(registered / "source.json")
-    write_json(registered / "source.json", {**card, "extra": {**card["extra"], "configuration": "3d_fullres"}})
-    job = study_jobs(study)["pretrain-t1_segmentation"]
-    state.mark(study.folder, job, state.DONE).unlink()
-    run_job(study, job)
-    assert read_json(registered / "source.json")["sha256"] == card["sha256"]
-    assert read_json(registered / "source.json")["extra"]["configuration"] == "2d"
-    aside = registered.with_name(".superseded-1-t1_segmentation")
-    assert read_json(aside / "source.json")["extra"]["configuration"] == "3d_fullres"
-
-
-@pytest.mark.parametrize(
-    ("change", "overwritten"),
-    [
-        (set_("comparison", to={"tolerance_mm": 2}), ("compare", "report")),
-        (
-            set_("datasets", "t1", "plans", to={"batch_size": 2}),
-            ("plan-t1", "preprocess-t1", "pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
-        ),
-        (
-            set_("sources", "t1_segmentation", "iterations", to=6),
-            ("pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
-        ),
-        # another kind of step that writes the same source
-        (
-            set_("sources", "t1_segmentation", to={"fetch": "openmind_mae"}),
-            ("pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
-        ),
-    ],
-)
-def test_a_step_whose_output_was_overwritten_is_not_done(
-    tmp_path: Path, change: Change, overwritten: tuple[str, ...]
-) -> None:
-    def finish(file: Path) -> set[str]:
-        study = read_study(file)
-        for job in study_jobs(study).values():
-            with state.at_work(study.folder, job):
-                pass
-        return done(file)
-
-    every = finish(write_study(tmp_path))
-    finish(write_study(tmp_path, change))
-    assert every - done(write_study(tmp_path)) == {name for name in every if name.startswith(overwritten)}
-
-
-def test_results_of_others_are_not_touched(tmp_path: Path, finished: Path) -> None:
-    file = moved(finished, tmp_path)
-    study = read_study(file)
-    job = study_jobs(study)["finetune-stroke-nnUNetTrainerScratch_2epochs_3iterations_seed0-f0"]
-    fold = next(study.folders["nnUNet_results"].glob("*/nnUNetTrainerScratch*/fold_0"))
-    (fold / ORIGIN_FILE).unlink()
-    state.mark(study.folder, job, state.DONE).unlink()
-    content = sorted(path.name for path in fold.iterdir())
-    with pytest.raises(DataError, match="was not trained by this study"):
-        run_job(study, job)
-    assert sorted(path.name for path in fold.iterdir()) == content
-    found = next(s for s in job_states(study, study_jobs(study)) if s.job.name == job.name)
-    assert found.state == "failed"
-    assert "was not trained by this study" in found.detail
-
-
-def test_a_training_killed_while_its_folder_was_made_is_this_studys_own(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nnunet_transfer.study.trainings import _Training
-
-    study = read_study(moved(finished, tmp_path))
-    job = study_jobs(study)["finetune-stroke-nnUNetTrainerScratch_2epochs_3iterations_seed0-f0"]
-    fold = next(study.folders["nnUNet_results"].glob("*/nnUNetTrainerScratch*/fold_0"))
-    shutil.rmtree(fold)
-    fold.mkdir()
-    (fold / f".tmp12345-{ORIGIN_FILE}").touch()  # what a kill within the first write leaves
-    for variable, folder in study.folders.items():
-        monkeypatch.setenv(variable, str(folder))
-    target = study.targets[job.settings["target"]]
-    dataset = study.datasets[target.dataset].number
-    training = _Training(study, job, dataset, study.configuration, job.settings["fold"], study.plans_name())
-    assert training.folder() == fold
-
-
-def test_interim_report(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = moved(finished, tmp_path)
-    changed(file, lambda content: content.update(arms=["scratch", "t1_segmentation", "more"]))
-    changed(file, lambda content: content["sources"].update(more={"pretrain": "t1", "task": "self_supervised"}))
-    assert main(["study", "report", str(file)]) == 0
-    text = capsys.readouterr().out
-    assert "not yet: arm nnUNetTrainerTransfer_2epochs_3iterations_seed0@more" in text
-    assert "report_so_far" in text
-    changed(file, lambda content: content.update(training={"epochs": 7}))
-    assert main(["study", "report", str(file)]) == 2
-    assert "no target has" in capsys.readouterr().err
-
-
-def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
-    study = read_study(finished)
+def test_two_runs_at_a_time_are_refused(finished_study: Path) -> None:
+    study = read_study(finished_study)
     with locked(study.folder / state.LOCKS / "run.lock"):
-        run = snakemake(finished)
+        run = snakemake(finished_study)
     assert run.returncode == 2
     assert "is already running" in run.stderr
 
@@ -253,14 +81,14 @@ def test_two_runs_at_a_time_are_refused(finished: Path) -> None:
     ],
 )
 def test_a_stopped_run_stops_its_steps_and_says_so(
-    finished: Path,
+    finished_study: Path,
     tmp_path: Path,
     number: signal.Signals,
     hearing: str,
     ignored: Sequence[signal.Signals],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = moved(finished, tmp_path)
+    file = moved(finished_study, tmp_path)
     changed(file, lambda content: content.update(training={"epochs": 1000, "iterations": 3}))
     process, sign = start_and_wait_for(file, "finetune", ignored=ignored)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -274,8 +102,8 @@ def test_a_stopped_run_stops_its_steps_and_says_so(
     assert [line.split(":")[0] for line in told if ":" in line] == ["interrupted"]
 
 
-def test_a_killed_step_is_named(finished: Path, tmp_path: Path) -> None:
-    file = moved(finished, tmp_path)
+def test_a_killed_step_is_named(finished_study: Path, tmp_path: Path) -> None:
+    file = moved(finished_study, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["plan-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
@@ -287,8 +115,8 @@ def test_a_killed_step_is_named(finished: Path, tmp_path: Path) -> None:
     assert "step plan-stroke was killed (out of memory?); see " in last
 
 
-def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp_path: Path) -> None:
-    file = moved(finished, tmp_path)
+def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished_study: Path, tmp_path: Path) -> None:
+    file = moved(finished_study, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["plan-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
@@ -313,9 +141,9 @@ def test_a_step_that_outlives_a_killed_run_is_not_done_again(finished: Path, tmp
 
 
 def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = read_study(moved(finished, tmp_path))
+    study = read_study(moved(finished_study, tmp_path))
     job = study_jobs(study)["convert-t1"]
     mark = state.mark(study.folder, job, state.DONE)
     mark.rename(tmp_path / "kept")
@@ -338,8 +166,8 @@ def test_a_step_waits_for_its_twin_and_then_has_nothing_to_do(
     assert mark.stat().st_mtime_ns == stamp
 
 
-def test_status_is_true_after_a_crash(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = moved(finished, tmp_path)
+def test_status_is_true_after_a_crash(finished_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = moved(finished_study, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["convert-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
@@ -369,8 +197,8 @@ with state.at_work(study.folder, study_jobs(study)["convert-stroke"]):
     assert not state.is_alive(study.folder, job)
 
 
-def test_status_asks_the_disks_clock(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = read_study(moved(finished, tmp_path))
+def test_status_asks_the_disks_clock(finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = read_study(moved(finished_study, tmp_path))
     job = study_jobs(study)["convert-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
     running = state.mark(study.folder, job, state.RUNNING)
@@ -387,8 +215,8 @@ def test_status_asks_the_disks_clock(finished: Path, tmp_path: Path, monkeypatch
     assert not state.is_alive(study.folder, job)
 
 
-def test_two_who_ask_at_a_time_get_the_same_answer(finished: Path, tmp_path: Path) -> None:
-    study = read_study(moved(finished, tmp_path))
+def test_two_who_ask_at_a_time_get_the_same_answer(finished_study: Path, tmp_path: Path) -> None:
+    study = read_study(moved(finished_study, tmp_path))
     job = study_jobs(study)["convert-stroke"]
     running = state.mark(study.folder, job, state.RUNNING)
     write_json(running, {"started": time.time(), "host": socket.gethostname(), "process": 1})
@@ -400,9 +228,9 @@ def test_two_who_ask_at_a_time_get_the_same_answer(finished: Path, tmp_path: Pat
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"started": "noon", "host": 1}'])
 @pytest.mark.parametrize("name", [state.RUNNING, state.FAILED])
 def test_damaged_marks(
-    finished: Path, tmp_path: Path, content: str, name: str, capsys: pytest.CaptureFixture[str]
+    finished_study: Path, tmp_path: Path, content: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = moved(finished, tmp_path)
+    file = moved(finished_study, tmp_path)
     study = read_study(file)
     job = study_jobs(study)["convert-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
@@ -417,8 +245,8 @@ def test_damaged_marks(
     assert done(file) == set(study_jobs(study))
 
 
-def test_a_step_killed_and_resumed_took_both_times(finished: Path, tmp_path: Path) -> None:
-    study = read_study(moved(finished, tmp_path))
+def test_a_step_killed_and_resumed_took_both_times(finished_study: Path, tmp_path: Path) -> None:
+    study = read_study(moved(finished_study, tmp_path))
     job = study_jobs(study)["convert-stroke"]
     state.mark(study.folder, job, state.DONE).unlink()
     running = state.mark(study.folder, job, state.RUNNING)
@@ -434,32 +262,32 @@ def test_a_step_killed_and_resumed_took_both_times(finished: Path, tmp_path: Pat
 
 
 def test_a_file_system_without_locks(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    assert main(["study", "run", str(finished)]) == 2
+    assert main(["study", "run", str(finished_study)]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "the file system has no locks" in told
 
 
-def test_unknown_and_changed_steps(finished: Path) -> None:
+def test_unknown_and_changed_steps(finished_study: Path) -> None:
     from nnunet_transfer.study.steps import find_job
 
-    jobs = study_jobs(read_study(finished))
+    jobs = study_jobs(read_study(finished_study))
     assert find_job(jobs, "report").kind == "report"
     assert find_job(jobs, jobs["report"].key).kind == "report"
-    with pytest.raises(StudyError, match="no step repotr"):
+    with pytest.raises(StudyError, match="no step repotr; did you mean report"):
         find_job(jobs, "repotr")
     with pytest.raises(StudyError, match="was changed"):
         find_job(jobs, "report.000000000000")
 
 
-def test_gpus_are_dealt_out(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = moved(finished, tmp_path)
+def test_gpus_are_dealt_out(finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = moved(finished_study, tmp_path)
     changed(file, lambda content: content.update(device="cuda"))
     study = read_study(file)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
@@ -481,17 +309,17 @@ def test_gpus_are_dealt_out(finished: Path, tmp_path: Path, monkeypatch: pytest.
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
-def test_profiles(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "run", str(finished), "--profile", str(tmp_path)]) == 2
+def test_profiles(finished_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(finished_study), "--profile", str(tmp_path)]) == 2
     assert "has no config.yaml" in capsys.readouterr().err
-    assert main(["study", "run", str(finished), "--slurm-profile", str(tmp_path / "slurm")]) == 0
+    assert main(["study", "run", str(finished_study), "--slurm-profile", str(tmp_path / "slurm")]) == 0
     assert yaml.safe_load((tmp_path / "slurm/config.yaml").read_text())["executor"] == "slurm"
-    assert main(["study", "run", str(finished), "--jobs", "0"]) == 2
+    assert main(["study", "run", str(finished_study), "--jobs", "0"]) == 2
 
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on_ends_like_one_in_one_process_and_then_has_nothing_to_do(
-    finished: Path, tmp_path: Path
+    finished_study: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "größe {x} 'q' #1: v, a=50%"
     folder.mkdir()
@@ -516,7 +344,7 @@ def test_a_killed_study_goes_on_ends_like_one_in_one_process_and_then_has_nothin
     assert f"nnunet_transfer study status {shlex.quote(str(file))} --watch" in run.stderr
     assert "Report:" in run.stdout
     assert most_at_a_time(file) == 2
-    assert tables(file) == tables(finished)
+    assert tables(file) == tables(finished_study)
     logs = [path.read_text() for path in best.parent.glob("training_log_*.txt")]
     assert sum("Epoch 0 \n" in text for text in logs) == 1
     assert sum("Epoch 1 \n" in text for text in logs) == 1
