@@ -52,6 +52,18 @@ def test_the_command_that_check_ends_with_is_about_this_file(
     assert shlex.split(text.splitlines()[-1].removeprefix("ready: ")) == ["nnunet_transfer", "study", "run", str(file)]
 
 
+def test_a_raw_data_set_without_its_description_is_not_called_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, set_("datasets", "t1", to={"id": 702}))
+    folder = read_study(file).folders["nnUNet_raw"] / "Dataset702_Ours"
+    (folder / "imagesTr").mkdir(parents=True)
+    status, text = check(file, capsys)
+    assert status == 1
+    assert f"{folder} has no dataset.json" in text
+    assert "no Dataset702_*" not in text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -73,14 +73,10 @@ def _datasets(context: _Context) -> _Found:
         if dataset.converter:
             yield from _converted(context, dataset, place)
         elif not dataset.synthetic and _raw_folder(context.study, dataset) is None:
-            raw = context.study.folders["nnUNet_raw"]
-            yield (
-                place,
-                context.finding(
-                    place,
-                    f"no Dataset{dataset.number:03d}_* in {raw}; give converter and path, or its folder as folders.raw",
-                ),
-            )
+            raw, folder = context.study.folders["nnUNet_raw"], f"Dataset{dataset.number:03d}_*"
+            incomplete = next((f"{found} has no dataset.json" for found in sorted(raw.glob(folder))), "")
+            missing = f"no {folder} in {raw}; give converter and path, or its folder as folders.raw"
+            yield place, context.finding(place, incomplete or missing)
 
 
 def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
