@@ -15,7 +15,7 @@ from nnunetv2.utilities.utils import create_paths_fn
 from PIL import Image
 
 from nnunet_transfer.cli import main
-from nnunet_transfer.conversion.pooled_cases import PICTURE_ENDINGS, PICTURE_READER, TIFF_ENDINGS
+from nnunet_transfer.conversion.raw_dataset import PICTURE_ENDINGS, PICTURE_READER, TIFF_ENDINGS
 from nnunet_transfer.files import read_json, write_json
 from tests.nnunet_data import edit_json, two_folds, write_blob_dataset, write_picture_dataset
 

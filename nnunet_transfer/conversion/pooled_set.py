@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.channels import channel_names
-from nnunet_transfer.conversion.pooled_cases import CaseFiles, find_cases
+from nnunet_transfer.conversion.raw_dataset import IGNORE, CaseFiles, find_cases, read_dataset_json
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import DATASET_FOLDER
-from nnunet_transfer.subjects import MADE_FROM, find_origin
-
-IGNORE = "ignore"
-#: largest value in a label file
-MAX_LABEL = (1 << 16) - 1
+from nnunet_transfer.subjects import find_origin
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[Poole
     DataError
         If a set is incomplete or has regions, or the sets can't be combined.
     """
-    contents = [_read_dataset_json(folder) for folder in folders]
+    contents = [_read(folder) for folder in folders]
     _refuse_differences(folders, contents)
     foregrounds = [_foreground(folder, content) for folder, content in zip(folders, contents, strict=True)]
     ignored = [content["labels"].get(IGNORE) for content in contents]
@@ -102,56 +97,10 @@ def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[Poole
     return tuple(sets), ignore
 
 
-def _read_dataset_json(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError(f"{folder.name} is not in {folder.parent}: pooling needs the raw data")
-    content = read_json(folder / "dataset.json")
-    if not isinstance(content, dict):
-        raise DataError(
-            f"{folder / 'dataset.json'} is not a JSON object; complete it as nnU-Net's dataset_format.md says"
-        )
-    if missing := [key for key in ("labels", "file_ending") if not content.get(key)]:
-        raise DataError(
-            f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"
-        )
-    for key, (fits, form) in _FORMS.items():
-        if content.get(key) is not None and not fits(content[key]):
-            raise DataError(f"{folder / 'dataset.json'}: {key} must be {form}")
-    try:
-        channel_names(content)
-    except DataError as error:
-        raise DataError(f"{folder.name}: {error}") from None
-    return content
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def _lists_files(value: Any) -> bool:
-    """Whether a value is nnU-Net's list of cases with files in other places."""
-    return isinstance(value, dict) and all(
-        isinstance(files, dict)
-        and _is_texts(files.get("images"))
-        and isinstance(files.get("label"), str)
-        and not set("/\\\0") & set(case)
-        for case, files in value.items()
-    )
-
-
-def _has_a_value_to_ignore(value: Any) -> bool:
-    ignore = value.get(IGNORE) if isinstance(value, dict) else None
-    return isinstance(value, dict) and (ignore is None or (type(ignore) is int and 0 < ignore <= MAX_LABEL))
-
-
-#: entry of dataset.json that pooling reads -> check of a value, and description of valid values
-_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "labels": (_has_a_value_to_ignore, f"a mapping of names to values, with one up to {MAX_LABEL} to ignore if any"),
-    "file_ending": (lambda value: isinstance(value, str), "a text such as .nii.gz"),
-    "dataset": (_lists_files, "a mapping of cases to the paths of their images and their label"),
-    "overwrite_image_reader_writer": (lambda value: isinstance(value, str), "the name of a reader"),
-    MADE_FROM: (_is_texts, "a list of data sets' names"),
-}
+    return read_dataset_json(folder)
 
 
 def _refuse_differences(folders: Sequence[Path], contents: Sequence[dict[str, Any]]) -> None:

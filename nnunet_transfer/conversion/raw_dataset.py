@@ -1,8 +1,8 @@
-"""The files of a raw data set's training cases, by nnU-Net's rules. Checked against nnunetv2 2.8.1."""
+"""A raw data set: its dataset.json and the files of its training cases, by nnU-Net's rules. Checked against nnunetv2 2.8.1."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,12 @@ from PIL import Image
 
 from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import read_json
+from nnunet_transfer.subjects import MADE_FROM
 
+IGNORE = "ignore"
+#: largest value in a label file
+MAX_LABEL = (1 << 16) - 1
 #: nnU-Net's reader of pictures, for which the colours in one file are channels, and its file endings
 PICTURE_READER = "NaturalImage2DIO"
 PICTURE_ENDINGS = (".png", ".bmp", ".tif")
@@ -39,6 +44,33 @@ class CaseFiles:
             for folder, path, name in named
             if path.suffix.lower() in TIFF_ENDINGS and (file := path.with_name(f"{name}.json")).is_file()
         }
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """Read the dataset.json of a raw data set.
+
+    Raises
+    ------
+    DataError
+        If it is missing, can't be read, or lacks what nnU-Net needs.
+    """
+    content = read_json(folder / "dataset.json")
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{folder / 'dataset.json'} is not a JSON object; complete it as nnU-Net's dataset_format.md says"
+        )
+    if missing := [key for key in ("labels", "file_ending") if not content.get(key)]:
+        raise DataError(
+            f"{folder / 'dataset.json'} lacks {missing[0]}; complete it as nnU-Net's dataset_format.md says"
+        )
+    for key, (fits, form) in _FORMS.items():
+        if content.get(key) is not None and not fits(content[key]):
+            raise DataError(f"{folder / 'dataset.json'}: {key} must be {form}")
+    try:
+        channel_names(content)
+    except DataError as error:
+        raise DataError(f"{folder.name}: {error}") from None
+    return content
 
 
 def find_cases(folder: Path, content: Mapping[str, Any]) -> dict[str, CaseFiles]:
@@ -95,3 +127,33 @@ def _channels_in(picture: Path) -> int:
             return 3 if image.mode == "P" else len(image.getbands())
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _lists_files(value: Any) -> bool:
+    """Whether a value is nnU-Net's list of cases with files in other places."""
+    return isinstance(value, dict) and all(
+        isinstance(files, dict)
+        and _is_texts(files.get("images"))
+        and isinstance(files.get("label"), str)
+        and not set("/\\\0") & set(case)
+        for case, files in value.items()
+    )
+
+
+def _has_a_value_to_ignore(value: Any) -> bool:
+    ignore = value.get(IGNORE) if isinstance(value, dict) else None
+    return isinstance(value, dict) and (ignore is None or (type(ignore) is int and 0 < ignore <= MAX_LABEL))
+
+
+#: entry of dataset.json that is read here -> check of a value, and description of valid values
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "labels": (_has_a_value_to_ignore, f"a mapping of names to values, with one up to {MAX_LABEL} to ignore if any"),
+    "file_ending": (lambda value: isinstance(value, str), "a text such as .nii.gz"),
+    "dataset": (_lists_files, "a mapping of cases to the paths of their images and their label"),
+    "overwrite_image_reader_writer": (lambda value: isinstance(value, str), "the name of a reader"),
+    MADE_FROM: (_is_texts, "a list of data sets' names"),
+}
