@@ -8,6 +8,7 @@ after one another that costs more than the work itself.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import shutil
 import warnings
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from nibabel.filebasedimages import ImageFileError
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.inference.export_prediction import export_prediction_from_logits, resample_and_save
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -29,11 +32,13 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities import utils
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch import nn
 
+from nnunet_transfer.channels import channel_names
+from nnunet_transfer.errors import DataError, one_line
 from nnunet_transfer.files import atomic_folder, atomic_path, write_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 
@@ -257,6 +262,34 @@ def files_listed_in_threads() -> Iterator[None]:
         yield
     finally:
         utils.Pool = before
+
+
+def verify_cases_in_process(dataset: str | int) -> None:
+    """Check values and grids of all training cases as `nnUNetv2_extract_fingerprint --verify_dataset_integrity` does.
+
+    Raises
+    ------
+    DataError
+        With what nnU-Net says of the first case that it can't train on.
+    """
+    folder = nnunet_raw() / dataset_name(dataset)
+    content = load_json(str(folder / "dataset.json"))
+    with files_listed_in_threads():
+        cases = get_filenames_of_train_images_and_targets(str(folder), content)
+    labels = LabelManager(content["labels"], regions_class_order=content.get("regions_class_order"))
+    values = [*labels.all_labels, *([labels.ignore_label] if labels.has_ignore_label else [])]
+    reader = None
+    for case, files in cases.items():
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                reader = reader or determine_reader_writer_from_dataset_json(content, files["images"][0])
+                fits = verify_labels(files["label"], reader, values)
+                fits = check_cases(files["images"], files["label"], len(channel_names(content)), reader) and fits
+        except (RuntimeError, OSError, ValueError, ImageFileError) as error:
+            raise DataError(f"case {case} of {folder.name} can't be read: {one_line(error, 300)}") from None
+        if not fits:
+            raise DataError(f"case {case} of {folder.name} can't be trained on: {one_line(said.getvalue(), 600)}")
 
 
 def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int = 100_000_000) -> Path:

@@ -22,6 +22,7 @@ from nnunet_transfer.study.environment import folders_set
 from nnunet_transfer.study.estimates import GB, Estimate
 from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job, study_jobs
+from nnunet_transfer.study.raw_data import check_raw_dataset
 from nnunet_transfer.study.reading import DEFAULT_FOLDS
 from nnunet_transfer.study.steps import conversion_options
 from nnunet_transfer.subjects import MADE_FROM, donors_in
@@ -72,7 +73,16 @@ def _datasets(context: _Context) -> _Found:
         place: Place = ("datasets", name)
         if dataset.converter:
             yield from _converted(context, dataset, place)
-        elif not dataset.synthetic and _raw_folder(context.study, dataset) is None:
+        elif dataset.synthetic:
+            continue
+        elif known := _raw_folder(context.study, dataset):
+            try:
+                warnings = check_raw_dataset(known)
+            except DataError as error:
+                yield place, context.finding(place, str(error))
+            else:
+                yield from ((place, context.finding(place, text, stops=False)) for text in warnings)
+        else:
             raw, folder = context.study.folders["nnUNet_raw"], f"Dataset{dataset.number:03d}_*"
             incomplete = next((f"{found} has no dataset.json" for found in sorted(raw.glob(folder))), "")
             missing = f"no {folder} in {raw}; give converter and path, or its folder as folders.raw"

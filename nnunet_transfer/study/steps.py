@@ -63,7 +63,9 @@ def _convert(study: Study, job: Job) -> None:
             DATASETS[dataset.synthetic][1](nnunet_raw(), dataset.number, dataset.seed)
         return
     if not dataset.converter:
-        dataset_name(dataset.number)
+        from nnunet_transfer._nnunet import verify_cases_in_process
+
+        verify_cases_in_process(dataset.number)
         return
     assert dataset.path is not None  # required by the schema
     convert(dataset.converter, dataset.path, dataset.number, conversion_options(study, dataset))
