@@ -144,17 +144,17 @@ def _network_of_bundle(file: Path) -> Mapping[str, Any] | None:
 
 def _state_dict(content: Any, file: Path) -> tuple[str, dict[str, torch.Tensor]]:
     """Return the file's key of the weights, empty if the file is a state dict, and the state dict."""
-    candidates = {"": content}
-    if isinstance(content, Mapping):
-        candidates |= {name: content[name] for name in _HOLDERS if name in content}
+    # the file itself comes last: beside a holder, a training may store a few tensors of its own
+    held = {name: content[name] for name in _HOLDERS if name in content} if isinstance(content, Mapping) else {}
+    candidates = {**held, "": content}
     for holder, candidate in candidates.items():
         if tensors := _tensors_of(candidate):
             lengths = [len(name) for name in tensors]
             if len(tensors) > MAX_TENSORS or max(lengths) > MAX_KEY or sum(lengths) > MAX_CHARACTERS:
                 raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
             return holder, tensors
-    held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-    raise CheckpointError(f"{file} holds no weights, only: {held[:200]}")
+    shown = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
+    raise CheckpointError(f"{file} holds no weights, only: {shown[:200]}")
 
 
 def _tensors_of(content: Any) -> dict[str, torch.Tensor]:
