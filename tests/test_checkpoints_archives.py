@@ -1,4 +1,4 @@
-"""Archives that lead elsewhere, swell, lie about their sizes or are packed otherwise."""
+"""Archives that lead elsewhere, swell, lie about their sizes or are packed otherwise, and what is taken for one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 from nnunet_transfer.checkpoints import inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.unpickling import torch_files
-from tests.checkpoint_files import valid
+from tests.checkpoint_files import build, plans_architecture, valid
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -175,4 +176,18 @@ def test_a_folder_with_the_name_of_a_file_that_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("m/config.json/checkpoint_final.pth", valid(tmp_path))
         archive.writestr("m/config.json", "{}")
+    assert inspect_checkpoint(path)["stages"] == 3
+
+
+def test_a_safetensors_file_whose_length_reads_pk(tmp_path: Path) -> None:
+    """A header of 19280 bytes, or 65536 more, begins with the letters that zip files begin with."""
+    weights = {key: tensor.clone() for key, tensor in build(plans_architecture()).state_dict().items()}
+    content = save({key: tensor for key, tensor in weights.items() if ".all_modules." not in key})
+    (length,) = struct.unpack("<Q", content[:8])
+    padding = (0x4B50 - length) % 0x10000
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(
+        struct.pack("<Q", length + padding) + content[8 : 8 + length] + b" " * padding + content[8 + length :]
+    )
+    assert path.read_bytes()[:2] == b"PK"
     assert inspect_checkpoint(path)["stages"] == 3

@@ -77,7 +77,8 @@ def is_archive(path: Path) -> bool:
 def _is_safetensors(path: Path) -> bool:
     with open(path, "rb") as stream:
         head = stream.read(9)
-    return len(head) == 9 and head[8:] == b"{" and head[:2] != b"PK"
+    # a zip file could have "{" there; the format's first bytes are a length, which may start with "PK" alone
+    return len(head) == 9 and head[8:] == b"{" and head[:4] != b"PK\3\4"
 
 
 def _unpickle_trusted(path: Path) -> Any:
