@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nnunet_transfer.checkpoints import inspect_checkpoint
-from tests.checkpoint_files import build, plans_architecture
+from nnunet_transfer.errors import CheckpointError
+from tests.checkpoint_files import build, nnunet_run, plans_architecture
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -19,3 +21,50 @@ def test_a_few_tensors_beside_the_weights_are_not_the_network(tmp_path: Path, ho
     weights = build(plans_architecture()).state_dict()
     torch.save({holder: weights, "best_score": torch.tensor(0.5)}, tmp_path / "x.pth")
     assert inspect_checkpoint(tmp_path / "x.pth")["stages"] == 3
+
+
+BOTTLENECK = {
+    "block": "dynamic_network_architectures.building_blocks.residual.BottleneckD",
+    "bottleneck_channels": [2, 3, 4],
+    "stem_channels": 3,
+}
+
+
+def with_settings(residual: bool = True, **settings: Any) -> dict[str, Any]:
+    """Return the architecture of a small network with some settings of its own."""
+    architecture = plans_architecture(residual)
+    architecture["arch_kwargs"] |= settings
+    architecture["_kw_requires_import"] += ["block"] if "block" in settings else []
+    return architecture
+
+
+@pytest.mark.parametrize(
+    ("trained", "planned", "setting"),
+    [
+        # a trainer may build a network of its own and leave nnU-Net's plans as they are
+        (with_settings(), with_settings(residual=False), "network_class_name"),
+        (with_settings(residual=False), with_settings(), "network_class_name"),
+        (
+            with_settings(),
+            with_settings(conv_op="torch.nn.modules.conv.Conv2d", kernel_sizes=3, strides=[1, 2, 2]),
+            "conv_op",
+        ),
+        (with_settings(**BOTTLENECK), with_settings(stem_channels=3), "block"),
+        (with_settings(), with_settings(**BOTTLENECK), "block"),
+        (
+            with_settings(**BOTTLENECK),
+            with_settings(**{**BOTTLENECK, "bottleneck_channels": 2}),
+            "bottleneck_channels",
+        ),
+        (with_settings(), with_settings(stem_channels=3), "stem_channels"),
+    ],
+)
+def test_plans_of_another_kind_of_network_are_refused(
+    trained: dict[str, Any], planned: dict[str, Any], setting: str, tmp_path: Path
+) -> None:
+    network = build(trained)
+    torch.save(nnunet_run(network, planned), tmp_path / "run.pth")
+    with pytest.raises(CheckpointError, match=f"say {setting} .* belong to another network"):
+        inspect_checkpoint(tmp_path / "run.pth")
+    torch.save(nnunet_run(network, trained), tmp_path / "run.pth")
+    assert inspect_checkpoint(tmp_path / "run.pth")["stages"] == 3

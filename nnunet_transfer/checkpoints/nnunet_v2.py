@@ -15,6 +15,7 @@ from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefi
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
 from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.plans.classes import NETWORKS
 from nnunet_transfer.sources.keys import canonical, canonical_key
 
 _ENCODER = re.compile(
@@ -130,7 +131,11 @@ def _convert_run(found: Found) -> Converted:
             f"nnunet_transfer exchange weights"
         )
     if own:
-        shown = architecture_from_shapes(tensors)["arch_kwargs"]
+        found_architecture = architecture_from_shapes(tensors)
+        shown = found_architecture["arch_kwargs"]
+        # names that no network may have are refused later, by name
+        if network in NETWORKS and network != found_architecture["network_class_name"]:
+            raise _other_network("network_class_name", network, found_architecture["network_class_name"])
         _check_plans(architecture["arch_kwargs"], shown, tensors)
         if norm := _trained_norm(architecture["arch_kwargs"], shown, tensors):
             architecture["arch_kwargs"] = {**architecture["arch_kwargs"], **norm}
@@ -176,12 +181,16 @@ def _trained_norm(own: Mapping[str, Any], shown: Mapping[str, Any], keys: Iterab
 
 
 #: settings that follow from the shapes of an encoder
-_SHOWN = ("n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage", "kernel_sizes", "conv_bias")
+_SHOWN = (
+    *("conv_op", "n_stages", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage", "kernel_sizes"),
+    *("conv_bias", "block", "bottleneck_channels", "stem_channels"),
+)
 
 
 def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Check that plans describe the network whose weights have these keys; `found` was derived from the weights."""
     stages, axes = found["n_stages"], len(found["kernel_sizes"][0])
+    own, found = _complete(own), _complete(found)
     shown = list(_SHOWN)
     if any(re.match(r"decoder\.stages\.\d+\.convs\.", key) for key in keys):
         shown.append("n_conv_per_stage_decoder")
@@ -194,15 +203,28 @@ def _check_plans(own: Mapping[str, Any], found: Mapping[str, Any], keys: Iterabl
         if name == "strides":  # the stride of the first stage is unknown
             said, seen = said[1:], seen[1:]
         if said != seen:
-            raise CheckpointError(
-                f"the plans with the weights say {name} {own[name]}, the weights {found[name]}: they belong to another network"
-            )
+            raise _other_network(name, own[name], found[name])
+
+
+def _other_network(setting: str, said: Any, seen: Any) -> CheckpointError:
+    return CheckpointError(
+        f"the plans with the weights say {setting} {said}, the weights {seen}: they belong to another network"
+    )
+
+
+def _complete(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a network with those that plans may leave out."""
+    widths = kwargs.get("features_per_stage")
+    first = widths[0] if isinstance(widths, list | tuple) and widths else widths
+    return {"block": "BasicBlockD", "stem_channels": first, **{k: v for k, v in kwargs.items() if v is not None}}
 
 
 def _written_out(name: str, value: Any, stages: int, axes: int) -> Any:
-    """Expand a setting to one entry per stage and axis; plans may state one number for all."""
-    if name in ("n_stages", "conv_bias"):
+    """Expand a setting to one entry per stage and axis, as plans may state one number for all, and shorten names of classes."""
+    if name in ("n_stages", "conv_bias", "stem_channels"):
         return value
+    if name in ("conv_op", "block"):
+        return str(value).rsplit(".", 1)[-1]
     count = stages - 1 if name == "n_conv_per_stage_decoder" else stages
     entries = list(value) if isinstance(value, (list, tuple)) else [value] * count
     if name in ("kernel_sizes", "strides"):
