@@ -68,3 +68,20 @@ def test_plans_of_another_kind_of_network_are_refused(
         inspect_checkpoint(tmp_path / "run.pth")
     torch.save(nnunet_run(network, trained), tmp_path / "run.pth")
     assert inspect_checkpoint(tmp_path / "run.pth")["stages"] == 3
+
+
+def test_names_of_outputs_that_the_network_does_not_have_are_left_out(tmp_path: Path) -> None:
+    """`dataset.json` beside the weights may be another's; `byName` would take outputs for what they aren't."""
+    architecture = plans_architecture()
+    content = nnunet_run(build(architecture, labels=2), architecture)
+    content["init_args"]["dataset_json"]["labels"] = {"background": 0, "lesion": 1, "tumour": 2}
+    torch.save(content, tmp_path / "run.pth")
+    found = inspect_checkpoint(tmp_path / "run.pth")
+    assert found["outputs"] == []
+    assert "dataset.json names 3 outputs, the network has 2: the names are left out" in found["notes"]
+    assert not any("byName" in use for use in found["uses"])
+    content["network_weights"] = {k: v for k, v in content["network_weights"].items() if ".seg_layers." not in k}
+    torch.save(content, tmp_path / "run.pth")
+    found = inspect_checkpoint(tmp_path / "run.pth")
+    assert (found["outputs"], found["parts"]) == ([], "encoder+decoder")
+    assert not any("byName" in use for use in found["uses"])

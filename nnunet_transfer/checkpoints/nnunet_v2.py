@@ -37,6 +37,7 @@ _FIRST = (
 )
 #: prefixes of nnU-Net's keys in files of Lightning and other wrappers; the decoder contains the encoder
 _PREFIX = re.compile(r"(.*?)(?:(?<![^.])decoder\.)?encoder\.(?:stem\.convs|stages\.[01])\.")
+_HEAD = re.compile(r"decoder\.seg_layers\.\d+\.weight")
 _ALIAS = re.compile(r"\.all_modules\.\d+\.")
 #: a network consists of these
 _PARTS = ("encoder.", "decoder.")
@@ -142,6 +143,13 @@ def _convert_run(found: Found) -> Converted:
             notes.append(
                 f"the norm is that of the weights, {norm['norm_op'].rsplit('.', 1)[-1]}: the plans say another"
             )
+    outputs, heads = stated.outputs(dataset), _number_of_outputs(tensors)
+    if outputs and sum(map(len, outputs)) != heads:
+        if heads:
+            notes.append(
+                f"dataset.json names {sum(map(len, outputs))} outputs, the network has {heads}: the names are left out"
+            )
+        outputs = ()
     inputs = input_channels_of(tensors)
     names = stated.channel_names(dataset)
     schemes = stated.words(configuration.get("normalization_schemes"))
@@ -165,8 +173,14 @@ def _convert_run(found: Found) -> Converted:
         citation=NNUNET_PAPER,
         notes=tuple(notes),
         label_channels=max(labels, 0),
-        outputs=stated.outputs(dataset),
+        outputs=outputs,
     )
+
+
+def _number_of_outputs(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of outputs of the output layers; 0 without any, or if theirs differ."""
+    heads = {len(tensor) for key, tensor in tensors.items() if _HEAD.fullmatch(key) and tensor.dim()}
+    return heads.pop() if len(heads) == 1 else 0
 
 
 def _trained_norm(own: Mapping[str, Any], shown: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
