@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from nnunet_transfer.checkpoints import inspect_checkpoint
+from nnunet_transfer.checkpoints import Reading, inspect_checkpoint
 from nnunet_transfer.errors import CheckpointError
 from tests.checkpoint_files import build, nnunet_run, plans_architecture
 
@@ -85,3 +85,21 @@ def test_names_of_outputs_that_the_network_does_not_have_are_left_out(tmp_path: 
     found = inspect_checkpoint(tmp_path / "run.pth")
     assert (found["outputs"], found["parts"]) == ([], "encoder+decoder")
     assert not any("byName" in use for use in found["uses"])
+
+
+@pytest.mark.parametrize("kind", ["nnssl", "key map"])
+def test_copies_of_a_tensor_must_agree_in_every_form_of_nnunet_s_network(kind: str, tmp_path: Path) -> None:
+    weights = {key: tensor.clone() for key, tensor in build(plans_architecture()).state_dict().items()}
+    content: dict[str, Any] = {"network_weights": weights}
+    reading = Reading()
+    if kind == "nnssl":
+        content["nnssl_adaptation_plan"] = {"architecture_plans": {"arch_class_name": "ResEncL"}}
+    else:
+        (tmp_path / "keys.txt").write_text("^encoder = encoder\n")
+        reading = Reading(key_map=tmp_path / "keys.txt")
+    torch.save(content, tmp_path / "x.pth")
+    assert inspect_checkpoint(tmp_path / "x.pth", reading=reading)["stages"] == 3
+    weights["encoder.stem.convs.0.all_modules.0.weight"] += 1
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="are one tensor in nnU-Net's network, but their values differ"):
+        inspect_checkpoint(tmp_path / "x.pth", reading=reading)

@@ -19,6 +19,7 @@ from nnunet_transfer.checkpoints.nnunet_v1 import NNUNET_V1
 from nnunet_transfer.checkpoints.nnunet_v2 import (
     NNUNET_KEYS,
     NNUNET_V2,
+    check_copies,
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,
@@ -140,6 +141,7 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
         if name in renamed:
             raise CheckpointError(f"the key map gives two tensors the name {name}; make its patterns narrower")
         renamed[name] = tensor
+    check_copies(renamed)
     own = nnunet_tensors(renamed)
     if not has_nnunet_keys(own):
         raise CheckpointError(

@@ -9,6 +9,7 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import (
+    check_copies,
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,
@@ -31,6 +32,7 @@ def _convert(found: Found) -> Converted:
             f"the checkpoint is a {name or 'network without a name'}; its weights don't fit nnU-Net's CNNs, "
             f"only those of {', '.join(_NETWORKS)} do"
         )
+    check_copies(found.tensors)
     tensors = nnunet_tensors(found.tensors)
     notes = [*other_networks(found.tensors)]
     if not _NETWORKS[name]:

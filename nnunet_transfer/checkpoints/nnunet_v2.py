@@ -61,7 +61,7 @@ def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
     return {prefix for prefix in prefixes_of(tensors, _PREFIX) if not prefix or prefix.endswith(".")}
 
 
-def _check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
+def check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raise a `CheckpointError` if two names of one tensor have different values: nnU-Net would load one or the other."""
     first: dict[str, str] = {}
     for key, tensor in tensors.items():
@@ -109,7 +109,7 @@ def parts_of(tensors: Mapping[str, torch.Tensor]) -> str:
 def _convert_run(found: Found) -> Converted:
     plans, configuration = stated_configuration(found)
     dataset = stated.mapping(stated.mapping(found.top.get("init_args")).get("dataset_json")) or found.dataset or {}
-    _check_copies(found.tensors)
+    check_copies(found.tensors)
     tensors = nnunet_tensors(found.tensors)
     own = stated.architecture(configuration) or stated.old_architecture(configuration)
     why = "the plans with the weights don't state it" if plans else "no plans lie beside the weights"
@@ -262,7 +262,7 @@ def _name_of(found: Found, configurations: Mapping[str, Any]) -> str:
 
 
 def _convert_keys(found: Found) -> Converted:
-    _check_copies(found.tensors)
+    check_copies(found.tensors)
     tensors = nnunet_tensors(found.tensors)
     return Converted(
         tensors,
