@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nnunet_transfer.checkpoints import Reading, inspect_checkpoint
+from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
 from tests.checkpoint_files import build, nnunet_run, plans_architecture
 
@@ -103,3 +104,22 @@ def test_copies_of_a_tensor_must_agree_in_every_form_of_nnunet_s_network(kind: s
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="are one tensor in nnU-Net's network, but their values differ"):
         inspect_checkpoint(tmp_path / "x.pth", reading=reading)
+
+
+@pytest.mark.parametrize("option", [["--fold", "1"], ["--checkpoint", "checkpoint_best.pth"]])
+def test_no_file_of_many_is_chosen_where_there_is_one(
+    option: list[str], tmp_path: Path, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fold's file given with another fold's number was added as if it were that fold's."""
+    path = tmp_path / "fold_0" / "checkpoint_final.pth"
+    path.parent.mkdir()
+    architecture = plans_architecture()
+    torch.save(nnunet_run(build(architecture), architecture), path)
+    add = ["--name", "s", "--task", "segmentation", "--domain", "t1"]
+    assert main(["sources", "add", str(path), *add, *option]) == 2
+    assert "is a single file; leave --fold and --checkpoint out" in capsys.readouterr().err
+    assert main(["sources", "add", str(path), *add]) == 0
+    assert main(["sources", "inspect", str(registry / "s"), *option]) == 2
+    assert "is a published source; leave --map, --fold and --checkpoint out" in capsys.readouterr().err
+    assert main(["sources", "inspect", str(tmp_path / "missing.pth"), *option]) == 2
+    assert "is not a file" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def add_source(
 def _add(
     path: Path, name: str, task: str, domain: str, provenance: Provenance, reading: Reading, overwrite: bool
 ) -> Path:
-    if source := published_source(path):
+    if source := _published(path, reading):
         card = own_card(source.card, name, task, domain, provenance)
         check_name_free(card.name, overwrite)
         return save_source(card, source.tensors(), overwrite=overwrite)
@@ -157,6 +157,14 @@ def _add(
         return save_source(card, converted.tensors, overwrite=overwrite)
 
 
+def _published(path: Path, reading: Reading) -> Source | None:
+    """Return a published source; refuse options that have no effect on it."""
+    source = published_source(path)
+    if source and reading != Reading(trust=reading.trust):
+        raise CheckpointError(f"{path} is a published source; leave --map, --fold and --checkpoint out")
+    return source
+
+
 def inspect_checkpoint(
     location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
 ) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def inspect_checkpoint(
 
 
 def _inspect(path: Path, reading: Reading) -> dict[str, Any]:
-    if source := published_source(path):
+    if source := _published(path, reading):
         return _described_source(path, source)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)

@@ -110,6 +110,10 @@ def open_checkpoint(
         with tempfile.TemporaryDirectory() as folder:
             yield _found(*_unpacked(path, Path(folder), fold, checkpoint), trust)
     else:
+        if path.is_file() and (fold is not None or checkpoint is not None):
+            raise CheckpointError(
+                f"{path} is a single file; leave --fold and --checkpoint out, which choose from a folder or an archive"
+            )
         yield _found(path, "", trust)
 
 
