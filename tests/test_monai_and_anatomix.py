@@ -242,6 +242,17 @@ def test_all_tensors_of_a_monai_network_are_used(tmp_path: Path) -> None:
     assert any("the one under model is loaded, not ema_model" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize("name", [MONAI, DYNUNET, "anatomix"])
+def test_what_training_adds_to_a_network_is_left_out(name: str, tmp_path: Path) -> None:
+    added = {"n_averaged": torch.tensor(3), "queue": torch.zeros(2, 3), "projection.model.0.weight": torch.zeros(2, 3)}
+    found = []
+    for file, state in (("alone", {}), ("averaged", added)):
+        torch.save({**weights(name), **state}, tmp_path / f"{file}.pth")
+        found.append(inspect_checkpoint(tmp_path / f"{file}.pth") | {"file": ""})
+    alone, averaged = found
+    assert averaged == alone | {"tensors_without_use": alone["tensors_without_use"] + len(added)}
+
+
 def test_without_settings_defaults_are_assumed_and_said(tmp_path: Path) -> None:
     for name in (MONAI, "MONAI's U-Net without residual units"):
         notes = inspect_checkpoint(written(name, tmp_path, settings={}))["notes"]

@@ -22,8 +22,11 @@ _BESIDES = 4
 
 
 def _recognise(found: Found) -> bool:
-    keys = [_KEY.fullmatch(canonical_key(key)) for key in found.tensors]
-    return all(keys) and any(key and key[2] == "0" for key in keys)
+    prefixes = _prefixes(found.tensors)
+    sequence = f"{preferred(prefixes)}model."
+    own = [key for key in map(canonical_key, found.tensors) if key.startswith(sequence)]
+    # training may add tensors beside the sequence
+    return bool(prefixes) and all(map(_KEY.fullmatch, own))
 
 
 def _convert(found: Found) -> Converted:
@@ -51,8 +54,9 @@ def _convert(found: Found) -> Converted:
 
 
 def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
-    matches = (_KEY.fullmatch(canonical_key(key)) for key in tensors)
-    return {match[1] for match in matches if match and match[2] == "0"}
+    matches = ((_KEY.fullmatch(canonical_key(key)), tensor) for key, tensor in tensors.items())
+    # a sequence of another kind, such as a projection, has no convolution
+    return {match[1] for match, tensor in matches if match and match[2] == "0" and tensor.dim() in (4, 5)}
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

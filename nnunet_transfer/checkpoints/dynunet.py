@@ -23,8 +23,8 @@ _UNIT = r"(?:conv(?P<conv>[12])\.conv|norm(?P<norm>[12]))\.(?P<kind>.+)"
 _ENCODER = re.compile(rf"(?:(?P<first>input_block)|downsamples\.(?P<stage>\d{{1,2}})|bottleneck)\.{_UNIT}")
 _DECODER = re.compile(rf"upsamples\.(?P<stage>\d{{1,2}})\.(?:conv_block\.{_UNIT}|transp_conv\.conv\.(?P<up>.+))")
 _HEAD = re.compile(r"(?:output_block|deep_supervision_heads\.(?P<stage>\d{1,2}))\.conv\.conv\.(?P<kind>.+)")
-#: aliases of the layers, as MONAI nests them
-_AGAIN = ("skip_layers.", "heads.")
+#: its layers; the file also has their aliases, as MONAI nests them, and what training adds
+_LAYERS = ("input_block.", "downsamples.", "bottleneck.", "upsamples.", "output_block.", "deep_supervision_heads.")
 
 
 def _recognise(found: Found) -> bool:
@@ -81,7 +81,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     downs = 1 + max((int(m[1]) for key in own if (m := _DOWN.match(key))), default=-1)
     renamed = {}
     for key, tensor in own.items():
-        if not key.startswith(_AGAIN):
+        if key.startswith(_LAYERS):
             renamed[_new_name(key, downs)] = tensor
     return renamed
 
