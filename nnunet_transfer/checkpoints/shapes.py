@@ -11,6 +11,7 @@ import torch
 
 from nnunet_transfer.checkpoints.stated import UNET_IMPORTS, unet_modules
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.sources.schema import MAX_STAGES
 
 STUNET = "nnunet_transfer.networks.stunet.STUNet"
 GENESIS_UNET = "nnunet_transfer.networks.genesis_unet.GenesisUNet"
@@ -179,8 +180,8 @@ def _monai_unet(tensors: Mapping[str, torch.Tensor], nonlin: str) -> dict[str, A
         If the bottom or the last layer is missing, or residual units have different numbers of convolutions.
     """
     stages = 1 + max(int(m[1]) for k in tensors if (m := _MONAI_UNIT.match(k)))
-    if stages > len(tensors):
-        raise CheckpointError("the encoder's stages are numbered higher than there are tensors")
+    if stages > MAX_STAGES:
+        raise CheckpointError(f"the encoder has {stages} stages; at most {MAX_STAGES} make sense")
     downs = ["", *[f"encoder.stages.{s}." for s in range(1, stages - 1)], f"encoder.stages.{stages - 1}.down."]
     bottom = f"encoder.stages.{stages - 1}.bottom."
     counts = {
