@@ -23,6 +23,7 @@ from nnunet_transfer.errors import CheckpointError, DataError, PlansError, Setti
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS, follows_grammar
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
+from nnunet_transfer.sources.leakage import without_donor_names
 from nnunet_transfer.sources.schema import architecture_problems
 from nnunet_transfer.subjects import DONORS
 from nnunet_transfer.words import counted
@@ -97,7 +98,7 @@ def export_stock(
     As in nnU-Net's export, the postprocessing chosen by cross-validation of these folds and the data set's fingerprint are
     included. Files that name cases or folders of this machine (predictions and scores of the validation, logs,
     `inference_information.json`) or belong to several models (ensembles) are not, nor are the donors of pasted lesions, whom
-    `dataset.json` names by case.
+    `dataset.json` names by case and transfer reports in a warning.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def export_stock(
         configuration = str(next(iter(contents.values()))["init_args"].get("configuration"))
         _check(plans, dataset_json, configuration, contents)
         name = f"{STOCK_TRAINER}__{plans['plans_name']}__{configuration}"
-        reports = [_json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()]
+        reports = {fold: _json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()}
         extras = [*_postprocessing(folder, chosen)]
         place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
         if place.exists() and not overwrite:
@@ -130,12 +131,12 @@ def export_stock(
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
                 own = Path(temporary) / plans["dataset_name"] / name
-                _write(folder, own, contents, checkpoint, extras, _without_donors(dataset_json))
+                _write(folder, own, contents, checkpoint, extras, _without_donors(dataset_json), reports)
                 _archive(Path(temporary), output)
         else:
             with atomic_folder(place, overwrite=overwrite) as written:
-                _write(folder, written, contents, checkpoint, extras, _without_donors(dataset_json))
-    sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports)
+                _write(folder, written, contents, checkpoint, extras, _without_donors(dataset_json), reports)
+    sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports.values())
     names = tuple(fold.removeprefix("fold_") for fold in chosen)
     return StockModel(place, names, tuple(sources), tuple(extra for extra in extras if extra.endswith(".pkl")))
 
@@ -338,6 +339,14 @@ def _without_donors(dataset_json: Any) -> Any:
     return {k: v for k, v in dataset_json.items() if k != DONORS} if isinstance(dataset_json, Mapping) else dataset_json
 
 
+def _without_names(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a transfer report without the donors whom its warnings name."""
+    warnings = report.get("warnings")
+    if not isinstance(warnings, list):
+        return dict(report)
+    return {**report, "warnings": [without_donor_names(w) if isinstance(w, str) else w for w in warnings]}
+
+
 def _write(
     folder: Path,
     written: Path,
@@ -345,14 +354,15 @@ def _write(
     checkpoint: str,
     extras: Sequence[str],
     dataset_json: Mapping[str, Any],
+    reports: Mapping[str, Mapping[str, Any]],
 ) -> None:
     import torch
 
     for fold, content in contents.items():
         (written / fold).mkdir(parents=True)
         torch.save(content, written / fold / checkpoint)
-        if (folder / fold / _REPORT).is_file():
-            shutil.copyfile(folder / fold / _REPORT, written / fold / _REPORT)
+        if fold in reports:
+            write_json(written / fold / _REPORT, _without_names(reports[fold]))
     write_json(written / _DATASET, dataset_json)
     for name in (_PLANS, *extras):
         (written / name).parent.mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ from nnunet_transfer.cli import main
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.sharing import export_stock
+from nnunet_transfer.sources.leakage import donor_warnings
 from nnunet_transfer.trainers import get_trainer_class
 from tests.test_plans import planned_ready
 
@@ -153,15 +154,22 @@ def test_a_folder_or_an_export_of_nnunets_becomes_a_folder(model: Path, tmp_path
 
 
 def test_donors_of_lesions_stay_behind(nnunet_folders: Path) -> None:
-    """dataset.json of synthesised data names them by case; nnU-Net doesn't need them."""
+    """dataset.json of synthesised data names them by case, and a warning if the source has seen them."""
     donors = {"lesion_donors": {"case00": "sub-r001s001"}}
     model = trained(nnunet_folders, 21, "X", "nnUNetTrainerScratch", **donors)
+    (seen,) = donor_warnings(["sub-r001s001", "other (2)"], "Dataset021_X", ["sub-r001s001", "other (2)"])
+    other = "a note (of another kind)"
+    report = {"source": "s", "warnings": [seen, other]}
+    write_json(model / "fold_0" / "transfer_report.json", report)
     exported = export_stock(model, nnunet_folders / "out", folds=["0"]).path
     assert read_json(exported / "dataset.json") == {
         key: value for key, value in read_json(model / "dataset.json").items() if key != "lesion_donors"
     }
     stored = torch.load(exported / "fold_0" / "checkpoint_final.pth", weights_only=True)
     assert stored["init_args"]["dataset_json"]["labels"]
+    told = read_json(exported / "fold_0" / "transfer_report.json")
+    assert told == {**report, "warnings": [seen.replace(" (other (2), sub-r001s001)", ""), other]}
+    assert "2 of the source's 2 lesion donors are in Dataset021_X, too;" in told["warnings"][0]
     assert not any(b"sub-r001s001" in path.read_bytes() for path in exported.rglob("*") if path.is_file())
 
 
