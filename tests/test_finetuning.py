@@ -16,6 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.finetuning import fitted_start
 from nnunet_transfer.finetuning import trainer as finetuning
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
@@ -192,6 +193,24 @@ def test_outputs_are_taken_over_by_name_behind_the_sources_decoder_alone(
         assert rows.classes == (1,), "other is background here, but not in the source"
         assert torch.equal(rows.bias, saved[f"decoder.seg_layers.{number}.bias"][[2]])
     assert encoder_only == {}, "a random decoder has other features"
+
+
+def test_the_report_says_which_outputs_are_the_source_s(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, dataset, plans = ready
+    source = load_source("t1_segmentation")
+    replace(source.card, extra={OUTPUTS: [["background", "class1"]]}).write(source.folder)
+    trainer = build(dataset, plans, "nnUNetTrainerT1Segmentation_byName_1epochs_1iterations_seed1", folders)
+    monkeypatch.setattr(fitted_start, "constant_loss", lambda *_: float("inf"))  # the copied outputs are of use
+    trainer.on_train_start()
+    report = read_json(Path(trainer.output_folder) / "transfer_report.json")
+    heads = [tensor for tensor in report["tensors"] if ".seg_layers." in tensor["key"]]
+    layers = [level for level in report["fitted_heads"]["levels"] if level["copied"]]
+    assert len(heads) == 2 * len(layers) > 0
+    names = [report["fitted_heads"]["outputs"][i] for i in layers[0]["copied"]]
+    for head in heads:
+        assert (head["status"], head["reason"]) == ("adapted", f"outputs by name: {', '.join(names)}")
+        assert head["transferred"] * head["target_shape"][0] == head["parameters"] * len(names)
+    assert "head" not in report["coverage"]
 
 
 def test_the_log_says_if_outputs_by_name_were_of_no_use(ready: Ready) -> None:

@@ -48,7 +48,7 @@ class Decision:
     part : `stem`, `encoder`, `decoder`, `head` or `other`
     status : `loaded` unchanged, `adapted` by `steps`, left as `initialised`, or `unused`
     steps : adaptations in order
-    reason : why the tensor was not loaded
+    reason : why the tensor was not loaded, or which outputs of a head were copied by name
     source_shape, target_shape : `None` if there is no such tensor
     parameters : number of learned values; 0 for running statistics
     transferred : number of values that come from the source

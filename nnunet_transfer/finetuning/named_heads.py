@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from nnunet_transfer.adaptation.decisions import Decision
+from nnunet_transfer.adaptation.decisions import TRANSFERRED, Decision
 from nnunet_transfer.adaptation.parts import decoder_stage, number_of_stages
 from nnunet_transfer.finetuning.heads import Rows
 from nnunet_transfer.sources import Source
@@ -64,3 +65,21 @@ def known_rows(
             kept = weight.flatten(1)[rows].to(own), bias[rows].to(own)
             found[i] = Rows(tuple(match.indices), *kept)
     return found
+
+
+def with_copied_outputs(decisions: Iterable[Decision], copied: Mapping[int, Sequence[str]]) -> tuple[Decision, ...]:
+    """Return decisions that also say which outputs are the source's.
+
+    Parameters
+    ----------
+    copied : output layer -> names of the outputs copied from the source
+    """
+    told = []
+    for d in decisions:
+        names = copied.get(decoder_stage(d.key) or 0, ()) if d.part == "head" and d.target_shape else ()
+        if names and d.target_shape:
+            moved = d.parameters // d.target_shape[0] * len(names)
+            d = replace(d, status="adapted", reason=f"outputs by name: {', '.join(names)}", transferred=moved)
+        told.append(d)
+    used = {d.source_key for d in told if d.status in TRANSFERRED}
+    return tuple(d for d in told if d.status != "unused" or d.source_key not in used)

@@ -20,7 +20,7 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
 from nnunet_transfer.finetuning.heads import Rows
-from nnunet_transfer.finetuning.named_heads import known_rows, matching_outputs
+from nnunet_transfer.finetuning.named_heads import known_rows, matching_outputs, with_copied_outputs
 from nnunet_transfer.finetuning.optimiser import optimiser_of
 from nnunet_transfer.finetuning.parameters import (
     StartPull,
@@ -184,7 +184,9 @@ class FineTuningTrainer(NamedTrainer):
     def _fit_heads(self) -> None:
         done = fit_output_layers(self, self._known_rows)
         if done and self._report:
-            self._report = replace(self._report, fitted_heads=asdict(done))
+            copied = {level.layer: [done.outputs[i] for i in level.copied] for level in done.levels}
+            decisions = with_copied_outputs(self._report.decisions, copied)
+            self._report = replace(self._report, fitted_heads=asdict(done), decisions=decisions)
             self._report.write(Path(self.output_folder) / REPORT_FILE)
 
     @property
