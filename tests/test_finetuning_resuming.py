@@ -118,6 +118,9 @@ def test_other_weights_than_planned_are_refused_where_they_would_be_loaded(ready
     for trainer, named in (("nnUNetTrainerT1Segmentation_1epochs_1iterations", own), (again, chosen)):
         build(dataset, named, trainer, folders).on_train_start()
     build(dataset, write(overwrite=True), again, folders).on_train_start()
+    save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", labels=2, seed=9)
+    with pytest.raises(SystemExit, match=f"{chosen} were written for other weights .* rank the sources again"):
+        build(dataset, chosen, again, folders).on_train_start()
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,13 +135,19 @@ class FineTuningTrainer(NamedTrainer):
     def _check_weights_are_the_planned(self, source: Source) -> None:
         """Refuse other weights than those that the plans were written for: another source may have got the name since."""
         block = self.plans_manager.plans.get("transfer") or {}
-        planned, found = str(block.get("sha256") or ""), source.card.sha256
-        if self.settings.base != TRANSFER or block.get("chosen") is not None or planned in ("", found):
+        for_folds = block.get("chosen") is not None
+        stated = (block.get("chosen_sha256") or {}).get(str(self.fold)) if for_folds else block.get("sha256")
+        planned, found = str(stated or ""), source.card.sha256
+        if self.settings.base != TRANSFER or planned in ("", found):
             return
+        again = (
+            "rank the sources again in the study"
+            if for_folds
+            else "write the plans again with `nnunet_transfer plan --overwrite`"
+        )
         raise SourceError(
             f"{self.plans_manager.plans_name} were written for other weights of source {source.card.name} (sha256 "
-            f"{planned[:12]}, now {found[:12]}); restore that source, or write the plans again with "
-            f"`nnunet_transfer plan --overwrite`"
+            f"{planned[:12]}, now {found[:12]}); restore that source, or {again}"
         )
 
     def _target(self) -> Target:
