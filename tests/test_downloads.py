@@ -219,6 +219,7 @@ def unreachable(*_: object, **__: object) -> None:
         "hf://a/b//x.pth",
         "hf://a/b/x\0.pth",
         "https://huggingface.co/a/b/resolve/main/..%2f..%2fx.pth",
+        "https://huggingface.co/a/b/resolve/..%2f..%2fy/x.pth",
     ],
 )
 def test_paths_that_leave_a_repository_are_refused(address: str, hub: FileServer) -> None:
@@ -266,6 +267,10 @@ def test_hugging_face_by_its_own_library(hub: FileServer, weights: bytes, tmp_pa
             assert file.read_bytes() == weights
     assert len(hub.asked) == asked
     assert (tmp_path / "hub") in file.parents
+    # of a pull request
+    hub.files["/owner/repo/resolve/refs%2Fpr%2F1/checkpoint_final.pth"] = weights
+    with downloaded("https://huggingface.co/owner/repo/blob/refs%2Fpr%2F1/checkpoint_final.pth") as file:
+        assert file.read_bytes() == weights
     file.resolve().write_bytes(b"another file")
     with pytest.raises(CheckpointError, match="Hugging Face states"):
         downloaded(address).__enter__()

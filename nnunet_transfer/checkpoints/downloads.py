@@ -138,7 +138,9 @@ def _check_sum(file: Path, sha256: str, name: str, who: str) -> None:
 
 def _from_web(address: str, folder: Path, checked: bool = False) -> Path:
     if match := _HUB_PAGE.match(address):
-        return _from_hub(f"hf://{match[1]}/{urllib.parse.unquote(match[3])}@{match[2]}", folder)
+        # the revision of a pull request, refs/pr/1, is quoted, too
+        revision, name = map(urllib.parse.unquote, match.group(2, 3))
+        return _from_hub(f"hf://{match[1]}/{name}@{revision}", folder)
     with _web_in_one_line(address):
         parts = urllib.parse.urlsplit(address)
         host, port, own_path = parts.hostname, parts.port, urllib.parse.unquote(parts.path)
