@@ -117,7 +117,9 @@ def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor],
     if any(k.startswith("classifier.") or ".aspp." in k for k in found.tensors):
         notes.append("segmentation networks of torchvision and DeepLab dilate layers 3 and 4 instead of striding")
     if own["layer1.0.conv2.weight"].dim() == 5:
-        notes.append("MedicalNet dilates layers 3 and 4 instead of striding")
+        notes.append(
+            "if it is MedicalNet's, the original dilates layers 3 and 4 instead of striding: no tensor shows it"
+        )
     if not _has_statistics(own):
         notes.append("the original's norm keeps no statistics (GroupNorm?); InstanceNorm takes its affine part")
     return notes
