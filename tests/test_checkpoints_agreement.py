@@ -11,7 +11,7 @@ import torch
 from nnunet_transfer.checkpoints import Reading, inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
-from tests.checkpoint_files import build, nnunet_run, plans_architecture
+from tests.checkpoint_files import build, nnunet_run, nnunet_v1_state, plans_architecture
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -131,3 +131,14 @@ def test_forged_numbers_of_stages_are_refused_before_a_search(tmp_path: Path) ->
     torch.save(dict.fromkeys(keys, torch.zeros(1, 1, 1, 1)), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="has 500 stages; at most 16"):
         inspect_checkpoint(tmp_path / "x.pth")
+
+
+def test_of_a_folder_of_nnunet_v1_the_final_weights_are_read(tmp_path: Path) -> None:
+    architecture = plans_architecture(residual=False)
+    architecture["arch_kwargs"] |= {"n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2]}
+    folder = tmp_path / "nnUNetTrainerV2__nnUNetPlansv2.1" / "fold_0"
+    folder.mkdir(parents=True)
+    for name in ("model_best.model", "model_final_checkpoint.model", "model_latest.model"):
+        torch.save({"state_dict": nnunet_v1_state(build(architecture), 3)}, folder / name)
+    notes = inspect_checkpoint(folder.parent)["notes"]
+    assert "of 3 weights files, fold_0/model_final_checkpoint.model is read" in notes

@@ -23,8 +23,11 @@ from nnunet_transfer.sources.model_card import licence_of, read_head
 from nnunet_transfer.unpickling.limits import MAX_KEY
 from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE
 
-#: names of checkpoints, in order of preference
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+#: names of checkpoints of nnU-Net v2 and v1, in order of preference
+CHECKPOINTS = (
+    *("checkpoint_final.pth", "model_final_checkpoint.model", "checkpoint_best.pth", "model_best.model"),
+    *("checkpoint_latest.pth", "model_latest.model"),
+)
 #: files of a MONAI bundle with its settings and metadata; its weights are in `models/`
 _BUNDLE_SETTINGS = ("configs/inference.json", "configs/train.json")
 _BUNDLE_METADATA = "configs/metadata.json"

@@ -178,7 +178,7 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
         "--sha256", default="", metavar="HEX", help="expected checksum of a file or download, or its start"
     )
     parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
-    parser.add_argument("--checkpoint", help="which file of a fold (default: checkpoint_final.pth)")
+    parser.add_argument("--checkpoint", help="which file of a fold (default: the final one)")
     parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
     parser.add_argument(
         "--trust", action="store_true", help="unpickle the file without checks: it may run any program as you"
