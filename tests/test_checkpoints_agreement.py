@@ -142,3 +142,19 @@ def test_of_a_folder_of_nnunet_v1_the_final_weights_are_read(tmp_path: Path) -> 
         torch.save({"state_dict": nnunet_v1_state(build(architecture), 3)}, folder / name)
     notes = inspect_checkpoint(folder.parent)["notes"]
     assert "of 3 weights files, fold_0/model_final_checkpoint.model is read" in notes
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(2).to(torch.float8_e4m3fn),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, dtype=torch.uint16),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_values_of_other_types_are_no_reason_to_trust_a_file(values: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({**build(plans_architecture()).state_dict(), "encoder.scale": values}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="has values of type torch") as caught:
+        inspect_checkpoint(tmp_path / "x.pth")
+    assert "--trust" not in str(caught.value)

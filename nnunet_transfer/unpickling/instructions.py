@@ -18,6 +18,7 @@ from nnunet_transfer.unpickling.limits import (
 from nnunet_transfer.unpickling.values import (
     CALLS,
     NOT_PLAIN,
+    OTHER_TYPES,
     STORAGES,
     WORDS,
     Array,
@@ -112,6 +113,8 @@ class Interpreter:
             raise RefusedError("has a tensor that is sparse, nested or without values; weights are plain")
         known = (module, name) in CALLS or (module, name) in WORDS
         if not known and not (module in ("torch", "torch.storage") and name.lstrip("_") in STORAGES):
+            if OTHER_TYPES.fullmatch(full):
+                raise RefusedError(f"has values of type {full}; weights are floating-point numbers of 16 to 64 bits")
             raise UnknownNameError(full)
         self.push(Name(module, name))
 

@@ -36,6 +36,8 @@ _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _BUILTINS = ("builtins", "__builtin__")
 #: functions that rebuild tensors whose values aren't stored as they are
 NOT_PLAIN = re.compile(r"torch\._utils\._rebuild_(sparse|meta|nested|qtensor|wrapper|device|xla)\w*|torch\.nested.*")
+#: types of tensors' values other than those of `SIZES`: their names run nothing, but no network here has such weights
+OTHER_TYPES = re.compile(r"torch\.(storage\.)?(_?[A-Z]\w*Storage|(float|complex|uint|int|quint|qint|bits)\d\w*|chalf)")
 #: names that stand only for themselves
 WORDS = {
     ("numpy", "ndarray"),
