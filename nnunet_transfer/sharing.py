@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from nnunet_transfer.configurations import with_inherited
@@ -115,6 +115,9 @@ def export_stock(
         If the model can't be read, was trained by another package's trainer, or has a network or plans that nnU-Net doesn't
         support.
     """
+    if checkpoint in ("", "..") or PurePath(checkpoint).name != checkpoint:
+        # a path would be written to as well
+        raise SettingsError(f"{checkpoint or 'an empty text'} is not the name of a file in a fold's folder")
     with _opened(model) as folder:
         plans, dataset_json = (_json(folder / name) for name in _FILES)
         chosen = _folds(folder, folds, checkpoint)

@@ -250,6 +250,18 @@ def test_what_nnunet_alone_could_not_use_is_refused_in_one_line(
     assert not list(tmp_path.glob("*x.zip*"))
 
 
+def test_a_checkpoint_given_by_its_path_is_not_overwritten(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model / "fold_0" / "checkpoint_final.pth"
+    before = path.read_bytes()
+    for given in (str(path), "../fold_0/checkpoint_final.pth", "fold_0/checkpoint_final.pth", "..", ""):
+        assert main(["export-stock", str(model), "-o", str(tmp_path / "out"), "--checkpoint", given]) == 2
+        assert "is not the name of a file in a fold's folder" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
 #: leads from a folder `<trainer>__<plans>__<configuration>` in the output to a folder beside the output
 OUTSIDE = "x/../../../Victim"
 
