@@ -128,8 +128,7 @@ def export_stock(
         reports = {fold: _json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()}
         extras = [*_postprocessing(folder, chosen)]
         place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
-        if place.exists() and not overwrite:
-            raise DataError(f"{place} exists; choose another place, or overwrite it")
+        _check_replaceable(place, overwrite)
         if output.suffix == ".zip":
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
@@ -142,6 +141,17 @@ def export_stock(
     sources = dict.fromkeys((str(r.get("source")), str(r.get("licence") or "unknown")) for r in reports.values())
     names = tuple(fold.removeprefix("fold_") for fold in chosen)
     return StockModel(place, names, tuple(sources), tuple(extra for extra in extras if extra.endswith(".pkl")))
+
+
+def _check_replaceable(place: Path, overwrite: bool) -> None:
+    """Refuse to replace anything but an earlier export: nnU-Net's own trainings have the same folder names."""
+    if place.exists() and not overwrite:
+        raise DataError(f"{place} exists; choose another place, or overwrite it")
+    files = (path.relative_to(place) for path in place.rglob("*") if not path.is_dir()) if place.is_dir() else ()
+    if other := next((path for path in sorted(files) if not _is_of_a_model(path.parts)), None):
+        raise DataError(
+            f"{place} also holds {other}, which an export doesn't and which would be lost; choose another place"
+        )
 
 
 @contextmanager

@@ -262,6 +262,21 @@ def test_a_checkpoint_given_by_its_path_is_not_overwritten(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_of_nnunet_s_own_is_not_replaced(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second baseline, `nnUNetTrainer` with the same plans, has the name of an export."""
+    export = ["export-stock", str(model), "-o", str(tmp_path), "--overwrite"]
+    for _ in range(2):
+        assert main(export) == 0
+    log = tmp_path / model.parent.name / "nnUNetTrainer__nnUNetPlans_demo__2d" / "fold_0" / "training_log.txt"
+    log.write_text("hours")
+    capsys.readouterr()
+    assert main(export) == 2
+    assert "also holds fold_0/training_log.txt, which an export doesn't" in capsys.readouterr().err
+    assert log.read_text() == "hours"
+
+
 #: leads from a folder `<trainer>__<plans>__<configuration>` in the output to a folder beside the output
 OUTSIDE = "x/../../../Victim"
 
