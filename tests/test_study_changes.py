@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,17 @@ def test_a_source_of_another_description_is_not_in_the_way(finished_study: Path,
     assert read_json(aside / "source.json")["extra"]["configuration"] == "3d_fullres"
 
 
+def _renamed(part: str, name: str, new: str, *user: str) -> Change:
+    """Return a change of the name of a data set or target, and of the place that uses it, if any."""
+
+    def change(content: dict[str, Any]) -> None:
+        content[part][new] = content[part].pop(name)
+        if user:
+            set_(*user, to=new)(content)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "overwritten"),
     [
@@ -121,6 +133,20 @@ def test_a_source_of_another_description_is_not_in_the_way(finished_study: Path,
             set_("sources", "t1_segmentation", to={"fetch": "openmind_mae"}),
             ("pretrain", "finetune-stroke-nnUNetTrainerT1", "compare", "report"),
         ),
+        # the same places under other names
+        (
+            _renamed("datasets", "t1", "heads", "sources", "t1_segmentation", "pretrain"),
+            (
+                "convert-t1",
+                "plan-t1",
+                "preprocess-t1",
+                "pretrain",
+                "finetune-stroke-nnUNetTrainerT1",
+                "compare",
+                "report",
+            ),
+        ),
+        (_renamed("targets", "stroke", "lesions"), ("finetune", "report")),
     ],
 )
 def test_a_step_whose_output_was_overwritten_is_not_done(

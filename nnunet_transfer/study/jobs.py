@@ -31,6 +31,7 @@ class Job:
     settings : everything that its result depends on besides the results of other jobs, as JSON types
     needs : names of the jobs whose results it uses
     digest : digest of the settings and of the digests of `needs`; changes if and only if the result may change
+    place : what it writes to, whatever data sets and targets are called; jobs of a kind with one place overwrite each other
     """
 
     name: str
@@ -38,6 +39,7 @@ class Job:
     settings: Mapping[str, Any]
     needs: tuple[str, ...]
     digest: str
+    place: str
 
     @property
     def key(self) -> str:
@@ -46,7 +48,7 @@ class Job:
 
 
 def rivals(job: Job) -> list[tuple[str, str]]:
-    """Return kind and name of all jobs that write where this job writes, whatever their digest; this job is one of them."""
+    """Return the kinds of jobs that write where this job may write, each with the name that such a job has in this file."""
     kinds = _SAME_PLACE.get(job.kind, (job.kind,))
     return [(kind, f"{kind}{job.name.removeprefix(job.kind)}") for kind in kinds]
 
@@ -54,14 +56,14 @@ def rivals(job: Job) -> list[tuple[str, str]]:
 def study_jobs(study: Study) -> dict[str, Job]:
     """Return all jobs by name, each after those that it needs."""
     jobs: dict[str, Job] = {}
-    for name, kind, settings, needs in _outline(study):
+    for name, kind, settings, needs, place in _outline(study):
         content = json.dumps([kind, settings, [jobs[need].digest for need in needs]], sort_keys=True, default=str)
         digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-        jobs[name] = Job(name, kind, settings, tuple(needs), digest)
+        jobs[name] = Job(name, kind, settings, tuple(needs), digest, place)
     return jobs
 
 
-_Outline = tuple[str, str, dict[str, Any], Sequence[str]]
+_Outline = tuple[str, str, dict[str, Any], Sequence[str], str]
 
 
 def _outline(study: Study) -> Iterator[_Outline]:
@@ -79,6 +81,7 @@ def _outline(study: Study) -> Iterator[_Outline]:
         "report",
         {"comparison": comparison, "targets": list(study.targets)},
         [f"compare-{t}" for t in study.targets],
+        "report",
     )
 
 
@@ -91,11 +94,12 @@ def _dataset(study: Study, dataset: Dataset) -> Iterator[_Outline]:
         "synthetic": dataset.synthetic,
         "seed": dataset.seed,
     }
-    yield f"convert-{name}", "convert", {"dataset": name, "id": number, **origin}, ()
+    yield f"convert-{name}", "convert", {"dataset": name, "id": number, **origin}, (), str(number)
     configurations = list(study.configurations(name))
     plans = {"dataset": name, "id": number, "configurations": configurations, "profile": study.profile}
-    yield f"plan-{name}", "plan", {**plans, **dataset.plans}, (f"convert-{name}",)
-    yield f"preprocess-{name}", "preprocess", {"dataset": name, "configurations": configurations}, (f"plan-{name}",)
+    yield f"plan-{name}", "plan", {**plans, **dataset.plans}, (f"convert-{name}",), str(number)
+    preprocessing = {"dataset": name, "configurations": configurations}
+    yield f"preprocess-{name}", "preprocess", preprocessing, (f"plan-{name}",), str(number)
 
 
 def _converter(dataset: Dataset) -> dict[str, str]:
@@ -117,7 +121,7 @@ def _source(source: Source) -> _Outline:
         settings = {"source": source.name, "checkpoint": source.checkpoint, "fetch": source.fetch, **source.details}
         if source.key_map:
             settings["map_content"] = _content(source.key_map)
-        return source_job(source), "add", settings, ()
+        return source_job(source), "add", settings, (), source.name
     settings = {
         "source": source.name,
         "dataset": source.dataset,
@@ -125,7 +129,7 @@ def _source(source: Source) -> _Outline:
         "configuration": source.configuration,
         "fold": source.fold,
     }
-    return source_job(source), "pretrain", settings, (f"preprocess-{source.dataset}",)
+    return source_job(source), "pretrain", settings, (f"preprocess-{source.dataset}",), source.name
 
 
 def _rankings(study: Study, target: Target) -> Iterator[_Outline]:
@@ -138,7 +142,7 @@ def _rankings(study: Study, target: Target) -> Iterator[_Outline]:
             "fold": fold,
             "sources": list(study.sources),
         }
-        yield f"rank-{target.name}-f{fold}", "rank", settings, needs
+        yield f"rank-{target.name}-f{fold}", "rank", settings, needs, f"{target.name} {fold}"
 
 
 def source_job(source: Source) -> str:
@@ -152,7 +156,7 @@ def finetune_job(target: Target, arm: StudyArm, fold: int) -> str:
 
 
 def _target(study: Study, target: Target) -> Iterator[_Outline]:
-    ready = f"preprocess-{target.dataset}"
+    ready, number = f"preprocess-{target.dataset}", study.datasets[target.dataset].number
     named = dict.fromkeys(arm.source for arm in study.arms if arm.named_in_plans)
     for source in named:
         assert source is not None  # an arm that the plans name has a source
@@ -165,11 +169,12 @@ def _target(study: Study, target: Target) -> Iterator[_Outline]:
             settings["folds"] = list(target.folds)
         else:
             needs.append(source_job(study.sources[source]))
-        yield f"link-{target.name}-{source}", "link", settings, needs
+        yield f"link-{target.name}-{source}", "link", settings, needs, f"{number} {study.plans_name(source)}"
     trainings: list[str] = []
     for arm in study.arms:
         made = [source_job(study.sources[source]) for source in study.sources_of(arm)]
         linked = [f"link-{target.name}-{arm.source}"] if arm.named_in_plans else []
+        plans = study.plans_name(arm.source if arm.named_in_plans else None)
         for fold in target.folds:
             training = {
                 "target": target.name,
@@ -179,6 +184,7 @@ def _target(study: Study, target: Target) -> Iterator[_Outline]:
                 "fold": fold,
             }
             trainings.append(finetune_job(target, arm, fold))
-            yield trainings[-1], "finetune", training, [ready, *made, *linked]
+            place = f"{number} {arm.trainer} {plans} {study.configuration} {fold}"
+            yield trainings[-1], "finetune", training, [ready, *made, *linked], place
     comparison = {"target": target.name, "protocols": list(target.protocols), "comparison": dict(study.comparison)}
-    yield f"compare-{target.name}", "compare", comparison, trainings
+    yield f"compare-{target.name}", "compare", comparison, trainings, target.name

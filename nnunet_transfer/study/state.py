@@ -122,15 +122,25 @@ def at_work(folder: Path, job: Job) -> Iterator[bool]:
             running.unlink(missing_ok=True)
             raise
         stop.set()
-        write_json(mark(folder, job, DONE), {**_ended(sign), "job": job.name})
+        write_json(mark(folder, job, DONE), {**_ended(sign), "job": job.name, "place": job.place})
         running.unlink(missing_ok=True)
 
 
 def _forget_overwritten(folder: Path, job: Job) -> None:
     """Remove the marks of finished jobs that wrote where this job writes: after a change back, they have to run again."""
     for kind, name in rivals(job):
-        for path in (folder / STEPS / kind).glob(f"{name}.*.{DONE}"):
-            path.unlink(missing_ok=True)
+        for path in (folder / STEPS / kind).glob(f"*.{DONE}"):
+            if path.name.startswith(f"{name}.") or _place(path) == job.place:
+                path.unlink(missing_ok=True)
+
+
+def _place(done: Path) -> str | None:
+    """Return what a finished job wrote to, from its mark; None if the mark doesn't say."""
+    try:
+        content = read_json(done)
+    except DataError:
+        return None
+    return content.get("place") if isinstance(content, dict) else None
 
 
 def _ended(sign: Sign) -> dict[str, Any]:
