@@ -39,6 +39,8 @@ SHADOWING = "rename or remove that class: nnU-Net would train it instead of this
 LITTLE_SPACE, NO_SPACE = 20, 1
 #: seconds; the first import from a cold network drive takes minutes
 IMPORT_TIMEOUT = 300
+#: a value of CUDA_VISIBLE_DEVICES that doesn't hide all GPUs, as -1 does
+_NAMES_A_GPU = re.compile(r"\s*(\d|GPU-|MIG-)")
 
 # runs in a separate process: a broken build may raise, abort or hang
 _IMPORT_TORCH = """
@@ -208,7 +210,8 @@ def _gpu_finding(gpu: str | None, cuda: str | None) -> Finding:
 def _graphics_card() -> str:
     """Return the GPUs that NVIDIA's driver lists; empty without a driver or a card."""
     program = shutil.which("nvidia-smi")
-    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if program is None or (named is not None and not _NAMES_A_GPU.match(named)):
         return ""
     try:
         run = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)

@@ -109,8 +109,9 @@ def test_a_card_that_torch_cannot_use_fails(
     assert found.state is State.FAIL
     assert "GPU 0: Card X" in found.found
     assert words in found.found
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the user hides it
-    assert _only("GPU", list(doctor.check_torch())).state is State.WARN
+    for hidden in ("", "-1"):  # by the user
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert _only("GPU", list(doctor.check_torch())).state is State.WARN
 
 
 def test_unset_and_wrong_folders_fail_with_the_command_that_mends_them(

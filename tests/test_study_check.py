@@ -35,10 +35,11 @@ def test_check_says_what_would_run(
     status, text = check(write_study(tmp_path), capsys)
     assert status == 0
     assert "finetune         4      4" in text
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    status, text = check(write_study(tmp_path, set_("device", to="cuda")), capsys)
-    assert status == 0
-    assert "no GPU is visible here" in text
+    for hidden in ("", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        status, text = check(write_study(tmp_path, set_("device", to="cuda")), capsys)
+        assert status == 0
+        assert "no GPU is visible here" in text
     # two folds of two arms, five iterations; 9 h for 250 000 in 3D, half of it in 2D
     assert "time: about 0 GPU hours" in text
 

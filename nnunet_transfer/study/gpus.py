@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,13 +17,16 @@ from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: an index, or a UUID
+_GPU = re.compile(r"\d+|(GPU|MIG)-.+")
 _WAIT_SECONDS = 5.0
 
 
 def visible_gpus() -> list[str]:
     """Return the available GPUs: those in `CUDA_VISIBLE_DEVICES`, or all GPUs of this machine."""
     if (given := os.environ.get(_VISIBLE)) is not None:
-        return [gpu.strip() for gpu in given.split(",") if gpu.strip()]
+        # as in CUDA, the first entry that names no GPU, such as -1, hides itself and all that follow
+        return list(itertools.takewhile(_GPU.fullmatch, map(str.strip, given.split(","))))
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
