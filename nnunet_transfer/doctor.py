@@ -21,7 +21,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from nnunet_transfer.comparison.loaded import doubtful_arms
-from nnunet_transfer.discovery import VARIABLE, is_searched
+from nnunet_transfer.discovery import VARIABLE, is_searched, python_files
 from nnunet_transfer.errors import TransferError, one_line
 from nnunet_transfer.naming import ARMS, bases
 from nnunet_transfer.paths import nnunet_results, sources_folder
@@ -346,8 +346,8 @@ def _searched_before(value: str) -> Iterator[Path]:
 def _classes(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the classes in `folder` that have the name of one of this package's trainers, with or without a suffix."""
     ours = re.compile(rf"^class ((?:{'|'.join(bases())})(?:_\w+)?)\b", re.MULTILINE)
-    for file in folder.rglob("*.py"):
-        for name in ours.findall(file.read_text(encoding="utf-8", errors="replace")):
+    for file, text in python_files(folder):
+        for name in ours.findall(text):
             yield name, file
 
 

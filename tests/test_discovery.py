@@ -105,6 +105,8 @@ def test_a_class_of_ones_own_with_a_prefix_of_ours_is_used_or_the_message_says_w
         "class nnUNetTrainerScratch_topK(nnUNetTrainer): pass\n"
         "class nnUNetTrainerScratch_5epochs(nnUNetTrainer): pass\n"
     )
+    (tmp_path / "mine" / ".#own.py").symlink_to("me@here.123")  # Emacs's lock, which nnU-Net doesn't read
+    (tmp_path / "mine" / "older.py").mkdir()
     monkeypatch.setenv(VARIABLE, search_path(str(tmp_path / "mine")))
     assert recursive_find_trainer_class_by_name("nnUNetTrainerScratch_topK").__module__ == "own"
     assert not caplog.records

@@ -223,6 +223,7 @@ def test_a_class_of_our_name_that_is_found_first_fails(
     lab = nnunet_folders / "lab" / "variants"
     lab.mkdir(parents=True)
     (lab / "ours.py").write_text(f"class {name}(object):\n    pass\n\nclass nnUNetTrainerScratching: ...\n")
+    (lab / ".#ours.py").symlink_to("me@here.123")  # Emacs's lock
     before = os.pathsep.join([str(lab.parent), discovery_path[0]])
     after = os.pathsep.join([discovery_path[0], str(lab.parent)])
     monkeypatch.setenv("nnUNet_extTrainer", before)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,10 +47,24 @@ def later_definition(name: str) -> Path | None:
     here = [i for i, folder in enumerate(folders) if is_searched(str(folder))]
     definition = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
     for folder in folders[here[0] + 1 :] if here else ():
-        for file in sorted(folder.rglob("*.py")):
-            if definition.search(file.read_text(encoding="utf-8", errors="replace")):
+        for file, text in python_files(folder):
+            if definition.search(text):
                 return file
     return None
+
+
+def python_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the Python files in and below a folder with their text, except those that can't be read.
+
+    Editors lock a file by a link to nowhere with an ending like its own.
+    """
+    for file in sorted(folder.rglob("*.py")):
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+        except OSError:
+            continue
+        if text is not None:
+            yield file, text
 
 
 @lru_cache
