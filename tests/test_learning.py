@@ -55,6 +55,22 @@ def test_classes_told_apart_are_learnt_wherever_the_threshold_lies() -> None:
     assert (verdict.value, verdict.learned) == (1.0, True)
 
 
+@pytest.mark.parametrize(
+    ("young", "old", "auc", "learned"),
+    [([0.9, 0.8], [0.1], 1.0, None), ([0.9, 0.1], [0.2], 0.5, False), ([0.9] * 4, [0.1] * 4, 1.0, True)],
+)
+def test_a_perfect_score_on_three_cases_proves_nothing(
+    young: list[float], old: list[float], auc: float, learned: bool | None
+) -> None:
+    true = np.array([0] * len(young) + [1] * len(old))
+    first = np.array(young + old)
+    names = [str(i) for i in range(len(true))]
+    summary = classification_summary(names, ["young", "old"], true, np.stack([first, 1 - first], axis=1))
+    verdict = learning_of(summary)
+    assert summary["auc"] == auc
+    assert (verdict and verdict.learned) is learned
+
+
 def test_guessing_several_classes_rarely_passes_for_learning() -> None:
     rng = np.random.default_rng(1)
     passed = []

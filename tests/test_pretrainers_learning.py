@@ -88,7 +88,7 @@ def test_classification_learns_to_tell_stripes_from_none(run: Run) -> None:
         assert sum(case["probabilities"].values()) == pytest.approx(1)
     extra = load_source("t1_classification").card.extra
     assert extra["classes"] == {"plain": 2, "striped": 2}
-    assert extra["learning"]["learned"]
+    assert "learning" not in extra  # one guess of six is perfect, too
 
 
 @pytest.mark.usefixtures("whole")

@@ -20,8 +20,9 @@ contrastive learning
     retrieval of the partner view above the 95th percentile of guessing
 
 Nothing is judged where a network that has learnt nothing can't be told from one that has: with cases of a single class or value,
-or of none or all of several, with a single case in contrastive learning, whose views have nobody else to be taken for, and in
-a segmentation that the untrained network does nearly perfectly.
+or of none or all of several, with so few that guesses are perfect now and then and better than chance proves nothing, with a
+single case in contrastive learning, whose views have nobody else to be taken for, and in a segmentation that the untrained
+network does nearly perfectly.
 """
 
 from __future__ import annotations
@@ -99,8 +100,7 @@ def learning_of(summary: Mapping[str, Any]) -> Learning | None:
     if task in ("classification", "multi-label classification"):
         if not _is_number(summary.get("auc")):
             return None
-        needed = min(1.0, 0.5 + _QUANTILE * _auc_deviation(summary))
-        return Learning("mean area under the curve", summary.get("auc"), 0.5, needed)
+        return _above_chance("mean area under the curve", summary["auc"], 0.5, _auc_deviation(summary))
     if task == "regression":
         return _regression(summary)
     if "explained_variance" in summary:
@@ -173,8 +173,12 @@ def _regression(summary: Mapping[str, Any]) -> Learning | None:
     return Learning("mean absolute error", summary.get("mae"), constant, (1 - ERROR_MARGIN) * constant, True)
 
 
-def _above_chance(score: str, value: float | None, chance: float, deviation: float) -> Learning:
-    return Learning(score, value, chance, min(1.0, chance + _QUANTILE * deviation))
+def _above_chance(score: str, value: float | None, chance: float, deviation: float) -> Learning | None:
+    """Compare with guessing; None for a score above chance where even a perfect one would not be above what guessing reaches."""
+    needed = chance + _QUANTILE * deviation
+    if needed > 1 and value is not None and value > chance:
+        return None
+    return Learning(score, value, chance, min(1.0, needed))
 
 
 def _cases_of(name: str, cases: Sequence[Mapping[str, Any]]) -> int:
