@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,25 @@ def test_heads_are_fitted_in_3d_with_every_kind_of_label(labels: str, build: Any
     _check(trainer)
     outputs = read_json(Path(trainer.output_folder) / "fitted_heads.json")["outputs"]
     assert len(outputs) == trainer.label_manager.num_segmentation_heads
+
+
+def test_patches_without_a_label_that_counts_leave_the_heads_random(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few of many cases are labelled at all, the first patches may come from others alone."""
+    trainer = build("ignore")
+    trainer.initialize()
+    loaders = trainer.get_dataloaders()
+
+    def ignored() -> Iterator[dict[str, Any]]:
+        for batch in loaders[0]:
+            yield batch | {"target": [torch.full_like(target, 2) for target in batch["target"]]}
+
+    monkeypatch.setattr(trainer, "get_dataloaders", lambda: (ignored(), loaders[1]))
+    random = output_layers(unwrapped(trainer.network))[-1].weight.detach().clone()
+    trainer.on_train_start()
+    assert torch.equal(output_layers(unwrapped(trainer.network))[-1].weight, random)
+    assert "the output layers stay random" in Path(trainer.log_file).read_text()
 
 
 def test_heads_are_fitted_in_a_cascades_second_stage(build: Any) -> None:

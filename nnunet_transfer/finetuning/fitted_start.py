@@ -62,7 +62,7 @@ class FittedHeads:
     Attributes
     ----------
     outputs : names of the classes or regions
-    levels : the fitted output layers, the finest last
+    levels : the fitted output layers, the finest last; none if all voxels of the patches are ignored
     patches : number of training patches
     dice : Dice over the validation patches for each class or region without background; None if it doesn't occur
     mean_dice : mean of the defined values
@@ -80,6 +80,8 @@ class FittedHeads:
 
     def lines(self) -> list[str]:
         """Return the lines for the training log."""
+        if not self.levels:
+            return [f"Every voxel of {self.patches} training patches is ignored: the output layers stay random."]
         finest = self.levels[-1]
         found = "unknown" if self.mean_dice is None else f"{self.mean_dice:.4f}"
         lines = [
