@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_a_training_begun_with_the_default_recipe_of_an_earlier_version_is_refus
     again = build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
     with pytest.raises(SystemExit, match="start again as nnUNetTrainerScratch_warmup_1epochs_1iterations"):
         again.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
+
+
+def test_a_checkpoint_from_before_a_later_start_is_not_taken_for_its_own(ready: Ready) -> None:
+    folders, dataset, plans = ready
+    name = "nnUNetTrainerT1Segmentation_1epochs_1iterations"
+    final = Path(train(dataset, plans, name).output_folder) / "checkpoint_final.pth"
+    build(dataset, plans, name, folders).load_checkpoint(str(final))
+    time.sleep(1)  # a record's times are of whole seconds
+    save_random_source("t1_segmentation", folders / "preprocessed" / dataset / f"{plans}.json", "2d", seed=3)
+    build(dataset, plans, name, folders).on_train_start()  # without --c, and killed
+    with pytest.raises(SystemExit, match="is of an earlier training than") as stop:
+        build(dataset, plans, name, folders).load_checkpoint(str(final))
+    assert "\n" not in str(stop.value)
 
 
 def test_a_truncated_checkpoint_is_named(ready: Ready) -> None:

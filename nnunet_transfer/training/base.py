@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ from nnunet_transfer.training.device_augmentation import (
 )
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
-from nnunet_transfer.training.provenance import Recorder, recorded_run, sha256_or_none
+from nnunet_transfer.training.provenance import FILE, Recorder, beginning, recorded_run, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
 from nnunet_transfer.words import counted, shortened, verb
@@ -284,18 +284,20 @@ class NamedTrainer(nnUNetTrainer):
         Raises
         ------
         SystemExit
-            If the checkpoint is unreadable or was written by a trainer with another name, that is, by another
-            recipe or schedule.
+            If the checkpoint is unreadable, was written by a trainer with another name, that is, by another recipe or
+            schedule, or is older than the training that the folder's records describe.
         """
         given = filename_or_checkpoint if checkpoint is None else checkpoint
         with one_line_errors():
-            written_by = given.get("trainer_name") if isinstance(given, dict) else _trainer_of_checkpoint(str(given))
+            content = given if isinstance(given, dict) else _read_checkpoint(str(given))
+            written_by = content.get("trainer_name")
             if written_by != self.__class__.__name__:
                 raise SettingsError(
                     f"the checkpoint in {self.output_folder} was written by {written_by}, not by "
                     f"{self.__class__.__name__}; continue with -tr {written_by} or remove the folder"
                 )
             self._check_recipe_of_earlier_sessions()
+            self._check_same_training(content)
         super().load_checkpoint(given)
 
     def _check_recipe_of_earlier_sessions(self) -> None:
@@ -305,6 +307,17 @@ class NamedTrainer(nnUNetTrainer):
             raise SettingsError(
                 f"{self.output_folder} was trained with the recipe {earlier}, the default of an earlier version; "
                 f"finish it with that version, or start again as {replace(self.settings, recipe=earlier)}"
+            )
+
+    def _check_same_training(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint from before a later start without `--c`, whose source and record are now in the folder."""
+        started = beginning(Path(self.output_folder))
+        epochs = (checkpoint.get("logging") or {}).get("epoch_start_timestamps")
+        if started is not None and epochs and epochs[0] < started:
+            raise DataError(
+                f"the checkpoint in {self.output_folder} is of an earlier training than {FILE} and all else there, which were "
+                f"written when this one was started without --c; remove checkpoint_*.pth and train again, or, to go on with the "
+                f"earlier one, remove {FILE}"
             )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
@@ -317,12 +330,12 @@ class NamedTrainer(nnUNetTrainer):
             super().perform_actual_validation(save_probabilities)
 
 
-def _trainer_of_checkpoint(filename: str) -> str | None:
+def _read_checkpoint(filename: str) -> dict[str, Any]:
     try:
         # nnU-Net's checkpoints hold its logger's NumPy scalars, which weights_only refuses; this file lies in the
         # user's own result folder and nnU-Net itself reads it this way. Memory-mapped: the tensors are not read.
-        return torch.load(filename, map_location="cpu", weights_only=False, mmap=True).get("trainer_name")
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        return dict(torch.load(filename, map_location="cpu", weights_only=False, mmap=True))
+    except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise DataError(
             f"{filename} can't be read ({str(error).splitlines()[0]}); remove it and continue with --c from an "
             f"earlier checkpoint, or train again"

@@ -197,6 +197,15 @@ def recorded_run(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def beginning(folder: Path) -> float | None:
+    """Return when the training that a fold's `provenance.json` describes began, in seconds since 1970; None if it doesn't say."""
+    try:
+        first = read_json(folder / FILE)["sessions"][0]
+        return datetime.fromisoformat(first["started"]).timestamp() if first["first_epoch"] == 0 else None
+    except (DataError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
 def read_earlier(path: Path) -> dict[str, Any]:
     """Return the content of an earlier file, or nothing; a file that isn't one is put aside and the log says so."""
     if not path.exists():
