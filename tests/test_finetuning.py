@@ -144,11 +144,21 @@ def test_labels_with_a_side_are_seen_by_their_names(labels: tuple[str, ...], sid
 
 
 @pytest.mark.parametrize(
-    ("dice", "told"), [([0.0], True), ([0.0, np.nan], True), ([0.0, 0.2], False), ([np.nan, np.nan], False)]
+    ("dice", "told", "epochs"),
+    [
+        ([0.0], True, 10),
+        ([0.0], True, 1),
+        ([0.0], False, 20),
+        ([0.0, np.nan], True, 10),
+        ([0.0, 0.2], False, 10),
+        ([np.nan, np.nan], False, 10),
+    ],
 )
-def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(dice: list[float], told: bool, ready: Ready) -> None:
+def test_labels_that_no_patch_has_are_no_sign_of_a_failed_training(
+    dice: list[float], told: bool, epochs: int, ready: Ready
+) -> None:
     folders, dataset, plans = ready
-    trainer = build(dataset, plans, "nnUNetTrainerScratch_10epochs_1iterations", folders)
+    trainer = build(dataset, plans, f"nnUNetTrainerScratch_{epochs}epochs_1iterations", folders)
     trainer.initialize()
     trainer.disable_checkpointing = True
     for key in ("train_losses", "val_losses", "mean_fg_dice", "lrs"):

@@ -238,12 +238,12 @@ class FineTuningTrainer(NamedTrainer):
         self.print_to_log_file(f"Phase: {phase.phase}")
 
     def on_epoch_end(self) -> None:
-        """End the epoch; once, after a tenth of the epochs, warn if nothing has been learnt."""
+        """End the epoch; once, after a tenth of the epochs, at least one, warn if nothing has been learnt."""
         dice = np.asarray(self.logger.get_value("dice_per_class_or_region", step=-1))
         super().on_epoch_end()
         # NaN without foreground, neither predicted nor labelled, which says nothing
         met = dice[np.isfinite(dice)]
-        if self.current_epoch == round(self.num_epochs * GUARD) and met.size and not met.any():
+        if self.current_epoch == max(1, round(self.num_epochs * GUARD)) and met.size and not met.any():
             for line in _NOTHING_LEARNT.format(self.current_epoch, self.num_epochs).splitlines():
                 self.print_to_log_file(line)
 
