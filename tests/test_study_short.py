@@ -149,6 +149,13 @@ def test_a_smoke_run_finds_raw_data_where_they_are_now(tmp_path: Path) -> None:
         (tmp_path / raw / name).rmdir()
 
 
+def test_a_smoke_run_lies_below_its_study_whatever_the_folders_are_called(tmp_path: Path) -> None:
+    home = tmp_path / "data$thesis"
+    home.mkdir()
+    study = read_study(write_study(home))
+    assert read_study(write_smoke_study(study)).folder == study.folder / "smoke" == home / "small" / "smoke"
+
+
 def test_a_smoke_run_keeps_sources_apart_that_differ_in_length_alone(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         own = {"pretrain": "t1", "task": "segmentation"}

@@ -141,7 +141,8 @@ def write_smoke_study(study: Study) -> Path:
     document = read_document(study.file)
     content = dict(document.content)
     folder = study.folder / SMOKE
-    content["folder"] = str(folder)
+    # relative, as the folders above may have a $, which begins a variable in the file
+    content["folder"] = os.path.relpath(folder, study.file.parent)
     content.pop("folders", None)
     if study.device == "cuda" and not visible_gpus():
         content["device"] = "cpu"
