@@ -11,7 +11,7 @@ import pytest
 import yaml
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_transfer.errors import StudyError
+from nnunet_transfer.errors import DataError, StudyError
 from nnunet_transfer.files import write_json
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.steps import compare_targets, run_job
@@ -73,6 +73,19 @@ def test_a_fold_that_the_data_set_lacks_is_not_trained(nnunet_folders: Path) -> 
     with pytest.raises(StudyError, match=f"{name} has the folds 0 to 1, not 2; correct the folds in the study file"):
         run_job(study, study_jobs(study)["finetune-blobs-nnUNetTrainerScratch-f2"])
     assert not list((nnunet_folders / "results").rglob("study_job.json"))
+
+
+@pytest.mark.parametrize("origin", ["{}", "[]", "null", '{"digest"'])
+def test_a_fold_whose_record_names_no_step_is_not_touched(origin: str, nnunet_folders: Path) -> None:
+    name = write_blob_dataset(nnunet_folders / "raw", 11, cases=4, shape=(8, 8, 6))
+    write_json(nnunet_folders / "preprocessed" / name / "splits_final.json", two_folds(4))
+    study = read_study(write_own_study(nnunet_folders, configuration="2d"))
+    fold = nnunet_folders / "results" / name / f"nnUNetTrainerScratch__{study.plans_name()}__2d" / "fold_0"
+    fold.mkdir(parents=True)
+    (fold / "study_job.json").write_text(origin)
+    with pytest.raises(DataError, match="was not trained by this study; move it away"):
+        run_job(study, study_jobs(study)["finetune-blobs-nnUNetTrainerScratch-f0"])
+    assert (fold / "study_job.json").read_text() == origin
 
 
 def test_a_synthetic_data_set_is_made_again_with_another_seed(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, SourceError, StudyError
@@ -79,12 +78,12 @@ class _Training:
         """Return nnU-Net's folder of the fold, after moving aside a training for another job and taking back one for this."""
         fold = self._fold()
         if not holds_nothing(fold):
-            origin = read_json(fold / ORIGIN_FILE) if (fold / ORIGIN_FILE).is_file() else None
-            if origin is None or (origin["digest"] != self.job.digest and _is_of_another_study(origin, self.study)):
+            digest = _digest_of(fold)
+            if digest is None or (digest != self.job.digest and _is_of_another_study(fold, self.study)):
                 raise DataError(
                     f"{fold} was not trained by this study; move it away, or give the study another results folder"
                 )
-            if origin["digest"] != self.job.digest:
+            if digest != self.job.digest:
                 set_aside(fold)
         if holds_nothing(fold):
             self._take_back(fold)
@@ -158,9 +157,9 @@ def _digest_of(fold: Path) -> str | None:
         return None
 
 
-def _is_of_another_study(origin: Mapping[str, str], study: Study) -> bool:
-    """Whether a fold belongs to another study that still exists and uses the same folder."""
-    file = Path(origin.get("study", ""))
+def _is_of_another_study(fold: Path, study: Study) -> bool:
+    """Whether a fold with a digest belongs to another study that still exists and uses the same folder."""
+    file = Path(str(read_json(fold / ORIGIN_FILE).get("study", "")))
     if file == study.file or not file.is_file():
         return False
     try:
