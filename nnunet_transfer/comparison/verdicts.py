@@ -42,19 +42,31 @@ def judge(row: Mapping[Any, Any], rope: float) -> Verdict:
     ----------
     row : `headline_low`, `headline_high`, `procedure_low`, `procedure_high`, `p_holm`, `rank_biserial`
     """
-    low, high = _printed(row["headline_low"]), _printed(row["headline_high"])
-    again = (_printed(row["procedure_low"]), _printed(row["procedure_high"]))
     if -rope <= row["headline_low"] and row["headline_high"] <= rope:
         inside = -rope <= row["procedure_low"] and row["procedure_high"] <= rope
         return Verdict(EQUAL, PROCEDURE if inside else NETWORKS_ONLY)
-    if not _printed(row["p_holm"]) < ALPHA:
-        return Verdict(OPEN)
-    # the test compares ranks, the interval means: a verdict needs both to point the same way
-    if low > 0 and row["rank_biserial"] > 0:
-        return Verdict(BETTER, PROCEDURE if again[0] > 0 else NETWORKS_ONLY)
-    if high < 0 and row["rank_biserial"] < 0:
-        return Verdict(WORSE, PROCEDURE if again[1] < 0 else NETWORKS_ONLY)
+    outcome = direction(row)
+    if outcome == BETTER:
+        return Verdict(BETTER, PROCEDURE if _printed(row["procedure_low"]) > 0 else NETWORKS_ONLY)
+    if outcome == WORSE:
+        return Verdict(WORSE, PROCEDURE if _printed(row["procedure_high"]) < 0 else NETWORKS_ONLY)
     return Verdict(OPEN)
+
+
+def direction(row: Mapping[Any, Any]) -> str:
+    """Return "better" or "worse" if test and interval show a difference in the same direction, otherwise "open".
+
+    Parameters
+    ----------
+    row : `headline_low`, `headline_high`, `p_holm`, `rank_biserial`; of a metric that is better if higher
+    """
+    if _printed(row["p_holm"]) < ALPHA:
+        # the test compares ranks, the interval means: both have to point the same way
+        if _printed(row["headline_low"]) > 0 and row["rank_biserial"] > 0:
+            return BETTER
+        if _printed(row["headline_high"]) < 0 and row["rank_biserial"] < 0:
+            return WORSE
+    return OPEN
 
 
 def _printed(value: float) -> float:

@@ -26,6 +26,7 @@ from nnunet_transfer.comparison.verdicts import (
     PRINTED_DECIMALS,
     PROCEDURE,
     WORSE,
+    direction,
 )
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
 from nnunet_transfer.naming import TrainerName, is_ours
@@ -217,9 +218,9 @@ def _detection(result: TargetResult) -> Iterator[str]:
     dice = judged[judged["metric"] == PRIMARY].set_index("arm")["verdict"]
     for metric in (f"{protocol.name}_f1" for protocol in result.protocols):
         rows = judged[judged["metric"] == metric]
-        low, high, p = (rows[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
-        for outcome, word, differs in ((BETTER, "higher", low > 0), (WORSE, "lower", high < 0)):
-            chosen = rows[differs & (p < ALPHA) & (rows["arm"].map(dice) != outcome)]
+        shown = [direction(row) for row in rows.to_dict("records")]
+        for outcome, word in ((BETTER, "higher"), (WORSE, "lower")):
+            chosen = rows[(pd.Series(shown, rows.index, dtype=object) == outcome) & (rows["arm"].map(dice) != outcome)]
             if len(chosen):
                 where = f"{word} than in {result.baseline_title}, which Dice doesn't show"
                 yield f"{metric_name(result, metric)} was {where}: {_listed(chosen)}."
