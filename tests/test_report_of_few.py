@@ -14,6 +14,7 @@ import pytest
 
 from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, compare
 from nnunet_transfer.comparison.source_rankings import RANKING
+from nnunet_transfer.comparison.wording import sentence
 from nnunet_transfer.files import read_json, write_json
 from tests.comparison_data import DATASET, SHAPE, save_mask, validation_folder, write_results
 from tests.test_wording import ONE_OF_MANY
@@ -69,9 +70,27 @@ def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float],
 def test_one_empty_reference_has_its_verb(nnunet_folders: Path) -> None:
     write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2", "sub-3"], n_folds=1)
     save_mask(np.zeros(SHAPE), nnunet_folders / f"preprocessed/{DATASET}/gt_segmentations/sub-2.nii.gz")
-    text = check_words(report_of(nnunet_folders, CompareSettings(protocols=["atlas_r2"], draws=100, empty="leave-out")))
+    comparison = report_of(nnunet_folders, CompareSettings(protocols=["atlas_r2"], draws=100, empty="leave-out"))
+    text = check_words(comparison)
     assert "1 of 3 cases has an empty reference." in text
     assert "2 of 3 subjects, the other has no lesion" in text
+    # figures without the case don't count it
+    of_dice = [words for words in words_of(comparison)[1] if "n = " in words and not words.startswith("Volumes")]
+    assert len(of_dice) > 3
+    assert {n for words in of_dice for n in re.findall("n = ([0-9]+) cases", words)} == {"2"}
+
+
+def test_scans_without_a_lesion_are_told_from_subjects_without_one(nnunet_folders: Path) -> None:
+    cases = [f"sub-{i}_ses-{scan}" for i in range(3) for scan in (1, 2)]
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, cases, n_folds=1)
+    references = nnunet_folders / f"preprocessed/{DATASET}/gt_segmentations"
+    settings = CompareSettings(draws=100, surface=False, tables_only=True, empty="leave-out")
+    for case, said in (
+        ("sub-2_ses-1", "(3 subjects, 5 of 6 scans, the other has no lesion)"),
+        ("sub-2_ses-2", "(2 of 3 subjects, 4 of 6 scans, the others have no lesion)"),
+    ):
+        save_mask(np.zeros(SHAPE), references / f"{case}.nii.gz")
+        assert said in sentence(report_of(nnunet_folders, settings).results[0])
 
 
 def test_of_several_labels_one_may_be_missing(nnunet_folders: Path) -> None:

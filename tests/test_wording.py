@@ -75,7 +75,12 @@ def random_result(seed: int) -> TargetResult:
         (arm.name, f"s{i}", means[arm.name] if i < scored else np.nan) for arm in arms for i in range(n_subjects)
     ]
     cases = pd.DataFrame(
-        {"case": [f"c{i}" for i in range(n_cases)], "subject": [f"s{i % n_subjects}" for i in range(n_cases)]}
+        {
+            "arm": arms[0].name,
+            "case": [f"c{i}" for i in range(n_cases)],
+            "subject": [f"s{i % n_subjects}" for i in range(n_cases)],
+            "dice": [baseline if i % n_subjects < scored else np.nan for i in range(n_cases)],
+        }
     )
     outliers = tuple(
         Outlier(arms[int(rng.integers(len(arms)))].name, fold, None if fold else 1, 0.1, 0.7)

@@ -137,6 +137,11 @@ class TargetResult:
         return int(self.per_subject.groupby("arm")[PRIMARY].count().max())
 
     @property
+    def n_scored(self) -> int:
+        """Number of cases with a score; cases with only empty references may be left out."""
+        return int(self.per_case.groupby("arm")[PRIMARY].count().max())
+
+    @property
     def failed(self) -> frozenset[str]:
         """Names of the arms, those on fewer cases included, without a correct voxel in any case.
 

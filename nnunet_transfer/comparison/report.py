@@ -95,7 +95,7 @@ def _overview(results: Sequence[TargetResult], folder: Path) -> Markup:
     drawn = figures.grid(results)
     if drawn is None:
         return Markup("")
-    counts = ", ".join(f"{r.target.title} n = {r.n_cases}" for r in results)
+    counts = ", ".join(f"{r.target.title} n = {r.n_scored}" for r in results)
     panels = sum(result.grid["panel"].nunique() for result in results if len(result.grid))
     caption = f"Mean paired difference in Dice from the baseline, by source task and source domain ({counts})."
     image = figures.save(drawn, folder / "figures", "grid")

@@ -101,8 +101,8 @@ class Chapter:
 
     @property
     def n(self) -> str:
-        """The number of cases, as captions state it."""
-        return f"n = {counted(self.result.n_cases, 'case')}"
+        """The number of cases with a score, as captions state it."""
+        return f"n = {counted(self.result.n_scored, 'case')}"
 
     def with_code(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a table with the codes of the figures before the arms' titles."""

@@ -156,13 +156,11 @@ def _seed_name(seed: int) -> str:
 
 
 def _highest(result: TargetResult) -> str:
-    counts = counted(result.n_subjects, "subject")
-    if result.n_counted != result.n_subjects:
-        left = result.n_subjects - result.n_counted
-        others = "the others have" if left > 1 else "the other has"
-        counts = f"{result.n_counted} of {result.n_subjects} subjects, {others} no lesion"
+    counts = _share(result.n_counted, result.n_subjects, "subject")
     if result.n_cases != result.n_subjects:
-        counts += f", {counted(result.n_cases, 'scan')}"
+        counts += f", {_share(result.n_scored, result.n_cases, 'scan')}"
+    if left := result.n_cases - result.n_scored:
+        counts += f", the {verb(left, 'other has', 'others have')} no lesion"
     means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
     if means.isna().all():
         return f"Dice is undefined for all arms: no reference contains a lesion ({counts})."
@@ -180,6 +178,11 @@ def _highest(result: TargetResult) -> str:
         f", although {joined(failed)} {verb(len(failed), 'has', 'have')} no correct voxel in any case" if failed else ""
     )
     return f"{' and '.join(best)} had the highest mean Dice, {means.max():.3f} ({counts}){but}."
+
+
+def _share(part: int, whole: int, noun: str) -> str:
+    """Return "24 subjects" or, if not all count, "16 of 24 subjects"."""
+    return counted(whole, noun) if part == whole else f"{part} of {counted(whole, noun)}"
 
 
 def _verdicts(result: TargetResult) -> Iterator[str]:
