@@ -109,6 +109,21 @@ def test_missing_and_corrupt_cases_are_named_and_left_out_on_request(tmp_path: P
     assert list(pd.read_csv(tmp_path / "cases.csv")["case"]) == ["good"]
 
 
+def test_a_reference_that_can_not_be_read_is_left_out_though_its_labels_are_unknown(tmp_path: Path) -> None:
+    for case, label in (("a", 1), ("b", 3)):
+        write_mask(np.full((3, 3, 3), label), tmp_path / f"ref/{case}.nii.gz")
+        write_mask(np.full((3, 3, 3), label), tmp_path / f"pred/{case}.nii.gz")
+    for case in ("c", "d"):
+        (tmp_path / f"ref/{case}.nii.gz").write_bytes(b"cut off")
+        write_mask(np.ones((3, 3, 3)), tmp_path / f"pred/{case}.nii.gz")
+    result = evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=EvaluateSettings(allow_missing=True))
+    assert set(result.problems) == {"c", "d"}
+    assert list(dict.fromkeys(result.cases["label"])) == ["1", "3"]
+    # without the option, all of them are named
+    with pytest.raises(ComparisonError, match=r"2 cases can't be scored: c: .*d: "):
+        evaluate_folders(tmp_path / "ref", tmp_path / "pred")
+
+
 def test_empty_folders_and_labels_outside_the_data_set_are_refused(tmp_path: Path) -> None:
     write_mask(np.full((3, 3, 3), 5), tmp_path / "ref/a.nii.gz")
     (tmp_path / "none").mkdir()

@@ -278,8 +278,12 @@ def _find_dataset_json(*folders: Path) -> Path | None:
 
 
 def _occurring(references: Iterable[Path]) -> set[int]:
+    """Return the labels in the references; those that can't be read are named when they are scored."""
     values: set[int] = set()
     for path in references:
-        array = read_mask(path).array
+        try:
+            array = read_mask(path).array
+        except DataError:
+            continue
         values |= confusion(crop_to_foreground(array, array)).reference_values
     return values - {0}
