@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from nnunet_transfer.evaluation.lesions import LesionOverlap
 from nnunet_transfer.evaluation.protocols import EmptyScores, LesionProtocol
@@ -153,17 +155,28 @@ def _greedy(table: LesionOverlap, protocol: LesionProtocol) -> tuple[BoolArray, 
 
 def _optimal(table: LesionOverlap, protocol: LesionProtocol) -> tuple[BoolArray, BoolArray]:
     iou = table.iou()
-    good = np.flatnonzero(iou >= protocol.threshold * (1 - SLACK))
-    refs, rows = np.unique(table.ref_index[good], return_inverse=True)
-    preds, columns = np.unique(table.pred_index[good], return_inverse=True)
-    gain = np.zeros((len(refs), len(preds)))
-    gain[rows, columns] = iou[good]
-    chosen_rows, chosen_columns = linear_sum_assignment(gain, maximize=True)
-    real = gain[chosen_rows, chosen_columns] > 0
     ref, pred = np.zeros(table.n_ref, bool), np.zeros(table.n_pred, bool)
-    ref[refs[chosen_rows[real]]] = True
-    pred[preds[chosen_columns[real]]] = True
+    for pairs in _competing(table, np.flatnonzero(iou >= protocol.threshold * (1 - SLACK))):
+        refs, rows = np.unique(table.ref_index[pairs], return_inverse=True)
+        preds, columns = np.unique(table.pred_index[pairs], return_inverse=True)
+        gain = np.zeros((len(refs), len(preds)))
+        gain[rows, columns] = iou[pairs]
+        chosen_rows, chosen_columns = linear_sum_assignment(gain, maximize=True)
+        real = gain[chosen_rows, chosen_columns] > 0
+        ref[refs[chosen_rows[real]]] = True
+        pred[preds[chosen_columns[real]]] = True
     return ref, pred
+
+
+def _competing(table: LesionOverlap, pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split pairs into groups that share no lesion: one matrix of all lesions of a noisy mask doesn't fit into memory."""
+    lesions = table.n_ref + table.n_pred
+    links = coo_array(
+        (np.ones(len(pairs), bool), (table.ref_index[pairs], table.n_ref + table.pred_index[pairs])), (lesions, lesions)
+    )
+    group = connected_components(links, directed=False)[1][table.ref_index[pairs]]
+    order = np.argsort(group, kind="stable")
+    return np.split(pairs[order], np.flatnonzero(np.diff(group[order])) + 1) if len(pairs) else []
 
 
 def _anima(table: LesionOverlap, protocol: LesionProtocol) -> tuple[BoolArray, BoolArray]:
