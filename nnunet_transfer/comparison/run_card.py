@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.results import Run
-from nnunet_transfer.comparison.same_plans import splits_checksums
+from nnunet_transfer.comparison.same_plans import configuration_of, splits_checksums
 from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of
@@ -46,7 +46,7 @@ class ArmCard:
     code, title, trainer : code, title, and trainer name without seed
     source, task, domain, sha256, licence : description of the loaded source; empty for scratch, several if folds differ
     seeds : number of trainings per fold; a range if targets differ
-    hours : wall-clock time of all trainings; NaN if no record was kept
+    hours : wall-clock time of all trainings; NaN if one of them has no record of it
     coverage : part of the network -> share loaded from the source, the lowest of all trainings
     warnings : warnings of the transfers for readers of the results
     """
@@ -72,9 +72,8 @@ def data_card(result: TargetResult) -> DataCard:
     """Describe the data of a target."""
     target = result.target
     described = _json(result.runs[0].folder / "dataset.json")
-    plans = _json(result.runs[0].folder / "plans.json")
-    configuration = plans.get("configurations", {}).get(result.runs[0].configuration, {})
-    patch = " × ".join(map(str, configuration.get("patch_size", ())))
+    configuration = configuration_of(result.runs[0]) or {}
+    patch = " × ".join(map(str, _list(configuration.get("patch_size"))))
     batch = configuration.get("batch_size")
     splits = dict.fromkeys(recorded for run in result.runs for recorded in splits_checksums(run).values())
     return DataCard(
@@ -115,8 +114,9 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
     records = [_json(folder / "provenance.json") for folder in folders]
     reports = [_json(folder / "transfer_report.json") for folder in folders]
     first: dict[str, Any] = next((r["run"] for r in records if isinstance(r.get("run"), dict)), {})
-    seconds = [r["totals"]["wall_seconds"] for r in records if "wall_seconds" in r.get("totals", {})]
-    devices = dict.fromkeys(s["device"] for r in records for s in r.get("sessions", ()) if s.get("device"))
+    seconds = [_dict(r.get("totals")).get("wall_seconds") for r in records]
+    known = [s for s in seconds if isinstance(s, int | float)]
+    devices = dict.fromkeys(str(s["device"]) for r in records for s in _sessions_of(r) if s.get("device"))
     epochs, iterations = first.get("epochs"), first.get("iterations_per_epoch")
     return ArmCard(
         code=code,
@@ -130,7 +130,7 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
         recipe=str(first.get("recipe") or (arm.trainer.recipe if is_ours(arm.trainer.base) else "")),
         schedule=f"{epochs} × {iterations}" if epochs and iterations else "",
         seeds=_number_of_seeds(runs),
-        hours=sum(seconds) / 3600 if seconds else float("nan"),
+        hours=sum(known) / 3600 if len(known) == len(folders) else float("nan"),
         devices=tuple(devices),
         coverage=_coverage(reports),
         warnings=tuple(dict.fromkeys(str(w) for r in reports for w in _list(r.get("warnings")))),
@@ -150,8 +150,7 @@ def _number_of_seeds(runs: Sequence[Run]) -> str:
 def _coverage(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     lowest: dict[str, float] = {}
     for report in reports:
-        shares = report.get("coverage")
-        for part, share in shares.items() if isinstance(shares, dict) else ():
+        for part, share in _dict(report.get("coverage")).items():
             if isinstance(share, int | float):
                 lowest[part] = min(share, lowest.get(part, share))
     return lowest
@@ -161,11 +160,19 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _sessions_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [session for session in _list(record.get("sessions")) if isinstance(session, dict)]
+
+
 def software(results: Sequence[TargetResult]) -> str:
     """Return the software versions that the trainings recorded; several if they differ."""
     found: dict[str, dict[str, None]] = {}
     for session in _sessions(results):
-        for name, version in (session.get("versions") or {}).items():
+        for name, version in _dict(session.get("versions")).items():
             if version:
                 found.setdefault(name, {}).setdefault(str(version))
     return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
@@ -183,13 +190,12 @@ def _sessions(results: Sequence[TargetResult]) -> Iterator[dict[str, Any]]:
     for result in results:
         for run in result.runs:
             for validation in run.folds.values():
-                yield from _json(validation.parent / "provenance.json").get("sessions", ())
+                yield from _sessions_of(_json(validation.parent / "provenance.json"))
 
 
 def _json(path: Path) -> dict[str, Any]:
     """Return the content of a file; an empty dict if it is missing or malformed."""
     try:
-        content = read_json(path)
+        return _dict(read_json(path))
     except (DataError, OSError):
         return {}
-    return content if isinstance(content, dict) else {}

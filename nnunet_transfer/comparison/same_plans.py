@@ -28,7 +28,7 @@ def plans_notices(runs: Sequence[Run]) -> list[str]:
     Plans of one architecture that name different sources are the same plans. The plans in the result folders are compared or,
     where some can't be read, their names.
     """
-    found = [_configuration(run) for run in runs]
+    found = [configuration_of(run) for run in runs]
     known = [settings for settings in found if settings is not None]
     groups: dict[str, list[Run]] = {}
     for run, settings in zip(runs, found, strict=True):
@@ -81,7 +81,7 @@ def splits_checksums(run: Run) -> dict[int, str]:
     return found
 
 
-def _configuration(run: Run) -> dict[str, Any] | None:
+def configuration_of(run: Run) -> dict[str, Any] | None:
     """Return the settings that a run was trained with, inherited ones included; None without readable plans."""
     try:
         configurations = read_json(run.folder / "plans.json")["configurations"]
