@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +15,7 @@ from PIL import Image
 from skimage.draw import polygon2mask
 
 from nnunet_transfer.comparison.orientation import Plane, bright, describe, planes, sample
-from nnunet_transfer.comparison.pictures import ELSEWHERE, case_panels, contour_path
+from nnunet_transfer.comparison.pictures import ELSEWHERE, OTHER_SHAPE, UNREADABLE, case_panels, contour_path
 from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
 
 #: mm along right, anterior, superior
@@ -176,6 +178,47 @@ def test_pictures_without_geometry_are_shown_as_they_are(tmp_path: Path) -> None
     panels, oriented = case_panels("c", tmp_path / "mask.png", None, {"arm": tmp_path / "mask.png"})
     assert not oriented
     assert not re.search(r">[RLAPSI]</text>", panels[0].svg)
+
+
+@pytest.mark.parametrize("ending", [".png", ".PNG", ".bmp", ".tif"])
+def test_pictures_in_colour_are_drawn_by_their_luminance(ending: str, tmp_path: Path) -> None:
+    mask, colours = np.zeros((20, 30), np.uint8), np.zeros((20, 30, 3), np.uint8)
+    mask[2:6, 20:28], colours[:, 15:] = 1, (0, 255, 0)
+    for name, array in (("mask", mask), ("image", colours)):
+        Image.fromarray(array).save(tmp_path / f"{name}{ending}")
+    files = [tmp_path / f"{name}{ending}" for name in ("mask", "image")]
+    panels, _ = case_panels("c", *files, {"arm": files[0]})
+    assert panels[0].note == ""
+    shown = drawn_pixels(panels[0].svg)
+    # cropped to a few pixels around the bright half
+    assert shown[:, :3].max() < 30 < 220 < shown[:, -13:].min()
+
+
+def test_pictures_of_16_bits_keep_their_range(tmp_path: Path) -> None:
+    grey = np.repeat(np.linspace(300, 60000, 30)[None], 20, axis=0).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "image.png")
+    Image.fromarray(np.eye(20, 30, dtype=np.uint8)).save(tmp_path / "mask.png")
+    panels, _ = case_panels("c", tmp_path / "mask.png", tmp_path / "image.png", {"arm": tmp_path / "mask.png"})
+    shown = drawn_pixels(panels[0].svg).mean(axis=0)
+    assert shown[2] < 60 < 100 < shown[15] < 160 < 200 < shown[-2]
+
+
+def drawn_pixels(svg: str) -> np.ndarray:
+    """Return the grey values of the first image in a drawing."""
+    (encoded,) = re.findall('data:image/jpeg;base64,([^"]+)"', svg)[:1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))), float)
+
+
+def test_without_a_readable_image_of_its_shape_a_case_is_drawn_and_says_so(tmp_path: Path) -> None:
+    head, lesion = phantom()
+    for name, image in (("mask", lesion), ("small", nib.Nifti1Image(np.ones((3, 4, 5)), head.affine))):
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "mask.nii.gz").read_bytes()[:100])
+    (tmp_path / "cut.png").write_bytes(b"no picture")
+    for file, note in (("small.nii.gz", OTHER_SHAPE), ("cut.nii.gz", UNREADABLE), ("cut.png", UNREADABLE)):
+        panels, _ = case_panels("c", tmp_path / "mask.nii.gz", tmp_path / file, {"arm": tmp_path / "mask.nii.gz"})
+        assert [panel.note for panel in panels] == [note, ""]
+        assert panels[1].svg.count('class="pred"') == 3
 
 
 def test_an_empty_reference_shows_the_false_positives(tmp_path: Path) -> None:

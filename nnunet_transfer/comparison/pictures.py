@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from nnunet_transfer.comparison.orientation import Plane, bright, describe, planes, sample, views
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.masks import Volume, read_mask, read_volume
 
 JPEG_QUALITY = 78
@@ -29,6 +30,7 @@ THIN = 0.3
 #: width of a letter relative to the font size
 _LETTER = 0.56
 ELSEWHERE = "prediction outside these slices"
+UNREADABLE, OTHER_SHAPE = "can't be read", "has another shape than the reference"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def case_panels(
     """
     reference = read_mask(reference_file)
     masks = {title: read_mask(path) for title, path in predictions.items()}
-    image = _image(image_file, reference)
+    image, missing = _image(image_file, reference)
     foreground = reference.array > 0
     if not foreground.any():
         for mask in masks.values():
@@ -77,7 +79,7 @@ def case_panels(
         )
         for n, plane in enumerate(chosen)
     ]
-    panels = [Panel("Image", Markup("").join(bare))]
+    panels = [Panel("Image", Markup("").join(bare), missing)]
     for i, (title, mask) in enumerate(masks.items()):
         drawn, seen = [], False
         for n, plane in enumerate(chosen):
@@ -94,17 +96,15 @@ def case_panels(
     return panels, views(reference)[0].name != "image"
 
 
-def _image(path: Path | None, reference: Volume) -> Volume | None:
+def _image(path: Path | None, reference: Volume) -> tuple[Volume | None, str]:
+    """Return an image on the grid of its reference, or why there is none: the contours can be drawn without it."""
     if path is None:
-        return None
-    if path.suffix != ".png":
-        image = read_volume(path)
-    else:
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            image = Volume(np.asarray(picture.convert("L")), reference.spacing, None)
-    return image if image.array.shape == reference.array.shape else None
+        return None, ""
+    try:
+        image = read_volume(path, colours=True)
+    except DataError:
+        return None, UNREADABLE
+    return (image, "") if image.array.shape == reference.array.shape else (None, OTHER_SHAPE)
 
 
 def _background(image: Volume | None, plane: Plane, window: tuple[float, float]) -> str:

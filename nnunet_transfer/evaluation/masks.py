@@ -59,8 +59,12 @@ def is_image(path: Path) -> bool:
     return not path.name.startswith(".") and strip_ending(path.name) != path.name
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, colours: bool = False) -> Volume:
     """Read an image of any supported format.
+
+    Parameters
+    ----------
+    colours : read the luminance of a picture in colour, to display it, instead of refusing it
 
     Raises
     ------
@@ -73,7 +77,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         if name.endswith(NIFTI):
             volume = _read_nifti(path)
         else:
-            volume = _read_plain(path) if name.endswith(PLAIN) else _read_itk(path)
+            volume = _read_plain(path, colours) if name.endswith(PLAIN) else _read_itk(path)
     except DataError:
         raise
     except FileNotFoundError:
@@ -153,14 +157,14 @@ def _read_itk(path: Path) -> Volume:
     return Volume(array, tuple(float(s) for s in spacing[: array.ndim][::-1]), lps_to_ras @ affine)
 
 
-def _read_plain(path: Path) -> Volume:
+def _read_plain(path: Path, colours: bool) -> Volume:
     from PIL import Image
 
     with Image.open(path) as image:
         if (pages := getattr(image, "n_frames", 1)) > 1:
             raise DataError(f"{path} has {pages} pages; convert it to .nii.gz, which states the voxels' size")
-        # colour images are read as luminance for display only; masks must not be in colour
-        array = np.asarray(image)
+        coloured = image.mode == "P" or len(image.getbands()) > 1
+        array = np.asarray(image.convert("L") if colours and coloured else image)
     if array.ndim != 2:
         raise DataError(f"{path} has {array.shape[-1]} channels; expected one")
     return Volume(array, (1.0, 1.0), None)
