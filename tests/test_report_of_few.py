@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from collections import Counter
@@ -164,3 +165,23 @@ def test_scans_of_one_subject_in_several_folds_are_found_where_they_were_validat
     links = re.findall(r'href="([^"]*validation/[^"]*)"', page)
     assert len(links) == 2 * len(cases)
     assert all((comparison.report.parent / link).is_file() for link in links)
+
+
+def test_predictions_are_found_and_drawn_in_any_format_and_those_of_several_trainings_told_apart(
+    nnunet_folders: Path,
+) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9, f"{T1}_seed1": 0.7}, ["sub-1", "sub-2"], n_folds=1)
+    for path in validation_folder(nnunet_folders, T1, 0).iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    comparison = report_of(nnunet_folders)
+    text = check_words(comparison)
+    page = page_of(nnunet_folders)
+    links = dict(re.findall(r'href="([^"]*validation/[^"]*)">([^<]*)<', page))
+    assert all((comparison.report.parent / link).is_file() for link in links)
+    assert sorted(links.values()) == ["no seed"] * 2 + ["prediction"] * 2 + ["seed 1"] * 2
+    # the score is that of both trainings, the picture of one
+    dice = comparison.results[0].per_case.set_index(["arm", "case"])["dice"]
+    for case in ("sub-1", "sub-2"):
+        assert f"T1 segmentation: mean Dice {dice[T1, case]:.3f} of 2 trainings, drawn: no seed" in text
+        assert f"Scratch: Dice {dice[SCRATCH, case]:.3f}" in text

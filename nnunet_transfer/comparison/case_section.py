@@ -10,10 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_transfer.comparison.analysis import TargetResult
-from nnunet_transfer.comparison.case_table import PICTURED, CaseRow, case_rows, telling_cases
+from nnunet_transfer.comparison.case_table import PICTURED, ArmScores, CaseRow, case_rows, telling_cases
 from nnunet_transfer.comparison.pages import render, style
 from nnunet_transfer.comparison.pictures import Panel, case_panels
 from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.targets import prediction_file
 from nnunet_transfer.comparison.viewer import write_viewer
 from nnunet_transfer.files import write_text
 
@@ -100,7 +101,7 @@ def case_section(
         baseline=result.baseline_title,
         protocols=[p.title for p in result.protocols],
         pictures={row.key: [] for row in rows},
-        captions={row.key: {a.title: f"Dice {a.dice:.3f}" for a in row.arms if np.isfinite(a.dice)} for row in rows},
+        captions={row.key: {a.title: _caption(a) for a in row.arms if np.isfinite(a.dice)} for row in rows},
         pages={},
         viewers={},
         oriented=False,
@@ -123,6 +124,13 @@ def case_section(
     return replace(section, oriented=oriented)
 
 
+def _caption(arm: ArmScores) -> str:
+    """Return an arm's Dice in words: with several seeds, the picture shows the first, and the score is that of all."""
+    if len(arm.files) == 1:
+        return f"Dice {arm.dice:.3f}"
+    return f"mean Dice {arm.dice:.3f} of {len(arm.files)} trainings, drawn: {next(iter(arm.files))}"
+
+
 def _panels(result: TargetResult, runs: Mapping[str, Run], row: CaseRow) -> tuple[list[Panel], bool]:
     reference, image, predictions = _files(result, runs, row)
     return case_panels(row.key, reference, image, predictions)
@@ -131,7 +139,7 @@ def _panels(result: TargetResult, runs: Mapping[str, Run], row: CaseRow) -> tupl
 def _files(result: TargetResult, runs: Mapping[str, Run], row: CaseRow) -> tuple[Path, Path | None, dict[str, Path]]:
     """Return a case's reference, image, and the predictions of the first training of each arm."""
     reference = result.target.references[row.case]
-    predictions = {arm.title: runs[arm.arm].folds[row.fold] / reference.name for arm in row.arms}
+    predictions = {arm.title: prediction_file(result.target, runs[arm.arm], row.case, row.fold) for arm in row.arms}
     return reference, result.target.images.get(row.case), predictions
 
 

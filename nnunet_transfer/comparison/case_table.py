@@ -14,6 +14,7 @@ import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
 from nnunet_transfer.comparison.results import Arm, Run
+from nnunet_transfer.comparison.targets import prediction_file
 
 #: cases with pictures in the report, unless all are requested
 PICTURED = 30
@@ -178,10 +179,13 @@ def _arm_scores(
 
 def _predictions(result: TargetResult, runs: Sequence[Run], case: str, fold: int, folder: Path) -> dict[str, str]:
     """Return label of a run -> link to its prediction of a case."""
-    name = result.target.references[case].name
-    return {
-        "prediction" if len(runs) == 1 else f"seed {run.seed}": link(run.folds[fold] / name, folder) for run in runs
-    }
+    return {_run_label(run, runs): link(prediction_file(result.target, run, case, fold), folder) for run in runs}
+
+
+def _run_label(run: Run, runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return "prediction"
+    return "no seed" if run.seed is None else f"seed {run.seed}"
 
 
 def _lesions(result: TargetResult, codes: dict[str, str]) -> dict[str, list[Lesion]]:

@@ -188,3 +188,9 @@ def pair_predictions(
     if not kept:
         raise ComparisonError(f"{target.dataset}: no case is left that every arm predicted")
     return kept
+
+
+def prediction_file(target: Target, run: Run, case: str, fold: int) -> Path:
+    """Return a run's prediction of a case, which may be of another format than the reference."""
+    alike = run.folds[fold] / target.references[case].name
+    return alike if alike.is_file() else list_masks(run.folds[fold])[case]
