@@ -276,7 +276,8 @@ def test_all_folds_that_stand_out_are_named_in_one_sentence() -> None:
     assert len(re.findall(r"stands? out", once)) == 1
     assert "seed 1 in fold 2 of Arm A (mean Dice 0.000" in once
     every = with_outliers(*((arm, fold, None, 0.1) for arm in NAMES[:3] for fold in (1, 4)))
-    assert "Folds 1 and 4 stand out in every arm: their subjects differ from those of the other folds." in every
+    # all arms may have failed there, or the cases are harder
+    assert "Folds 1 and 4 stand out in every arm; check their cases and training." in every
     seeds = with_outliers(("Arm A", 0, 1, 0.1), ("Arm B", 2, 0, 0.2))
     assert "2 trainings stand out; check them: seed 1 in fold 0 of Arm A (mean Dice 0.100, other seeds 0.800)" in seeds
     assert len(re.findall(r"stands? out", seeds)) == 1

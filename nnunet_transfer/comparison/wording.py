@@ -104,7 +104,7 @@ def _odd_trainings(result: TargetResult) -> Iterator[str]:
     common = sorted(fold for fold, count in counts.items() if count == len(result.arms) > 1)
     if common:
         verb, whose = ("stand", "their") if len(common) > 1 else ("stands", "its")
-        yield f"{named_folds(common)} {verb} out in every arm: {whose} subjects differ from those of the other folds."
+        yield f"{named_folds(common)} {verb} out in every arm; check {whose} cases and training."
     # a fold of which a seed stands out is named by the seed
     by_seed = {(outlier.arm, outlier.fold) for outlier in seeds}
     left = [o for o in whole if o.fold not in common and (o.arm, o.fold) not in by_seed]
