@@ -15,36 +15,49 @@ from nnunet_transfer.comparison import (
     run_card,
 )
 from nnunet_transfer.comparison.analysis import TargetResult
+from nnunet_transfer.comparison.case_section import BESIDE
 from nnunet_transfer.comparison.codes import arm_codes, needs_codes, with_codes
 from nnunet_transfer.comparison.consensus import consensus
 from nnunet_transfer.comparison.markup import Column, figure, html_table, latex_table
 from nnunet_transfer.comparison.pages import render, script, style
 from nnunet_transfer.comparison.report_sections import Chapter, ReportText, sections_of
 from nnunet_transfer.comparison.report_tables import tables as result_tables
-from nnunet_transfer.comparison.viewer import place_script
+from nnunet_transfer.comparison.source_rankings import read_rankings
+from nnunet_transfer.comparison.viewer import FOLDER as VIEWER
+from nnunet_transfer.comparison.viewer import SCRIPT, place_script
 from nnunet_transfer.comparison.wording import caveats, methods, sentence
 from nnunet_transfer.files import write_text
 
 DEFAULT_NAME = "Comparison"
+#: what reports write beside the page: files of an earlier one, of other targets, arms or options, are removed
+_WRITTEN = (
+    *("tables/Dataset[0-9]*.tex", "figures/Dataset[0-9]*.png", "figures/Dataset[0-9]*.svg", "figures/grid.*"),
+    *(f"{BESIDE}/Dataset[0-9]*.html", f"{VIEWER}/Dataset[0-9]*.html", f"{VIEWER}/{SCRIPT}"),
+)
 
 
 # earlier drawing in this process, such as nnU-Net's training plots, changes fonts and colours in matplotlib's settings
 @matplotlib.style.context("default")
 def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText) -> Path:
-    """Write `report.html`, its figures and its LaTeX tables to `folder`; return the report's path."""
+    """Write `report.html`, its figures and its LaTeX tables to `folder`; return the report's path.
+
+    Those of an earlier report are removed, so that none is taken for a part of this one.
+    """
+    for earlier in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+        earlier.unlink(missing_ok=True)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     codes, coded = arm_codes(results), needs_codes(results)
     chapters = [Chapter(r, with_codes(r, codes) if coded else r, codes, coded, folder) for r in results]
     if text.viewer is not None:
         place_script(text.viewer, folder)
-    targets = []
+    targets, rankings = [], read_rankings(text.rankings)
     for chapter in chapters:
         result = chapter.result
         found = {table.name: table for table in result_tables(result)}
         for table in found.values():
             path = folder / "tables" / f"{result.target.dataset}_{table.name}.tex"
             write_text(path, latex_table(table.frame, table.columns, table.caption))
-        sections = list(sections_of(chapter, found, text, share=1 / len(results)))
+        sections = list(sections_of(chapter, found, text, rankings, share=1 / len(results)))
         targets.append(
             {
                 "id": chapter.id,

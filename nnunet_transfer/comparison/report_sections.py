@@ -14,7 +14,7 @@ from nnunet_transfer.comparison.analysis import TargetResult, compared_metrics, 
 from nnunet_transfer.comparison.case_section import CaseSection, case_section
 from nnunet_transfer.comparison.markup import figure, html_table
 from nnunet_transfer.comparison.report_tables import Table
-from nnunet_transfer.comparison.source_rankings import RANKING, read_rankings
+from nnunet_transfer.comparison.source_rankings import RANKING
 from nnunet_transfer.comparison.training_logs import training_curves
 from nnunet_transfer.comparison.wording import length_sentences
 from nnunet_transfer.words import counted
@@ -117,12 +117,15 @@ class Chapter:
         return figure(image, caption, alt, inches=drawn.get_figheight(), wide=wide, of=self.result.target.title)
 
 
-def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText, share: float) -> Iterator[Section]:
+def sections_of(
+    chapter: Chapter, tables: Mapping[str, Table], text: ReportText, rankings: pd.DataFrame, share: float
+) -> Iterator[Section]:
     """Yield the sections of a target's chapter; tables that belong to no section come before the cases.
 
     Parameters
     ----------
     tables : by name
+    rankings : of the sources, for all targets, see `read_rankings`
     share : of the room for pictures of cases that this chapter has
     """
     result = chapter.result
@@ -159,11 +162,9 @@ def sections_of(chapter: Chapter, tables: Mapping[str, Table], text: ReportText,
         yield _lengths(chapter, section("lengths", "Length of training", "lengths"))
     if len(epochs := training_curves(result.runs)):
         yield _training(chapter, section("training", "Training"), epochs)
-    rankings = read_rankings(text.rankings)
-    if (rankings["target"] == result.target.dataset).any():
-        yield _ranking(
-            section("ranking", "Sources before training"), rankings[rankings["target"] == result.target.dataset]
-        )
+    ranking = rankings[rankings["target"] == result.target.dataset]
+    if len(ranking):
+        yield _ranking(section("ranking", "Sources before training"), ranking)
     if left:
         yield section("more", "More tables", *left)
     cases = section("cases", "Cases")
