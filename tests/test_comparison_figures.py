@@ -15,10 +15,11 @@ from nnunet_transfer.comparison import (
     figures_lesions,
     figures_training,
 )
+from nnunet_transfer.comparison.grid import grid_table
 from nnunet_transfer.comparison.lesions import STRATA
-from nnunet_transfer.comparison.results import Arm
+from nnunet_transfer.comparison.results import Arm, Run, short_titles
 from nnunet_transfer.comparison.training_logs import read_epochs
-from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.naming import TrainerName, parse_trainer_name
 
 
 @pytest.mark.parametrize("n_arms", [2, 14])
@@ -79,7 +80,8 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
     table = pd.DataFrame(arms, columns=["panel", "task", "domain", "difference"])
     # the baseline is one of the sources: its cell has no difference, but it was trained
     trainer = TrainerName("nnUNetTrainerT1Classification", "lpft")
-    baseline = Arm(str(trainer), "T1 classification", trainer, "t1_classification", "classification", "T1 brain MRI")
+    title = "T1 classification (lpft)"
+    baseline = Arm(str(trainer), title, trainer, "t1_classification", "classification", "T1 brain MRI")
     result = SimpleNamespace(
         grid=table, target=SimpleNamespace(title="stroke"), arms=(baseline,), baselines={"x": baseline.name}
     )
@@ -96,6 +98,23 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
     # several lengths of one source
     result.grid, result.arms = table[table["task"] == "segmentation"], ()
     assert figures.grid([result]) is None  # type: ignore[list-item]
+
+
+def test_panels_of_the_grid_leave_out_what_all_arms_share() -> None:
+    runs = []
+    for base, title, suffix in (
+        ("Scratch", "Scratch", "100epochs"),
+        ("T1Segmentation", "T1 segmentation", "100epochs"),
+        ("T1Segmentation", "T1 segmentation", "lpft_100epochs"),
+    ):
+        trainer = parse_trainer_name(f"nnUNetTrainer{base}_{suffix}")
+        kind = () if base == "Scratch" else ("t1_segmentation", "segmentation", "T1 brain MRI")
+        arm = Arm(str(trainer), f"{title} ({suffix.replace('_', ', ')})", trainer, *kind)
+        runs.append(Run(arm, None, Path(f"{trainer}__p__2d"), "p", "2d"))
+    arms = [run.arm for run in short_titles(runs)]
+    tests = pd.DataFrame({"arm": [arm.name for arm in arms], "metric": "dice", "n_subjects": 9})
+    tests = tests.assign(compared_with="", difference=0.1, headline_low=0.0, headline_high=0.2)
+    assert list(grid_table(arms, tests)["panel"]) == ["", "lpft"]
 
 
 def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ COLUMNS = (
 def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
     """Return one row per arm with a known source task and domain; each cell of a panel is used once.
 
-    `panel` is the recipe and any other suffix of the trainer's name. If several sources have the same task and domain, each
+    `panel` is the recipe and any other suffix in the arms' titles. If several sources have the same task and domain, each
     further one gets a separate panel, named after the source.
     """
     known = tests[tests["metric"] == PRIMARY].set_index("arm")
@@ -51,5 +51,5 @@ def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def variant(arm: Arm) -> str:
-    """Return the suffixes of an arm's trainer name: recipe, number of cases, epochs; empty by default."""
-    return str(arm.trainer).removeprefix(arm.trainer.base).strip("_").replace("_", ", ")
+    """Return the suffixes in an arm's title: recipe, number of cases, epochs; without those that all arms share."""
+    return arm.title.partition(" (")[2].partition(")")[0]
