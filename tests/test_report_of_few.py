@@ -94,6 +94,17 @@ def test_scans_without_a_lesion_are_told_from_subjects_without_one(nnunet_folder
         assert said in sentence(report_of(nnunet_folders, settings).results[0])
 
 
+def test_dollar_signs_in_names_are_no_formulas(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5}, ["sub-1", "sub-2"], n_folds=1)
+    label = r"from $5 to $\b"
+    for path in nnunet_folders.rglob("dataset.json"):
+        write_json(path, read_json(path) | {"labels": {"background": 0, label: 1}})
+    report = report_of(nnunet_folders, CompareSettings(draws=100, surface=False)).report
+    # names are readable text in the drawing
+    drawn = (report.parent / "figures" / f"{DATASET}_volumes_1.svg").read_text(encoding="utf-8")
+    assert f"<!-- {label}: mean of reference and prediction, ml -->" in drawn
+
+
 def test_of_several_labels_one_may_be_missing(nnunet_folders: Path) -> None:
     write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2", "sub-3"], n_folds=1)
     for path in (*nnunet_folders.rglob("gt_segmentations/sub-3*"), *nnunet_folders.rglob("validation/sub-3*")):

@@ -36,8 +36,9 @@ _WRITTEN = (
 )
 
 
-# earlier drawing in this process, such as nnU-Net's training plots, changes fonts and colours in matplotlib's settings
-@matplotlib.style.context("default")
+# earlier drawing in this process, such as nnU-Net's training plots, changes fonts and colours in matplotlib's settings;
+# dollar signs in names of arms, labels and targets are no formulas
+@matplotlib.style.context(["default", {"text.parse_math": False}])
 def write_report(results: Sequence[TargetResult], folder: Path, text: ReportText) -> Path:
     """Write `report.html`, its figures and its LaTeX tables to `folder`; return the report's path.
 
