@@ -82,6 +82,9 @@ def random_result(seed: int) -> TargetResult:
             "dice": [baseline if i % n_subjects < scored else np.nan for i in range(n_cases)],
         }
     )
+    voxels = pd.DataFrame(
+        {"arm": list(means), "voxels_tp": [10 * (mean > 0) for mean in means.values()], "voxels_fn": 1}
+    )
     outliers = tuple(
         Outlier(arms[int(rng.integers(len(arms)))].name, fold, None if fold else 1, 0.1, 0.7)
         for fold in range(int(rng.choice([0, 0, 1, 3])))
@@ -94,7 +97,7 @@ def random_result(seed: int) -> TargetResult:
         baseline=arms[0].name,
         protocols=(),
         settings=settings,
-        cases=none,
+        cases=voxels,
         lesions=none,
         per_case=cases,
         per_subject=pd.DataFrame(subjects, columns=["arm", "subject", "dice"]),
@@ -229,15 +232,24 @@ def test_without_any_lesion_that_counts_no_arm_is_judged() -> None:
     assert len(result.arms) > 1
     nothing = replace(
         result,
+        cases=result.cases.assign(voxels_tp=0, voxels_fn=0),
         summary=result.summary.assign(dice=np.nan),
         per_subject=result.per_subject.assign(dice=np.nan),
         tests=result.tests.assign(difference=np.nan, headline_low=np.nan, headline_high=np.nan, p_holm=np.nan),
         outliers=(),
     )
     text = sentence(nothing)
-    assert text.startswith("Dice is undefined for all arms: no reference contains a lesion")
+    assert text.startswith("Dice is undefined for all arms: no reference contains a lesion (")
+    assert "0 of" not in text
     assert not re.search("|".join((*KINDS, "hints")), text)
     assert "nan" not in text_table([nothing])
+
+
+def test_where_no_voxel_can_be_correct_no_arm_is_said_to_have_none() -> None:
+    result = next(found for seed in range(N_TABLES) if (found := random_result(seed)).failed)
+    assert "No correct voxel in any case: " in sentence(result)
+    # no reference contains a lesion, and every prediction does
+    assert "No correct voxel" not in sentence(replace(result, cases=result.cases.assign(voxels_tp=0, voxels_fn=0)))
 
 
 def test_nouns_agree_with_their_number_and_nothing_is_said_twice() -> None:

@@ -143,15 +143,12 @@ class TargetResult:
 
     @property
     def failed(self) -> frozenset[str]:
-        """Names of the arms, those on fewer cases included, without a correct voxel in any case.
+        """Names of the arms, those on fewer cases included, without a correct voxel in any case, though references have some.
 
         The mean Dice of such an arm isn't 0 if its empty predictions score 1 where the reference is empty.
         """
-        found = set(self.summary.loc[self.summary[PRIMARY] == 0, "arm"])
-        if len(self.cases):
-            voxels = self.cases.groupby("arm")[["voxels_tp", "voxels_fn"]].sum()
-            found |= set(voxels.index[(voxels["voxels_tp"] == 0) & (voxels["voxels_fn"] > 0)])
-        return frozenset(found)
+        voxels = self.cases.groupby("arm")[["voxels_tp", "voxels_fn"]].sum()
+        return frozenset(voxels.index[(voxels["voxels_tp"] == 0) & (voxels["voxels_fn"] > 0)])
 
     @property
     def baseline_title(self) -> str:

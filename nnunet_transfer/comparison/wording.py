@@ -156,14 +156,15 @@ def _seed_name(seed: int) -> str:
 
 
 def _highest(result: TargetResult) -> str:
+    means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
+    if means.isna().all():
+        every = counted(result.n_subjects, "subject")
+        return f"Dice is undefined for all arms: no reference contains a lesion ({every})."
     counts = _share(result.n_counted, result.n_subjects, "subject")
     if result.n_cases != result.n_subjects:
         counts += f", {_share(result.n_scored, result.n_cases, 'scan')}"
     if left := result.n_cases - result.n_scored:
         counts += f", the {verb(left, 'other has', 'others have')} no lesion"
-    means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
-    if means.isna().all():
-        return f"Dice is undefined for all arms: no reference contains a lesion ({counts})."
     if len(result.arms) == 1:
         only = "the only arm"
         if len(result.cases) and result.cases["arm"].nunique() > 1:
