@@ -335,6 +335,10 @@ def test_own_protocols_change_a_preset(tmp_path: Path) -> None:
         ({"base": "atlas_r2", "name": "x", "threshold": "0.1"}, "threshold is '0.1'; give a number"),
         ({"base": "atlas_r2", "name": "x", "min_volume_mm3": float("inf")}, "give a finite number"),
         ({"base": "atlas_r2", "name": "x", "both_empty": {"f1": "a"}}, "f1 is 'a'; give a number or null"),
+        # numbers in per cent, and padding that no memory holds
+        ({"base": "atlas_r2", "name": "x", "both_empty": {"f1": 100}}, "empty masks must lie in 0 ... 1"),
+        ({"base": "msseg2016", "name": "x", "enough_covered": 65}, "enough_covered must lie in 0 ... 1"),
+        ({"base": "brats2023", "name": "x", "merge_dilation": 10**9}, "merge_dilation lie in 0 ... 50"),
         ([], "no lesion protocol"),
     ],
 )

@@ -15,6 +15,8 @@ from nnunet_transfer.registration import Registry, did_you_mean
 
 NAN = float("nan")
 CONNECTIVITIES = (6, 18, 26)
+#: iterations of dilation; masks are padded by as many voxels, and published rules have at most 3
+MOST_DILATION = 50
 
 #: F1 family -> definition of true positives and of F1
 F1_FAMILIES: dict[str, str] = {
@@ -65,6 +67,8 @@ class EmptyScores:
 
     def __post_init__(self) -> None:
         _check_types(self, "a lesion protocol's scores of empty masks")
+        if not all(0 <= value <= 1 for value in dataclasses.astuple(self) if value is not None):
+            raise SettingsError("a lesion protocol's scores of empty masks must lie in 0 ... 1")
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,12 @@ class LesionProtocol:
             raise SettingsError(
                 f"lesion protocol {self.name!r}: the name must be letters, digits and underscores, and not voxels"
             )
-        if not 0 <= self.threshold <= 1 or self.min_volume_mm3 < 0 or self.merge_dilation < 0:
+        shares = ("threshold", "max_outside", "enough_covered")
+        if not all(0 <= getattr(self, share) <= 1 for share in shares):
+            raise SettingsError(f"lesion protocol {self.name}: {', '.join(shares)} must lie in 0 ... 1")
+        if self.min_volume_mm3 < 0 or not 0 <= self.merge_dilation <= MOST_DILATION:
             raise SettingsError(
-                f"lesion protocol {self.name}: threshold must lie in 0 ... 1, volume and dilation must not be negative"
+                f"lesion protocol {self.name}: the volume must not be negative, merge_dilation lie in 0 ... {MOST_DILATION}"
             )
 
     def describe(self) -> str:
