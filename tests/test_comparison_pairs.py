@@ -15,6 +15,7 @@ from scipy import stats
 from nnunet_transfer.comparison import CompareSettings, compare
 from nnunet_transfer.comparison.report_tables import tables
 from nnunet_transfer.comparison.statistics import holm
+from nnunet_transfer.comparison.wording import sentence
 from nnunet_transfer.errors import ComparisonError
 from tests.comparison_data import QUALITY, write_results
 
@@ -86,6 +87,16 @@ def test_arms_of_each_recipe_are_compared_with_the_baseline_of_that_recipe(
     tests = compare([801], out=tmp_path / "out", settings=settings).table("tests")
     assert set(tests["compared_with"]) == {SCRATCH}
     assert tests["arm"].nunique() == 3
+
+
+def test_a_sentence_names_the_baseline_that_its_arms_are_compared_with(nnunet_folders: Path, tmp_path: Path) -> None:
+    # the baseline without mirroring has none of its own kind but itself
+    write_results(nnunet_folders, {SCRATCH: 0.9, f"{SCRATCH}_noMirroring": 0.5, f"{T1}_noMirroring": 0.9, T1: 0.6})
+    made = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True))
+    said = sentence(made.results[0])
+    assert "Dice was higher than in Scratch with the same mirroring: T1 segmentation (noMirroring) (+" in said
+    assert "Dice was lower than in Scratch with the same mirroring: T1 segmentation (-" in said
+    assert "Dice was lower than in Scratch: Scratch (noMirroring) (-" in said
 
 
 def test_the_table_of_recipes_names_its_control(nnunet_folders: Path, tmp_path: Path) -> None:

@@ -152,16 +152,32 @@ class TargetResult:
 
     @property
     def baseline_title(self) -> str:
-        """Title of the baseline in sentences and headings."""
-        if len(baselines := dict.fromkeys(self.baselines.values())) > 1:
-            # titles name the recipe in brackets, codes don't: "Scratch" is one name, "A1 or A2" are two
-            names = list(dict.fromkeys(self.title_of(name).partition(" (")[0] for name in baselines))
-            trainers = {arm.name: arm.trainer for arm in self.arms}
-            told = {w: of for w, of in _TOLD_APART.items() if len({of(trainers[b]) for b in baselines}) > 1}
-            fits = all(of(trainers[a]) == of(trainers[b]) for a, b in self.baselines.items() for of in told.values())
-            same = f"{joined(names, 'or')} with the same {joined(list(told) or ['settings'])}"
-            return same if fits else f"{same}, if there is one"
-        return self.title_of(self.baseline)
+        """Title of the baseline, or of all of them, in headings."""
+        return self._baselines if all(map(self._is_alike, self.baselines)) else f"{self._baselines}, if there is one"
+
+    def reference_of(self, arm: str) -> str:
+        """Return the title of an arm's baseline in sentences: the common one, if it is true of this arm."""
+        return self._baselines if self._is_alike(arm) else self.title_of(self.baselines[arm])
+
+    @property
+    def _baselines(self) -> str:
+        if len(baselines := dict.fromkeys(self.baselines.values())) < 2:
+            return self.title_of(self.baseline)
+        # titles name the recipe in brackets, codes don't: "Scratch" is one name, "A1 or A2" are two
+        names = list(dict.fromkeys(self.title_of(name).partition(" (")[0] for name in baselines))
+        return f"{joined(names, 'or')} with the same {joined(list(self._told_apart) or ['settings'])}"
+
+    @property
+    def _told_apart(self) -> dict[str, Callable[[TrainerName], object]]:
+        """What the baselines differ in."""
+        baselines = [arm.trainer for arm in self.arms if arm.name in self.baselines.values()]
+        return {what: of for what, of in _TOLD_APART.items() if len(set(map(of, baselines))) > 1}
+
+    def _is_alike(self, arm: str) -> bool:
+        """Whether an arm's baseline is like it in what the baselines differ in."""
+        trainers = {a.name: a.trainer for a in self.arms}
+        pair = trainers[arm], trainers[self.baselines[arm]]
+        return all(len(set(map(of, pair))) == 1 for of in self._told_apart.values())
 
     @property
     def arm_key(self) -> pd.DataFrame:

@@ -190,28 +190,33 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
     rows = result.tests[result.tests["metric"] == PRIMARY]
     if not len(rows) or not result.n_counted:
         return
-    reference, rope = result.baseline_title, f"±{result.settings.rope:g}"
+    rope = f"±{result.settings.rope:g}"
     judged = rows[~rows["arm"].isin(result.failed)]
     few = result.n_counted < FEW_SUBJECTS
     for scopes in [(PROCEDURE, NETWORKS_ONLY)] if few else [(PROCEDURE,), (NETWORKS_ONLY,)]:
         for outcome in (BETTER, WORSE, EQUAL):
             chosen = judged[(judged["verdict"] == outcome) & judged["scope"].isin(scopes)]
-            if len(chosen):
-                template = FEW[outcome] if few else MANY[outcome, scopes[0]]
-                yield f"{template.format(reference=reference, rope=rope)}: {_listed(chosen)}."
+            template = FEW[outcome] if few else MANY[outcome, scopes[0]]
+            for reference, own in _by_reference(result, chosen):
+                yield f"{template.format(reference=reference, rope=rope)}: {_listed(own)}."
     undecided = judged[judged["verdict"] == OPEN]
     # as printed, because readers compare the printed numbers with 0 and 0.05
     low, high, p = (undecided[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
     excludes = (low > 0) | (high < 0)
     untested = excludes & p.isna()
     mixed = (excludes & ~untested) | (p < ALPHA)
-    if mixed.any():
-        yield f"Unclear compared with {reference}, because interval and test disagree: {_listed(undecided[mixed])}."
-    if untested.any():
-        yield f"Too few subjects differ from {reference} for a test: {_listed(undecided[untested])}."
-    none = ~(mixed | untested)
-    if none.any():
-        yield f"A difference from {reference} is neither shown nor ruled out: {_listed(undecided[none])}."
+    for reference, own in _by_reference(result, undecided[mixed]):
+        yield f"Unclear compared with {reference}, because interval and test disagree: {_listed(own)}."
+    for reference, own in _by_reference(result, undecided[untested]):
+        yield f"Too few subjects differ from {reference} for a test: {_listed(own)}."
+    for reference, own in _by_reference(result, undecided[~(mixed | untested)]):
+        yield f"A difference from {reference} is neither shown nor ruled out: {_listed(own)}."
+
+
+def _by_reference(result: TargetResult, rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the rows of each baseline, and what sentences call it."""
+    for reference, own in rows.groupby(rows["arm"].map(result.reference_of), sort=False):
+        yield str(reference), own
 
 
 def _detection(result: TargetResult) -> Iterator[str]:
@@ -225,9 +230,9 @@ def _detection(result: TargetResult) -> Iterator[str]:
         shown = [direction(row) for row in rows.to_dict("records")]
         for outcome, word in ((BETTER, "higher"), (WORSE, "lower")):
             chosen = rows[(pd.Series(shown, rows.index, dtype=object) == outcome) & (rows["arm"].map(dice) != outcome)]
-            if len(chosen):
-                where = f"{word} than in {result.baseline_title}, which Dice doesn't show"
-                yield f"{metric_name(result, metric)} was {where}: {_listed(chosen)}."
+            for reference, own in _by_reference(result, chosen):
+                where = f"{word} than in {reference}, which Dice doesn't show"
+                yield f"{metric_name(result, metric)} was {where}: {_listed(own)}."
 
 
 def _failures(result: TargetResult) -> str:
