@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nnunet_transfer.comparison import (
+    alt_texts,
     figures,
     figures_lesions,
     figures_training,
@@ -95,9 +96,19 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
     assert "baseline" not in panels["stroke: sawtooth"]
     assert sum(text not in ("not run", "baseline") for texts in panels.values() for text in texts) == len(arms)
     plt.close(drawn)
+    words = alt_texts.grid([result])  # type: ignore[list-item]
+    assert "Classification on natural images, lpft +0.090; segmentation on T1 brain MRI, lpft +0.142" in words
     # several lengths of one source
     result.grid, result.arms = table[table["task"] == "segmentation"], ()
     assert figures.grid([result]) is None  # type: ignore[list-item]
+
+
+def test_arms_that_found_as_many_lesions_are_not_told_apart() -> None:
+    sizes = pd.DataFrame({"protocol": "p", "stratum": STRATA[0], "arm": ["a", "b", "c"], "sensitivity": 0.5})
+    result = SimpleNamespace(sizes=sizes, title_of=str.upper)
+    assert alt_texts.sizes(result, "p") == "Of lesions of < 0.01 ml, every arm found 50%."  # type: ignore[arg-type]
+    result.sizes = sizes.assign(sensitivity=[0.5, 0.25, 0.75])
+    assert alt_texts.sizes(result, "p").endswith("the arms found 25% (B) to 75% (C).")  # type: ignore[arg-type]
 
 
 def test_panels_of_the_grid_leave_out_what_all_arms_share() -> None:

@@ -35,12 +35,10 @@ def grid(results: Sequence[TargetResult]) -> str:
     """Describe the differences by source task and domain."""
     parts = []
     for result in results:
-        rows = result.tests[result.tests["metric"] == PRIMARY] if len(result.tests) else result.tests
-        known: dict[str, float] = dict(zip(rows["arm"], rows["difference"], strict=True)) if len(rows) else {}
         cells = [
-            f"{arm.task} on {arm.domain} {_number(known[arm.name], sign=True)}"
-            for arm in result.arms
-            if arm.task and arm.name in known
+            f"{row['task']} on {row['domain']}{f', {panel}' if (panel := row['panel']) else ''} "
+            f"{_number(row['difference'], sign=True)}"
+            for _, row in result.grid.iterrows()
         ]
         parts.append(f"{result.target.title}: {_listed(cells)}")
     return "Mean Dice difference from the baseline. " + " ".join(parts)
@@ -90,10 +88,13 @@ def sizes(result: TargetResult, protocol: str) -> str:
     parts = []
     for stratum, own in rows.groupby("stratum", sort=False):
         best, worst = own.iloc[int(own["sensitivity"].argmax())], own.iloc[int(own["sensitivity"].argmin())]
-        parts.append(
-            f"of lesions of {stratum} ml, the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
-            f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
-        )
+        found = f"every arm found {best['sensitivity']:.0%}"
+        if best["sensitivity"] > worst["sensitivity"]:
+            found = (
+                f"the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
+                f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
+            )
+        parts.append(f"of lesions of {stratum} ml, {found}")
     return _sentence("; ".join(parts))
 
 
