@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nnunet_transfer.conversion import workers
 from nnunet_transfer.conversion.engine import convert
 from nnunet_transfer.conversion.plan import Options, plan_conversion
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.locks import is_locked
 from tests import conversion_trees as trees
 from tests.at_an_event.sitecustomize import environment as at_an_event
 from tests.conversion_commands import case_r2
@@ -129,8 +131,12 @@ def has_stopped_child(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_folders: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "kill"), [(signal.SIGINT, os.killpg), (signal.SIGKILL, os.killpg), (signal.SIGTERM, os.kill)]
+)
+def test_a_conversion_ended_from_outside_goes_on(
+    end: signal.Signals, kill: Callable[[int, int], None], nnunet_folders: Path
+) -> None:
     cases = 8
     files: trees.Files = {}
     for i in range(cases):
@@ -148,14 +154,19 @@ def test_a_conversion_ended_from_outside_goes_on(end: signal.Signals, nnunet_fol
     while not (journal.is_file() and journal.read_text().count("\n") > 3 and has_stopped_child(started.pid)):
         assert started.poll() is None
         time.sleep(0.01)
-    os.killpg(started.pid, end)  # as Ctrl-C and the kernel do: the workers, too
+    # Ctrl-C and the kernel end the workers, too; `kill PID` and a scheduler may end the parent alone
+    kill(started.pid, end)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(started.pid, signal.SIGCONT)
-    _, error = started.communicate()
+    _, error = started.communicate(timeout=60)  # which waits for the workers, too
     if end == signal.SIGINT:
         assert started.returncode == 130
         assert "Traceback" not in error
         assert error.splitlines()[-1] == "nnunet_transfer convert: interrupted"
+    end_of_workers = time.monotonic() + 20
+    while is_locked(nnunet_folders / "raw/.lock-Dataset004"):
+        assert time.monotonic() < end_of_workers, "a worker outlives the conversion and holds its lock"
+        time.sleep(0.01)
     done = journal.read_text().count("\n")
     assert 3 < done < cases
     outcome = run(root, processes=2)

@@ -16,6 +16,7 @@ from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, TransferError
+from nnunet_transfer.work import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ _job: Job  # job of this worker process, sent once instead of with every case
 def _start_worker(job: Job) -> None:
     global _job
     _job = job
+    end_with_parent()
     # on Ctrl-C, the parent lets running cases finish and starts no others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

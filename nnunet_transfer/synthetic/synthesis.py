@@ -26,7 +26,7 @@ from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
 from nnunet_transfer.synthetic.settings import CasePlan, Plan, check_id_is_free
 from nnunet_transfer.words import counted
-from nnunet_transfer.work import collected, id_held
+from nnunet_transfer.work import collected, end_with_parent, id_held
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +122,7 @@ _run: tuple[Plan, Path]  # plan of this worker process, sent once instead of wit
 def _start_worker(plan: Plan, work: Path) -> None:
     global _run
     _run = plan, work
+    end_with_parent()
     # on Ctrl-C, the parent lets running cases finish and starts no others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
