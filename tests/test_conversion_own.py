@@ -7,12 +7,15 @@ import json
 import re
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion.catalogue import all_descriptions
+from nnunet_transfer.conversion.description import CONSENSUS_RULES
 from nnunet_transfer.conversion.geometry import ORTHONORMAL_TOLERANCE, TOLERANCE_MM
-from tests.conversion_trees import Files, box, image, write_tree
+from tests.conversion_trees import Files, box, image, stripes, write_tree
 
 PAGE = (Path(__file__).parents[1] / "docs/conversion.md").read_text(encoding="utf-8")
 
@@ -127,6 +130,24 @@ def test_a_faulty_description_is_one_line(
     error = capsys.readouterr().err
     assert wanted in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("combined", CONSENSUS_RULES)
+def test_labels_of_several_values_are_those_of_one_rater(
+    combined: str, description: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description.write_text(rule(description.read_text(), '{"a": 1, "b": 2}'))
+    files = {
+        name: stripes(1, 2) if "anna" in name else stripes(2, 1) if "ben" in name else data
+        for name, data in lab_tree().items()
+    }
+    root = write_tree(files, nnunet_folders / "lab")
+    command = ["convert", str(description), str(root), "-d", "7", "--processes", "1", "--rater"]
+    assert main([*command, combined]) == 2
+    assert f"--rater {combined} is for binary masks" in capsys.readouterr().err
+    assert main([*command, "ben"]) == 0
+    written = nib.load(nnunet_folders / "raw/Dataset007_LabStroke/labelsTr/p1_visit1.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), stripes(2, 1))
 
 
 @pytest.mark.parametrize(

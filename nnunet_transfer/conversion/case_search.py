@@ -154,6 +154,11 @@ def _check_request(description: DatasetDescription, request: Request) -> None:
                 f"{description.name} has masks of several raters; choose with --rater: a rater's name, "
                 f"{', '.join(CONSENSUS_RULES)}"
             )
+        if request.rater in CONSENSUS_RULES and not description.label_sets[request.label_set].binary:
+            raise SettingsError(
+                f"--rater {request.rater} is for binary masks; label set {request.label_set} has several values, so name "
+                "one rater"
+            )
     elif request.rater:
         raise SettingsError(f"{description.name} has no raters to choose from; leave out --rater {request.rater}")
 
