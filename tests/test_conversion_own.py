@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion.catalogue import all_descriptions
@@ -179,3 +182,57 @@ def test_the_page_names_every_target() -> None:
 def test_the_page_states_the_tolerances() -> None:
     assert f"displaced by more than {TOLERANCE_MM} mm" in PAGE
     assert f"(up to {ORTHONORMAL_TOLERANCE})" in PAGE
+
+
+#: pictures that aren't files, of a class of the description's own
+OWN_PIXELS = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription
+
+
+@dataclass(frozen=True)
+class Row:
+    path: Path
+    number: int
+
+    def read(self) -> np.ndarray:
+        return np.load(self.path)[self.number]
+
+
+def find(request):
+    return [Case(f"c{i}", {"RGB": Row(request.root / "rows.npy", i)}) for i in range(4)]
+
+
+ROWS = DatasetDescription(
+    name="json",
+    title="rows of an array",
+    folder_name="Rows",
+    licence="internal",
+    citation="unpublished",
+    request="ask",
+    label_sets={"foreground": FOREGROUND},
+    find_cases=find,
+    pictures=True,
+)
+"""
+
+
+def test_a_description_has_classes_of_its_own(tmp_path: Path, nnunet_folders: Path) -> None:
+    (tmp_path / "json.py").write_text(OWN_PIXELS, encoding="utf-8")
+    root = tmp_path / "rows"
+    root.mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
+    np.save(root / "rows.npy", rows)
+    # in a process of its own, which ends if its workers hang
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "convert", str(tmp_path / "json.py"), str(root), "-d", "7"]
+    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for number, row in enumerate(rows):
+        with Image.open(nnunet_folders / f"raw/Dataset007_Rows/imagesTr/c{number}_0000.png") as written:
+            np.testing.assert_array_equal(np.asarray(written), row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from pathlib import Path
 
 from nnunet_transfer.conversion.description import DatasetDescription
@@ -56,10 +57,13 @@ def get_description(name: str) -> DatasetDescription:
 
 
 def _from_file(path: Path) -> DatasetDescription:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # of a name that no other module has, whatever the file is called
+    spec = importlib.util.spec_from_file_location(f"nnunet_transfer description {path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise SettingsError(f"{path} is not a Python file; give the file that holds your DatasetDescription")
     module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up there, and so do worker processes that get objects of the file's classes
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
