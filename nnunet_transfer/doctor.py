@@ -24,14 +24,13 @@ from nnunet_transfer.comparison.loaded import doubtful_arms
 from nnunet_transfer.discovery import VARIABLE, is_searched, python_files
 from nnunet_transfer.errors import TransferError, one_line
 from nnunet_transfer.naming import ARMS, bases
-from nnunet_transfer.paths import nnunet_results, sources_folder
+from nnunet_transfer.paths import FOLDERS, nnunet_results, sources_folder
 from nnunet_transfer.sources import TASKS, load_source
 
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
 #: other systems lack these file locks and fork
 PLATFORMS = ("linux", "darwin")
 SUPPORTED_NNUNET = "2.8"
-FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 SET_UP = 'eval "$(nnunet_transfer env)"'
 SHADOWING = "rename or remove that class: nnU-Net would train it instead of this package's trainer"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError, SettingsError
 
+FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 DATASET_FOLDER = re.compile(r"Dataset(\d{3,})_(.+)")
 
 
@@ -42,11 +44,20 @@ def sources_folder() -> Path:
     return Path(value) if value else nnunet_results() / "sources"
 
 
-def folders_of_id(root: Path, dataset_id: int) -> list[Path]:
-    """Return the data sets' folders in `root` that have this id, sorted."""
-    if not root.is_dir():
-        return []
-    return sorted(d for d in root.iterdir() if (m := DATASET_FOLDER.fullmatch(d.name)) and int(m[1]) == dataset_id)
+def set_folders() -> list[Path]:
+    """Return those of nnU-Net's folders that are set."""
+    return [Path(value) for variable in FOLDERS if (value := os.environ.get(variable))]
+
+
+def folders_of_id(roots: Iterable[Path], dataset_id: int) -> list[Path]:
+    """Return the data sets' folders in `roots` that have this id; for nnU-Net, they are all one data set's."""
+    return [
+        folder
+        for root in roots
+        if root.is_dir()
+        for folder in sorted(root.iterdir())
+        if (match := DATASET_FOLDER.fullmatch(folder.name)) and int(match[1]) == dataset_id
+    ]
 
 
 def dataset_name(dataset: str | int) -> str:
@@ -57,7 +68,7 @@ def dataset_name(dataset: str | int) -> str:
     DataError
         If no data set, or more than one, has this id in the raw, preprocessed or results folder.
     """
-    folders = [Path(p) for v in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if (p := os.environ.get(v))]
+    folders = set_folders()
     if not folders:
         nnunet_raw()
     known = sorted({d.name for f in folders if f.is_dir() for d in f.iterdir() if DATASET_FOLDER.fullmatch(d.name)})

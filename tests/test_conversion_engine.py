@@ -87,11 +87,20 @@ def test_processes_make_no_difference(tree: Path, nnunet_folders: Path) -> None:
     assert contents(run(tree, overwrite=True, processes=2).folder) == alone
 
 
-def test_an_id_in_use_is_refused(tree: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (nnunet_folders / "raw/Dataset004_Else").mkdir()
+@pytest.mark.parametrize("place", ["raw", "preprocessed", "results"])
+def test_an_id_in_use_is_refused(
+    place: str, tree: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (nnunet_folders / place / "Dataset004_Else").mkdir()
     assert main(["convert", "atlas_r2", str(tree), "-d", "4"]) == 2
-    assert "id 4 is used by Dataset004_Else" in capsys.readouterr().err
-    assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_Else"]
+    assert f"id 4 is used by {nnunet_folders / place / 'Dataset004_Else'}" in capsys.readouterr().err
+    assert not list((nnunet_folders / "raw").glob("*ATLAS*"))
+
+
+def test_what_was_made_from_a_data_set_does_not_keep_its_id(tree: Path, nnunet_folders: Path) -> None:
+    for place in ("preprocessed", "results"):
+        (nnunet_folders / place / "Dataset004_ATLASR2").mkdir()
+    assert run(tree).folder.name == "Dataset004_ATLASR2"
 
 
 def test_a_dry_run_writes_nothing(tree: Path, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,5 +209,5 @@ def test_an_id_that_another_conversion_took_meanwhile_is_kept(
 
     monkeypatch.setattr(engine, "id_held", winner_was_faster)
     assert main(["convert", "t1_folder", str(root), "-d", "4", "--processes", "1"]) == 2
-    assert "id 4 is used by Dataset004_Winner" in capsys.readouterr().err
+    assert "Dataset004_Winner; choose another with -d" in capsys.readouterr().err
     assert [p.name for p in (nnunet_folders / "raw").glob("Dataset*")] == ["Dataset004_Winner"]

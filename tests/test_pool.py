@@ -359,7 +359,7 @@ def _other_ending(raw: Path) -> None:
         (_missing_label, "case02.nii.gz does not exist"),
         (_other_folds, "different numbers of folds (Dataset011_Hammers 2, Dataset012_Lobes 1)"),
         (_strange_folds, "names the case case03"),
-        (_used_id, "Dataset020_Other; choose another for Dataset020_Pooled with --id"),
+        (_used_id, "Dataset020_Other; choose another for Dataset020_Pooled"),
     ],
 )
 def test_sets_that_do_not_go_together_are_refused_in_one_line(

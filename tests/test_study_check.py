@@ -199,7 +199,7 @@ def test_check_finds_an_id_that_another_data_set_has(tmp_path: Path, capsys: pyt
 
     status, text = check(write_study(tmp_path, change), capsys)
     assert status == 1
-    assert "t1.id: id 702 is used by Dataset702_Other" in text
+    assert f"t1.id: id 702 is used by {tmp_path / 'raw/Dataset702_Other'}" in text
 
 
 @pytest.mark.parametrize("published", STUDIES, ids=lambda file: file.parent.name)

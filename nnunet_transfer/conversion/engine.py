@@ -20,6 +20,7 @@ from nnunet_transfer.conversion.tree import LeftOut
 from nnunet_transfer.conversion.workers import convert_cases
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.paths import set_folders
 from nnunet_transfer.words import counted
 from nnunet_transfer.work import collected, id_held
 
@@ -85,7 +86,7 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
     states = {case.name: state_of(case, identity) for case in plan.cases}
     state = _state_of_all(states, plan.found.problems)
     with id_held(plan.folder):
-        check_id(plan.folder)  # another conversion may have finished since the plan was made
+        check_id(plan.folder.name, set_folders())  # another conversion may have finished since the plan was made
         if (done := _up_to_date(plan, state)) is not None:
             return done
         with collected(plan.folder, _PARTS, overwrite=plan.options.overwrite):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from nnunet_transfer.conversion.geometry import POLICIES
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.splits import GROUPINGS
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.paths import folders_of_id, nnunet_raw
+from nnunet_transfer.paths import folders_of_id, nnunet_raw, set_folders
 from nnunet_transfer.work import work_path
 
 _ORIENTATION = re.compile(r"(?=.*[LR])(?=.*[PA])(?=.*[IS])[LRPAIS]{3}")
@@ -159,7 +159,7 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
     _check_options(options)
     chosen = request(description, root, options)
     folder = nnunet_raw() / dataset_folder_name(dataset_id, options.name or description.folder_name)
-    check_id(folder)
+    check_id(folder.name, set_folders())
     found = find_cases(description, chosen)
     rule = description.label_sets[chosen.label_set]
     if options.threshold is not None and not rule.binary:
@@ -228,9 +228,18 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
     return folder
 
 
-def check_id(folder: Path) -> None:
-    """Raise a `DataError` if the id of a data set's folder belongs to another data set."""
-    raw, dataset_id = folder.parent, int(folder.name[len("Dataset") :].split("_")[0])
-    others = [found.name for found in folders_of_id(raw, dataset_id)]
-    if others and others != [folder.name]:
-        raise DataError(f"id {dataset_id} is used by {', '.join(others)} in {raw}; choose another with -d")
+def check_id(name: str, roots: Iterable[Path]) -> None:
+    """Raise a `DataError` if another data set than `name` has its id in one of nnU-Net's folders `roots`."""
+    for found in folders_of_id(roots, _id_of(name)):
+        if found.name != name:
+            raise DataError(f"id {_id_of(name)} is used by {found}; choose another with -d")
+
+
+def check_id_is_free(name: str) -> None:
+    """Raise a `DataError` if any data set has the id of the data set `name` in one of nnU-Net's folders."""
+    for found in folders_of_id(set_folders(), _id_of(name)):
+        raise DataError(f"id {_id_of(name)} is used by {found}; choose another for {name}")
+
+
+def _id_of(name: str) -> int:
+    return int(name.removeprefix("Dataset").split("_")[0])

@@ -19,14 +19,14 @@ from nnunet_transfer import __version__
 from nnunet_transfer.channels import channel_names
 from nnunet_transfer.conversion.checksums import crc32_of
 from nnunet_transfer.conversion.job import put_file
-from nnunet_transfer.conversion.plan import dataset_folder_name
+from nnunet_transfer.conversion.plan import check_id_is_free, dataset_folder_name
 from nnunet_transfer.conversion.pooled_folds import pooled_folds
 from nnunet_transfer.conversion.pooled_labels import write_label
 from nnunet_transfer.conversion.pooled_set import PooledSet, read_sets
 from nnunet_transfer.conversion.tables import MANIFEST, write_csv
-from nnunet_transfer.errors import DataError, SettingsError
+from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_json
-from nnunet_transfer.paths import dataset_name, folders_of_id, nnunet_raw
+from nnunet_transfer.paths import dataset_name, nnunet_raw
 from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
 from nnunet_transfer.work import collected, id_held
 
@@ -75,7 +75,7 @@ def plan_pool(datasets: Sequence[str], dataset_id: int, name: str, *, same_subje
         set has regions instead of labels, or the folds don't match.
     """
     folder = nnunet_raw() / dataset_folder_name(dataset_id, name)
-    _check_id_is_free(folder)
+    check_id_is_free(folder.name)
     names = [dataset_name(dataset) for dataset in datasets]
     if len(names) < 2:
         raise SettingsError("give two or more data sets to pool with -d")
@@ -101,14 +101,6 @@ def _namesake(sets: Sequence[PooledSet]) -> str:
     return ""
 
 
-def _check_id_is_free(folder: Path) -> None:
-    dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
-    others = [Path(path) for name in ("nnUNet_preprocessed", "nnUNet_results") if (path := os.environ.get(name))]
-    for root in (folder.parent, *others):
-        for found in folders_of_id(root, dataset_id):
-            raise DataError(f"id {dataset_id} is used by {found}; choose another for {folder.name} with --id")
-
-
 def pool(plan: Pool, *, link: bool = False) -> Path:
     """Write the pooled data set; an interrupted run is resumed.
 
@@ -130,7 +122,7 @@ def pool(plan: Pool, *, link: bool = False) -> Path:
     content = [link, __version__, [[pooled.dataset, *sorted(pooled.values.items())] for pooled in plan.sets]]
     state = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     with id_held(plan.folder):
-        _check_id_is_free(plan.folder)  # another process may have used the id since the plan was made
+        check_id_is_free(plan.folder.name)  # another process may have used the id since the plan was made
         with collected(plan.folder, ("imagesTr", "labelsTr"), state=state) as work:
             _write_cases(plan, work, link)
             _write_tables(plan, work)

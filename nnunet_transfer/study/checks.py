@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.folds import read_folds
+from nnunet_transfer.paths import FOLDERS
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
@@ -113,7 +114,7 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
     taken = False
     try:
         name = dataset_folder_name(dataset.number, options.name or description.folder_name)
-        check_id(context.study.folders["nnUNet_raw"] / name)
+        check_id(name, [context.study.folders[variable] for variable in FOLDERS])
     except TransferError as error:
         taken = True
         yield (*place, "id"), context.finding((*place, "id"), str(error))

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_transfer import __version__
-from nnunet_transfer.conversion.plan import dataset_folder_name
+from nnunet_transfer.conversion.plan import check_id_is_free, dataset_folder_name
 from nnunet_transfer.conversion.splits import deal
 from nnunet_transfer.errors import DataError, SettingsError
-from nnunet_transfer.paths import folders_of_id, nnunet_raw
+from nnunet_transfer.paths import nnunet_raw
 from nnunet_transfer.subjects import donor_key
 from nnunet_transfer.synthetic.donors import Donor, find_donors, names_to_leave_out
 from nnunet_transfer.synthetic.generator import PROFILES, load_cornucopia
@@ -191,7 +191,7 @@ def plan_synthesis(settings: Settings) -> Plan:
     if settings.images == "synthetic":
         load_cornucopia()
     folder = nnunet_raw() / dataset_folder_name(settings.dataset_id, settings.name)
-    check_id_is_free(folder)
+    check_id_is_free(folder.name)
     maps = find_label_maps(
         settings.labels,
         with_images=settings.images == "real",
@@ -214,13 +214,6 @@ def plan_synthesis(settings: Settings) -> Plan:
         cases.append(CasePlan(f"{label_map.name}_v{variant:03d}", label_map, pool, entropy))
     labels = {"background": 0} | {name: i for i, name in enumerate(names, start=1)}
     return Plan(settings, folder, maps, donors, left_out, labels, tuple(cases), validation)
-
-
-def check_id_is_free(folder: Path) -> None:
-    """Raise a `DataError` if the id of a data set's folder is already in use."""
-    dataset_id = int(folder.name[len("Dataset") :].split("_")[0])
-    for found in folders_of_id(folder.parent, dataset_id):
-        raise DataError(f"id {dataset_id} is used by {found}; choose another with -d")
 
 
 def _donors(settings: Settings) -> tuple[tuple[Donor, ...], tuple[str, ...]]:

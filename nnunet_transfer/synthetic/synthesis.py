@@ -18,13 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_transfer import __version__
+from nnunet_transfer.conversion.plan import check_id_is_free
 from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.subjects import DONORS, MADE_FROM
 from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
-from nnunet_transfer.synthetic.settings import CasePlan, Plan, check_id_is_free
+from nnunet_transfer.synthetic.settings import CasePlan, Plan
 from nnunet_transfer.words import counted
 from nnunet_transfer.work import collected, end_with_parent, id_held
 
@@ -49,7 +50,7 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
     """
     parts = ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS)
     with id_held(plan.folder):
-        check_id_is_free(plan.folder)  # another process may have used the id since the plan was made
+        check_id_is_free(plan.folder.name)  # another process may have used the id since the plan was made
         with collected(plan.folder, parts, state=plan.state(), keep=True) as work:
             _make_all(plan, work, processes)
             _write_tables(plan, work)
