@@ -10,8 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
+from nnunet_transfer.cli import main
+from nnunet_transfer.conversion import engine
 from tests import conversion_trees as trees
 from tests.conversion_commands import GOOD, OUT, case_r2, convert, label, refusal, rows
 from tests.conversion_trees import AFFINE, SHAPE, Files, box, image, save, write_tree
@@ -198,3 +201,33 @@ def test_nnunet_reads_the_geometry_that_was_written(nnunet_folders: Path) -> Non
     assert convert(nnunet_folders, "atlas_r2", {}) == 0
     assert "taken" in next(iter(rows(nnunet_folders).values()))["actions"]
     verify_dataset_integrity(str(nnunet_folders / "raw" / OUT), num_processes=1)
+
+
+# --- options that don't go with the data -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "said"),
+    [
+        ("imagefolder", ["--channels", "FLAIR"], "--channels is for volumes; imagefolder has pictures"),
+        ("imagefolder", ["--reorient"], "--reorient is for volumes"),
+        ("imagefolder", ["--geometry", "resample-image"], "--geometry is for volumes"),
+        ("imagefolder", ["--threshold", "0.5"], "label set foreground needs no masks"),
+        ("mslesseg", ["--group-by", "site"], "case P1_T1 has no site; take --group-by subject"),
+    ],
+)
+def test_options_without_effect_on_the_data_are_refused_before_the_first_case(
+    dataset: str,
+    options: list[str],
+    said: str,
+    nnunet_folders: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(engine, "convert_cases", lambda *_: pytest.fail("a case was converted"))
+    folder = nnunet_folders / "source/cat"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(folder / "1.png")
+    assert said in refusal(nnunet_folders, capsys, dataset, trees.mslesseg(), *options)
+    # nor does the preview say that it would be converted
+    assert main(["convert", dataset, str(nnunet_folders / "source"), "-d", "4", "--dry-run", *options]) == 2

@@ -121,7 +121,7 @@ def test_check_finds_it_before_the_first_job(
         ("atlas_r2", {"name": "my data"}, "t1.id: .*my data isn't a name"),
         ("atlas_r2", {"reorient": "ras"}, "t1.options: ras is not an orientation"),
         ("ibsr18", {"threshold": 0.5}, "t1.options: --threshold is for binary masks"),
-        ("t1_folder", {"group_by": "site"}, "t1.path: group_by: site, but .* has no site"),
+        ("t1_folder", {"group_by": "site"}, "t1.options: case .* has no site; take --group-by subject"),
         (
             "atlas_r2",
             {},

@@ -157,18 +157,21 @@ def plan_conversion(description: DatasetDescription, root: Path, dataset_id: int
         As from `find_cases`, or if an option, the id or the name is invalid.
     """
     _check_options(options)
+    if description.pictures:
+        _refuse_options_of_volumes(description, options)
     chosen = request(description, root, options)
     folder = nnunet_raw() / dataset_folder_name(dataset_id, options.name or description.folder_name)
     check_id(folder.name, set_folders())
     found = find_cases(description, chosen)
     rule = description.label_sets[chosen.label_set]
     if options.threshold is not None and not rule.binary:
-        raise SettingsError(
-            f"--threshold is for binary masks; label set {chosen.label_set} has several values with different meanings"
-        )
+        what = "needs no masks" if rule.foreground else "has several values with different meanings"
+        raise SettingsError(f"--threshold is for binary masks; label set {chosen.label_set} {what}")
     cases = [case if case.masks or rule.foreground else without_labels(case) for case in found.cases]
     cases = with_missing_raters(sorted(cases, key=lambda case: case.split != "train"))
     cases = _limited(cases, options.limit)
+    if options.group_by == "site" and (lost := [c.name for c in cases if c.split == "train" and not c.site]):
+        raise SettingsError(f"case {lost[0]} has no site; take --group-by subject")
     job = Job(
         chosen.root,
         work_path(folder),
@@ -216,6 +219,16 @@ def _check_options(options: Options) -> None:
     ):
         if value is not None and value < least:
             raise SettingsError(f"--{name} {value} is too small; give {least} or more")
+
+
+def _refuse_options_of_volumes(description: DatasetDescription, options: Options) -> None:
+    for option, given in (
+        ("channels", options.channels),
+        ("geometry", options.geometry != "error"),
+        ("reorient", options.reorient),
+    ):
+        if given:
+            raise SettingsError(f"--{option} is for volumes; {description.name} has pictures, so leave it out")
 
 
 def dataset_folder_name(dataset_id: int, name: str) -> str:

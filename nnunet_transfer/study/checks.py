@@ -147,11 +147,8 @@ def _faults(plan: Plan) -> Iterator[str]:
             f"{counted(len(problems), 'case')} can't be converted ({shown}); correct them, or leave them out with "
             "options.allow_skips: true"
         )
-    training = [case for case in plan.cases if case.split == "train"]
-    if not training:
+    if not any(case.split == "train" for case in plan.cases):
         yield "no case has a label; is it the right folder?"
-    if options.group_by == "site" and (lost := [case.name for case in training if not case.site]):
-        yield f"group_by: site, but {lost[0]} has no site; take subject"
 
 
 def _too_few_groups(context: _Context, dataset: Dataset, plan: Plan) -> _Found:
