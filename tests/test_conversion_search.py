@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import workers
@@ -113,3 +115,58 @@ def test_names_that_are_not_utf_8_are_converted_and_told_readably(
     assert state["problems"][0]["files"][0].endswith(r"sub-Sch\xf6n_T1w.nii.gz")
     for line in (folder / "conversion_records.jsonl").read_text(encoding="utf-8").splitlines():
         assert parse_json(line)["subject"] in (r"sub-M\xfcller", "sub-2")
+
+
+def test_long_names_are_cut_and_stay_apart(nnunet_folders: Path) -> None:
+    root = nnunet_folders / "source"
+    for i, name in enumerate((f"{'ω' * 100}/{'Ω' * 100}", f"{'ω' * 100}/{'Ω' * 101}", f"{'a' * 200}/{'b' * 200}", "c")):
+        save(image(i), root / f"{name}.nii.gz")
+    assert convert(nnunet_folders, "t1_folder", {}) == 0
+    table = rows(nnunet_folders)
+    assert len(table) == 4
+    assert "c" in table
+    assert {row["source_name"] for row in table.values()} >= {f"{'ω' * 100}_{'Ω' * 100}", f"{'a' * 200}_{'b' * 200}"}
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def test_names_do_not_reach_the_terminal_as_commands(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = nnunet_folders / "source"
+    for i, name in enumerate(("sub-1\x1b[31m_T1w", "sub-2_T1w", "sub-1\x1b[32m_FLAIR")):
+        save(image(i), root / f"{name}.nii.gz")
+    (root / "participants.tsv").write_text("participant_id\tsex\nsub-1\x1b[31m\tF\x1b[33m\nsub-2\tM\n")
+    for more in (["--dry-run"], []):
+        assert convert(nnunet_folders, "t1_bids", {}, "--option", "class=sex", *more) == 0
+        out, error = capsys.readouterr()
+        assert "\x1b" not in out + error
+        assert r"sub-1\x1b[32m_FLAIR.nii.gz" in out
+
+
+def test_the_reasons_of_t1_folder_are_its_own(nnunet_folders: Path) -> None:
+    root = nnunet_folders / "source"
+    for i, name in enumerate(("sub-1_T1.nii.gz", "sub-2_T1.nii.gz", "sub-3_T1.nii.gz", "sub-1_FLAIR.nii.gz")):
+        save(image(i), root / name)
+    (root / "sub-1_T1.nrrd").write_text("")
+    (root / "people.tsv").write_text("participant_id\tsex\nsub-1\tF\nsub-2\tM\nsub-3\tn/a\n")
+    options = ("--option", "class=sex", f"table={root / 'people.tsv'}", "missing=leave-out", "name=*_T1*")
+    assert convert(nnunet_folders, "t1_folder", {}, *options) == 0
+    listed = (nnunet_folders / f"raw/{OUT}/conversion_left_out.csv").read_text().splitlines()[1:]
+    assert listed == [
+        "sub-1_FLAIR.nii.gz,not named *_T1*",
+        "sub-1_T1.nrrd,not NIfTI or MGH",
+        "sub-3_T1.nii.gz,class unknown",
+    ]
+
+
+def test_cases_without_a_subject_are_counted_as_subjects(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        path = nnunet_folders / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((2, 2, 3), len(name), np.uint8)).save(path)
+    assert convert(nnunet_folders, "imagefolder", {}, "--dry-run") == 0
+    assert "3 cases for training, 0 for testing, 3 subjects" in capsys.readouterr().out
+    assert convert(nnunet_folders, "imagefolder", {}) == 0
+    assert "note: empty, all its values are 9 in 3 cases: cat_1, cat_2, dog_1" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.errors import SettingsError, readable
+from nnunet_transfer.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.description import DatasetDescription
@@ -97,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
 
     plan = plan_conversion(args.dataset, args.source, args.dataset_id, _options(args))
     if args.dry_run:
-        print(readable(preview(plan)))
+        print(printable(preview(plan)))
         return 0 if args.allow_skips or not plan.found.problems else 1
     if classes := class_lines(plan):
-        print(readable("\n".join(classes)), flush=True)
-    print(readable(report(plan, _convert_with_bar(plan))))
+        print(printable("\n".join(classes)), flush=True)
+    print(printable(report(plan, _convert_with_bar(plan))))
     return 0
 
 

@@ -11,6 +11,9 @@ _FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
 #: the name of a letter in Unicode: LATIN SMALL LETTER SHARP S, GREEK CAPITAL LETTER ALPHA WITH TONOS
 _LETTER = re.compile(r"(SMALL |CAPITAL )?LETTER (?:\w+ )*?(\w+)(?: WITH .*)?$")
 
+#: a file's name has at most 255 bytes, and gets a channel, an ending and, while it is written, a prefix
+_LONGEST = 180
+
 
 def case_name(*parts: str) -> str:
     """Join the parts of a case's name; `safe_names` later replaces characters that nnU-Net doesn't accept."""
@@ -45,11 +48,12 @@ def _spelt(character: str) -> str:
 def safe_names(names: Iterable[str]) -> dict[str, str]:
     """Return name -> name that nnU-Net accepts; the new names are distinct, ignoring case.
 
-    Names that would coincide are numbered in their order: `Müller` and `Muller` give `Muller` and `Muller-2`.
+    Names that would coincide are numbered in their order: `Müller` and `Muller` give `Muller` and `Muller-2`. Long names, such
+    as those of deep folders or with spelt letters, are cut.
     """
     wanted: dict[str, list[str]] = defaultdict(list)
     for name in sorted(set(names)):
-        wanted[transliterated(name) or "case"].append(name)
+        wanted[transliterated(name)[:_LONGEST] or "case"].append(name)
     safe: dict[str, str] = {}
     used: set[str] = set()
     # unchanged names come first, so that no other name takes their place
