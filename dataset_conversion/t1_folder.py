@@ -35,6 +35,18 @@ def _find_folder(request: Request) -> Iterator[Case]:
     yield from with_classes(request, cases)
 
 
+def _reasons(request: Request) -> Callable[[str], str]:
+    wanted = request.options.get("name", "*")
+
+    def reason_of(path: str) -> str:
+        if not _ENDING.search(path):
+            return "not NIfTI or MGH"
+        # files that could be cases but aren't have no class
+        return "class unknown" if fnmatch(path.split("/")[-1], wanted) else f"not named {wanted}"
+
+    return reason_of
+
+
 def _subject_rule(text: str) -> Callable[[str], str]:
     """Return the function that extracts the subject from a path without ending."""
     try:
@@ -60,6 +72,7 @@ T1_FOLDER = DatasetDescription(
     request="your own",
     label_sets={"foreground": FOREGROUND},
     find_cases=_find_folder,
+    why_left_out=_reasons,
     known_options=CLASS_OPTIONS
     | {
         "name": "which files, such as name=*T1*.nii.gz",

@@ -45,7 +45,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
     folder = "Tr" if case.split == "train" else "Ts"
     picture, unchanged = _read_picture(source, findings)
     if picture.min() == picture.max():
-        findings.warn(f"{Path(str(source)).name} is empty: all its values are {picture.min()}")
+        findings.warn(f"{Path(str(source)).name}: empty, all its values are {picture.min()}")
     findings.measured["shape"] = picture.shape[:2]
     findings.measured["content"] = hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
     label = _read_label(case, picture.shape[:2], job, findings)

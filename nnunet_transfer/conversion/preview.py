@@ -21,7 +21,7 @@ _LISTED = 8
 def preview(plan: Plan) -> str:
     """Return a table of the first cases, counts of all cases, and what is left out, by reason."""
     training = sum(case.split == "train" for case in plan.cases)
-    subjects = len({case.subject for case in plan.cases})
+    subjects = len({case.subject or case.name for case in plan.cases})
     counts = (
         f"{plan.folder.name}: {counted(training, 'case')} for training, {len(plan.cases) - training} for testing, "
         f"{counted(subjects, 'subject')}"
