@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.names import case_name
+from nnunet_transfer.dataset_conversion._natural import files_below
 from nnunet_transfer.errors import DataError
 
 #: batches.meta
@@ -64,7 +65,7 @@ def find(root: Path) -> Iterator[Case]:
     DataError
         If an archive can't be read.
     """
-    for path in sorted([*root.rglob("data_batch_[1-5]"), *root.rglob("test_batch"), *root.rglob("*.npz")]):
+    for path in files_below(root, "data_batch_[1-5]", "test_batch", "*.npz"):
         for part, (_, labels) in _archive(path).items():
             for index, label in enumerate(labels):
                 yield Case(

@@ -6,7 +6,7 @@ The published training part goes to imagesTr, the other parts to imagesTs (with 
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nnunet_transfer.conversion.description import Request
 from nnunet_transfer.conversion.tree import PICTURES, list_tree, summarise_tree
@@ -33,6 +33,11 @@ def nothing_found(request: Request, wanted: str) -> DataError:
         f"{request.root} holds nothing of this data set: looked for {wanted}; "
         f"found {len(tree)} files such as {summarise_tree(tree)}"
     )
+
+
+def files_below(root: Path, *patterns: str) -> list[Path]:
+    """Return the files below `root`, also those behind links, whose paths end like one of some patterns, sorted."""
+    return [root / path for path in list_tree(root) if any(PurePosixPath(path).match(pattern) for pattern in patterns)]
 
 
 def pictures_in(folder: Path) -> list[Path]:

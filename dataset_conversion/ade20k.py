@@ -9,6 +9,7 @@ from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion._natural import (
     PARTS,
     TRAIN_OPTION,
+    files_below,
     nothing_found,
     pictures_in,
     split_of,
@@ -17,10 +18,11 @@ from nnunet_transfer.dataset_conversion._natural_labels import ADE20K
 
 
 def _find_ade20k(request: Request) -> Iterator[Case]:
-    folders = sorted(request.root.rglob("annotations/training")) or sorted(request.root.rglob("annotations/validation"))
-    if len(folders) != 1:
-        raise nothing_found(request, "ADEChallengeData2016/annotations/training")
-    root = folders[0].parents[1]
+    masks = files_below(request.root, "annotations/training/*.png", "annotations/validation/*.png")
+    roots = {mask.parents[2] for mask in masks}
+    if len(roots) != 1:
+        raise nothing_found(request, "one ADEChallengeData2016/annotations/training")
+    (root,) = roots
     for part in ("training", "validation", "testing"):
         for picture in pictures_in(root / "images" / part):
             mask = root / "annotations" / part / f"{picture.stem}.png"

@@ -9,6 +9,7 @@ from nnunet_transfer.conversion.description import Case, DatasetDescription, Lab
 from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion._natural import (
     TRAIN_OPTION,
+    files_below,
     nothing_found,
     pictures_in,
     split_of,
@@ -17,7 +18,7 @@ from nnunet_transfer.dataset_conversion._natural_labels import CAMVID
 
 
 def _find_camvid(request: Request) -> Iterator[Case]:
-    masks = {path.parent for path in request.root.rglob("*annot/*.png")}
+    masks = {path.parent for path in files_below(request.root, "*annot/*.png")}
     if not masks:
         raise nothing_found(request, "train/PICTURE and trainannot/PICTURE.png")
     for folder in sorted(masks):

@@ -10,6 +10,7 @@ from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion import _coco
 from nnunet_transfer.dataset_conversion._natural import (
     TRAIN_OPTION,
+    files_below,
     nothing_found,
     split_of,
 )
@@ -17,7 +18,7 @@ from nnunet_transfer.dataset_conversion._natural_labels import COCO
 
 
 def _find_coco(request: Request) -> Iterator[Case]:
-    files = sorted(request.root.rglob("instances_*2017.json"))
+    files = files_below(request.root, "instances_*2017.json")
     if not files:
         raise nothing_found(request, "annotations/instances_train2017.json")
     for file in files:

@@ -8,6 +8,7 @@ from nnunet_transfer.conversion.description import Case, DatasetDescription, Lab
 from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.dataset_conversion._natural import (
     TRAIN_OPTION,
+    files_below,
     nothing_found,
     split_of,
 )
@@ -15,7 +16,7 @@ from nnunet_transfer.dataset_conversion._natural_labels import VOC
 
 
 def _find_voc(request: Request) -> Iterator[Case]:
-    lists = sorted(request.root.rglob("ImageSets/Segmentation/*.txt"))
+    lists = files_below(request.root, "ImageSets/Segmentation/*.txt")
     roots = {file.parents[2] for file in lists}
     if len(roots) != 1:
         raise nothing_found(request, "one VOC2012/ImageSets/Segmentation/train.txt")
