@@ -161,6 +161,12 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
     return content
 
 
+def refuse_special(path: Path) -> None:
+    """Raise a `DataError` for pipes and devices: reading from them may wait or go on for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{path.name} is not a regular file; replace it by one")
+
+
 def read_text(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> str:
     """Read a text file (UTF-8); line ends become `\\n`. Raises as `read_bytes` does."""
     try:

@@ -43,6 +43,35 @@ def test_links_into_a_store_are_followed(store: str, nnunet_folders: Path) -> No
     assert "sub-03/again/,link to a folder that is searched as sub-03\n" in listed
 
 
+def test_nnunets_folders_within_the_root_are_left_out(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(2):
+        save(image(i), nnunet_folders / f"scans/sub-{i}.nii.gz")
+    command = ["convert", "t1_folder", str(nnunet_folders), "-d", "4", "--name", "Test", "--processes", "1"]
+    for more in ([], [], ["--overwrite"]):
+        assert main([*command, *more]) == 0
+        assert "2 cases found, 2 converted" in capsys.readouterr().out
+    listed = (nnunet_folders / f"raw/{OUT}/conversion_left_out.csv").read_text()
+    assert "raw/,nnU-Net's folder\n" in listed
+    # but whoever asks for data within them gets them
+    images = nnunet_folders / f"raw/{OUT}/imagesTr"
+    assert main(["convert", "t1_folder", str(images), "-d", "5", "--processes", "1"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+@pytest.mark.parametrize(("dataset", "name"), [("t1_bids", "sub-2_T1w.nii.gz"), ("imagefolder", "2.png")])
+def test_what_is_no_file_is_one_line(
+    kind: str, dataset: str, name: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = nnunet_folders / "source/folder" / name
+    place.parent.mkdir(parents=True)
+    if kind == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/null")
+    assert convert(nnunet_folders, dataset, {}) == 2
+    assert f"{name} is not a regular file" in capsys.readouterr().err
+
+
 # --- layouts ---------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from nnunet_transfer.conversion.description import Case, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, make_record, put_file
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path
+from nnunet_transfer.files import atomic_path, refuse_special
 
 #: first letter of Pillow's modes with more than 8 bits: whole numbers (I, I;16) and floating point (F)
 _WIDE_MODES = "IF"
@@ -89,6 +89,7 @@ def _open(source: Path | Pixels, findings: Findings) -> Image.Image | NDArray[An
         findings.sources.append(source.path)
         return source.read()
     try:
+        refuse_special(source)
         stored = source.read_bytes()
         findings.sources.append(source)
         findings.sha256.append(hashlib.sha256(stored).hexdigest())

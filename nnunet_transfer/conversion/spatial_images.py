@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nnunet_transfer.conversion.checksums import GZIP_ERROR
 from nnunet_transfer.conversion.headers import HEADER_BYTES, Reading, read_header
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path
+from nnunet_transfer.files import atomic_path, refuse_special
 
 GZIP_MAGIC = b"\x1f\x8b"
 #: ISA-L's compression level: files as small as with zlib's fastest level, several times as fast. Its highest level is as
@@ -97,6 +97,7 @@ def read_image(path: Path) -> SpatialImage:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        refuse_special(path)
         stored = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path.name} can't be read ({error.strerror}){_hint(path)}") from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nnunet_transfer.paths import set_folders
 
 VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -14,6 +16,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _VERSION_CONTROL = (".git", ".datalad", ".hg", ".svn")
 #: folder that BIDS separates from the raw data. `derivatives` is none of these: descriptions expect masks below that name
 _STORE = "sourcedata"
+#: device and number of a folder, whatever its name
+_Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,36 @@ def walk_tree(root: Path) -> Tree:
     """Find all files below `root`, including those behind links to folders.
 
     Each folder is searched once, so circular links do no harm; links to a parent of the root are not followed. Hidden files
-    and folders are left out, unless a link leads to them.
+    and folders are left out, unless a link leads to them, and so are nnU-Net's folders, which hold what was converted before.
     """
     tree = Tree([])
-    searched: dict[tuple[int, int], str] = {}
+    searched: dict[_Key, str] = {}
+    nnunet = {_key(folder) for folder in set_folders() if folder.is_dir()}
     queues: list[deque[_Folder]] = [deque() for _ in range(4)]
     queues[0].append(_Folder(str(root), ""))
     while queue := next(filter(None, queues), None):
         folder = queue.popleft()
-        for inner in _sort_entries(folder, _open(folder, root, searched, tree), tree):
+        for inner in _sort_entries(folder, _open(folder, root, searched, nnunet, tree), tree):
             queues[inner.turn].append(inner)
     tree.files.sort()
     tree.left_out.sort(key=lambda item: item.path)
     return tree
 
 
-def _open(folder: _Folder, root: Path, searched: dict[tuple[int, int], str], tree: Tree) -> list[os.DirEntry[str]]:
+def _key(path: Path | str) -> _Key:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _open(
+    folder: _Folder, root: Path, searched: dict[_Key, str], nnunet: Container[_Key], tree: Tree
+) -> list[os.DirEntry[str]]:
     """Return the entries of a folder; none if it can't or needn't be searched."""
     try:
-        status = os.stat(folder.path)
-        key = status.st_dev, status.st_ino
+        key = _key(folder.path)
+        if folder.below and key in nnunet:
+            tree.left_out.append(LeftOut(folder.below, "nnU-Net's folder"))
+            return []
         if key in searched:
             kind = "link to a folder" if folder.link else "folder"
             tree.left_out.append(LeftOut(folder.below, f"{kind} that is searched as {searched[key] or '.'}"))
