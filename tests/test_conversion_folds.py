@@ -64,6 +64,10 @@ def test_other_splits_are_replaced_only_when_asked(preprocessed: Path, capsys: p
             "case sub-r001_ses-1 isn't preprocessed",
         ),
         (lambda p, raw: (p / "gt_segmentations/new.nii.gz").touch(), "case new isn't in the folds"),
+        (
+            lambda p, raw: (raw / "dataset.json").write_text("[]"),
+            "dataset.json has no file_ending; complete it",
+        ),
         (lambda p, raw: shutil.rmtree(p), "holds no preprocessed cases; run nnUNetv2_plan_and_preprocess first"),
         (lambda p, raw: (raw / "splits_final.json").unlink(), "does not exist; convert the data set"),
         (lambda p, raw: (raw / "splits_final.json").write_text("[{}]"), "is not a list of folds"),

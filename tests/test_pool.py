@@ -187,6 +187,18 @@ def test_cases_that_dataset_json_lists_are_found_where_they_lie(raw: Path) -> No
     assert pooled == ["Lobes_case00_0000.nii.gz", "Lobes_case01_0000.nii.gz"]
 
 
+def test_folds_of_cases_with_dots_in_their_names_are_installed(raw: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        for path in (raw / "Dataset011_Hammers" / folder).iterdir():
+            path.rename(path.with_name(path.name.replace("case", "case.v1.")))
+    (raw / "Dataset011_Hammers/splits_final.json").unlink()
+    assert main(COMMAND) == 0
+    preprocessed = raw.parent / "preprocessed/Dataset020_Pooled"
+    shutil.copytree(raw / "Dataset020_Pooled/labelsTr", preprocessed / "gt_segmentations")
+    assert main(["install-splits", "-d", "20"]) == 0
+    assert "Hammers_case.v1.00" in (preprocessed / "splits_final.json").read_text()
+
+
 def test_sets_of_the_same_name_are_told_apart_by_their_ids(raw: Path) -> None:
     write_blob_dataset(raw, 13, name="Lobes", cases=3, shape=(8, 8, 6))
     write_json(raw / "Dataset013_Lobes/splits_final.json", two_folds(3))

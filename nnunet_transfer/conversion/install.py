@@ -29,7 +29,7 @@ def install_splits(dataset: str | int, *, overwrite: bool = False) -> Path:
     splits = read_json(source)
     check_form(splits, source)
     folder = nnunet_preprocessed() / name
-    _check_cases(splits, _preprocessed_cases(folder), source)
+    _check_cases(splits, _preprocessed_cases(folder, _file_ending(source.with_name("dataset.json"))), source)
     target = folder / FILE_NAME
     if target.is_file():
         if read_json(target) == splits:
@@ -53,9 +53,18 @@ def check_form(splits: Any, path: Path) -> None:
         raise DataError(f"{path}: {min(twice)} is for validation in several folds; convert the data set again")
 
 
-def _preprocessed_cases(folder: Path) -> set[str]:
+def _file_ending(path: Path) -> str:
+    content = read_json(path)
+    ending = content.get("file_ending") if isinstance(content, dict) else None
+    if not isinstance(ending, str):
+        raise DataError(f"{path} has no file_ending; complete it as nnU-Net's dataset_format.md says")
+    return ending
+
+
+def _preprocessed_cases(folder: Path, ending: str) -> set[str]:
     labels = folder / "gt_segmentations"
-    cases = {path.name.split(".")[0] for path in labels.iterdir()} if labels.is_dir() else set()
+    # names of cases may have dots
+    cases = {path.name.removesuffix(ending) for path in labels.iterdir()} if labels.is_dir() else set()
     if not cases:
         raise DataError(f"{folder} holds no preprocessed cases; run nnUNetv2_plan_and_preprocess first")
     return cases
