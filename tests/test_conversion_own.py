@@ -223,15 +223,28 @@ ROWS = DatasetDescription(
 """
 
 
+def convert_apart(description: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    """Convert in a process of its own, which ends if its workers hang."""
+    command = [sys.executable, "-m", "nnunet_transfer.cli", "convert", str(description), str(root), "-d", "7"]
+    return subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=60)
+
+
+def test_pictures_that_no_worker_can_get_are_one_line(tmp_path: Path, nnunet_folders: Path) -> None:
+    text = OWN_PIXELS.replace('Row(request.root / "rows.npy", i)', "type('Local', (Row,), {})(request.root, i)")
+    (tmp_path / "json.py").write_text(text, encoding="utf-8")
+    done = convert_apart(tmp_path / "json.py", tmp_path)
+    assert done.returncode == 2
+    assert "c0 can't be sent to a worker process" in done.stderr.splitlines()[-1]
+    assert "give --processes 1" in done.stderr
+
+
 def test_a_description_has_classes_of_its_own(tmp_path: Path, nnunet_folders: Path) -> None:
     (tmp_path / "json.py").write_text(OWN_PIXELS, encoding="utf-8")
     root = tmp_path / "rows"
     root.mkdir()
     rows = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
     np.save(root / "rows.npy", rows)
-    # in a process of its own, which ends if its workers hang
-    command = [sys.executable, "-m", "nnunet_transfer.cli", "convert", str(tmp_path / "json.py"), str(root), "-d", "7"]
-    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=60)
+    done = convert_apart(tmp_path / "json.py", root)
     assert done.returncode == 0, done.stderr
     for number, row in enumerate(rows):
         with Image.open(nnunet_folders / f"raw/Dataset007_Rows/imagesTr/c{number}_0000.png") as written:

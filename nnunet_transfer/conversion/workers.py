@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import pickle
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -79,6 +80,13 @@ def _in_turn(
     running: dict[Future[Record | str], Case] = {}
     while True:
         for case in itertools.islice(waiting, ahead - len(running)):
+            try:
+                # Python 3.11's pool would hang on a case that can't be sent
+                pickle.dumps(case)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise TransferError(
+                    f"{case.name} can't be sent to a worker process ({error}); give --processes 1"
+                ) from None
             running[pool.submit(_convert_in_worker, case, states[case.name])] = case
         if not running:
             return
