@@ -199,3 +199,16 @@ def test_cases_without_a_subject_are_counted_as_subjects(
     assert "3 cases for training, 0 for testing, 3 subjects" in capsys.readouterr().out
     assert convert(nnunet_folders, "imagefolder", {}) == 0
     assert "note: empty, all its values are 9 in 3 cases: cat_1, cat_2, dog_1" in capsys.readouterr().out
+
+
+def test_a_preview_names_no_table_that_it_does_not_write(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = nnunet_folders / "source"
+    save(image(1), root / "sub-1_T1w.nii.gz")
+    for suffix in "abcdefghi":
+        (root / f"sub-1_{suffix}.nii.gz").write_text("")
+    assert convert(nnunet_folders, "t1_bids", {}, "--dry-run") == 0
+    assert "not taken: 1 more reason\n" in capsys.readouterr().out
+    assert convert(nnunet_folders, "t1_bids", {}) == 0
+    assert "not taken: 1 more reason, see conversion_left_out.csv\n" in capsys.readouterr().out

@@ -33,7 +33,7 @@ def preview(plan: Plan) -> str:
         *class_lines(plan),
         *(f"note: {warning}" for warning in plan.warnings),
         *(f"left out: {problem.case}: {problem.reason}" for problem in plan.found.problems),
-        *_left_out(plan.found.left_out),
+        *_left_out(plan.found.left_out, ""),
         _summary(plan, len(plan.cases), len(plan.found.problems), "to convert"),
         "nothing was written",
     ]
@@ -46,7 +46,7 @@ def report(plan: Plan, outcome: Outcome) -> str:
     lines = [
         *(f"note: {warning}" for warning in outcome.warnings),
         *(f"left out: {problem.case}: {problem.reason}" for problem in outcome.problems),
-        *_left_out(outcome.left_out),
+        *_left_out(outcome.left_out, f", see {LEFT_OUT}"),
         _summary(plan, len(outcome.records), len(outcome.problems)),
         f"{counted(training, 'case')} for training, {len(outcome.records) - training} for testing"
         + ("; nothing has changed, nothing was done" if outcome.unchanged else ""),
@@ -73,8 +73,8 @@ def _summary(plan: Plan, converted: int, problems: int, what: str = "converted")
     )
 
 
-def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    """Return one line per reason, the most frequent first."""
+def _left_out(left_out: Sequence[LeftOut], where: str) -> list[str]:
+    """Return one line per reason, the most frequent first; `where` says where those beyond the first are."""
     ordered = sorted(left_out, key=lambda item: item.reason)
     groups = {reason: [item.path for item in same] for reason, same in groupby(ordered, key=lambda item: item.reason)}
     lines = [
@@ -82,7 +82,7 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
         for reason, paths in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]
     hidden = len(lines) - _LISTED
-    return lines if hidden <= 0 else [*lines[:_LISTED], f"not taken: {hidden} more reasons, see {LEFT_OUT}"]
+    return lines if hidden <= 0 else [*lines[:_LISTED], f"not taken: {counted(hidden, 'more reason')}{where}"]
 
 
 def _sites(cases: Iterable[Case]) -> list[str]:
