@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,8 @@ def _from_dataset(
     )
     terms = {key: str(content[key]) for key in _TERMS if content.get(key)}
     made_from = (folder.resolve().name, *(content.get(MADE_FROM) or ()))
-    return LabelMaps(maps, named_numbering(own, tissues, structures), folder, made_from, terms)
+    numbering = replace(named_numbering(own, tissues, structures), ignored=labels.get("ignore"))
+    return LabelMaps(maps, numbering, folder, made_from, terms)
 
 
 def _read_dataset_json(path: Path) -> dict[str, Any]:

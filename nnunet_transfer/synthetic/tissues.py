@@ -126,11 +126,13 @@ class Numbering:
     clusters : value -> name of the cluster of voxels that get their intensities from one distribution
     tissues : cluster -> tissue
     structures : name of an output label -> the values that it merges; all others are background
+    ignored : value of nnU-Net's `ignore` label, of unknown tissue; None if there is none
     """
 
     clusters: Mapping[int, str]
     tissues: Mapping[str, str]
     structures: Structures
+    ignored: int | None = None
 
     def check(self, values: Iterable[int], where: object) -> None:
         """Refuse values that have no meaning here.
@@ -140,7 +142,12 @@ class Numbering:
         DataError
             With the values and where they were found.
         """
-        if unknown := sorted(v for v in values if v and v not in self.clusters):
+        unknown = sorted(v for v in values if v and v not in self.clusters)
+        if self.ignored in unknown:
+            raise DataError(
+                f"{where} has voxels to ignore (value {self.ignored}), whose tissue is unknown; give label maps without them"
+            )
+        if unknown:
             raise DataError(
                 f"{where} has the values {', '.join(map(str, unknown))}, which its labels don't name; "
                 f"complete dataset.json, or give --structures"
