@@ -448,6 +448,15 @@ def test_nnunet_takes_the_pictures(root: Path) -> None:
     assert len(json.loads(fingerprint.read_text())["shapes_after_crop"]) == len(cases) == 3
 
 
+def test_sessions_that_names_do_not_tell_are_said_to_be_unknown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bids_tree(root)
+    (root / "people.tsv").write_text("participant_id\tses\tage\nsub-01\t1\t40\nsub-01\t2\t41\nsub-02\t1\t9\n")
+    options = ("--option", "class=age", f"table={root / 'people.tsv'}", "missing=leave-out")
+    message = refused(capsys, "t1_folder", root, *options)
+    assert "40 (line 2), 41 (line 3); the case's session is unknown: t1_bids reads it from BIDS names" in message
+    assert len(table(convert("t1_bids", root, *options) / "classes.csv")) == 3
+
+
 def a_set_of(dataset: str, folder: Path) -> None:
     """Write a picture of a data set, and its mask if it has one, where the data set's publisher puts them."""
     place = {

@@ -170,10 +170,12 @@ def value_of(table: Table, case: Case, column: str, missing: Iterable[str] = MIS
     known = {value: line for value, line in values.items() if value.casefold() not in set(missing)}
     if len(known) > 1:
         listed = ", ".join(f"{value} (line {line})" for value, line in known.items())
-        raise DataError(
-            f"{table.path} has several values of {column} for {case.name}: {listed}; correct it, or tell its rows apart by "
-            f"a column session_id"
-        )
+        advice = "correct it"
+        if not any(name in table.columns for name in _SESSION_COLUMNS):
+            advice += ", or tell its rows apart by a column session_id"
+        elif not case.session:
+            advice = "the case's session is unknown: t1_bids reads it from BIDS names"
+        raise DataError(f"{table.path} has several values of {column} for {case.name}: {listed}; {advice}")
     return next(iter(known or values), "")
 
 
