@@ -67,6 +67,20 @@ def test_a_threshold_takes_what_lies_above_it(nnunet_folders: Path) -> None:
     assert int(row["written_voxels"].split(";")[-1].split()[-1]) == int((mask > 0.5).sum())
 
 
+def test_a_threshold_says_where_it_leaves_nothing_and_spares_255_stored_as_a_signed_number(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = [interpolated(), box(-1, dtype=np.int8), box(0.25, dtype=np.float32), box(0)]
+    files: Files = {}
+    for number, mask in enumerate(masks):
+        files |= case_r2(number, image(number), mask)
+    assert convert(nnunet_folders, "atlas_r2", files, "--threshold", "0.5") == 0
+    np.testing.assert_array_equal(label(nnunet_folders, "sub-r001_ses-1"), box())
+    out = capsys.readouterr().out
+    assert "note: nothing is above the threshold in 1 case: sub-r002_ses-1" in out
+    assert "note: empty label in 2 cases: sub-r002_ses-1, sub-r003_ses-1" in out
+
+
 def test_a_file_that_is_mask_and_image_is_refused(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = box(dtype=np.uint8)
     assert "the mask and the image" in refusal(nnunet_folders, capsys, "atlas_r2", case_r2(1, same, same) | GOOD_SECOND)

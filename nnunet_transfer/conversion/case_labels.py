@@ -81,9 +81,12 @@ def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, count
         return labels.relabelled(mask, job.rule, name)
     if any(np.isnan(value) for value in found):
         findings.warn(f"{name}: NaN read as background")
-    if job.threshold is not None:
+    if job.threshold is not None and not labels.is_signed(found, mask.dtype):
         findings.actions.append(f"{name}: values above {job.threshold:g} set to 1")
-        return labels.above(mask, job.threshold)
+        above = labels.above(mask, job.threshold)
+        if any(found) and not above.any():
+            findings.warn(f"{name}: nothing is above the threshold")
+        return above
     level = labels.find_level(found, mask.dtype, name)
     if level.note:
         findings.actions.append(f"{name}: {level.note}")

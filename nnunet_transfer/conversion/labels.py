@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,18 @@ def find_level(counts: Mapping[float, int], dtype: np.dtype[Any], name: str, adv
     if not values:
         return Level(np.inf, np.inf)
     low, high = values[0], values[-1]
-    if high < 0 and dtype.kind == "i" and low == high == -1:
+    if is_signed(values, dtype):
         return Level(-1, -1, f"-1 taken as {2 ** (8 * dtype.itemsize) - 1} stored as a signed number")
     if low <= 0 or low < (1 - LEVEL_TOLERANCE) * high or len(counts) >= _MAX_VALUES:
         raise DataError(f"{name} is not a binary mask: {_describe(values, counts)}; {advice}")
     if low == high == 1:
         return Level(low, high)
     return Level(low, high, f"{_span(low, high)} taken as 1")
+
+
+def is_signed(values: Iterable[float], dtype: np.dtype[Any]) -> bool:
+    """Whether a mask's only level is the largest unsigned number, such as 255, stored as the signed number -1."""
+    return dtype.kind == "i" and {value for value in values if value} == {-1}
 
 
 def _describe(values: Sequence[float], counts: Mapping[float, int]) -> str:
