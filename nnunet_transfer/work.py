@@ -110,13 +110,21 @@ def _tidy_up(folder: Path) -> None:
         if match[1] == "old" and not path.with_name(match[2]).exists():
             os.replace(path, path.with_name(match[2]))
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def _move_into_place(work: Path, folder: Path) -> None:
     old = folder.with_name(f".old-{folder.name}")
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         os.replace(folder, old)
     os.replace(work, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link to one, as far as possible."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

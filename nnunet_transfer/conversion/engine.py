@@ -117,16 +117,42 @@ def _up_to_date(plan: Plan, state: str) -> Outcome | None:
     folder = plan.folder
     if not folder.exists() or plan.options.overwrite:
         return None
-    last = read_json(folder / STATE) if (folder / STATE).is_file() else {}
-    if last.get("state") != state:
+    last = _read_state(folder / STATE)
+    if last is None or last.state != state:
         raise DataError(
             f"{folder} exists and differs from what this command makes; give --overwrite or another id with -d"
         )
     records = journal.read_journal(folder)
     if missing := [name for record in records for name in record.files if not (folder / name).exists()]:
         raise DataError(f"{folder / missing[0]} is missing; give --overwrite to convert it again")
-    problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in last["problems"]]
-    return Outcome(folder, records, problems, last["warnings"], 0, True, plan.found.left_out)
+    return Outcome(folder, records, last.problems, last.warnings, 0, True, plan.found.left_out)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What `STATE` says about a finished conversion."""
+
+    state: str
+    problems: list[Problem]
+    warnings: list[str]
+
+
+def _read_state(path: Path) -> _State | None:
+    """Return what the last conversion wrote; None if it wrote nothing.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    try:
+        problems = [Problem(p["case"], tuple(map(Path, p["files"])), p["reason"]) for p in content["problems"]]
+        return _State(content["state"], problems, [*map(str, content["warnings"])])
+    except (KeyError, TypeError):
+        raise DataError(f"{path} is damaged, or of another version; give --overwrite to convert again") from None
 
 
 def _convert_cases(
