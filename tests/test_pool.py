@@ -351,6 +351,12 @@ def _strange_folds(raw: Path) -> None:
     write_json(raw / "Dataset012_Lobes/splits_final.json", two_folds(5))
 
 
+def _same_label(raw: Path) -> None:
+    (raw / "Dataset012_Lobes").rename(raw / "Dataset012_Hammers_L")
+    edit_json(raw / "Dataset011_Hammers/dataset.json", labels={"background": 0, "L_x": 1, "y": 2})
+    edit_json(raw / "Dataset012_Hammers_L/dataset.json", labels={"background": 0, "x": 1})
+
+
 def _used_id(raw: Path) -> None:
     (raw.parent / "results/Dataset020_Other").mkdir()
 
@@ -371,6 +377,7 @@ def _other_ending(raw: Path) -> None:
         (_missing_label, "case02.nii.gz does not exist"),
         (_other_folds, "different numbers of folds (Dataset011_Hammers 2, Dataset012_Lobes 1)"),
         (_strange_folds, "names the case case03"),
+        (_same_label, "both give a label Hammers_L_x; rename one of the data sets"),
         (_used_id, "Dataset020_Other; choose another for Dataset020_Pooled"),
     ],
 )

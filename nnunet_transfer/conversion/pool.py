@@ -197,7 +197,7 @@ def _write_tables(plan: Pool, work: Path) -> None:
 def _dataset_json(plan: Pool) -> dict[str, Any]:
     first = plan.sets[0].content
     ignore = {} if plan.ignore is None else {"ignore": plan.ignore}
-    labels = {f"{s.name}_{label}": value for s in plan.sets for label, value in s.labels.items()}
+    labels = {s.pooled_name(label): value for s in plan.sets for label, value in s.labels.items()}
     kept = {key: first[key] for key in ("overwrite_image_reader_writer",) if key in first}
     return {
         "channel_names": {str(i): name for i, name in enumerate(channel_names(first))},

@@ -46,9 +46,9 @@ class PooledSet:
         """File ending of images and labels."""
         return str(self.content["file_ending"])
 
-    def pooled_name(self, case: str) -> str:
-        """Return the case's name in the pool."""
-        return f"{self.name}_{case}"
+    def pooled_name(self, own: str) -> str:
+        """Return the name in the pool of a case or label."""
+        return f"{self.name}_{own}"
 
 
 def read_sets(folders: Sequence[Path], same_subjects: bool) -> tuple[tuple[PooledSet, ...], int | None]:
@@ -144,10 +144,9 @@ def _set_names(folders: Sequence[Path]) -> list[str]:
 def _refuse_equal_names(sets: Sequence[PooledSet]) -> None:
     seen: dict[str, str] = {}
     for pooled in sets:
-        for case in pooled.cases:
-            name = pooled.pooled_name(case)
+        named = [f"case {pooled.pooled_name(case)}" for case in pooled.cases]
+        named += [f"label {pooled.pooled_name(label)}" for label in pooled.labels]
+        for name in named:
             if name in seen:
-                raise DataError(
-                    f"{seen[name]} and {pooled.dataset} both give a case {name}; rename one of the data sets"
-                )
+                raise DataError(f"{seen[name]} and {pooled.dataset} both give a {name}; rename one of the data sets")
             seen[name] = pooled.dataset
