@@ -11,9 +11,13 @@ import pytest
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion import engine
-from tests.test_conversion_engine import CASES, run, tree
+from tests.conversion_runs import CASES, run, write_cases
 
-__all__ = ["tree"]  # a fixture
+
+@pytest.fixture
+def tree(nnunet_folders: Path) -> Path:
+    """A tree of `CASES` cases laid out like ATLAS R2.0."""
+    return write_cases(nnunet_folders / "source")
 
 
 def test_a_data_set_behind_a_link_is_replaced_for_good(tree: Path, nnunet_folders: Path) -> None:
