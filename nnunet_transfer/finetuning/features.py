@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.finetuning.heads import Voxels
 from nnunet_transfer.finetuning.sampling import draw_voxels, strata_of
+from nnunet_transfer.finetuning.whole_batches import parts_of
 from nnunet_transfer.training.precision import precise_device
 from nnunet_transfer.words import shortened
 
@@ -133,6 +134,7 @@ def collect(
     by_patch: bool,
     device: torch.device,
     generator: torch.Generator,
+    at_once: int | None = None,
 ) -> list[Level]:
     """Pass batches through the network and keep the features and labels of some voxels for each output layer.
 
@@ -142,6 +144,7 @@ def collect(
     batches : with `data`, shape `(patch, channel, *spatial)`, and `target`, one tensor or one per level
     patches : approximate number of patches in `batches`
     by_patch : whether the loss computes Dice per patch instead of per batch
+    at_once : maximum number of patches to pass through the network together; all of a batch by default
 
     Returns
     -------
@@ -165,14 +168,19 @@ def collect(
     try:
         with torch.no_grad(), batch_statistics(network):
             patch = 0
-            for number, batch in enumerate(batches):
+            numbered = (
+                (number, part)
+                for number, batch in enumerate(batches)
+                for part in parts_of(batch, at_once or len(batch["data"]), network)
+            )
+            for number, part in numbered:
                 seen.clear()
-                data = batch["data"].to(device, non_blocking=True)
-                _check_images(data, batch)
+                data = part["data"].to(device, non_blocking=True)
+                _check_images(data, part)
                 with autocast("cuda") if device.type == "cuda" else nullcontext():
                     outputs = network(data)
                 outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-                targets = batch["target"] if isinstance(batch["target"], list | tuple) else [batch["target"]]
+                targets = part["target"] if isinstance(part["target"], list | tuple) else [part["target"]]
                 for i, (features, output) in seen.items():
                     target = next((t for o, t in zip(outputs, targets, strict=False) if o is output), None)
                     if target is not None:

@@ -19,7 +19,7 @@ from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import write_json
 from nnunet_transfer.finetuning.features import Labelling, batch_statistics, collect, output_layers, rooms
 from nnunet_transfer.finetuning.heads import Head, LossTerms, Rows, Voxels, constant_loss, fit_head, loss_of
-from nnunet_transfer.finetuning.whole_batches import whole_batches
+from nnunet_transfer.finetuning.whole_batches import parts_of, whole_batches
 from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors
@@ -118,8 +118,8 @@ def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = 
         return None
     done = None
     if trainer.local_rank == 0:
-        with one_line_errors(), whole_batches(trainer):
-            done = _fit(trainer, network, known or {})
+        with one_line_errors(), whole_batches(trainer) as at_once:
+            done = _fit(trainer, network, known or {}, at_once)
     if trainer.is_ddp:
         for layer in layers:
             for parameter in layer.parameters():
@@ -131,7 +131,7 @@ def fit_output_layers(trainer: NamedTrainer, known: Mapping[int, Rows] | None = 
     return done
 
 
-def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -> FittedHeads:
+def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows], at_once: int) -> FittedHeads:
     started = perf_counter()
     if trainer.settings.seed is not None:
         seed_everything(trainer.settings.seed, STREAM)
@@ -149,6 +149,7 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
         by_patch=by_patch,
         device=trainer.device,
         generator=generator,
+        at_once=at_once,
     )
     fitted = []
     for number, (layer, level) in enumerate(zip(output_layers(network), levels, strict=True)):
@@ -163,7 +164,7 @@ def _fit(trainer: NamedTrainer, network: nn.Module, known: Mapping[int, Rows]) -
         trainer.print_to_log_file(
             "The source's outputs for labels of the same name are no better here than constant outputs: all outputs are fitted."
         )
-    dice, patches = _validation_dice(trainer, network)
+    dice, patches = _validation_dice(trainer, network, at_once)
     met = [d for d in dice if d is not None]
     mean = sum(met) / len(met) if met else None
     seconds = round(perf_counter() - started, 2)
@@ -228,7 +229,7 @@ def _loss_now(layer: nn.Module, voxels: Voxels, terms: LossTerms) -> float:
         return float(loss_of(voxels.features @ weight.flatten(1).T + bias, voxels, terms))
 
 
-def _validation_dice(trainer: NamedTrainer, network: nn.Module) -> tuple[tuple[float | None, ...], int]:
+def _validation_dice(trainer: NamedTrainer, network: nn.Module, at_once: int) -> tuple[tuple[float | None, ...], int]:
     """Return nnU-Net's pseudo Dice per class or region on patches of validation cases, and their number."""
     batches = min(VALIDATION_BATCHES, trainer.num_val_iterations_per_epoch)
     kept = trainer.network, trainer.loss
@@ -236,7 +237,11 @@ def _validation_dice(trainer: NamedTrainer, network: nn.Module) -> tuple[tuple[f
     trainer.network, trainer.loss = network, lambda *_: torch.zeros(())
     try:
         with torch.no_grad(), batch_statistics(network):
-            outputs = [trainer.validation_step(batch) for batch in islice(trainer.dataloader_val, batches)]
+            outputs = [
+                trainer.validation_step(part)
+                for batch in islice(trainer.dataloader_val, batches)
+                for part in parts_of(batch, at_once, network)
+            ]
     finally:
         trainer.network, trainer.loss = kept
     hits, false, missed = (np.sum([o[k] for o in outputs], 0) for k in ("tp_hard", "fp_hard", "fn_hard"))
