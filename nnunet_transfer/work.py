@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,20 +75,6 @@ def collected(
     if state is not None:
         (work / _STATE).unlink()
     _move_into_place(work, folder)
-
-
-def end_with_parent() -> None:
-    """Let this worker process end when the process that started it ends for any reason.
-
-    An idle worker doesn't notice that. If it was forked, it would hold the parent's locks for ever.
-    """
-    threading.Thread(target=_end_after_parent, daemon=True).start()
-
-
-def _end_after_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 def work_path(folder: Path) -> Path:

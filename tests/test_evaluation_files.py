@@ -143,6 +143,20 @@ def write_two_lesions(folder: Path) -> None:
     write_mask(prediction, folder / "pred/a.nii.gz")
 
 
+def test_the_command_says_where_it_writes_the_lesions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_two_lesions(tmp_path)
+    command = ["evaluate", *(str(tmp_path / name) for name in ("ref", "pred")), "-o", str(tmp_path / "o.csv")]
+    assert main([*command, "--no-surface"]) == 0
+    assert "lesions" not in capsys.readouterr().out
+    assert not (tmp_path / "lesions.csv").exists()
+    assert main([*command, "--no-surface", "--protocol", "msseg2016"]) == 0
+    assert f"reference lesions in {tmp_path / 'lesions.csv'}" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "lesions.csv")
+    assert list(table["label"]) == [1, 2]
+    assert list(table["detected"]) == [True, False]
+    assert list(table["volume_mm3"]) == pytest.approx([8 * 0.8 * 0.9 * 3.0] * 2)
+
+
 def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
     write_two_lesions(tmp_path)
     scoring = ScoringSettings((PRESETS["wmh2017"],), surface=False)

@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     miou = mean_iou(result.cases, args.empty)
     print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")
     print(f"{counted(result.cases['case'].nunique(), 'case')} in {args.output}")
+    if lesions:
+        print(f"reference lesions in {lesions}")
     return 0
 
 

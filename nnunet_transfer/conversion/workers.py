@@ -17,7 +17,7 @@ from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.job import Job
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.errors import DataError, TransferError
-from nnunet_transfer.work import end_with_parent
+from nnunet_transfer.processes import end_with_parent
 
 logger = logging.getLogger(__name__)
 

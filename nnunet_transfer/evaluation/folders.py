@@ -27,6 +27,7 @@ from nnunet_transfer.evaluation.labels import LabelSet, label_set_of, read_label
 from nnunet_transfer.evaluation.masks import LARGEST_LABEL, is_image, read_mask, strip_ending
 from nnunet_transfer.evaluation.overlap import confusion, crop_to_foreground
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, CaseScores, Row, ScoringSettings, score_case
+from nnunet_transfer.processes import end_with_parent
 from nnunet_transfer.words import counted, shortened
 
 logger = logging.getLogger(__name__)
@@ -257,7 +258,8 @@ def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | st
         yield from map(run_task, tasks)
         return
     # spawn: the caller may hold threads (torch, matplotlib), which must not be forked
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         yield from pool.map(run_task, tasks, chunksize=4)
 
 
