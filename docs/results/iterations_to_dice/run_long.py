@@ -2,8 +2,8 @@
 
     python run_long.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
-`full`, nnU-Net's own schedule, beside `fitted`, from scratch and from T1 segmentation. OUT is that of `run.py`, whose data
-sets and source the trainings need.
+`full`, nnU-Net's own schedule, beside `fitted` and `fitted` with three times the rate, from scratch and from T1 segmentation.
+OUT is that of `run.py`, whose data sets and source the trainings need.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from run import ANATOMY, LONG_LENGTH, MS, SCRATCH_FITTED, STROKE, T1_ARM, curve_step, preparation
+from run_ms import FASTER, faster
 from trainings import Step, run_from_command_line
+
+from nnunet_transfer import register_recipe
 
 CASES = 8
 #: each arm of a target takes some four minutes of a core
 FOLDS = range(2)
-ARMS = tuple(
+RECIPE_ARMS = tuple(
     replace(arm, key=f"{source}-{recipe}-long", title=f"{title}, {recipe}", recipe=recipe, length=LONG_LENGTH)
     for source, title, arm in (("scratch", "scratch", SCRATCH_FITTED), ("t1seg", "T1 segmentation", T1_ARM))
     for recipe in ("full", "fitted")
 )
+ARMS = (*RECIPE_ARMS, *(faster(arm) for arm in RECIPE_ARMS if arm.recipe == "fitted"))
 
 
 def queue(out: Path) -> Iterator[Step]:
@@ -38,4 +42,5 @@ def queue(out: Path) -> Iterator[Step]:
 
 
 if __name__ == "__main__":
+    register_recipe(FASTER)
     run_from_command_line(__doc__, queue)
