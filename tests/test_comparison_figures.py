@@ -128,6 +128,17 @@ def test_panels_of_the_grid_leave_out_what_all_arms_share() -> None:
     assert list(grid_table(arms, tests)["panel"]) == ["", "lpft"]
 
 
+def test_panels_of_the_grid_are_named_after_sources_and_after_versions_only_if_one_has_several() -> None:
+    trainer = parse_trainer_name("nnUNetTrainerTransfer")
+    arms = [
+        Arm(f"{source}@{version}", source, trainer, source, "segmentation", "T1 brain MRI", version)
+        for source, version in (("tissues", "a" * 64), ("lesions", "b" * 64), ("lesions", "c" * 64))
+    ]
+    tests = pd.DataFrame({"arm": [arm.name for arm in arms], "metric": "dice", "n_subjects": 9})
+    tests = tests.assign(compared_with="", difference=0.1, headline_low=0.0, headline_high=0.2)
+    assert list(grid_table(arms, tests)["panel"]) == ["", "lesions", "lesions@cccccccc"]
+
+
 def test_the_training_logs_are_read_as_nnunet_writes_them(tmp_path: Path) -> None:
     def log(epochs: range, shift: float) -> str:
         lines = ["This is the configuration used by this training: Epoch 99"]

@@ -19,7 +19,7 @@ def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
     """Return one row per arm with a known source task and domain; each cell of a panel is used once.
 
     `panel` is the recipe and any other suffix in the arms' titles. If several sources have the same task and domain, each
-    further one gets a separate panel, named after the source.
+    further one gets a separate panel, named after the source and, if that has several versions, its checksum.
     """
     known = tests[tests["metric"] == PRIMARY].set_index("arm")
     taken: set[tuple[str, str, str]] = set()
@@ -27,9 +27,8 @@ def grid_table(arms: Sequence[Arm], tests: pd.DataFrame) -> pd.DataFrame:
     for arm in arms:
         if arm.task not in TASKS.values() or arm.domain not in DOMAINS.values() or arm.name not in known.index:
             continue
-        panel = variant(arm)
-        if (panel, arm.task, arm.domain) in taken:
-            panel = f"{panel}, {arm.label}" if panel else arm.label
+        panels = (", ".join(filter(None, (variant(arm), source))) for source in ("", arm.source, arm.label))
+        panel = next((panel for panel in panels if (panel, arm.task, arm.domain) not in taken), arm.name)
         taken.add((panel, arm.task, arm.domain))
         row = known.loc[arm.name]
         rows.append(
