@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def _write_data(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", ["README.md", "docs/conversion.md"])
 def test_the_conversions_shown_run(page: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = _write_data(lab)
-    (lab / "raw" / "Dataset100_Blobs").rename(lab / "blobs")
+    for folder in ("raw", "preprocessed"):  # ids of data sets in any of nnU-Net's folders are used
+        shutil.rmtree(lab / folder / "Dataset100_Blobs")
     run = 0
     for arguments in _lines(page, lab):
         if arguments[0] == "convert":
