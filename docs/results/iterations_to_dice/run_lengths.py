@@ -3,8 +3,8 @@
     python run_lengths.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
 Early in a training of 300 iterations the rate is still high. Here 40, 80 and 200 iterations are trainings of their own, from
-the longer source of tissues alone, on both lesion targets; and again with three times the rate, from scratch, too. OUT is
-that of `run.py`, whose data sets and sources the trainings need.
+the longer source of tissues alone, on both lesion targets; and again with three times the rate, from scratch, too, for
+which anatomy is trained as well. OUT is that of `run.py`, whose data sets and sources the trainings need.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from run import (
+    ANATOMY,
     CASES,
     FOLDS,
     LESION_TARGETS,
@@ -78,7 +79,7 @@ def join(curves: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float
 
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps, those of a rate together."""
-    for dataset in LESION_TARGETS:
+    for dataset in (*LESION_TARGETS, ANATOMY):
         yield preparation(out, dataset)
     trainings = [[of_length(arm, length) for length in LENGTHS] for arm in TRANSFERRED]
     for arms in (*trainings, [TRANSFERRED[1], CONTROL]):
@@ -86,6 +87,9 @@ def queue(out: Path) -> Iterator[Step]:
             for dataset in LESION_TARGETS:
                 for fold in FOLDS:
                     yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms)
+    for cases in CASES:
+        for fold in FOLDS:
+            yield curve_step(out, ANATOMY, CONTROL, cases, fold)
 
 
 if __name__ == "__main__":

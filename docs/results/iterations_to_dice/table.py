@@ -37,8 +37,8 @@ STUDIES = {
     "long": (run_long.ARMS, tuple(run.TARGETS), (run_long.CASES,), run_long.FOLDS),
     "ms": ((*run.ARMS, *run_ms.ARMS), (run.MS,), (run_ms.CASES,), FOLDS),
     "lengths": (
-        (*run.FROM_SCRATCH, run_lengths.CONTROL, *run_lengths.JOINED, run_lengths.TRANSFERRED[1]),
-        run.LESION_TARGETS,
+        (*run.FROM_SCRATCH, run_lengths.CONTROL, *run_lengths.JOINED, *run_lengths.TRANSFERRED),
+        (*run.LESION_TARGETS, run.ANATOMY),
         tuple(sorted(CASES)),
         FOLDS,
     ),
