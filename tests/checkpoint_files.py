@@ -9,6 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
+from nnunet_transfer.adaptation import transfer_weights
 from nnunet_transfer.checkpoints import add_source
 from nnunet_transfer.sources import Source, load_source
 
@@ -137,3 +138,14 @@ def added(content: Any, folder: Path, name: str = "s", **options: Any) -> Source
     torch.save(content, path)
     add_source(path, name, task="segmentation", domain="t1", **options)
     return load_source(name)
+
+
+def same_functions(network: nn.Module, source: Source, dims: int, **options: Any) -> None:
+    """Check that a network built from the card and filled from the source gives the original's features."""
+    mine = build(dict(source.card.architecture), source.card.input_channels).eval()
+    report = transfer_weights(mine, source, **options)
+    assert report.coverage["encoder"] == 1.0
+    x = torch.randn(1, source.card.input_channels, *(16,) * dims)
+    with torch.no_grad():
+        for a, b in zip(mine.encoder(x), network.eval().encoder(x), strict=True):
+            assert torch.equal(a, b)

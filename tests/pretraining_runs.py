@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_transfer._nnunet import extract_fingerprint_in_process, preprocess_in_process, run_training_in_process
+from nnunet_transfer._nnunet import (
+    extract_fingerprint_in_process,
+    preprocess_in_process,
+    run_training_in_process,
+    unwrapped,
+)
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS
 from nnunet_transfer.plans import write_transfer_plans
@@ -129,3 +137,21 @@ def refusal(caught: pytest.ExceptionInfo[SystemExit]) -> str:
     assert isinstance(message, str), "no message: the exit code would be 0"
     assert "\n" not in message
     return message
+
+
+@contextmanager
+def one_of_two(rank: int, run: Run, name: str) -> Iterator[Any]:
+    """Give the trainer of one of two processes; save its weights as `rank<N>.pt` in the end."""
+    dist.init_process_group("gloo", init_method=f"file://{run.folders}/rendezvous", rank=rank, world_size=2)
+    try:
+        trainer = run.build(name)
+        # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
+        trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
+        trainer.initialize()
+        trainer.is_ddp = True
+        trainer._set_batch_size_and_oversample()
+        trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
+        yield trainer
+        torch.save(unwrapped(trainer.network).state_dict(), f"{run.folders}/rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()

@@ -57,16 +57,22 @@ def interrupt_after(cases: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+def interrupted(cases: int, monkeypatch: pytest.MonkeyPatch, tree: Path, **options: Any) -> list[str]:
+    """Convert a tree until it is interrupted at a case; return the names of the converted cases."""
+    with monkeypatch.context() as patched:
+        done = interrupt_after(cases, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run(tree, **options)
+    return done
+
+
 @pytest.mark.parametrize("stop", range(CASES))
 def test_an_interrupted_conversion_goes_on_where_it_stopped(
     stop: int, tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = contents(run(tree).folder)
     shutil.rmtree(nnunet_folders / "raw" / "Dataset004_ATLASR2")
-    with monkeypatch.context() as patched:
-        first = interrupt_after(stop, patched)
-        with pytest.raises(KeyboardInterrupt):
-            run(tree)
+    first = interrupted(stop, monkeypatch, tree)
     # what nnU-Net would take for a data set isn't there
     assert not list((nnunet_folders / "raw").glob("Dataset*"))
     with monkeypatch.context() as patched:
@@ -80,10 +86,7 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
 def test_an_unreadable_record_is_converted_again_or_named(
     tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        interrupt_after(2, patched)
-        with pytest.raises(KeyboardInterrupt):
-            run(tree)
+    interrupted(2, monkeypatch, tree)
     journal = nnunet_folders / "raw/.making-Dataset004_ATLASR2/conversion_records.jsonl"
     # a column that was renamed since
     journal.write_text(journal.read_text().replace('"dtype"', '"stored_as"'))
@@ -188,10 +191,7 @@ def test_a_worker_that_is_ended_is_reported_and_the_rest_kept(
 def test_what_an_interrupted_conversion_with_other_options_left_is_not_used(
     tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        interrupt_after(2, patched)
-        with pytest.raises(KeyboardInterrupt):
-            run(tree, reorient="RAS")
+    interrupted(2, monkeypatch, tree, reorient="RAS")
     outcome = run(tree)
     assert outcome.converted == CASES
     assert {record.written_orientation for record in outcome.records} == {"LPS"}

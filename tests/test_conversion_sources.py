@@ -1,15 +1,13 @@
-"""The sources: natural images and T1 images without masks, from miniature trees with their traps into nnU-Net."""
+"""The sources of natural images, and what holds for all: from miniature trees with their traps into nnU-Net."""
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,59 +19,7 @@ from PIL import Image
 from nnunet_transfer.cli import main
 from nnunet_transfer.conversion.case_pictures import write_png
 from nnunet_transfer.dataset_conversion._natural_labels import ADE20K, CAMVID, COCO, VOC
-from tests import conversion_trees as trees
-
-
-def convert(dataset: str, root: Path, *options: str) -> Path:
-    """Convert a tree; return the new data set's folder."""
-    assert main(["convert", dataset, str(root), "-d", "4", "--name", "Source", "--processes", "1", *options]) == 0
-    return root.parent / "raw/Dataset004_Source"
-
-
-def refused(capsys: pytest.CaptureFixture[str], dataset: str, root: Path, *options: str) -> str:
-    """Convert what can't be converted; return the message, one line."""
-    assert main(["convert", dataset, str(root), "-d", "4", "--name", "Source", "--processes", "1", *options]) != 0
-    assert not list((root.parent / "raw").glob("Dataset*"))
-    *_, message = capsys.readouterr().err.strip().splitlines()
-    assert "Traceback" not in message
-    return message
-
-
-def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 16), seed: int = 0) -> NDArray[np.uint8]:
-    """Write a picture of noise; return it as RGB."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng([seed, *path.name.encode()]).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    image = Image.fromarray(noise).convert(mode)
-    image.save(path)
-    with Image.open(path) as stored:
-        return np.asarray(stored.convert("RGB"))
-
-
-def mask(path: Path, values: NDArray[np.integer], palette: bool = False) -> None:
-    """Write a mask, as indices of a palette if asked for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(values.astype(np.uint8))
-    if palette:
-        image = image.convert("P")
-        image.putdata(values.ravel().tolist())
-    image.save(path)
-
-
-def pixels(path: Path) -> NDArray[np.integer]:
-    """Return a written PNG's pixels."""
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def names(folder: Path) -> list[str]:
-    """Return the files of a folder."""
-    return sorted(path.name for path in folder.iterdir())
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    """Return a CSV file's rows."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+from tests.source_trees import bids_tree, camvid_tree, coco_tree, convert, mask, names, picture, pixels, refused, table
 
 
 @pytest.fixture
@@ -130,29 +76,6 @@ def test_voc_reads_indices_and_ignores_outlines(root: Path) -> None:
     assert len(names(again / "imagesTr")) == 2
 
 
-def coco_tree(root: Path) -> None:
-    """Two pictures: a large object under a small one under nothing, and a crowd; one picture without objects."""
-    for name in ("000000000009", "000000000025"):
-        picture(root / f"train2017/{name}.jpg")
-    square = [2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]
-    small = [4.0, 4.0, 8.0, 4.0, 8.0, 8.0, 4.0, 8.0]
-    # run lengths, down the columns: the last two columns of 16 rows
-    crowd = {"size": [16, 20], "counts": [18 * 16, 2 * 16]}
-    objects = [
-        {"id": 1, "image_id": 9, "category_id": 90, "iscrowd": 0, "area": 16, "segmentation": [small]},
-        {"id": 2, "image_id": 9, "category_id": 1, "iscrowd": 0, "area": 100, "segmentation": [square]},
-        {"id": 3, "image_id": 9, "category_id": 1, "iscrowd": 1, "area": 32, "segmentation": crowd},
-    ]
-    size = {"height": 16, "width": 20}
-    images = [
-        {"id": 9, "file_name": "000000000009.jpg", **size},
-        {"id": 25, "file_name": "000000000025.jpg", **size},
-    ]
-    (root / "annotations").mkdir()
-    content = {"images": images, "annotations": objects, "categories": [{"id": i, "name": n} for i, n in COCO.items()]}
-    (root / "annotations/instances_train2017.json").write_text(json.dumps(content))
-
-
 def test_coco_closes_the_gaps_of_its_ids(root: Path) -> None:
     pytest.importorskip("pycocotools", reason="pycocotools, the extra coco, is not installed")
     coco_tree(root)
@@ -176,13 +99,6 @@ def test_ade20k_ignores_what_belongs_to_no_class(root: Path) -> None:
     np.testing.assert_array_equal(written, np.where(values == 0, 151, values))
     kept = convert("ade20k", root, "--label-set", "with_background", "--overwrite")
     np.testing.assert_array_equal(pixels(kept / "labelsTr/ADE_train_00000001.png"), values)
-
-
-def camvid_tree(root: Path, value: int = 11) -> None:
-    """Three frames of two drives for training, one for validation."""
-    for part, name in (("train", "0001TP_1"), ("train", "0001TP_2"), ("train", "0006R0_1"), ("val", "0016E5_1")):
-        picture(root / f"{part}/{name}.png")
-        mask(root / f"{part}annot/{name}.png", np.arange(320).reshape(16, 20) % (value + 1))
 
 
 def test_camvid_has_sky_at_zero(root: Path) -> None:
@@ -245,70 +161,6 @@ def test_a_batch_can_not_run_code(root: Path, capsys: pytest.CaptureFixture[str]
     assert not (root / "ran").exists()
 
 
-def bids_tree(root: Path) -> None:
-    """Three subjects, one with two sessions, a derivative, another modality."""
-    for seed, name in enumerate(("sub-01/ses-1/anat/sub-01_ses-1_T1w", "sub-01/ses-2/anat/sub-01_ses-2_T1w")):
-        trees.save(trees.image(seed), root / f"{name}.nii.gz")
-    trees.save(trees.image(2), root / "sub-02/anat/sub-02_run-02_T1w.nii.gz")
-    trees.save(trees.image(3), root / "sub-03/anat/sub-03_T1w.nii.gz")
-    trees.save(trees.image(4), root / "sub-03/anat/sub-03_T2w.nii.gz")
-    trees.save(trees.image(5), root / "derivatives/prep/sub-03/anat/sub-03_T1w.nii.gz")
-    (root / "participants.tsv").write_text("participant_id\tsex\tage\nsub-01\tF\t39.9\nsub-02\tM\t40\n03\tF\tn/a\n")
-
-
-def test_bids_takes_classes_from_participants(root: Path) -> None:
-    bids_tree(root)
-    folder = convert("t1_bids", root, "--option", "class=sex")
-    classes = {row["case"]: row["class"] for row in table(folder / "classes.csv")}
-    assert classes == {"sub-01_ses-1": "F", "sub-01_ses-2": "F", "sub-02_run-02": "M", "sub-03": "F"}
-    for fold in json.loads((folder / "splits_final.json").read_text()):
-        assert not {case[:6] for case in fold["train"]} & {case[:6] for case in fold["val"]}
-
-
-def test_bins_of_age_and_what_is_unknown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bids_tree(root)
-    options = ("--option", "class=age", "--option", "bins=40,60")
-    assert "missing=leave-out" in refused(capsys, "t1_bids", root, *options)
-    folder = convert("t1_bids", root, *options, "--option", "missing=leave-out")
-    classes = {row["case"]: row["class"] for row in table(folder / "classes.csv")}
-    assert classes == {"sub-01_ses-1": "below 40", "sub-01_ses-2": "below 40", "sub-02_run-02": "40 to 60"}
-
-
-@pytest.mark.parametrize("names", ["sub-0001 sub-0002 sub-0003", "1.0 2.0 3.0", "SUB-01 SUB-02 SUB-03"])
-def test_a_table_with_other_names_of_subjects_is_blamed(
-    names: str, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bids_tree(root)
-    rows = "".join(f"{name}\tF\n" for name in names.split())
-    (root / "participants.tsv").write_text(f"participant_id\tsex\n{rows}")
-    options = ("--option", "class=sex")
-    told = "sex of 4 cases is unknown (not in the table 4), such as sub-01_ses-1, sub-01_ses-2, sub-02_run-02"
-    assert f"{told}; complete the table" in refused(capsys, "t1_bids", root, *options)
-    wanted = f"{told}, so no case is left; do the names in the table and those of the files agree?"
-    assert wanted in refused(capsys, "t1_bids", root, *options, "missing=leave-out")
-
-
-def test_subjects_of_two_openneuro_sets_are_apart(root: Path) -> None:
-    for seed, accession in enumerate(("ds000001", "ds000002")):
-        name = "sub-01/ses-DEFAULT/anat/sub-01_ses-DEFAULT_T1w.nii.gz"
-        trees.save(trees.image(seed), root / f"OpenMind/{accession}/{name}")
-    rows = table(convert("t1_bids", root) / "conversion_manifest.csv")
-    assert [row["subject"] for row in rows] == ["ds000001_sub-01", "ds000002_sub-01"]
-
-
-def test_ixi_with_a_table_of_plain_numbers(root: Path, tmp_path: Path) -> None:
-    for seed, name in enumerate(("IXI002-Guys-0828-T1", "IXI012-HH-1211-T1", "IXI013-HH-1212-T2")):
-        trees.save(trees.image(seed), root / f"IXI-T1/{name}.nii.gz")
-    ages = tmp_path / "IXI.csv"
-    ages.write_text("IXI_ID,SEX\n2,1\n12,2\n")
-    folder = convert("t1_bids", root, "--option", "class=SEX", "--option", f"table={ages}")
-    assert {row["case"]: row["class"] for row in table(folder / "classes.csv")} == {
-        "IXI002_Guys": "1",
-        "IXI012_HH": "2",
-    }
-    assert {row["site"] for row in table(folder / "conversion_manifest.csv")} == {"Guys", "HH"}
-
-
 @pytest.mark.parametrize(
     ("values", "ending", "message"),
     [
@@ -334,38 +186,6 @@ def test_a_picture_of_several_pages_is_refused(root: Path, capsys: pytest.Captur
     pages = [Image.fromarray(np.full((16, 20), 9 * i, np.uint8)) for i in range(3)]
     pages[0].save(root / "train/cat/stack.tif", save_all=True, append_images=pages[1:])
     assert "stack.tif has 3 pages" in refused(capsys, "imagefolder", root)
-
-
-@pytest.mark.parametrize("dataset", ["t1_bids", "t1_folder"])
-def test_endings_may_be_in_capitals(dataset: str, root: Path) -> None:
-    for seed, ending in enumerate((".NII.GZ", ".Nii", ".MGZ")):
-        kind = nib.MGHImage if ending == ".MGZ" else nib.Nifti1Image
-        path = root / f"sub-{seed}_T1w{ending.lower()}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(kind(trees.image(seed), trees.AFFINE), path)
-        path.rename(path.with_name(f"sub-{seed}_T1w{ending}"))
-    rows = table(convert(dataset, root) / "conversion_manifest.csv")
-    assert [row["subject"] for row in rows] == ["sub-0", "sub-1", "sub-2"]
-
-
-def test_a_number_after_letters_is_part_of_the_subject(root: Path) -> None:
-    for seed, name in enumerate(("sub-control_001", "sub-control_002/ses-1", "sub-control_002/ses-2", "sub-01_1")):
-        trees.save(trees.image(seed), root / f"{name}/T1.nii.gz")
-    rows = table(convert("t1_folder", root) / "conversion_manifest.csv")
-    assert [row["subject"] for row in rows] == ["sub-01", "sub-control_001", "sub-control_002", "sub-control_002"]
-
-
-def test_any_folder_of_t1(root: Path) -> None:
-    for seed, name in enumerate(("P1/first_T1", "P1/second_T1", "P2/first_T1", "P2/first_FLAIR")):
-        trees.save(trees.image(seed), root / f"{name}.nii.gz")
-    folder = convert("t1_folder", root, "--option", "name=*_T1*", "--option", "subject=(P[0-9]+)")
-    rows = table(folder / "conversion_manifest.csv")
-    assert {row["case"]: row["subject"] for row in rows} == {
-        "P1_first_T1": "P1",
-        "P1_second_T1": "P1",
-        "P2_first_T1": "P2",
-    }
-    assert len(names(folder / "labelsTr")) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_conversion_sources import bids_tree, coco_tree, convert, mask, names, picture, refused, root, table
+from tests.source_trees import bids_tree, coco_tree, convert, mask, names, picture, refused, table
 
-__all__ = ["root"]  # a fixture
+
+@pytest.fixture
+def root(nnunet_folders: Path) -> Path:
+    """Where the tree goes."""
+    folder = nnunet_folders / "source"
+    folder.mkdir()
+    return folder
 
 
 def test_sessions_that_names_do_not_tell_are_said_to_be_unknown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

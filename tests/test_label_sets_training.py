@@ -9,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
@@ -20,7 +19,7 @@ from nnunet_transfer.plans import write_transfer_plans
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
 from tests.nnunet_data import make_folders, write_blob_dataset
-from tests.pretraining_runs import CONFIGURATIONS, CPU, Prepared, Run, a_run, refusal, refuse_loading
+from tests.pretraining_runs import CONFIGURATIONS, CPU, Prepared, Run, a_run, one_of_two, refusal, refuse_loading
 from tests.warm import start_two
 
 pytestmark = pytest.mark.usefixtures("cheap")
@@ -230,20 +229,9 @@ def test_bad_input_ends_in_one_line_before_data_are_loaded(
 
 
 def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
-    try:
-        trainer = Run(Path(folders), dataset, plans, "2d").build(name)
-        # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
-        trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
-        trainer.initialize()
-        trainer.is_ddp = True
-        trainer._set_batch_size_and_oversample()
+    with one_of_two(rank, Run(Path(folders), dataset, plans, "2d"), name) as trainer:
         trainer.loss = trainer._build_loss()
-        trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
         trainer.run_training()
-        torch.save(unwrapped(trainer.network).state_dict(), f"{folders}/rank{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 @pytest.mark.slow

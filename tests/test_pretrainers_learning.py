@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from nnunet_transfer._nnunet import unwrapped
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.pretraining.self_supervised.figures import Reconstruction
 from nnunet_transfer.sources import list_sources, load_source
 from nnunet_transfer.trainers import get_trainer_class
-from tests.pretraining_runs import ALL, CPU, WITHOUT_MASKS, Prepared, Run, a_run
+from tests.pretraining_runs import ALL, WITHOUT_MASKS, Prepared, Run, a_run, one_of_two
 from tests.warm import start_two
 
 pytestmark = pytest.mark.usefixtures("cheap")
@@ -171,20 +170,9 @@ def test_self_supervision_augments_in_space_only(run: Run) -> None:
 
 
 def _rank(rank: int, folders: str, dataset: str, plans: str, name: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folders}/rendezvous", rank=rank, world_size=2)
-    try:
-        trainer = Run(Path(folders), dataset, plans, "2d").build(name)
-        # nnU-Net picks CUDA under DDP and wraps with device ids, which the CPU refuses: wrap here instead
-        trainer.device, trainer.grad_scaler, trainer.is_ddp = CPU, None, False
-        trainer.initialize()
-        trainer.is_ddp = True
-        trainer._set_batch_size_and_oversample()
-        trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
+    with one_of_two(rank, Run(Path(folders), dataset, plans, "2d"), name) as trainer:
         trainer.run_training()
         trainer.perform_actual_validation()
-        torch.save(unwrapped(trainer.network).state_dict(), f"{folders}/rank{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 @pytest.mark.slow
