@@ -23,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from nnunet_transfer.comparison.loaded import doubtful_arms
 from nnunet_transfer.discovery import VARIABLE, is_searched, python_files
 from nnunet_transfer.errors import TransferError, one_line
+from nnunet_transfer.gpus import named_gpus
 from nnunet_transfer.naming import ARMS, bases
 from nnunet_transfer.paths import FOLDERS, nnunet_results, sources_folder
 from nnunet_transfer.sources import TASKS, load_source
@@ -38,8 +39,6 @@ SHADOWING = "rename or remove that class: nnU-Net would train it instead of this
 LITTLE_SPACE, NO_SPACE = 20, 1
 #: seconds; the first import from a cold network drive takes minutes
 IMPORT_TIMEOUT = 300
-#: a value of CUDA_VISIBLE_DEVICES that doesn't hide all GPUs, as -1 does
-_NAMES_A_GPU = re.compile(r"\s*(\d|GPU-|MIG-)")
 
 # runs in a separate process: a broken build may raise, abort or hang
 _IMPORT_TORCH = """
@@ -209,8 +208,7 @@ def _gpu_finding(gpu: str | None, cuda: str | None) -> Finding:
 def _graphics_card() -> str:
     """Return the GPUs that NVIDIA's driver lists; empty without a driver or a card."""
     program = shutil.which("nvidia-smi")
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if program is None or (named is not None and not _NAMES_A_GPU.match(named)):
+    if program is None or named_gpus() == []:
         return ""
     try:
         run = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)

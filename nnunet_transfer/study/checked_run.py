@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from nnunet_transfer.errors import SettingsError, StudyError
+from nnunet_transfer.gpus import visible_gpus
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.engine import run_study
-from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.steps import report_folder
 from nnunet_transfer.study.summary import examine
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.folds import read_folds
+from nnunet_transfer.gpus import visible_gpus
 from nnunet_transfer.paths import FOLDERS
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
 from nnunet_transfer.study import state
@@ -21,7 +22,6 @@ from nnunet_transfer.study.document import Document, Place, read_document
 from nnunet_transfer.study.engine import NO_SNAKEMAKE
 from nnunet_transfer.study.environment import folders_set
 from nnunet_transfer.study.estimates import GB, Estimate
-from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job, study_jobs
 from nnunet_transfer.study.raw_data import check_raw_dataset
 from nnunet_transfer.study.reading import DEFAULT_FOLDS

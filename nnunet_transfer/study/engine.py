@@ -22,11 +22,11 @@ from typing import TextIO
 from urllib.parse import quote
 
 from nnunet_transfer.errors import StudyError
+from nnunet_transfer.gpus import visible_gpus
 from nnunet_transfer.locks import locked_at_once
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.environment import variables
-from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.jobs import Job
 from nnunet_transfer.study.processes import STOPPING, kill_session, send
 from nnunet_transfer.study.progress import Progress

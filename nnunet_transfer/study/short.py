@@ -14,10 +14,10 @@ import yaml
 from nnunet_transfer.conversion.names import transliterated
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_text
+from nnunet_transfer.gpus import visible_gpus
 from nnunet_transfer.naming import NNUNET_EPOCHS
 from nnunet_transfer.study.description import Source, Study
 from nnunet_transfer.study.document import read_document
-from nnunet_transfer.study.gpus import visible_gpus
 from nnunet_transfer.study.validation import check_schema, unknown
 
 FIRST_ID = 101
