@@ -21,6 +21,8 @@ warm-up over 5 %
     AdamW's default decay (Loshchilov and Hutter, ICLR 2019); similar projects fine-tune U-Nets for medical images with
     rates from 0.0001 to 0.001 (SuPreM, the FOMO25 baseline, asparagus, anatomix). Why the output layers are fitted:
     `finetuning/heads.py`.
+`fittedFaster`, three times the rate
+    the rate of the pre-trainer's `fitted`; chosen on small networks with short trainings (docs/results/iterations_to_dice.md)
 `gentleBody`, a tenth of the rate
     1e-4 for the network, as in SuPreM and the FOMO25 baseline, and 1e-3 for the output layers.
 `frozenStem`
@@ -101,6 +103,7 @@ class Optimiser:
 #: nnU-Net's own
 NNUNET_SGD = Optimiser("SGD", 1e-2, 3e-5)
 GENTLE_ADAMW = Optimiser("AdamW", 1e-3, 1e-2)
+FASTER_ADAMW = Optimiser("AdamW", 3e-3, 1e-2)
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,13 @@ RECIPES: Registry[Recipe] = Registry(
                 _WARMED_UP,
                 optimiser=GENTLE_ADAMW,
                 heads="by name",
+            ),
+            Recipe(
+                "fittedFaster",
+                "as fitted, at three times the learning rate: for small networks and short trainings",
+                _WARMED_UP,
+                optimiser=FASTER_ADAMW,
+                heads="fitted",
             ),
             Recipe(
                 "gentleBody",

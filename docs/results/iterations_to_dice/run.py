@@ -114,6 +114,14 @@ BY_NAME_ARM = replace(
     recipe="byName",
     targets=(ANATOMY,),
 )
+
+
+def faster(arm: Arm) -> Arm:
+    """Return the arm with three times the learning rate."""
+    return replace(arm, key=f"{arm.key}-faster", title=f"{arm.title}, rate 0.003", recipe="fittedFaster")
+
+
+SCRATCH_FASTER, LONGER_T1_FASTER, LONGER_LESION_FASTER = map(faster, (SCRATCH_FITTED, LONGER_T1_ARM, LONGER_LESION_ARM))
 NATURAL_ARM = Arm(
     "natural-fitted",
     "natural segmentation, fitted",
@@ -125,12 +133,15 @@ ARMS = (
     SCRATCH_ADAMW,
     SCRATCH_SGD,
     SCRATCH_FITTED,
+    SCRATCH_FASTER,
     NATURAL_ARM,
     T1_ARM,
     BY_NAME_ARM,
     LONGER_T1_ARM,
+    LONGER_T1_FASTER,
     LESION_ARM,
     LONGER_LESION_ARM,
+    LONGER_LESION_FASTER,
     SYNTHETIC_ARM,
     SYNTHETIC_LESION_ARM,
 )
@@ -155,7 +166,7 @@ SOURCES = (
     NATURAL_SOURCE,
 )
 LESION_TARGETS = (STROKE, MS)
-FROM_SCRATCH = (SCRATCH_FITTED, SCRATCH_SGD, SCRATCH_ADAMW)
+FROM_SCRATCH = (SCRATCH_FITTED, SCRATCH_SGD, SCRATCH_ADAMW, SCRATCH_FASTER)
 
 
 def preparation(out: Path, dataset: int) -> Step:
@@ -247,19 +258,22 @@ def queue(out: Path) -> Iterator[Step]:
     lesion_arms = (
         T1_ARM,
         LONGER_T1_ARM,
+        LONGER_T1_FASTER,
         LESION_ARM,
         LONGER_LESION_ARM,
+        LONGER_LESION_FASTER,
         SYNTHETIC_ARM,
         SYNTHETIC_LESION_ARM,
         *FROM_SCRATCH,
         NATURAL_ARM,
     )
-    anatomy_arms = (T1_ARM, LONGER_T1_ARM, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
+    anatomy_arms = (T1_ARM, LONGER_T1_ARM, LONGER_T1_FASTER, BY_NAME_ARM, SYNTHETIC_ARM, *FROM_SCRATCH, NATURAL_ARM)
     for cases in CASES:
         for dataset in LESION_TARGETS:
             yield from curves(out, lesion_arms, dataset, cases)
         yield from curves(out, anatomy_arms, ANATOMY, cases)
-    yield from curves(out, (T1_ARM, LONGER_T1_ARM, LESION_ARM, LONGER_LESION_ARM, *FROM_SCRATCH), REAL_MS, CASES[0])
+    real_arms = (T1_ARM, LONGER_T1_ARM, LONGER_T1_FASTER, LESION_ARM, LONGER_LESION_ARM, LONGER_LESION_FASTER)
+    yield from curves(out, (*real_arms, *FROM_SCRATCH), REAL_MS, CASES[0])
 
 
 def pretraining(out: Path, source: Source) -> Iterator[Step]:

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from measure import measure_curve
-from run import Arm, curve_file
+from run import Arm, curve_file, faster
 from trainings import PLANS, Step, prepare, run_from_command_line, train
 
 from nnunet_transfer.naming import TrainerName
@@ -25,9 +25,13 @@ PRETRAINING = (24, 50)
 CASES, FOLDS, PER_EPOCH = 3, range(4), 25
 SCRATCH_LENGTH, TRANSFERRED_LENGTH = 300, 100
 POINTS = {SCRATCH_LENGTH: (0, 50, 100, 150, 200, 300), TRANSFERRED_LENGTH: (0, 25, 50, 100)}
+T1_ARM = Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH)
+SCRATCH_FITTED = Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH)
 ARMS = (
-    Arm("t1seg-fitted", "T1 segmentation, fitted", "nnUNetTrainerT1Segmentation", "fitted", TRANSFERRED_LENGTH),
-    Arm("scratch-fitted", "scratch, fitted", "nnUNetTrainerScratch", "fitted", SCRATCH_LENGTH),
+    T1_ARM,
+    faster(T1_ARM),
+    SCRATCH_FITTED,
+    faster(SCRATCH_FITTED),
     Arm("scratch-adamw", "scratch, AdamW", "nnUNetTrainerScratch", "adamw", SCRATCH_LENGTH),
     Arm("scratch-full", "scratch, nnU-Net's schedule", "nnUNetTrainerScratch", "full", SCRATCH_LENGTH),
 )

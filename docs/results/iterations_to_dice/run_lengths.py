@@ -3,8 +3,8 @@
     python run_lengths.py WORK OUT [--only PATTERN ...] [--stop FILE]
 
 Early in a training of 300 iterations the rate is still high. Here 40, 80 and 200 iterations are trainings of their own, from
-the longer source of tissues alone, on both lesion targets; and again with three times the rate, from scratch, too, for
-which anatomy is trained as well. OUT is that of `run.py`, whose data sets and sources the trainings need.
+the longer source of tissues alone, on both lesion targets; and again with three times the rate. OUT is that of `run.py`,
+whose data sets and sources the trainings need.
 """
 
 from __future__ import annotations
@@ -17,27 +17,22 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from run import (
-    ANATOMY,
     CASES,
     FOLDS,
     LESION_TARGETS,
     LONGER_T1_ARM,
-    SCRATCH_FITTED,
+    LONGER_T1_FASTER,
     Arm,
     curve_name,
     curve_step,
     preparation,
 )
-from run_ms import FASTER, faster
 from trainings import Step, run_from_command_line
-
-from nnunet_transfer import register_recipe
 
 LENGTHS = (40, 80, 200)
 #: divides all lengths
 PER_EPOCH = 20
-TRANSFERRED = (LONGER_T1_ARM, faster(LONGER_T1_ARM))
-CONTROL = faster(SCRATCH_FITTED)
+TRANSFERRED = (LONGER_T1_ARM, LONGER_T1_FASTER)
 
 
 def of_length(arm: Arm, length: int) -> Arm:
@@ -79,19 +74,15 @@ def join(curves: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float
 
 def queue(out: Path) -> Iterator[Step]:
     """Yield all steps, those of a rate together."""
-    for dataset in (*LESION_TARGETS, ANATOMY):
+    for dataset in LESION_TARGETS:
         yield preparation(out, dataset)
-    trainings = [[of_length(arm, length) for length in LENGTHS] for arm in TRANSFERRED]
-    for arms in (*trainings, [TRANSFERRED[1], CONTROL]):
+    for arm in TRANSFERRED:
+        arms = [of_length(arm, length) for length in LENGTHS]
         for cases in CASES:
             for dataset in LESION_TARGETS:
                 for fold in FOLDS:
-                    yield from (curve_step(out, dataset, arm, cases, fold) for arm in arms)
-    for cases in CASES:
-        for fold in FOLDS:
-            yield curve_step(out, ANATOMY, CONTROL, cases, fold)
+                    yield from (curve_step(out, dataset, one, cases, fold) for one in arms)
 
 
 if __name__ == "__main__":
-    register_recipe(FASTER)
     run_from_command_line(__doc__, queue)

@@ -15,11 +15,8 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from run import ANATOMY, LONG_LENGTH, MS, SCRATCH_FITTED, STROKE, T1_ARM, curve_step, preparation
-from run_ms import FASTER, faster
+from run import ANATOMY, LONG_LENGTH, MS, SCRATCH_FITTED, STROKE, T1_ARM, curve_step, faster, preparation
 from trainings import Step, run_from_command_line
-
-from nnunet_transfer import register_recipe
 
 CASES = 8
 #: each arm of a target takes some four minutes of a core
@@ -42,5 +39,4 @@ def queue(out: Path) -> Iterator[Step]:
 
 
 if __name__ == "__main__":
-    register_recipe(FASTER)
     run_from_command_line(__doc__, queue)

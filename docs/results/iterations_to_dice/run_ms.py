@@ -21,32 +21,23 @@ from run import (
     LESION_ARM,
     LONGER_LESION_ARM,
     MS,
-    SCRATCH_FITTED,
     SCRATCH_LENGTH,
     T1_ARM,
     Arm,
     Source,
     curve_step,
+    faster,
     preparation,
     pretraining,
 )
 from trainings import Step, run_from_command_line
 
-from nnunet_transfer import register_recipe
-from nnunet_transfer.recipes import RECIPES
-
-FASTER = replace(RECIPES["fitted"], name="fittedFaster", optimiser=replace(RECIPES["fitted"].optimiser, rate=3e-3))
 CASES = 3
 #: a twentieth of a training from scratch, and the epochs' iterations that divide it
 SHORT, SHORT_EPOCH = SCRATCH_LENGTH // 20, 10
 MS_SOURCE: Source = ("t1_segmentation", 317, "fitted", 60, 150, "sources_ms_lesions")
 MS_ARM = replace(LESION_ARM, key="lesion-ms-fitted", title="tissues and MS lesions", registry=MS_SOURCE[-1])
 TRANSFERRED = (T1_ARM, LESION_ARM, LONGER_LESION_ARM, MS_ARM)
-
-
-def faster(arm: Arm) -> Arm:
-    """Return the arm with three times the learning rate."""
-    return replace(arm, key=f"{arm.key}-faster", title=f"{arm.title}, rate 0.003", recipe=FASTER.name)
 
 
 def short(arm: Arm) -> Arm:
@@ -65,7 +56,7 @@ ARMS = (
     MS_ARM,
     finely(LONGER_LESION_ARM),
     *map(short, TRANSFERRED),
-    *map(faster, (SCRATCH_FITTED, *TRANSFERRED)),
+    *map(faster, (T1_ARM, LESION_ARM, MS_ARM)),  # the other two are arms of `run.py`
     *(short(faster(arm)) for arm in TRANSFERRED),
 )
 
@@ -79,5 +70,4 @@ def queue(out: Path) -> Iterator[Step]:
 
 
 if __name__ == "__main__":
-    register_recipe(FASTER)
     run_from_command_line(__doc__, queue)

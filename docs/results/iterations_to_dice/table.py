@@ -1,12 +1,11 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py [OUT] [--of main|long|ms|lengths|3d] [--any-rate] [--keep FILE] [--figure FILE] [--cases N]
+    python table.py [OUT] [--of main|long|ms|lengths|3d] [--keep FILE] [--figure FILE] [--cases N]
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
 chosen on the validation cases themselves, so in favour of scratch. `--of` chooses the curves of `run_long.py`, `run_ms.py`,
-`run_lengths.py` or `run_3d.py` instead of those of `run.py`. With `--any-rate`, scratch with a rate that is no recipe of the
-package is a control, too.
+`run_lengths.py` or `run_3d.py` instead of those of `run.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ import run_ms
 from run import ANATOMY, CASES, FOLDS, REAL_MS, Arm, curve_name
 
 from nnunet_transfer.files import read_json, write_json
-from nnunet_transfer.recipes import RECIPES
 
 TARGETS = {**run.TARGETS, **{target: f"{title}, 3D" for target, title in run_3d.TITLES.items()}}
 #: which arms are shown together, on which targets, with which numbers of cases, in which folds
@@ -37,8 +35,8 @@ STUDIES = {
     "long": (run_long.ARMS, tuple(run.TARGETS), (run_long.CASES,), run_long.FOLDS),
     "ms": ((*run.ARMS, *run_ms.ARMS), (run.MS,), (run_ms.CASES,), FOLDS),
     "lengths": (
-        (*run.FROM_SCRATCH, run_lengths.CONTROL, *run_lengths.JOINED, *run_lengths.TRANSFERRED),
-        (*run.LESION_TARGETS, run.ANATOMY),
+        (*run.FROM_SCRATCH, *run_lengths.JOINED, *run_lengths.TRANSFERRED),
+        run.LESION_TARGETS,
         tuple(sorted(CASES)),
         FOLDS,
     ),
@@ -65,13 +63,16 @@ TOLERANCE = 0.01
 COLOURS = {
     "scratch-sgd": "#BBBBBB",
     "scratch-adamw": "#888888",
-    "scratch-fitted": "#333333",
+    "scratch-fitted": "#555555",
+    "scratch-fitted-faster": "#000000",
     "natural-fitted": "#2A9D4E",
     "t1seg-fitted": "#0072B2",
     "t1seg-byname": "#56B4E9",
     "t1seg-long-fitted": "#023858",
+    "t1seg-long-fitted-faster": "#00A6A6",
     "lesion-fitted": "#E08E79",
     "lesion-long-fitted": "#C0392B",
+    "lesion-long-fitted-faster": "#7B1FA2",
     "synthetic-fitted": "#CC79A7",
     "synthetic-lesion-fitted": "#E69F00",
 }
@@ -82,22 +83,17 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """All finished arms of a target and number of cases: arm -> one curve per fold.
-
-    The control is the best recipe of the package or, with `any_rate`, also scratch with another rate.
-    """
+    """All finished arms of a target and number of cases: arm -> one curve per fold."""
 
     target: int
     cases: int
     arms: tuple[Arm, ...]
     curves: dict[str, list[Curve]]
-    any_rate: bool = False
 
     @property
     def controls(self) -> list[list[Curve]]:
-        """The curves from scratch, one list per recipe that counts."""
-        counted = [arm for arm in self.arms if is_scratch(arm) and (self.any_rate or arm.recipe in RECIPES)]
-        return [self.curves[arm.key] for arm in counted]
+        """The curves from scratch, one list per recipe."""
+        return [self.curves[arm.key] for arm in self.arms if is_scratch(arm)]
 
     @property
     def control(self) -> list[float]:
@@ -151,7 +147,6 @@ def setting(
     target: int,
     cases: int,
     folds: Sequence[int],
-    any_rate: bool = False,
 ) -> Setting:
     """Return the arms that have all folds."""
     found = {}
@@ -159,7 +154,7 @@ def setting(
         names = [curve_name(target, arm.key, cases, fold) for fold in folds]
         if all(name in curves for name in names):
             found[arm.key] = [curves[name] for name in names]
-    return Setting(target, cases, tuple(arm for arm in arms if arm.key in found), found, any_rate)
+    return Setting(target, cases, tuple(arm for arm in arms if arm.key in found), found)
 
 
 def print_tables(settings: Sequence[Setting]) -> None:
@@ -277,7 +272,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--of", choices=STUDIES, default="main", help="which curves (default: those of run.py)")
     parser.add_argument("--cases", type=int, nargs="+", help="only these numbers of training cases")
-    parser.add_argument("--any-rate", action="store_true", help="scratch with a rate of no recipe is a control, too")
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
@@ -285,9 +279,7 @@ def main() -> None:
         write_json(args.keep, kept)
     curves |= run_lengths.join(curves)
     arms, targets, numbers, folds = STUDIES[args.of]
-    settings = [
-        setting(curves, arms, target, n, folds, args.any_rate) for n in args.cases or numbers for target in targets
-    ]
+    settings = [setting(curves, arms, target, n, folds) for n in args.cases or numbers for target in targets]
     settings = [s for s in settings if any(map(is_scratch, s.arms)) and len(s.arms) > 1]
     print_tables(settings)
     print_goals(settings)
