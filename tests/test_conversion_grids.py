@@ -153,6 +153,29 @@ def test_a_quaternion_that_is_slightly_too_long_is_read(nnunet_folders: Path) ->
     np.testing.assert_array_equal(written.dataobj, data)
 
 
+@pytest.mark.parametrize("degrees", [0.0, 0.2, 0.7, 1.1])
+def test_a_small_tilt_beside_half_a_turn_stays(degrees: float, nnunet_folders: Path) -> None:
+    import SimpleITK as sitk
+
+    root = write_tree(GOOD, nnunet_folders / "source")
+    turn, tilted = np.radians(degrees), AFFINE.copy()
+    tilted[:2, :2] = -np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    for path in root.rglob("sub-r001*.nii.gz"):
+        if path.name.startswith("."):
+            continue
+        stored = nib.load(path)
+        header = stored.header.copy()
+        header.set_qform(tilted, code=1)
+        header.set_sform(None, code=0)
+        nib.save(nib.Nifti1Image(np.asarray(stored.dataobj), None, header), path)
+    source = sitk.ReadImage(str(next(root.rglob("sub-r001*T1w.nii.gz"))))
+    assert convert(nnunet_folders, "atlas_r2", {}) == 0
+    for name in ("imagesTr/sub-r001_ses-1_0000.nii.gz", "labelsTr/sub-r001_ses-1.nii.gz"):
+        written = sitk.ReadImage(str(nnunet_folders / f"raw/{OUT}/{name}"))
+        np.testing.assert_allclose(written.GetDirection(), source.GetDirection(), atol=1e-5)
+    assert "new header" not in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+
+
 def shift_of(header: Any) -> NDArray[np.float64]:
     """Return the header's offset as the last column of a matrix."""
     matrix = np.zeros((4, 4))

@@ -194,6 +194,50 @@ def test_a_plain_file_is_copied_byte_by_byte(tmp_path: Path) -> None:
     assert (tmp_path / "imagesTr/c_0000.nii.gz").read_bytes() == source.read_bytes()
 
 
+def with_extension(path: Path, extension: bytes) -> None:
+    """Put bytes between a file's header and its voxels, marked as extensions."""
+    plain = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(plain[:348] + b"\1\0\0\0" + extension + plain[352:]))
+    header_of(path, scl_slope=1, scl_inter=0, qform_code=1, xyzt_units=2, vox_offset=352 + len(extension))
+
+
+@pytest.mark.parametrize("length", [16, 8000, 200_000])
+def test_extensions_of_any_length_are_kept(length: int, tmp_path: Path) -> None:
+    source, mask = save(image(), tmp_path / "i.nii.gz"), save(box(), tmp_path / "m.nii.gz")
+    for path in (source, mask):
+        with_extension(path, np.array([length, 4], "<i4").tobytes() + b"x" * (length - 8))
+    found = convert(tmp_path, source, mask)
+    assert (tmp_path / "imagesTr/c_0000.nii.gz").read_bytes() == source.read_bytes()
+    assert (found.lesions, found.warnings) == (1, ())
+
+
+def test_extensions_that_nibabel_refuses_are_left_out(tmp_path: Path) -> None:
+    source, mask = save(image(), tmp_path / "i.nii.gz"), save(box(), tmp_path / "m.nii.gz")
+    with_extension(source, bytes(32))
+    with pytest.raises(Exception, match="read length"):
+        nib.load(source)
+    assert any("damaged extensions" in action for action in convert(tmp_path, source, mask).actions)
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "imagesTr/c_0000.nii.gz").dataobj), image())
+
+
+@pytest.mark.parametrize("behind", [b"more!" * 3, bytes(30), gzip.compress(b"a second file")])
+def test_what_follows_the_compressed_voxels_keeps_no_reader_from_them(behind: bytes, tmp_path: Path) -> None:
+    source, mask = save(image(), tmp_path / "i.nii.gz"), save(box(), tmp_path / "m.nii.gz")
+    header_of(source, scl_slope=1, scl_inter=0, qform_code=1, xyzt_units=2)
+    source.write_bytes(source.read_bytes() + behind)
+    actions = convert(tmp_path, source, mask).actions
+    assert any("15 bytes after the compressed voxels left out" in action for action in actions) == (b"more" in behind)
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "imagesTr/c_0000.nii.gz").dataobj), image())
+
+
+def test_a_long_header_may_be_spread_over_streams(tmp_path: Path) -> None:
+    mask = save(box(), tmp_path / "m.nii.gz")
+    plain = nib.Nifti2Image(image(), AFFINE).to_bytes()
+    (tmp_path / "i.nii.gz").write_bytes(gzip.compress(plain[:400]) + gzip.compress(plain[400:]))
+    convert(tmp_path, tmp_path / "i.nii.gz", mask)
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "imagesTr/c_0000.nii.gz").dataobj), image())
+
+
 @pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
 def test_a_file_that_the_disk_gives_back_otherwise_is_no_case(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

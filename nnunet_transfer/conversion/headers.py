@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,12 @@ import nibabel as nib
 import numpy as np
 from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import endian_codes
+from numpy.typing import NDArray
 
 from nnunet_transfer.conversion import geometry
 from nnunet_transfer.errors import DataError
 
-#: enough bytes for every header
-HEADER_BYTES = 4096
 #: voxel types that ITK reads as single grey values
 _ITK_KINDS = "iuf"
 #: the three lowest bits of `xyzt_units` -> mm; 0 is unknown, which all readers interpret as mm
@@ -33,18 +34,35 @@ _UNIT_NAMES = {1: "metres", 3: "micrometres"}
 _USUAL_OFFSET = 352
 #: valid values of `sform_code` and `qform_code`
 _TRANSFORM_CODES = range(6)
+#: square of a quaternion's real part: below the first, the NIfTI library takes it for 0; below the second, it isn't rounding
+_NO_REAL_PART, _SHORTEST_REAL_PART = 1e-7, -1e-4
 #: plausible voxel sizes of a head scan in mm; other values mean that the unit is wrong
 _PLAUSIBLE_MM = (0.01, 30.0)
 _LARGEST_MM = 100.0
 
 
 class _Nifti1Header(nib.Nifti1Header):
-    # rounding in the headers of some data sets makes the length of the quaternion exceed 1 by more than nibabel allows
-    quaternion_threshold = np.float64(-1e-4)
+    def get_qform_quaternion(self) -> NDArray[np.float64]:
+        """Return the quaternion as the NIfTI library and ITK compute it.
+
+        nibabel takes small real parts for 0, and refuses quaternions that rounding made longer than 1.
+
+        Raises
+        ------
+        HeaderDataError
+            If the quaternion is too long for rounding, or no number.
+        """
+        vector = np.array([self["quatern_b"], self["quatern_c"], self["quatern_d"]], np.float64)
+        square = 1 - float(vector @ vector)
+        if not square >= _SHORTEST_REAL_PART:
+            raise HeaderDataError(f"its quaternion has a length of {np.linalg.norm(vector):g}")
+        if square < _NO_REAL_PART:  # half a turn
+            return np.array([0, *(vector / np.linalg.norm(vector))])
+        return np.array([np.sqrt(square), *vector])
 
 
-class _Nifti2Header(nib.Nifti2Header):
-    quaternion_threshold = np.float64(-1e-4)
+class _Nifti2Header(_Nifti1Header, nib.Nifti2Header):
+    pass
 
 
 Header = nib.Nifti1Header | MGHHeader
@@ -94,12 +112,12 @@ class Reading:
         self.warnings.append(text)
 
 
-def read_header(start: bytes, name: str) -> Reading:
-    """Read the header from the first bytes of a decompressed file.
+def read_header(content: bytes, name: str) -> Reading:
+    """Read the header of a decompressed file.
 
     Parameters
     ----------
-    start : at least `HEADER_BYTES` of the file, or the whole file
+    content : the file, or as much of it as there is
     name : file name; its ending distinguishes MGH from NIfTI
 
     Raises
@@ -107,36 +125,53 @@ def read_header(start: bytes, name: str) -> Reading:
     DataError
         If the header is damaged, the image has no grey values, or the orientation is unusable.
     """
-    header, plain = _parse(start, name)
+    header, plain = _parse(content, name)
     reading = _layout(header, name)
     reading.plain = plain and len(reading.shape) == 3
     if isinstance(header, MGHHeader):
         reading.affine = _upright(np.asarray(header.get_best_affine(), np.float64), reading, name)
         return reading
+    _check_extensions(header, content, reading)
     _read_scaling(header, reading, name)
     _read_place(header, reading, name)
     return reading
 
 
-def _parse(start: bytes, name: str) -> tuple[Header, bool]:
+def _parse(content: bytes, name: str) -> tuple[Header, bool]:
     """Return the header and whether it is a NIfTI-1 header with the voxels in the same file."""
     kind: Any
     if name.lower().endswith((".mgz", ".mgh")):
         kind, plain = MGHHeader, False
-    elif start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # the header's size, 348
-        kind, plain = _Nifti1Header, start[344:348] == b"n+1\0"
-    elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540
+    elif content[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # the header's size, 348
+        kind, plain = _Nifti1Header, content[344:348] == b"n+1\0"
+    elif content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):  # 540
         kind, plain = _Nifti2Header, False
     else:
         raise DataError(f"{name} is not a NIfTI file despite its name")
-    if len(start) < kind.template_dtype.itemsize:
-        raise DataError(f"{name} has a damaged header ({len(start)} bytes are left of it)")
+    if len(content) < kind.template_dtype.itemsize:
+        raise DataError(f"{name} has a damaged header ({len(content)} bytes are left of it)")
     if not plain and kind is _Nifti1Header:
         raise DataError(f"{name} has its voxels in a separate file (.img); convert it to .nii.gz")
     try:
-        return kind.from_fileobj(io.BytesIO(start), **({} if kind is MGHHeader else {"check": False})), plain
+        if kind is MGHHeader:
+            return kind.from_fileobj(io.BytesIO(content)), plain
+        return kind(content[: kind.template_dtype.itemsize], check=False), plain
     except Exception as error:
         raise DataError(f"{name} has a damaged header ({error})") from None
+
+
+def _check_extensions(header: nib.Nifti1Header, content: bytes, reading: Reading) -> None:
+    """Note extensions that nibabel can't read, so that it would refuse the file; ITK passes over them."""
+    start = header.template_dtype.itemsize
+    if not any(content[start : start + 1]):
+        return
+    stored = content[start + 4 : reading.offset]
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about lengths that aren't multiples of 16
+            swapped = header.endianness != endian_codes["native"]
+            header.exts_klass.from_fileobj(io.BytesIO(stored), len(stored), swapped)
+    except Exception:  # whatever the parsers of several kinds of extensions raise
+        reading.differ("damaged extensions of the header left out")
 
 
 def _layout(header: Header, name: str) -> Reading:

@@ -14,7 +14,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from nnunet_transfer.conversion.checksums import GZIP_ERROR
-from nnunet_transfer.conversion.headers import HEADER_BYTES, Reading, read_header
+from nnunet_transfer.conversion.headers import Reading, read_header
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path, refuse_special
 
@@ -27,6 +27,8 @@ _GZIP = 31
 #: upper bound of the compression ratio of deflate (zlib's documentation: 1032)
 _MAX_DEFLATE_RATIO = 1100
 _CHUNK = 1 << 16
+#: bytes of NIfTI-2's header
+_LONGEST_HEADER = 540
 _TRUNCATED = "incomplete or truncated stream"
 #: first bytes of pointer files, and the command that fetches the content
 _POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
@@ -73,13 +75,15 @@ def read_image(path: Path) -> SpatialImage:
     compressed = stored.startswith(GZIP_MAGIC)
     payload = _decompress(stored, path) if compressed else stored
     reading = _read_header(payload, path)
-    streams = 1
-    if compressed and (reading is None or len(payload) < reading.needed_bytes):
-        streams, payload = 2, _decompress_streams(stored, path)
-        reading = _read_header(payload, path)
+    streams, left = 1, 0
+    if compressed and (reading is None or len(payload) < reading.needed_bytes or not _is_whole(stored, payload)):
+        payload, left = _decompress_streams(stored, path)
+        streams, reading = 2, _read_header(payload, path)
     del stored
     # truncated headers fail here
-    reading = reading or read_header(payload[:HEADER_BYTES], path.name)
+    reading = reading or read_header(payload, path.name)
+    if left:  # which some readers refuse
+        reading.differ(f"{left} bytes after the compressed voxels left out")
     image = SpatialImage(
         _voxels(reading, payload, path),
         reading.affine,
@@ -126,8 +130,19 @@ def _decompress(stored: bytes, path: Path) -> bytes:
         raise _gzip_error(error, path) from None
 
 
-def _decompress_streams(stored: bytes, path: Path) -> bytes:
-    """Decompress consecutive gzip streams, as written by parallel compressors."""
+def _is_whole(stored: bytes, payload: bytes) -> bool:
+    """Whether nothing follows the gzip stream of a payload: its last bytes are the payload's length (RFC 1952)."""
+    return int.from_bytes(stored[-4:], "little") == len(payload) & 0xFFFFFFFF
+
+
+def _decompress_streams(stored: bytes, path: Path) -> tuple[bytes, int]:
+    """Decompress consecutive gzip streams, as written by parallel compressors.
+
+    Returns
+    -------
+    payload : content of all streams
+    left : number of bytes after them that are no padding
+    """
     parts, position, view = [], 0, memoryview(stored)
     try:
         while stored.startswith(GZIP_MAGIC, position):
@@ -142,7 +157,7 @@ def _decompress_streams(stored: bytes, path: Path) -> bytes:
                 position += 1
     except GZIP_ERROR as error:
         raise _gzip_error(error, path) from None
-    return b"".join(parts)
+    return b"".join(parts), len(stored) - position
 
 
 def _gzip_error(error: Exception, path: Path) -> DataError:
@@ -152,8 +167,8 @@ def _gzip_error(error: Exception, path: Path) -> DataError:
 
 
 def _read_header(payload: bytes, path: Path) -> Reading | None:
-    """Return the content of the header; None if the payload is too short."""
-    return None if len(payload) < 352 else read_header(payload[:HEADER_BYTES], path.name)
+    """Return the content of the header; None if the payload may be too short for it."""
+    return None if len(payload) < _LONGEST_HEADER else read_header(payload, path.name)
 
 
 def _voxels(reading: Reading, payload: bytes, path: Path) -> NDArray[Any]:
