@@ -35,12 +35,11 @@ def id_held(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def collected(
-    folder: Path, parts: Sequence[str], *, state: Any = None, keep: bool = False, overwrite: bool = False
-) -> Iterator[Path]:
+def collected(folder: Path, parts: Sequence[str], *, state: Any = None, overwrite: bool = False) -> Iterator[Path]:
     """Yield the work folder of a data set, with the files of a killed run; on success, rename it to the data set's name.
 
-    The data set's name doesn't exist before it is complete. The id must be reserved.
+    The data set's name doesn't exist before it is complete. After an error, the files written so far stay for the next run.
+    The id must be reserved.
 
     Parameters
     ----------
@@ -48,7 +47,6 @@ def collected(
     parts : its subfolders
     state : everything that the content depends on, as JSON types; files for a different state are removed. None if the cases
         are checked separately
-    keep : also keep the files after errors in data or settings
     overwrite : replace a data set with this name
 
     Raises
@@ -69,7 +67,7 @@ def collected(
     try:
         yield work
     except (DataError, SettingsError):
-        if not keep:
+        if not any(any((work / part).iterdir()) for part in parts):
             shutil.rmtree(work, ignore_errors=True)
         raise
     if state is not None:

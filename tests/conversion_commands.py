@@ -35,12 +35,12 @@ def rows(folders: Path, table: str = "conversion_manifest") -> dict[str, dict[st
 
 
 def refusal(folders: Path, capsys: pytest.CaptureFixture[str], dataset: str, files: Files, *options: str) -> str:
-    """Convert, expect one line of error and nothing left behind; return the line."""
+    """Convert, expect one line of error and no data set; return the line."""
     capsys.readouterr()
     assert convert(folders, dataset, files, *options) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("nnunet_transfer convert: ")
-    assert not list((folders / "raw").iterdir())
+    assert not list((folders / "raw").glob("[!.]*"))
     return error
 
 

@@ -111,6 +111,10 @@ def test_a_dry_run_writes_nothing(tree: Path, nnunet_folders: Path, capsys: pyte
     assert main(arguments) == 1
     assert "left out: sub-r001_ses-1: there is a mask but no image" in capsys.readouterr().out
     assert main([*arguments, "--allow-skips"]) == 0
+    for mask in tree.rglob("sub-*mask.nii.gz"):
+        mask.unlink()
+    assert main([*arguments, "--allow-skips"]) == 1
+    assert "no case has a label; is" in capsys.readouterr().out
     assert not list((nnunet_folders / "raw").iterdir())
 
 

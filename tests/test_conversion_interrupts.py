@@ -83,6 +83,47 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(
     assert [p.name for p in (nnunet_folders / "raw").iterdir()] == [outcome.folder.name]
 
 
+def test_a_case_that_can_not_be_converted_costs_no_other(
+    tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = next(tree.rglob("sub-r001*mask.nii.gz"))
+    stored = mask.read_bytes()
+    trees.damage(mask, "truncated")
+    command = ["convert", "atlas_r2", str(tree), "-d", "4", "--processes", "1"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "1 of 4 cases can't be converted" in error
+    assert "finished cases are kept for the next run" in error
+    assert not list((nnunet_folders / "raw").glob("Dataset*"))
+    done = interrupt_after(CASES + 1, monkeypatch)
+    mask.write_bytes(stored)
+    assert main(command) == 0
+    assert done == ["sub-r001_ses-1"]
+    assert [p.name for p in (nnunet_folders / "raw").iterdir()] == ["Dataset004_ATLASR2"]
+
+
+def test_what_names_tell_is_refused_before_the_first_case(
+    tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(2, monkeypatch, tree)
+    next(tree.rglob("sub-r003*T1w.nii.gz")).unlink()
+    with monkeypatch.context() as patched:
+        done = interrupt_after(CASES, patched)
+        with pytest.raises(DataError, match=r"1 of 4 cases can't be converted .*; correct them, or leave .*-skips$"):
+            run(tree)
+        assert not done
+    # what was finished before is still there
+    assert run(tree, allow_skips=True).converted == 1
+
+
+def test_training_cases_that_all_fail_are_the_reason(tree: Path) -> None:
+    for mask in tree.rglob("sub-*mask.nii.gz"):
+        trees.damage(mask, "text")
+    write_tree({k.replace("Training", "Testing"): v for k, v in case_r2(9, image(9)).items()}, tree)
+    with pytest.raises(DataError, match=r"no case for training can be converted \(sub-r000_ses-1: .* is not a NIfTI"):
+        run(tree, allow_skips=True)
+
+
 def test_an_unreadable_record_is_converted_again_or_named(
     tree: Path, nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,20 +209,21 @@ def test_sets_of_the_same_name_are_told_apart_by_their_ids(raw: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("end", "status"), [(KeyboardInterrupt(), 130), (DataError("a label can't be read"), 2)])
 def test_an_interrupted_pooling_leaves_nothing_that_nnunet_sees_and_goes_on(
-    raw: Path, monkeypatch: pytest.MonkeyPatch
+    end: BaseException, status: int, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
     write = pool_module.write_label
 
     def interrupted(source: Path, target: Path, values: dict[int, int]) -> None:
         if len(written) == 3:
-            raise KeyboardInterrupt
+            raise end
         written.append(target.name)
         write(source, target, values)
 
     monkeypatch.setattr(pool_module, "write_label", interrupted)
-    assert main(COMMAND) == 130
+    assert main(COMMAND) == status
     assert not (raw / "Dataset020_Pooled").exists()
     first = list(written)
     written.clear()
@@ -388,7 +389,7 @@ def test_sets_that_do_not_go_together_are_refused_in_one_line(
     assert main(COMMAND) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
-    assert not [p.name for p in raw.iterdir() if "Pooled" in p.name]
+    assert not (raw / "Dataset020_Pooled").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
   nnunet_transfer convert atlas_r2 /data/ATLAS_2 -d 4
 
 Cases that can't be converted are errors with their reason; --allow-skips leaves them out. Run the same
-command again after an interrupt: finished cases are kept. Afterwards:
+command again after an interrupt or an error: finished cases are kept. Afterwards:
 
   nnUNetv2_plan_and_preprocess -d 4 --verify_dataset_integrity
   nnunet_transfer install-splits -d 4
@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_conversion(args.dataset, args.source, args.dataset_id, _options(args))
     if args.dry_run:
         print(printable(preview(plan)))
-        return 0 if args.allow_skips or not plan.found.problems else 1
+        to_train_on = any(case.split == "train" for case in plan.cases)
+        return 0 if to_train_on and (args.allow_skips or not plan.found.problems) else 1
     if classes := class_lines(plan):
         print(printable("\n".join(classes)), flush=True)
     print(printable(report(plan, _convert_with_bar(plan))))

@@ -13,6 +13,7 @@ from pathlib import Path
 from nnunet_transfer.conversion import journal, tables
 from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.dataset_warnings import dataset_warnings
+from nnunet_transfer.conversion.description import Case
 from nnunet_transfer.conversion.plan import Plan, check_id
 from nnunet_transfer.conversion.record import Record, state_of
 from nnunet_transfer.conversion.splits import make_splits
@@ -79,8 +80,8 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
     Raises
     ------
     DataError
-        If cases can't be converted (unless skips are allowed) or a different data set exists. nnU-Net's folder is then
-        unchanged.
+        If cases can't be converted (unless skips are allowed) or a different data set exists. No data set is then made or
+        replaced, and finished cases are kept for the next run.
     """
     identity = json.dumps(plan.identity(), sort_keys=True)
     states = {case.name: state_of(case, identity) for case in plan.cases}
@@ -89,6 +90,7 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
         check_id(plan.folder.name, set_folders())  # another conversion may have finished since the plan was made
         if (done := _up_to_date(plan, state)) is not None:
             return done
+        _refuse(plan, plan.cases, plan.found.problems)  # what file names alone tell
         with collected(plan.folder, _PARTS, overwrite=plan.options.overwrite):
             return _convert(plan, states, state, progress)
 
@@ -96,7 +98,7 @@ def convert(plan: Plan, progress: Progress = lambda done, total: None) -> Outcom
 def _convert(plan: Plan, states: Mapping[str, str], state: str, progress: Progress) -> Outcome:
     records, failed, converted = _convert_cases(plan, states, progress)
     problems = [*plan.found.problems, *failed]
-    _refuse(plan, records, problems)
+    _refuse(plan, records, problems, "; finished cases are kept for the next run")
     splits, warnings = make_splits(records, plan.options.folds, plan.options.group_by)
     warnings = [*plan.warnings, *dataset_warnings(records), *warnings]
     outcome = Outcome(plan.folder, records, problems, warnings, converted, left_out=plan.found.left_out)
@@ -198,18 +200,27 @@ def _remove_strangers(out: Path, records: Iterable[Record]) -> None:
                 path.unlink()
 
 
-def _refuse(plan: Plan, records: Sequence[Record], problems: Sequence[Problem]) -> None:
+def _refuse(plan: Plan, good: Sequence[Case] | Sequence[Record], problems: Sequence[Problem], kept: str = "") -> None:
+    """Refuse problems that aren't to be skipped, and what would be no data set to train on.
+
+    Parameters
+    ----------
+    good : the cases without a problem
+    kept : what becomes of the cases that are finished
+    """
     reasons = "; ".join(f"{p.case}: {p.reason}" for p in problems[:_SHOWN])
     if len(problems) > _SHOWN:
         reasons += f"; and {len(problems) - _SHOWN} more"
     if problems and not plan.options.allow_skips:
         raise DataError(
-            f"{len(problems)} of {counted(len(records) + len(problems), 'case')} can't be converted ({reasons}); "
-            f"correct them, or leave them out with --allow-skips"
+            f"{len(problems)} of {counted(len(good) + len(problems), 'case')} can't be converted ({reasons}); "
+            f"correct them, or leave them out with --allow-skips{kept if good else ''}"
         )
-    if not records:
+    if not good:
         raise DataError(f"no case can be converted ({reasons})")
-    if not any(record.split == "train" for record in records):
+    if not any(case.split == "train" for case in good):
+        if any(case.split == "train" for case in plan.cases):
+            raise DataError(f"no case for training can be converted ({reasons})")
         raise DataError(f"no case has a label; is {plan.request.root} the right folder?")
 
 

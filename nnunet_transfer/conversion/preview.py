@@ -35,6 +35,7 @@ def preview(plan: Plan) -> str:
         *(f"left out: {problem.case}: {problem.reason}" for problem in plan.found.problems),
         *_left_out(plan.found.left_out, ""),
         _summary(plan, len(plan.cases), len(plan.found.problems), "to convert"),
+        *(() if training else (f"no case has a label; is {plan.request.root} the right folder?",)),
         "nothing was written",
     ]
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def synthesize(plan: Plan, *, processes: int = 1) -> Path:
     parts = ("imagesTr", "labelsTr", RECORDS, ALIGNMENTS)
     with id_held(plan.folder):
         check_id_is_free(plan.folder.name)  # another process may have used the id since the plan was made
-        with collected(plan.folder, parts, state=plan.state(), keep=True) as work:
+        with collected(plan.folder, parts, state=plan.state()) as work:
             _make_all(plan, work, processes)
             _write_tables(plan, work)
     return plan.folder
