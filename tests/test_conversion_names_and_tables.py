@@ -23,7 +23,8 @@ from nnunet_transfer.conversion.participants import read_table, value_of
 from nnunet_transfer.conversion.tree import walk_tree
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.work import id_held
-from tests.conversion_trees import image, save
+from tests.conversion_commands import GOOD, convert, refusal, rows
+from tests.conversion_trees import image, save, write_tree
 
 
 @given(st.sets(st.text(min_size=1, max_size=12), max_size=20))
@@ -32,6 +33,20 @@ def test_names_stay_apart_and_are_what_nnunet_accepts(names: set[str]) -> None:
     assert set(safe) == names
     assert len({name.lower() for name in safe.values()}) == len(names)
     assert all(name and name == transliterated(name) for name in safe.values())
+
+
+def test_endings_in_capitals_are_endings(nnunet_folders: Path) -> None:
+    root = write_tree(GOOD, nnunet_folders / "source")
+    for path in root.rglob("sub-r001*.nii.gz"):
+        path.rename(path.with_name(path.name.removesuffix(".nii.gz") + ".NII.gz"))
+    assert convert(nnunet_folders, "atlas_r2", {}) == 0
+    assert [row["split"] for row in rows(nnunet_folders).values()] == ["train", "train"]
+
+
+def test_cases_of_one_name_are_told_by_their_files(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"{site}/sub-01_T1w.nii.gz": image(seed) for seed, site in enumerate("ABC")}
+    error = refusal(nnunet_folders, capsys, "t1_bids", files)
+    assert "3 cases have this name: A/sub-01_T1w.nii.gz, B/sub-01_T1w.nii.gz and 1 more" in error
 
 
 def test_names_are_spelt_as_a_reader_would() -> None:

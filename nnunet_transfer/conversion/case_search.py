@@ -18,6 +18,7 @@ from nnunet_transfer.conversion.description import (
 )
 from nnunet_transfer.conversion.names import case_name, safe_names
 from nnunet_transfer.conversion.patterns import Pattern
+from nnunet_transfer.conversion.record import relative_to
 from nnunet_transfer.conversion.tree import (
     PICTURES,
     VOLUMES,
@@ -82,7 +83,7 @@ def find_cases(description: DatasetDescription, request: Request) -> Found:
             cases = list(description.refine(request, cases))
     if not cases and not problems:
         raise DataError(f"{request.root} holds no case of {description.name}; is it the right folder?")
-    cases, clashes = _unique(cases)
+    cases, clashes = _unique(cases, request.root)
     problems = sorted([*problems, *clashes], key=lambda problem: problem.case)
     left_out = _left_out(description, request, tree, cases, problems)
     return Found(_with_safe_names(cases), problems, left_out)
@@ -316,25 +317,26 @@ def _choose_raters(
     return (tuple(masks[chosen]),), "union"
 
 
-def _unique(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
-    """Separate cases with a unique name from the others."""
+def _unique(cases: Sequence[Case], root: Path) -> tuple[list[Case], list[Problem]]:
+    """Separate cases with a unique name from the others; `root` is the folder that messages leave out."""
     by_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         by_name[case.name].append(case)
     clashes = [
-        Problem(same[0].name, tuple(f for case in same for f in case.files()), _why_same_name(same))
+        Problem(same[0].name, tuple(f for case in same for f in case.files()), _why_same_name(same, root))
         for same in by_name.values()
         if len(same) > 1
     ]
     return [same[0] for same in by_name.values() if len(same) == 1], clashes
 
 
-def _why_same_name(cases: Sequence[Case]) -> str:
+def _why_same_name(cases: Sequence[Case], root: Path) -> str:
     try:
         _refuse_two_endings([file for case in cases for file in case.files()])
     except DataError as error:
         return str(error)
-    return f"{len(cases)} cases have this name"
+    listed = shortened([relative_to(case.files()[0], root) for case in cases], 2)
+    return f"{len(cases)} cases have this name: {listed}"
 
 
 def _with_safe_names(cases: Sequence[Case]) -> list[Case]:

@@ -7,6 +7,8 @@ import re
 _TOKEN = re.compile(
     r"\{(?P<field>[a-z_]+)(?::(?P<regex>(?:[^{}]|\{[0-9,]+\})+))?\}|(?P<special>[*\[\]])|(?P<text>[^{}*\[\]]+)"
 )
+#: parts of volumes' endings, escaped
+_ENDING = re.compile(r"\\\.(?:nii|gz|mgz|mgh)(?![^\\])")
 _SPECIAL = {"*": "[^/]*", "[": "(?:", "]": ")?"}
 
 
@@ -15,7 +17,8 @@ class Pattern:
 
     `{subject}` matches one or more characters within the name of a folder or file; if a field occurs again, it must match
     the same text. `{session:[0-9]+}` restricts a field by a regular expression. `*` matches any text within a name, and
-    `[.gz]` is optional. A pattern may match below further folders, so users may give any parent folder as the root.
+    `[.gz]` is optional. Endings such as `.nii` match in any case. A pattern may match below further folders, so users may
+    give any parent folder as the root.
     """
 
     def __init__(self, text: str) -> None:
@@ -37,7 +40,7 @@ class Pattern:
     def _translate_token(self, token: re.Match[str]) -> str:
         name = token["field"]
         if not name:
-            return _SPECIAL[token["special"]] if token["special"] else re.escape(token["text"])
+            return _SPECIAL[token["special"]] if token["special"] else _escaped(token["text"])
         if name in self.fields:
             return f"(?P={name})"
         self.fields = (*self.fields, name)
@@ -54,3 +57,7 @@ class Pattern:
     def __str__(self) -> str:
         """Return the pattern for messages, without regular expressions."""
         return re.sub(r"\{([a-z_]+):(?:[^{}]|\{[0-9,]+\})+\}", r"{\1}", self.text)
+
+
+def _escaped(text: str) -> str:
+    return _ENDING.sub(lambda ending: f"(?i:{ending[0]})", re.escape(text))
