@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,13 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_transfer.dataset_conversion import _freesurfer_labels as freesurfer
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import write_json
 from nnunet_transfer.synthetic.case import turn_labels, upright_turn
-from nnunet_transfer.synthetic.label_maps import find_label_maps, read_labels
 from nnunet_transfer.synthetic.lesions import MODELS, fit_mask, paste_lesion, push_aside
 from nnunet_transfer.synthetic.space import _resample, _template, align_to_mni
 from nnunet_transfer.synthetic.tissues import TISSUES, Kind, freesurfer_numbering, tissue_by_name
-from tests.conversion_trees import save, stripes
 from tests.synthetic_heads import SHAPE, radius
 
 
@@ -124,12 +119,3 @@ def test_names_and_numbers_tell_the_same_tissue() -> None:
         assert tissue_by_name(name) == numbering.clusters[value] == "cortex"
     merged = [v for values in numbering.structures.values() for v in values]
     assert len(merged) == len(set(merged))
-
-
-def test_voxels_to_ignore_are_refused_as_such(tmp_path: Path) -> None:
-    save(stripes(1, 2, 3), tmp_path / "set/labelsTr/sub-1.nii.gz")
-    labels = {"background": 0, "cortex": 1, "white matter": 2, "ignore": 3}
-    write_json(tmp_path / "set/dataset.json", {"labels": labels, "file_ending": ".nii.gz"})
-    found = find_label_maps(str(tmp_path / "set"))
-    with pytest.raises(DataError, match=r"sub-1.nii.gz has voxels to ignore \(value 3\), whose tissue is unknown"):
-        read_labels(found.maps[0].path, found.numbering)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnunet_transfer.conversion.raw_dataset import IGNORE
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import atomic_path, read_json, write_json
 from nnunet_transfer.synthetic.donors import Donor, read_mask
@@ -102,6 +103,11 @@ def _in_type_of(image: NDArray[Any], pasted: Image) -> NDArray[Any]:
 def _new(plan: Plan, case: CasePlan, labels: Labels, affine: Affine, rng: np.random.Generator, work: Path) -> _Made:
     """Synthesise an image, with a lesion where donors are given."""
     settings, numbering = plan.settings, plan.maps.numbering
+    if numbering.ignored is not None and (labels == numbering.ignored).any():
+        raise DataError(
+            f"{case.map.path} has voxels to ignore (value {numbering.ignored}), whose tissue, and so intensity, is unknown; "
+            "give label maps without them, or take --images real"
+        )
     whole = settings.head == "whole" or (settings.head == "both" and bool(rng.integers(2)))
     record: dict[str, Any] = {}
     turn = np.eye(4)
@@ -265,7 +271,8 @@ def _kinds(numbering: Numbering) -> dict[int, float]:
 
 def output_values(numbering: Numbering, labels: Mapping[str, int]) -> dict[int, float]:
     """Return value on disk -> value of the output label."""
-    return {value: float(labels[name]) for name, values in numbering.structures.items() for value in values}
+    values = {value: float(labels[name]) for name, merged in numbering.structures.items() for value in merged}
+    return values | ({numbering.ignored: float(labels[IGNORE])} if numbering.ignored and IGNORE in labels else {})
 
 
 def _lookup(labels: Labels, values: Mapping[int, float]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_transfer.channels import channel_names
+from nnunet_transfer.conversion.raw_dataset import IGNORE
 from nnunet_transfer.errors import DataError, readable
 from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
@@ -128,7 +129,7 @@ def _from_dataset(
     own = {
         name: tuple(value) if isinstance(value, list) else (value,)
         for name, value in labels.items()
-        if name not in ("background", "ignore")
+        if name not in ("background", IGNORE)
     }
     if content.get("regions_class_order") or not own:
         raise DataError(f"{folder.name} has regions for labels; images are made from one label per voxel")
@@ -139,7 +140,9 @@ def _from_dataset(
     )
     terms = {key: str(content[key]) for key in _TERMS if content.get(key)}
     made_from = (folder.resolve().name, *(content.get(MADE_FROM) or ()))
-    numbering = replace(named_numbering(own, tissues, structures), ignored=labels.get("ignore"))
+    numbering = replace(named_numbering(own, tissues, structures), ignored=labels.get(IGNORE))
+    if merged := [name for name, values in numbering.structures.items() if numbering.ignored in values]:
+        raise DataError(f"structure {merged[0]} holds {numbering.ignored}, the value of voxels to ignore; leave it out")
     return LabelMaps(maps, numbering, folder, made_from, terms)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from nnunet_transfer import __version__
 from nnunet_transfer.conversion.plan import check_id_is_free, dataset_folder_name
+from nnunet_transfer.conversion.raw_dataset import IGNORE
 from nnunet_transfer.conversion.splits import deal
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.paths import nnunet_raw
@@ -123,6 +124,8 @@ class Settings:
             raise SettingsError("--images real copies images to paste lesions into; give masks with --lesions")
         if self.images == "real" and (self.spacing or self.upright):
             raise SettingsError("--spacing and --upright are for synthetic images; real ones keep their grid")
+        if taken := sorted({"background", IGNORE} & self.structures.keys()):
+            raise SettingsError(f"--structures: {taken[0]} is no structure, but what the others leave; leave it out")
         if self.upright and self.mask_space == "image" and self.lesions:
             raise SettingsError("--upright turns images, but masks in their own space stay; give masks in MNI space")
 
@@ -212,6 +215,8 @@ def plan_synthesis(settings: Settings) -> Plan:
         pool = pools[validation.get(label_map.subject, 0)]
         entropy = (settings.seed, variant, *label_map.name.encode())
         cases.append(CasePlan(f"{label_map.name}_v{variant:03d}", label_map, pool, entropy))
+    if settings.images == "real" and maps.numbering.ignored is not None:
+        names.append(IGNORE)  # the highest value, as nnU-Net demands
     labels = {"background": 0} | {name: i for i, name in enumerate(names, start=1)}
     return Plan(settings, folder, maps, donors, left_out, labels, tuple(cases), validation)
 

@@ -126,7 +126,7 @@ class Numbering:
     clusters : value -> name of the cluster of voxels that get their intensities from one distribution
     tissues : cluster -> tissue
     structures : name of an output label -> the values that it merges; all others are background
-    ignored : value of nnU-Net's `ignore` label, of unknown tissue; None if there is none
+    ignored : value of voxels that are ignored, whose tissue is unknown; None if there is none
     """
 
     clusters: Mapping[int, str]
@@ -142,12 +142,7 @@ class Numbering:
         DataError
             With the values and where they were found.
         """
-        unknown = sorted(v for v in values if v and v not in self.clusters)
-        if self.ignored in unknown:
-            raise DataError(
-                f"{where} has voxels to ignore (value {self.ignored}), whose tissue is unknown; give label maps without them"
-            )
-        if unknown:
+        if unknown := sorted(v for v in values if v not in (0, self.ignored) and v not in self.clusters):
             raise DataError(
                 f"{where} has the values {', '.join(map(str, unknown))}, which its labels don't name; "
                 f"complete dataset.json, or give --structures"
