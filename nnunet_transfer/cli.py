@@ -140,7 +140,8 @@ def _user_error(error: BaseException) -> str:
         return one_line(error)
     if isinstance(error, OSError):
         what = HANDLED_OS_ERRORS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
-        return one_line(f"{error.filename}: {what}" if error.filename else what)
+        place = error.filename2 or error.filename  # of a copy, the second is what couldn't be written
+        return one_line(f"{place}: {what}" if place else what)
     if isinstance(error, MemoryError):
         return "not enough memory; close other programs or take a machine with more"
     # Python's message for a path with a NUL character

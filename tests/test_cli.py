@@ -122,14 +122,17 @@ def test_debug_shows_the_traceback(arguments: list[str], monkeypatch: pytest.Mon
 def test_faults_of_the_disk_end_in_one_line(
     number: int, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(args: object) -> int:
-        raise OSError(number, os.strerror(number), "/data/x.json")
+    # a copy that fails names its source, too
+    for names in (("/data/x.json",), ("/source/x.json", None, "/data/x.json")):
 
-    monkeypatch.setattr(env, "run", run)
-    assert main(["env"]) == 2
-    line = _one_line(capsys.readouterr().err)
-    assert line.startswith("nnunet_transfer env: /data/x.json: ")
-    assert what in line
+        def run(args: object, names: tuple[object, ...] = names) -> int:
+            raise OSError(number, os.strerror(number), *names)
+
+        monkeypatch.setattr(env, "run", run)
+        assert main(["env"]) == 2
+        line = _one_line(capsys.readouterr().err)
+        assert line.startswith("nnunet_transfer env: /data/x.json: ")
+        assert what in line
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
