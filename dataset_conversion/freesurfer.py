@@ -54,8 +54,8 @@ FREESURFER = DatasetDescription(
     },
     layouts=(
         Layout(
-            # templates that FreeSurfer puts or links beside the subjects
-            prefix=r"{subject:(?!fsaverage|[lr]h\.EC_average|bert$)[^/]+}/mri/",
+            # templates and the example that FreeSurfer puts or links beside the subjects
+            prefix=r"{subject:(?!fsaverage|cvs_avg35|V1_average|[lr]h\.EC_average|bert/)[^/]+}/mri/",
             images={"T1": "orig.mgz", "T1-norm": "norm.mgz", "T1-brain": "brainmask.mgz"},
             labels={name: f"{name}.mgz" for name in ("aseg", "aparc+aseg", "wmparc")},
         ),

@@ -58,6 +58,12 @@ def test_folders_that_are_no_cases_tell_who_belongs_together(nnunet_folders: Pat
     assert people(nnunet_folders) == {frozenset("ab"), frozenset("c")}
 
 
+def test_what_freesurfer_brings_along_is_no_subject(nnunet_folders: Path) -> None:
+    brought = ("bert", "fsaverage", "fsaverage5", "fsaverage_sym", "cvs_avg35_inMNI152", "V1_average", "rh.EC_average")
+    assert convert(nnunet_folders, "freesurfer", subjects_dir("anna", "berta", *brought)) == 0
+    assert people(nnunet_folders) == {frozenset(["anna"]), frozenset(["berta"])}
+
+
 @pytest.mark.parametrize("unknown", ["NaN", "n/a", "NA", "-", "unknown", ""])
 def test_an_unknown_site_is_no_site(unknown: str, nnunet_folders: Path) -> None:
     files = trees.atlas_r3()
