@@ -111,6 +111,20 @@ def test_an_image_on_another_grid_is_resampled_if_asked(nnunet_folders: Path) ->
     np.testing.assert_array_equal(label(nnunet_folders, "sub-r001_ses-1"), box())
 
 
+@pytest.mark.parametrize("voxels", [0, 8, 10])
+def test_labelled_voxels_that_an_image_does_not_cover_are_counted(
+    voxels: int, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = AFFINE.copy()
+    moved[0, 3] -= voxels
+    files = case_r2(1, image(1), (box(), moved)) | GOOD_SECOND
+    assert convert(nnunet_folders, "atlas_r2", files, "--geometry", "resample-image") == 0
+    lost = {0: 0, 8: 9, 10: 27}[voxels]
+    said = f"{lost} of 27 labelled voxels lie outside the image" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+    told = "labelled voxels lie outside the image, which is 0 there in 1 case" in capsys.readouterr().out
+    assert (said, told) == (lost > 0, lost > 0)
+
+
 @pytest.mark.parametrize(("shear", "accepted"), [(1e-7, True), (1e-3, True), (5e-2, False)])
 def test_axes_that_are_nearly_at_right_angles_are_repaired(
     shear: float, accepted: bool, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]

@@ -64,7 +64,7 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
             _measure_image(image, findings)
         lowest = _check_values(image, path.name, findings)
         grid = grid or _Grid(image.data.shape, image.affine, "first image")
-        _put_image_on_grid(image, grid, path.name, job, findings)
+        _put_image_on_grid(image, grid, label, path.name, job, findings)
         if number == 0:
             findings.measured["shape"] = tuple(image.data.shape)
             if job.rule.foreground:
@@ -108,7 +108,9 @@ def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
     return low
 
 
-def _put_image_on_grid(image: SpatialImage, grid: _Grid, name: str, job: Job, findings: Findings) -> None:
+def _put_image_on_grid(
+    image: SpatialImage, grid: _Grid, label: SpatialImage | None, name: str, job: Job, findings: Findings
+) -> None:
     reason = geometry.describe_mismatch(grid.shape, grid.affine, image.data.shape, image.affine)
     if not reason:
         _share_header(image, grid, name, findings)
@@ -118,12 +120,24 @@ def _put_image_on_grid(image: SpatialImage, grid: _Grid, name: str, job: Job, fi
             f"{name} is not on the grid of the first image: {reason}; "
             f"{job.hint or 'take --geometry resample-image if that is meant'}"
         )
+    if label and (outside := _labelled_outside(label, image, grid)):
+        findings.warn(
+            f"{name}: {outside} of {np.count_nonzero(label.data)} labelled voxels lie outside the image, which is 0 there"
+        )
     image.data = geometry.resample(image.data, image.affine, grid.shape, grid.affine)
     image.affine = grid.affine
     image.intact = False
     findings.actions.append(f"{name}: resampled (linear), was {reason}")
     if image.data.min() == image.data.max():
         raise DataError(f"{name} shows nothing on the label's grid: they don't overlap")
+
+
+def _labelled_outside(label: SpatialImage, image: SpatialImage, grid: _Grid) -> int:
+    """Return the number of voxels of a label on the grid that the image doesn't cover."""
+    if label.data.shape != grid.shape:  # the label of a rule without masks is made from the first image
+        return 0
+    inside = geometry.covered(image.data.shape, image.affine, grid.shape, grid.affine)
+    return int(np.count_nonzero(label.data[~inside]))
 
 
 def _share_header(image: SpatialImage, grid: _Grid, name: str, findings: Findings) -> None:

@@ -86,13 +86,22 @@ def reorient(data: NDArray[Any], affine: Affine, target: str) -> tuple[NDArray[A
 
 def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.float32]:
     """Resample an image to another grid of `shape`: linear interpolation, 0 outside. For labels, see `label_resampling`."""
+    return _transformed(np.asarray(data, dtype=np.float32), affine, shape, target, order=1)
+
+
+def covered(own_shape: Sequence[int], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.bool_]:
+    """Whether the centre of each voxel of a grid of `shape` lies in an image of `own_shape`."""
+    return _transformed(np.ones(tuple(own_shape), np.uint8), affine, shape, target, order=0) > 0
+
+
+def _transformed(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine, order: int) -> NDArray[Any]:
     matrix = np.linalg.inv(affine) @ target
     return ndimage.affine_transform(
-        np.asarray(data, dtype=np.float32),
+        data,
         matrix[:3, :3],
         matrix[:3, 3],
         output_shape=tuple(shape),
-        order=1,
+        order=order,
         mode="grid-constant",  # "constant" treats a border voxel that rounding puts at -1e-17 as outside
     )
 
