@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 
+from nnunet_transfer.conversion.case_search import NO_SUBJECT
 from nnunet_transfer.conversion.description import FOREGROUND, Case, DatasetDescription, Request
 from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.conversion.participants import CLASS_OPTIONS, with_classes
@@ -14,7 +15,7 @@ from nnunet_transfer.errors import DataError, SettingsError
 
 _ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$", re.IGNORECASE)
 #: the subject in a path, unless an option says otherwise; after letters alone, a number is part of its name
-_SUBJECT = r"(sub-(?:[A-Za-z]+_\d+|[^_/.]+)|IXI\d+|OAS\d+(?:_\d{4})?)"
+_SUBJECT = r"(sub-(?:[A-Za-z]+_\d+|[^_/.]+)|IXI\d+|OAS\d+(?:_\d{4})?|(?<!\d)\d{3}_S_\d{4}(?!\d))"
 
 
 def _find_folder(request: Request) -> Iterator[Case]:
@@ -30,8 +31,10 @@ def _find_folder(request: Request) -> Iterator[Case]:
     cases = []
     for path in volumes:
         stem = _ENDING.sub("", path)
-        name = case_name(*stem.split("/"))
-        cases.append(Case(name, {"T1": request.root / path}, subject=case_name(subject_of(stem) or name)))
+        name, subject = case_name(*stem.split("/")), case_name(subject_of(stem))
+        # a table of participants knows them by the whole name
+        notes = () if subject or "class" in request.options else (NO_SUBJECT,)
+        cases.append(Case(name, {"T1": request.root / path}, subject=subject or name, notes=notes))
     yield from with_classes(request, cases)
 
 

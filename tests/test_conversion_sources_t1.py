@@ -92,6 +92,18 @@ def test_a_number_after_letters_is_part_of_the_subject(root: Path) -> None:
     assert [row["subject"] for row in rows] == ["sub-01", "sub-control_001", "sub-control_002", "sub-control_002"]
 
 
+def test_scans_whose_subject_is_not_recognised_are_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names_ = ("ADNI/002_S_0295/I1/a", "ADNI/002_S_0295/I2/a", "ADNI/002_S_0413/I3/a", "P1/visit1/T1", "P1/visit2/T1")
+    for seed, name in enumerate(names_):
+        trees.save(trees.image(seed), root / f"{name}.nii.gz")
+    rows = table(convert("t1_folder", root) / "conversion_manifest.csv")
+    assert [row["subject"] for row in rows][:3] == ["002_S_0295", "002_S_0295", "002_S_0413"]
+    assert "note: no subject recognised: taken for a person of its own" in (out := capsys.readouterr().out)
+    assert "in 2 cases: P1_visit1_T1, P1_visit2_T1" in out
+    convert("t1_folder", root, "--option", r"subject=(002_S_\d+|P\d+)", "--overwrite")
+    assert "no subject" not in capsys.readouterr().out
+
+
 def test_any_folder_of_t1(root: Path) -> None:
     for seed, name in enumerate(("P1/first_T1", "P1/second_T1", "P2/first_T1", "P2/first_FLAIR")):
         trees.save(trees.image(seed), root / f"{name}.nii.gz")

@@ -34,6 +34,8 @@ from nnunet_transfer.words import counted, shortened
 
 #: the note of a training case that has no mask
 NO_LABEL = "no label found: put into imagesTs"
+#: the note of a case whose path doesn't tell the subject
+NO_SUBJECT = "no subject recognised: taken for a person of its own (--option subject=REGEX tells who it is)"
 
 
 @dataclass(frozen=True)
@@ -367,10 +369,10 @@ def with_missing_raters(cases: Sequence[Case]) -> list[Case]:
 
 
 def search_warnings(cases: Sequence[Case]) -> list[str]:
-    """Return a line for the training cases without a label, and one for those that lack raters (`with_missing_raters`)."""
+    """Return a line each for cases without a label, without a known subject, and without some of the raters."""
     most = max((len(case.masks) for case in cases), default=0)
     found = {
-        NO_LABEL: [case.name for case in cases if NO_LABEL in case.notes],
+        **{note: [case.name for case in cases if note in case.notes] for note in (NO_LABEL, NO_SUBJECT)},
         f"masks of fewer than {most} raters": [case.name for case in cases if 0 < len(case.masks) < most],
     }
     return [f"{text} in {counted(len(names), 'case')}: {shortened(names, 5)}" for text, names in found.items() if names]
