@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nnunet_transfer.conversion.names import case_name
 from nnunet_transfer.conversion.participants import ACCESSION, CLASS_OPTIONS, with_classes
 from nnunet_transfer.conversion.tree import list_tree, summarise_tree
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.words import counted
 
 _ENDING = re.compile(r"\.(nii(\.gz)?|mgz|mgh)$", re.IGNORECASE)
 #: IXI: number, hospital (Guys, HH, IOP), scan
@@ -21,13 +23,27 @@ _IXI = re.compile(r"(IXI\d+)-([A-Za-z]+)-\d+-T1")
 def _find_bids(request: Request) -> Iterator[Case]:
     tree = list_tree(request.root)
     exclusions = Exclusions(request.root, tree)
-    cases = [_case(request.root, path) for path in tree if not _why_left_out(path, exclusions)]
+    reasons = {path: _why_left_out(path, exclusions) for path in tree}
+    cases = [_case(request.root, path) for path in tree if not reasons[path]]
     if not cases:
+        if derived := Counter(reasons[path] for path in tree if _is_t1(path)):
+            listed = ", ".join(f"{reason} {count}" for reason, count in derived.most_common(3))
+            raise DataError(
+                f"{request.root} holds no raw T1 image: {counted(derived.total(), 'other')} left out ({listed}); to take "
+                "such images all the same, take t1_folder"
+            )
         raise DataError(
             f"{request.root} holds no T1 image with a BIDS name: looked for sub-*[_ses-*]_T1w.nii.gz and IXI*-T1.nii.gz; "
             f"found {len(tree)} files such as {summarise_tree(tree)}; for other names take t1_folder"
         )
     yield from with_classes(request, cases)
+
+
+def _is_t1(path: str) -> bool:
+    """Whether a file's name is that of a T1 image, raw or not."""
+    stem = _ENDING.sub("", file := path.split("/")[-1])
+    name = parse_name(stem)
+    return stem != file and bool(_IXI.fullmatch(stem) or (name and name.suffix == "T1w"))
 
 
 def _why_left_out(path: str, exclusions: Exclusions) -> str:

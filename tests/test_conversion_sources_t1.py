@@ -104,6 +104,13 @@ def test_scans_whose_subject_is_not_recognised_are_named(root: Path, capsys: pyt
     assert "no subject" not in capsys.readouterr().out
 
 
+def test_a_tree_of_computed_images_alone_is_refused_as_such(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate(("desc-preproc_T1w", "space-MNI_T1w", "desc-brain_mask")):
+        trees.save(trees.image(seed), root / f"sub-01/anat/sub-01_{name}.nii.gz")
+    error = refused(capsys, "t1_bids", root)
+    assert "holds no raw T1 image: 2 others left out (computed or resampled copy (desc-preproc) 1, computed" in error
+
+
 def test_any_folder_of_t1(root: Path) -> None:
     for seed, name in enumerate(("P1/first_T1", "P1/second_T1", "P2/first_T1", "P2/first_FLAIR")):
         trees.save(trees.image(seed), root / f"{name}.nii.gz")
