@@ -87,6 +87,17 @@ def test_whole_numbers_that_no_label_is_are_refused(nnunet_folders: Path, capsys
 
 
 @pytest.mark.parametrize(
+    ("value", "said"), [(3e9, "aren't in the data set's table: 3000000000"), (1e30, "holds 1e+30")]
+)
+def test_large_numbers_in_a_label_map_are_refused_as_such(
+    value: float, said: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(trees.mrbrains18(), nnunet_folders / "source")
+    trees.save(box(value, dtype=np.float64), root / "training/4/segm.nii.gz")
+    assert said in refusal(nnunet_folders, capsys, "mrbrains18", {})
+
+
+@pytest.mark.parametrize(
     ("dataset", "tree", "case", "values"),
     [
         ("wmh2017", trees.wmh2017, "Utrecht_11", {0: 0, 1: 1, 2: 2}),

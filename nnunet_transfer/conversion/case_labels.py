@@ -18,8 +18,6 @@ from nnunet_transfer.errors import DataError
 
 #: masks with more values are not label maps
 _MAX_LISTED_VALUES = 300
-#: 64-bit numbers beyond it are not exact as floating point
-_LARGEST_WHOLE = 1 << 53
 _MIRROR = (
     "it is stored with its axes in another order or direction, so copying the header would mirror or turn it; "
     "take --geometry resample-label, which is exact here"
@@ -72,7 +70,7 @@ def read_label(masks: Sequence[Sequence[Path]], combine: str, job: Job, findings
 
 def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, counts: dict[float, int]) -> NDArray[Any]:
     """Return the labels of a mask; add its values to `counts`."""
-    if mask.dtype.kind in "iu" and max(abs(int(mask.min())), int(mask.max())) > _LARGEST_WHOLE:
+    if mask.dtype.kind in "iu" and max(abs(int(mask.min())), int(mask.max())) > labels.LARGEST_WHOLE:
         raise DataError(f"{name} holds whole numbers beyond 2^53, which no label is; correct it")
     found = labels.value_counts(mask)
     for value, voxels in found.items():

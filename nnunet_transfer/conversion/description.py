@@ -30,6 +30,12 @@ class Pixels(Protocol):
         ...
 
 
+def _are_values(values: object) -> bool:
+    return isinstance(values, Iterable) and all(
+        isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values
+    )
+
+
 @dataclass(frozen=True)
 class LabelRule:
     """The meaning of the values in a mask. Values not listed here are an error.
@@ -64,11 +70,17 @@ class LabelRule:
         Raises
         ------
         ValueError
-            If a class is called background or ignore, a value is listed twice, or a binary rule has several classes.
+            If there is no class, one is called background or ignore, a value is no whole number or listed twice, or a binary
+            rule has several classes.
         """
+        if not self.classes:
+            raise ValueError("there is no class; name what is to be segmented, with its value")
         if taken := {"background", "ignore"} & self.classes.keys():
             name = min(taken)
             raise ValueError(f"{name} is no class: 0 is always background; list other values as {name}=(...)")
+        for name, raw in {**self.classes, "background": self.background, "ignore": self.ignore}.items():
+            if not _are_values((raw,) if name in self.classes and isinstance(raw, int) else raw):
+                raise ValueError(f"{name} has the values {raw!r}; give whole numbers, several as (1, 2)")
         listed = [value for raw in self.classes.values() for value in ((raw,) if isinstance(raw, int) else raw)]
         listed += [*self.background, *self.ignore]
         if twice := [value for value in listed if listed.count(value) > 1]:

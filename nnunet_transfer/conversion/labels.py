@@ -15,6 +15,8 @@ from nnunet_transfer.errors import DataError
 
 #: tolerance of stored labels from whole numbers: ATLAS has 0.9999999776, some tools write 0.999
 WHOLE_TOLERANCE = 0.01
+#: larger whole numbers are not exact as floating point
+LARGEST_WHOLE = 1 << 53
 #: levels of a binary mask that differ by at most this share of the largest count as one: rounding, or a conversion to
 #: 8 bits and back, gives 252.99 and 254.99; interpolation gives any value between 0 and 1
 LEVEL_TOLERANCE = 0.02
@@ -230,10 +232,13 @@ def _whole(mask: NDArray[Any], name: str) -> NDArray[Any]:
         return mask
     if not np.isfinite(mask).all():
         raise DataError(f"{name} holds values that aren't numbers")
-    rounded = np.rint(mask).astype(np.int32)
+    rounded = np.rint(mask)
     if np.abs(mask - rounded).max() > WHOLE_TOLERANCE:
         raise DataError(f"{name} holds values that aren't whole numbers, such as labels blurred by resampling")
-    return rounded
+    largest = np.abs(rounded).max()
+    if largest > LARGEST_WHOLE:
+        raise DataError(f"{name} holds {largest:g}, which no label is; correct it")
+    return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 
 def _refuse_unknown(whole: NDArray[Any], table: dict[int, int], name: str) -> None:
