@@ -67,6 +67,16 @@ def test_a_threshold_takes_what_lies_above_it(nnunet_folders: Path) -> None:
     assert int(row["written_voxels"].split(";")[-1].split()[-1]) == int((mask > 0.5).sum())
 
 
+def test_a_threshold_for_other_values_is_pointed_out(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = [interpolated(), 255 * interpolated(), box(255)]
+    files: Files = {}
+    for number, mask in enumerate(masks):
+        files |= case_r2(number, image(number), mask)
+    assert convert(nnunet_folders, "atlas_r2", files, "--threshold", "0.5") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "hardly suits" in line]
+    assert said == ["note: threshold 0.5 hardly suits values up to 255 in 1 case: sub-r001_ses-1"]
+
+
 def test_a_threshold_says_where_it_leaves_nothing_and_spares_255_stored_as_a_signed_number(
     nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,8 @@ def _labelled(mask: NDArray[Any], job: Job, name: str, findings: Findings, count
         findings.warn(f"{name}: NaN read as background")
     if job.threshold is not None and not labels.is_signed(found, mask.dtype):
         findings.actions.append(f"{name}: values above {job.threshold:g} set to 1")
+        if labels.is_for_smaller_values(job.threshold, found):
+            findings.warn(f"{name}: threshold {job.threshold:g} hardly suits values up to {max(found):.6g}")
         above = labels.above(mask, job.threshold)
         if any(found) and not above.any():
             findings.warn(f"{name}: nothing is above the threshold")

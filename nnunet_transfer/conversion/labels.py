@@ -109,6 +109,12 @@ def above(mask: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
     return (mask > threshold).view(np.uint8)
 
 
+def is_for_smaller_values(threshold: float, values: Iterable[float]) -> bool:
+    """Whether a threshold looks as if meant for masks from 0 to 1, but a mask's values go beyond 1 in several levels."""
+    levels = [value for value in values if value > threshold]
+    return bool(levels) and threshold <= 1 < (1 - LEVEL_TOLERANCE) * max(levels) and min(levels) <= max(levels) / 2
+
+
 def refuse_whole_brain(voxels: int, voxel_ml: float, content: int, largest_share: float) -> None:
     """Refuse a mask that is too large for lesions.
 
