@@ -139,7 +139,7 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
 
 
 def _faults(plan: Plan) -> Iterator[str]:
-    """Yield what a conversion would refuse after its last case, as far as file names tell."""
+    """Yield what a conversion would refuse before its first case, because file names tell."""
     problems, options = plan.found.problems, plan.options
     if problems and not options.allow_skips:
         shown = shortened([f"{problem.case}: {problem.reason}" for problem in problems], _SHOWN)
