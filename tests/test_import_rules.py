@@ -72,6 +72,7 @@ def test_importing_the_package_runs_nothing() -> None:
 BASICS = {
     "errors",
     "channels",
+    "components",
     "configurations",
     "registration",
     "recipes",
@@ -92,6 +93,7 @@ BASICS = {
 ALLOWED = {
     "errors": set(),
     "channels": {"errors"},
+    "components": set(),
     "configurations": set(),
     "registration": {"errors"},
     "recipes": {"errors", "registration"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nnunet_transfer.components import label_components
+from nnunet_transfer.conversion.labels import lesion_load
 from nnunet_transfer.evaluation.labels import label_set_of
 from nnunet_transfer.evaluation.masks import Volume
 from nnunet_transfer.evaluation.protocols import PRESETS
@@ -79,3 +81,17 @@ def test_dice_of_golden_cases():
 def test_one_to_one_counts_of_golden_cases():
     rows = [score(*masks, "isles26") for masks in GOLDEN.values()]
     assert [(r["isles26_tp"], r["isles26_fp"], r["isles26_fn"]) for r in rows] == list(ISLES26_COUNTS)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 1), (31, 1, 1), (9, 7, 1), (3, 3, 3), (3, 1)])
+def test_as_many_lesions_as_fit_are_counted_with_the_widest_neighbourhood(shape: tuple[int, ...]):
+    lattice = np.zeros(shape, bool)
+    lattice[(slice(None, None, 2),) * len(shape)] = True
+    assert label_components(lattice, 26)[1] == lattice.sum()
+    assert lesion_load(lattice.view(np.uint8)) == (lattice.sum(), lattice.sum())
+
+
+def test_single_voxels_in_a_line_are_lesions():
+    apart = box(((2, 7, 7), (3, 8, 8)), ((6, 7, 7), (7, 8, 8)))
+    row = score(EMPTY, apart, "isles22", "isles26", "wmh2017")
+    assert (row["isles22_n_pred"], row["isles26_fp"], row["wmh2017_precision"]) == (2, 2, 0)

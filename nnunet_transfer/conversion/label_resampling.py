@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnunet_transfer.components import label_components
 from nnunet_transfer.conversion.geometry import Affine
 from nnunet_transfer.conversion.labels import CONNECTIVITY
 
@@ -50,7 +50,7 @@ def resample_nearest(
     matrix = np.linalg.inv(affine) @ target
     if not binary:
         return Resampled(_nearest(label, matrix, shape))
-    parts, count = _components(label)
+    parts, count = label_components(np.asfortranarray(label == 1), CONNECTIVITY)
     found = _nearest(parts, matrix, shape)
     return Resampled((found > 0).astype(label.dtype), count, count - np.unique(found[found > 0]).size)
 
@@ -67,7 +67,7 @@ def resample_by_coverage(
     samples = _positions(matrix)
     if not binary:
         return Resampled(_majority(label, matrix, shape, samples))
-    parts, count = _components(label)
+    parts, count = label_components(np.asfortranarray(label == 1), CONNECTIVITY)
     out = np.zeros(tuple(shape), label.dtype)
     box = _target_box(label, matrix, shape)
     if box is None:
@@ -129,14 +129,6 @@ def _majority(
         out[box][better] = value
     out[rest > best] = 0
     return out
-
-
-def _components(label: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    neighbours: Any = CONNECTIVITY  # typed as literals there
-    found: Any = cc3d.connected_components(
-        np.asfortranarray((label == 1).view(np.uint8)), connectivity=neighbours, return_N=True
-    )
-    return found[0], int(found[1])
 
 
 def _positions(matrix: Affine) -> list[NDArray[np.float64]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_transfer.components import label_components
 from nnunet_transfer.conversion.description import LabelRule
 from nnunet_transfer.errors import DataError
 
@@ -258,9 +258,8 @@ def lesion_load(label: NDArray[Any]) -> tuple[int, int]:
     voxels = int(np.count_nonzero(label))
     if not voxels:
         return 0, 0
-    part = np.asfortranarray(label[_bounding_box(label)])
-    neighbours: Any = CONNECTIVITY if part.ndim == 3 else 8  # typed as literals there
-    return voxels, int(cc3d.connected_components(part, connectivity=neighbours, return_N=True)[1])
+    part = np.asfortranarray(label[_bounding_box(label)] > 0)
+    return voxels, label_components(part, CONNECTIVITY)[1]
 
 
 def _bounding_box(label: NDArray[Any]) -> tuple[slice, ...]:

@@ -5,34 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-#: 3D connectivity -> connectivity of the same neighbourhood in 2D
-CONNECTIVITY_2D = {6: 4, 18: 8, 26: 8}
-
-
-def label_components(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArray[Any], int]:
-    """Number the connected components of a mask.
-
-    Parameters
-    ----------
-    connectivity : 6, 18 or 26 neighbours; in 2D these mean 4, 8 and 8
-
-    Returns
-    -------
-    labels : same shape, 0 outside, 1 ... n inside
-    n : number of components
-    """
-    if not mask.any():
-        return np.zeros(mask.shape, np.uint16), 0
-    if mask.ndim == 2:
-        connectivity = CONNECTIVITY_2D[connectivity]
-    neighbours: Any = connectivity  # the package types these as literals
-    labels, n = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=neighbours, return_N=True)
-    return labels, int(n)
+from nnunet_transfer.components import label_components
 
 
 @dataclass(frozen=True)
