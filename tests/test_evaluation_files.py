@@ -157,6 +157,30 @@ def test_the_command_says_where_it_writes_the_lesions(tmp_path: Path, capsys: py
     assert list(table["volume_mm3"]) == pytest.approx([8 * 0.8 * 0.9 * 3.0] * 2)
 
 
+def test_lesions_of_another_run_in_the_folder_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_two_lesions(tmp_path)
+    ref, pred = str(tmp_path / "ref"), str(tmp_path / "pred")
+    protocol = ["--protocol", "atlas_r2", "--no-surface"]
+
+    def found(prediction: str, output: str, *more: str) -> str:
+        assert main(["evaluate", ref, prediction, "-o", str(tmp_path / output), *more]) == 0
+        return capsys.readouterr().out
+
+    found(pred, "a.csv", *protocol)
+    missed = (tmp_path / "lesions.csv").read_text()
+    assert "b_lesions.csv" in found(ref, "b.csv", *protocol)
+    assert (tmp_path / "lesions.csv").read_text() == missed
+    assert list(pd.read_csv(tmp_path / "b_lesions.csv")["detected"]) == [True, True]
+    # a run that is repeated replaces its own
+    found(ref, "a.csv", *protocol)
+    assert list(pd.read_csv(tmp_path / "lesions.csv")["detected"]) == [True, True]
+    assert "b_lesions.csv" in found(pred, "b.csv", *protocol)
+    assert (tmp_path / "b_lesions.csv").read_text() == missed
+    # and doesn't leave those of an earlier table beside a new one
+    assert "removed" in found(pred, "b.csv", "--no-surface")
+    assert not (tmp_path / "b_lesions.csv").exists()
+
+
 def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
     write_two_lesions(tmp_path)
     scoring = ScoringSettings((PRESETS["wmh2017"],), surface=False)
@@ -257,6 +281,7 @@ def test_labels_of_a_data_set_are_whole_numbers(labels: dict, tmp_path: Path) ->
         (["--ignore-label", "-1"], "label -1 can't be"),
         (["--ignore-label", "1"], "no label is left to score"),
         (["--protocol", "atlas_r2", "-o", "{}/lesions.csv"], "give -o another name"),
+        (["-o", "{}/ref"], "is a folder"),
         (["--protocol", "atlas_r2", "--protocol", "atlas_r2"], "given twice: atlas_r2"),
     ],
 )

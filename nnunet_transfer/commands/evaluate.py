@@ -3,7 +3,8 @@
 Example:
   nnunet_transfer evaluate labelsTs predictions -o cases.csv --protocol atlas_r2 --protocol msseg2016
 
-Writes one row per case and label, and with a protocol also lesions.csv, one row per reference lesion.
+Writes one row per case and label, and with a protocol also lesions.csv in the same folder, one row per reference lesion.
+If the folder has the lesions of another run, they are kept, and the new ones are in NAME_lesions.csv.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_transfer.evaluation.scores import ScoringSettings
+
+LESIONS = "lesions.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +79,17 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_transfer.files import write_text
     from nnunet_transfer.words import counted
 
-    lesions = args.output.with_name("lesions.csv") if args.protocol or args.protocol_file else None
-    if lesions and lesions.name == args.output.name.lower():
+    # before scoring, which may take an hour
+    if args.output.is_dir():
+        raise SettingsError(
+            f"{args.output} is a folder; give -o the name of a file, such as {args.output / 'cases.csv'}"
+        )
+    wanted = bool(args.protocol or args.protocol_file)
+    if wanted and args.output.name.lower() == LESIONS:
         raise SettingsError(f"{args.output} is where the table of lesions goes; give -o another name")
+    own, free = _lesions_file(args.output)
+    if wanted and not (own or free):
+        raise SettingsError(f"{args.output.parent} has lesions of other runs under both names; give -o another folder")
     settings = EvaluateSettings(
         scoring=scoring_settings(args),
         labels=tuple(args.labels) if args.labels else None,
@@ -89,8 +100,11 @@ def run(args: argparse.Namespace) -> int:
     )
     result = evaluate(args.references, args.predictions, settings=settings, processes=args.processes)
     write_text(args.output, csv_text(result.cases))
-    if lesions:
+    if wanted and (lesions := own or free):
         write_text(lesions, csv_text(result.lesions))
+    elif own:
+        own.unlink()
+        print(f"removed {own}, which was of the earlier {args.output.name}")
     for notice in result.notices:
         print(notice)
     for why, cases in cases_by_reason(result.problems).items():
@@ -99,9 +113,19 @@ def run(args: argparse.Namespace) -> int:
     miou = mean_iou(result.cases, args.empty)
     print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")
     print(f"{counted(result.cases['case'].nunique(), 'case')} in {args.output}")
-    if lesions:
+    if wanted:
         print(f"reference lesions in {lesions}")
     return 0
+
+
+def _lesions_file(output: Path) -> tuple[Path | None, Path | None]:
+    """Return the table of lesions that belongs to an earlier table of cases at `output`, and a name that is free for one."""
+    from nnunet_transfer.evaluation.tables import are_of_one_run
+
+    names = output.with_name(LESIONS), output.with_name(f"{output.stem}_{LESIONS}")
+    # two runs may have found and missed the same lesions
+    own = (path for path in reversed(names) if are_of_one_run(output, path))
+    return next(own, None), next((path for path in names if not path.exists()), None)
 
 
 def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
