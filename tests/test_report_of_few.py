@@ -64,6 +64,7 @@ def test_one_or_two_arms_and_cases(nnunet_folders: Path, arms: dict[str, float],
     assert (f"Only {subjects}: no p-values are given. Treat the results as hints" in text) == (len(arms) > 1)
     assert '<a href="https://doi.org/10.1038/s41592-020-01008-z">' in page_of(nnunet_folders)
     assert not [alt for alt in re.findall(r'alt="([^"]*)"', page_of(nnunet_folders)) if re.search(r"\bnan\b", alt)]
+    assert ("samples of subjects" in text) == (len(arms) == len(cases) == 2)
     # a single arm has no difference to anything
     assert ("difference from the baseline" in text) == (len(arms) > 1)
 

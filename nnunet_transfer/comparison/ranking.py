@@ -19,9 +19,9 @@ class RankStability:
     Attributes
     ----------
     rank : of the means over all rows, shape (k,)
-    low, high : interval of the rank under the bootstrap, shape (k,)
-    shares : how often arm i takes rank j + 1, ties divided evenly; shape (k, k), rows sum to 1
-    tau : mean of Kendall's tau-a between the bootstrap's order and that of `rank`; NaN for fewer than two arms
+    low, high : interval of the rank under the bootstrap, shape (k,); NaN if there is only one subject to draw
+    shares : how often arm i takes rank j + 1, ties divided evenly; shape (k, k), rows sum to 1; NaN likewise
+    tau : mean of Kendall's tau-a between the bootstrap's order and that of `rank`; NaN likewise, and for fewer than two arms
     n_rows : complete rows that were used
     """
 
@@ -63,9 +63,13 @@ def rank_stability(
     kept = np.where(complete[:, None], values, np.nan)
     counted = np.broadcast_to(complete[:, None], values.shape).astype(float)
     observed = np.round(values[complete].mean(axis=0), DECIMALS)
+    rank = stats.rankdata(-observed)
+    if len(np.unique(clusters.index[complete])) < 2:
+        # every sample is the observed one, which says nothing about other subjects
+        unknown = np.full(len(rank), np.nan)
+        return RankStability(rank, unknown, unknown, np.outer(unknown, unknown), float("nan"), int(complete.sum()))
     replicates = ratio_draws(clusters.sums(kept), clusters.sums(counted), clusters.strata, draws, seed)
     replicates = np.round(replicates[np.isfinite(replicates).all(axis=1)], DECIMALS)
-    rank = stats.rankdata(-observed)
     ranks = stats.rankdata(-replicates, axis=1)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(ranks, tails, axis=0)

@@ -226,7 +226,8 @@ def _pairs(chapter: Chapter, section: Section) -> Section:
         alt = alt_texts.significance(result, figures.ALPHA)
         drawn = figures_ranking.significance(chapter.drawn)
         section.figures.append(chapter.figure(drawn, "significance", caption, alt, wide=wide))
-    if len(result.ranks):
+    # of one subject there are no samples
+    if len(result.ranks) and result.ranks["tau"].notna().all():
         tau, drawn_by = result.ranks[["tau", "drawn"]].iloc[0]
         caption = f"Ranks in bootstrap samples of {drawn_by}, {chapter.n}; mean Kendall's tau to the observed order {tau:.2f}."
         drawn = figures_ranking.ranks(chapter.drawn)
