@@ -111,6 +111,11 @@ def test_arms_that_found_as_many_lesions_are_not_told_apart() -> None:
     assert alt_texts.sizes(result, "p").endswith("the arms found 25% (B) to 75% (C).")  # type: ignore[arg-type]
 
 
+def test_names_of_arms_keep_their_first_letter_in_descriptions() -> None:
+    result = SimpleNamespace(summary=pd.DataFrame({"title": ["t1_ours", "Scratch"], "dice_median": [0.5, 0.4]}))
+    assert alt_texts.dots(result) == "Median Dice of each arm: t1_ours 0.500; Scratch 0.400."  # type: ignore[arg-type]
+
+
 def test_panels_of_the_grid_leave_out_what_all_arms_share() -> None:
     runs = []
     for base, title, suffix in (

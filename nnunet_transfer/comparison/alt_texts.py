@@ -40,7 +40,7 @@ def grid(results: Sequence[TargetResult]) -> str:
             f"{_number(row['difference'], sign=True)}"
             for _, row in result.grid.iterrows()
         ]
-        parts.append(f"{result.target.title}: {_listed(cells)}")
+        parts.append(f"{result.target.title}: {_capital(_listed(cells))}")
     return "Mean Dice difference from the baseline. " + " ".join(parts)
 
 
@@ -95,7 +95,7 @@ def sizes(result: TargetResult, protocol: str) -> str:
                 f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
             )
         parts.append(f"of lesions of {stratum} ml, {found}")
-    return _sentence("; ".join(parts))
+    return f"{_capital('; '.join(parts))}."
 
 
 def volumes(result: TargetResult, label: str) -> str:
@@ -152,8 +152,9 @@ def _number(value: float, decimals: int = 3, *, sign: bool = False) -> str:
 def _listed(parts: Iterable[str]) -> str:
     parts = list(parts)
     more = f"; and {len(parts) - MOST} more in the table" if len(parts) > MOST else ""
-    return _sentence("; ".join(parts[:MOST]) + more)
+    # names stay as they are: an arm's title may begin with a small letter
+    return f"{'; '.join(parts[:MOST])}{more}."
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
