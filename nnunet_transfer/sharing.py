@@ -23,9 +23,8 @@ from nnunet_transfer.errors import CheckpointError, DataError, PlansError, Setti
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS, follows_grammar
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
-from nnunet_transfer.sources.leakage import without_donor_names
 from nnunet_transfer.sources.schema import architecture_problems
-from nnunet_transfer.subjects import DONORS
+from nnunet_transfer.subjects import DONORS, without_donor_names
 from nnunet_transfer.words import counted
 
 log = logging.getLogger(__name__)

@@ -163,6 +163,15 @@ def donors_in(dataset_json: Mapping[str, Any]) -> dict[str, str]:
     return {str(case): str(donor) for case, donor in stated.items()} if isinstance(stated, Mapping) else {}
 
 
+#: the names in a warning of `nnunet_transfer.sources.leakage.donor_warnings`
+_NAMED_DONORS = re.compile(r"( lesion donors are in .*, too) \(.*\)(; make the source's data)", re.DOTALL)
+
+
+def without_donor_names(warning: str) -> str:
+    """Return a warning on shared donors with their number, but without their names, and any other one unchanged."""
+    return _NAMED_DONORS.sub(r"\1\2", warning)
+
+
 def raw_dataset(dataset: str) -> Path | None:
     """Return a data set's folder in `nnUNet_raw`, None if the variable is not set."""
     raw = os.environ.get("nnUNet_raw")

@@ -14,6 +14,7 @@ from nnunet_transfer.comparison.results import Arm, Run
 from nnunet_transfer.comparison.run_card import ArmCard, arm_cards, data_card, software, started
 from nnunet_transfer.files import write_json
 from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.sources.leakage import donor_warnings
 from tests.test_wording import random_result
 
 ARM = Arm("nnUNetTrainerScratch", "Scratch", TrainerName("nnUNetTrainerScratch"))
@@ -54,6 +55,14 @@ def test_a_run_card_adds_up_the_trainings(result: TargetResult) -> None:
     # a configuration inherits what it doesn't state
     assert data_card(result).patch == "4 × 5, batch 2"
     assert (software([result]), started([result])) == ("torch 2.8", "2026-01-02")
+
+
+def test_shared_donors_are_counted_but_not_named(result: TargetResult) -> None:
+    (warning,) = donor_warnings(["atlas-r001s001", "atlas-r001s002"], "Dataset005_T", ["ATLAS_R001S001"])[:1]
+    assert "atlas-r001s001" in warning
+    write_json(result.runs[0].folds[0].parent / "transfer_report.json", LOADED | {"warnings": [warning]})
+    (told,) = card_of(result).warnings[:1]
+    assert told.startswith("1 of the source's 2 lesion donors are in Dataset005_T, too; make the source's data")
 
 
 def test_hours_are_those_of_all_trainings_or_unknown(result: TargetResult) -> None:

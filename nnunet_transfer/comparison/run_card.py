@@ -16,6 +16,7 @@ from nnunet_transfer.comparison.targets import Target
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of
 from nnunet_transfer.naming import is_ours
+from nnunet_transfer.subjects import without_donor_names
 
 #: number of characters of a checksum to show
 SHORT_SUM = 12
@@ -133,7 +134,8 @@ def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
         hours=sum(known) / 3600 if len(known) == len(folders) else float("nan"),
         devices=tuple(devices),
         coverage=_coverage(reports),
-        warnings=tuple(dict.fromkeys(str(w) for r in reports for w in _list(r.get("warnings")))),
+        # reports are shared with people who may not know the donors
+        warnings=tuple(dict.fromkeys(without_donor_names(str(w)) for r in reports for w in _list(r.get("warnings")))),
     )
 
 

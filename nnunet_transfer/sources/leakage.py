@@ -114,14 +114,6 @@ def donor_warnings(donors: Iterable[str], target: str, target_donors: Iterable[s
     return tuple(warnings)
 
 
-_NAMED_DONORS = re.compile(r"( lesion donors are in .*, too) \(.*\)(; make the source's data)", re.DOTALL)
-
-
-def without_donor_names(warning: str) -> str:
-    """Return a warning of `donor_warnings` without the names of donors, and any other one unchanged."""
-    return _NAMED_DONORS.sub(r"\1\2", warning)
-
-
 def leakage_warnings(card: SourceCard, target: str) -> tuple[str, ...]:
     """Return warnings about shared subjects, from a source's card and a target's name and dataset.json."""
     stated = card.extra.get(DONORS)
