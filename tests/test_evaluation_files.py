@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,7 @@ from PIL import Image
 
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError
-from nnunet_transfer.evaluation.folders import CASES_PER_PROCESS, EvaluateSettings, evaluate_folders
+from nnunet_transfer.evaluation.folders import CASES_PER_PROCESS, EvaluateSettings, Task, evaluate_folders, run_tasks
 from nnunet_transfer.evaluation.labels import LabelSet, read_label_set
 from nnunet_transfer.evaluation.masks import Volume, geometry_problem, read_mask
 from nnunet_transfer.evaluation.protocols import PRESETS, read_protocols
@@ -306,6 +307,19 @@ def test_processes_give_the_same_table_as_one(tmp_path: Path) -> None:
         evaluate_folders(tmp_path / "ref", tmp_path / "pred", settings=settings, processes=n).cases for n in (1, 2)
     ]
     pd.testing.assert_frame_equal(*tables)
+
+
+class Deadly:
+    """Ends the process that receives it."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (1,)
+
+
+def test_a_killed_process_is_one_line() -> None:
+    task = Task("a", Deadly(), Path("a.nii.gz"), LabelSet(()), ScoringSettings())  # type: ignore[arg-type]
+    with pytest.raises(ComparisonError, match="was killed, perhaps because memory ran out; run again with fewer"):
+        list(run_tasks([task] * 2 * CASES_PER_PROCESS, 2))
 
 
 def test_dice_and_iou_agree_with_nnunet(tmp_path: Path) -> None:

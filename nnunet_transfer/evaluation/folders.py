@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -252,6 +253,11 @@ def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | st
 
     Only file names and rows travel between processes, so the memory depends on the number of cases in progress. Few tasks
     start fewer processes than requested, because starting one costs as much as `CASES_PER_PROCESS` cases.
+
+    Raises
+    ------
+    ComparisonError
+        If one of the processes was killed.
     """
     processes = min(processes, len(tasks) // CASES_PER_PROCESS)
     if processes <= 1:
@@ -260,7 +266,12 @@ def run_tasks(tasks: Sequence[Task], processes: int) -> Iterator[CaseScores | st
     # spawn: the caller may hold threads (torch, matplotlib), which must not be forked
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
-        yield from pool.map(run_task, tasks, chunksize=4)
+        try:
+            yield from pool.map(run_task, tasks, chunksize=4)
+        except BrokenProcessPool:
+            raise ComparisonError(
+                "a process that scores cases was killed, perhaps because memory ran out; run again with fewer --processes"
+            ) from None
 
 
 def run_task(task: Task) -> CaseScores | str:
