@@ -97,16 +97,27 @@ def test_a_sentence_names_the_baseline_that_its_arms_are_compared_with(nnunet_fo
     assert "Dice was higher than in Scratch with the same mirroring: T1 segmentation (noMirroring) (+" in said
     assert "Dice was lower than in Scratch with the same mirroring: T1 segmentation (-" in said
     assert "Dice was lower than in Scratch: Scratch (noMirroring) (-" in said
+    printed = {table.name: table for table in tables(made.results[0])}
+    for name in ("tests_dice", "tests_other", "folds"):
+        assert "compared_with_title" in printed[name].columns
+        rows = printed[name].frame.set_index("arm")["compared_with_title"].to_dict()
+        assert {T1: "Scratch", f"{T1}_noMirroring": "Scratch (noMirroring)"}.items() <= rows.items()
 
 
 def test_the_table_of_recipes_names_its_control(nnunet_folders: Path, tmp_path: Path) -> None:
     other = "nnUNetTrainerNaturalClassification"
-    write_results(nnunet_folders, {f"{arm}{recipe}": 0.6 for arm in (SCRATCH, other, T1) for recipe in ("", "_lpft")})
+    arms = {f"{arm}{recipe}": 0.6 for arm in (SCRATCH, other, T1) for recipe in ("", "_lpft")}
+    write_results(nnunet_folders, arms | {"nnUNetTrainer": 0.6})
     for baseline, title in ((SCRATCH, "Scratch"), (other, "Natural classification")):
         settings = CompareSettings(draws=100, tables_only=True, baseline=baseline)
         (result,) = compare([801], out=tmp_path / "out", settings=settings).results
         (caption,) = (table.caption for table in tables(result) if table.name == "recipes")
         assert caption.endswith(f"The control is {title}, with its recipe chosen in the same way.")
+        # nnU-Net's trainer has no recipe of this package
+        assert result.recipes.set_index("arm").loc["nnUNetTrainer, recipe chosen", "recipes"] == "its own (2)"
+        # and one control needs no column
+        (columns,) = (table.columns for table in tables(result) if table.name == "recipes")
+        assert "compared_with_title" not in columns
 
 
 def test_arms_on_numbers_of_cases_that_no_baseline_has_are_named(nnunet_folders: Path, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def learning_curves(
                 {
                     **_head(arm, CASES, CASES),
                     "training_cases": _training_cases(arm, _all_cases(scores)),
+                    "baseline": baselines[arm].name if arm in baselines else "",
                     **points[arm],
                 }
             )

@@ -122,6 +122,6 @@ def _composed(rows: pd.DataFrame, choice: Choice) -> pd.DataFrame:
 
 
 def _listed(recipes: Mapping[int, Arm]) -> str:
-    """Return `fitted (3), adamw (1)`: the number of folds for which each recipe was chosen."""
-    counts = Counter(arm.trainer.recipe for arm in recipes.values()).most_common()
+    """Return `fitted (3), adamw (1)`: the number of folds for which each recipe was chosen; other trainers have their own."""
+    counts = Counter(arm.trainer.recipe or "its own" for arm in recipes.values()).most_common()
     return ", ".join(f"{recipe} ({number})" for recipe, number in counts)

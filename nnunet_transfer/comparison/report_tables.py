@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -128,7 +128,19 @@ class Table:
 
 
 def tables(result: TargetResult) -> Iterator[Table]:
-    """Yield the tables of a target that aren't empty."""
+    """Yield the tables of a target that aren't empty; differences from several baselines name that of each row."""
+    yield from map(_with_baselines, _tables(result))
+
+
+def _with_baselines(table: Table) -> Table:
+    """Return a table with a column for the title of each row's baseline, if its rows have several baselines."""
+    if "compared_with_title" not in table.frame or len(set(table.frame["compared_with_title"]) - {""}) < 2:
+        return table
+    names = {key: table.columns[key] for key in ("metric", "title", "seed") if key in table.columns}
+    return replace(table, columns={**names, "compared_with_title": Column("Compared with"), **table.columns})
+
+
+def _tables(result: TargetResult) -> Iterator[Table]:
     where = f"{result.target.title}, {result.size}"
     summary = dict(SUMMARY)
     for protocol in result.protocols:
@@ -166,9 +178,11 @@ def tables(result: TargetResult) -> Iterator[Table]:
         yield Table("detection", detection, DETECTION, f"Lesion detection pooled over subjects{means}: {where}.")
     yield Table("volumes", result.volumes, VOLUMES, f"Predicted minus reference volume: {where}.")
     if len(result.curves):
-        yield Table("curves", result.curves, CURVES, f"Dice by number of training cases: {where}.")
+        yield Table(
+            "curves", _against(result.curves, "baseline"), CURVES, f"Dice by number of training cases: {where}."
+        )
     if len(result.lengths):
-        yield Table("lengths", result.lengths, LENGTHS, f"Dice by length of training: {where}.")
+        yield Table("lengths", _against(result.lengths, "baseline"), LENGTHS, f"Dice by length of training: {where}.")
     if len(result.recipes):
         caption = (
             f"Each arm with the recipe that scored best on the other folds: {where}. In parentheses: number of folds."
@@ -177,7 +191,19 @@ def tables(result: TargetResult) -> Iterator[Table]:
         if controls:
             which, whose = ("controls are", "their recipes") if len(controls) > 1 else ("control is", "its recipe")
             caption += f" The {which} {joined(controls)}, with {whose} chosen in the same way."
-        yield Table("recipes", result.recipes, RECIPES, caption)
+        yield Table("recipes", _against(result.recipes, "compared_with"), RECIPES, caption)
+
+
+def _against(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return a table with the titles of its rows' baselines, which are rows of it, too; empty for rows without a difference.
+
+    Parameters
+    ----------
+    baseline : column with the names of the baselines
+    """
+    titles = dict(zip(frame["arm"], frame["title"], strict=True))
+    known = frame[baseline].where(frame["difference"].notna(), "")
+    return frame.assign(compared_with_title=[titles.get(name, name) for name in known])
 
 
 def _folds(result: TargetResult, where: str) -> Table:
@@ -194,7 +220,9 @@ def _folds(result: TargetResult, where: str) -> Table:
         means = {f"fold_{row.fold}": _mean_of_fold(row) for _, row in own.iterrows()}
         odd = own.loc[own["outlier"], "fold"].tolist()
         note = f"{named_folds(odd)} {verb(len(odd), 'stands', 'stand')} out" if odd else ""
-        rows.append({"arm": arm, "title": title, "seed": seed, **means, "note": note})
+        # a row with a difference has a baseline, which is another arm
+        against = result.title_of(result.baselines[arm]) if own["difference"].notna().any() else ""
+        rows.append({"arm": arm, "title": title, "seed": seed, "compared_with_title": against, **means, "note": note})
     frame = pd.DataFrame(rows)
     if (frame["seed"] == "all").all():
         del columns["seed"]
