@@ -295,6 +295,13 @@ def test_a_missing_baseline_is_named(results: Path, tmp_path: Path) -> None:
         compare([801], out=tmp_path / "out")
 
 
+def test_a_baseline_that_is_not_among_the_arms_is_named(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ComparisonError, match="nnUNetTrainerScratch was not trained or is not among the arms asked for"
+    ):
+        compare([801], out=tmp_path / "out", arms=["nnUNetTrainerT1Segmentation", "nnUNetTrainerNaturalClassification"])
+
+
 def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
     validation = validation_folder(results, "nnUNetTrainerScratch", 1)
     entry = {

@@ -85,7 +85,11 @@ def _chosen(runs: Sequence[Run], wanted: str, dataset: str) -> dict[Arm, Arm]:
         return {arms[0]: arms[0]}
     names = ", ".join(arm.name for arm in arms)
     if not found:
-        raise ComparisonError(f"{dataset}: the baseline {wanted} was not trained; choose one with --baseline: {names}")
+        # the arms are those that were asked for, if some were
+        raise ComparisonError(
+            f"{dataset}: the baseline {wanted} was not trained or is not among the arms asked for; choose one with --baseline: "
+            f"{names}"
+        )
     # of a learning curve, the baselines on numbers of cases that another arm has, too
     shared = _shared(found, arms) or _shared(alike, arms) or found
     most = max((arm.trainer.cases for arm in shared), key=_number)

@@ -267,14 +267,18 @@ def length_sentences(result: TargetResult) -> list[str]:
     judged = result.lengths.assign(difference=lambda t: t["difference"].where(~t["arm"].isin(result.failed)))
     for arm in reached(judged):
         where = f", {counted(round(arm.training_cases), 'training case')}" if several else ""
-        whole = f"{arm.baseline} after {arm.baseline_iterations:,} iterations"
+        whole = f"{arm.baseline} after {_iterations(arm.baseline_iterations)}"
         if arm.iterations is None:
             found.append(f"{arm.title}{where}: with no length of training is the mean Dice at least that of {whole}.")
             continue
         share = f" ({arm.iterations / arm.baseline_iterations:.3g} of the baseline's)"
-        after = f"{arm.iterations:,} iterations{share if arm.iterations != arm.baseline_iterations else ''}"
+        after = f"{_iterations(arm.iterations)}{share if arm.iterations != arm.baseline_iterations else ''}"
         found.append(f"{arm.title}{where}: after {after} the mean Dice is at least that of {whole}.")
     return found
+
+
+def _iterations(number: int) -> str:
+    return f"{number:,} {verb(number, 'iteration', 'iterations')}"
 
 
 def _listed(rows: pd.DataFrame) -> str:
