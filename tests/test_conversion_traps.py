@@ -211,6 +211,14 @@ def test_voxels_that_are_no_numbers_are_reported_and_set_to_zero(
     np.testing.assert_array_equal(written, np.nan_to_num(data, posinf=0, neginf=0))
 
 
+def test_a_single_voxel_that_is_no_number_is_one(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = image(1)
+    data[0, 0, 0] = np.nan
+    assert convert(nnunet_folders, "atlas_r2", case_r2(1, data, box()) | GOOD_SECOND) == 0
+    assert "voxel that isn't a finite number set to 0 in 1 case: sub-r001_ses-1" in capsys.readouterr().out
+    assert "1 voxel that isn't a finite number set to 0" in rows(nnunet_folders)["sub-r001_ses-1"]["actions"]
+
+
 def test_an_image_without_content_is_refused(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refusal(nnunet_folders, capsys, "atlas_r2", case_r2(1, np.zeros(SHAPE, np.int16), box()) | GOOD_SECOND)
     assert "is empty: all voxels are 0" in error

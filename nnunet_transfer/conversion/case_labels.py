@@ -15,6 +15,7 @@ from nnunet_transfer.conversion.job import Findings, Job
 from nnunet_transfer.conversion.label_resampling import resample_by_coverage, resample_nearest
 from nnunet_transfer.conversion.spatial_images import SpatialImage
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.words import counted
 
 #: masks with more values are not label maps
 _MAX_LISTED_VALUES = 300
@@ -145,7 +146,7 @@ def _resample(
         advice = "they lie outside the image" if by_coverage else "--geometry resample-label-coverage keeps small ones"
         findings.warn(f"label: {result.lost} of {result.components} lesions lost in resampling; {advice}")
     elif values and not job.rule.binary:
-        findings.warn(f"label: {len(values)} classes lost in resampling")
+        findings.warn(f"label: {counted(len(values), 'class', 'classes')} lost in resampling")
 
 
 def _measure_source(label: SpatialImage, findings: Findings) -> None:

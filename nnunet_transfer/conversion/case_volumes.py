@@ -19,6 +19,7 @@ from nnunet_transfer.conversion.read_back import content_fault, header_fault, st
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.conversion.spatial_images import SpatialImage, Written, write_image
 from nnunet_transfer.errors import DataError
+from nnunet_transfer.words import counted
 
 
 def convert_volumes(case: Case, job: Job, state: str) -> Record:
@@ -101,7 +102,8 @@ def _check_values(image: SpatialImage, name: str, findings: Findings) -> Any:
         bad = ~np.isfinite(image.data)
         image.data = np.where(bad, image.data.dtype.type(0), image.data)
         image.intact = False
-        findings.warn(f"{name}: {int(bad.sum())} voxels that aren't finite numbers set to 0")
+        what = counted(int(bad.sum()), "voxel that isn't a finite number", "voxels that aren't finite numbers")
+        findings.warn(f"{name}: {what} set to 0")
         low, high = image.data.min(), image.data.max()
     if low == high:
         raise DataError(f"{name} is empty: all voxels are {low:g}")

@@ -24,6 +24,7 @@ from nnunet_transfer.sources.outputs import output_groups
 from nnunet_transfer.training.base import NamedTrainer
 from nnunet_transfer.training.one_line import one_line_errors
 from nnunet_transfer.training.seeding import seed_everything
+from nnunet_transfer.words import counted
 
 HEADS_FILE = "fitted_heads.json"
 #: minimum number of batches and patches for the fit, and maximum number of batches
@@ -85,9 +86,11 @@ class FittedHeads:
         finest = self.levels[-1]
         found = "unknown" if self.mean_dice is None else f"{self.mean_dice:.4f}"
         lines = [
-            f"Output layers fitted before the first step, in {self.seconds:.1f} s: {finest.voxels} voxels of "
-            f"{self.patches} training patches; loss {finest.loss_before:.4f} -> {finest.loss_after:.4f}",
-            f"Pseudo Dice of the fitted network on {self.validation_patches} patches of validation cases: {found}",
+            f"Output layers fitted before the first step, in {self.seconds:.1f} s: "
+            f"{counted(finest.voxels, 'voxel')} of {counted(self.patches, 'training patch', 'training patches')}; "
+            f"loss {finest.loss_before:.4f} -> {finest.loss_after:.4f}",
+            f"Pseudo Dice of the fitted network on {counted(self.validation_patches, 'patch', 'patches')} of validation "
+            f"cases: {found}",
         ]
         for indices, what in ((finest.copied, "Taken over from the source by name"), (finest.absent, "In no patch")):
             if indices:
