@@ -136,7 +136,7 @@ def _with_baselines(table: Table) -> Table:
     """Return a table with a column for the title of each row's baseline, if its rows have several baselines."""
     if "compared_with_title" not in table.frame or len(set(table.frame["compared_with_title"]) - {""}) < 2:
         return table
-    names = {key: table.columns[key] for key in ("metric", "title", "seed") if key in table.columns}
+    names = {key: column for key, column in table.columns.items() if key in ("metric", "title", "seed")}
     return replace(table, columns={**names, "compared_with_title": Column("Compared with"), **table.columns})
 
 
@@ -221,7 +221,7 @@ def _folds(result: TargetResult, where: str) -> Table:
         odd = own.loc[own["outlier"], "fold"].tolist()
         note = f"{named_folds(odd)} {verb(len(odd), 'stands', 'stand')} out" if odd else ""
         # a row with a difference has a baseline, which is another arm
-        against = result.title_of(result.baselines[arm]) if own["difference"].notna().any() else ""
+        against = result.title_of(result.baselines[str(arm)]) if own["difference"].notna().any() else ""
         rows.append({"arm": arm, "title": title, "seed": seed, "compared_with_title": against, **means, "note": note})
     frame = pd.DataFrame(rows)
     if (frame["seed"] == "all").all():
