@@ -167,6 +167,8 @@ def test_what_training_adds_to_a_network_is_left_out(tmp_path: Path) -> None:
         ("module.encoder_q.", "module.encoder_k."),
         ("base_encoder.", "momentum_encoder."),
         ("", "copy."),
+        ("network.", "ema."),
+        ("net.", "model_ema.model."),
     ],
 )
 def test_of_two_networks_with_nnunets_keys_the_one_for_use_is_taken(tmp_path: Path, used: str, other: str) -> None:
@@ -188,6 +190,41 @@ def test_of_two_entries_with_networks_one_is_loaded_and_both_are_named(tmp_path:
         same_functions(right, source, 3)
         note = f"the file holds several networks: the one under {used} is loaded, not {other}"
         assert note in source.card.extra["notes"]
+
+
+def nested(right: Any, wrong: Any) -> dict[str, tuple[Any, str]]:
+    """Return files that hold a network inside other entries, and the other network that a note names."""
+    optimizer = {"state": {"conv.weight": {"exp_avg": torch.zeros(2, 2, 3, 3)}}}
+    return {
+        "inside another entry": ({"model": {"state_dict": right, "step": torch.ones(())}, "optimizer": optimizer}, ""),
+        "three deep": ({"state": {"trainer": {"model": right}}}, ""),
+        "under a name of its own": ({"checkpoint": right, "epoch": 3}, ""),
+        "beside averages": ({"state_dict": {"model": right, "ema": wrong}}, "state_dict.ema"),
+        "beside averages inside": ({"model": right, "ema": {"decay": 0.9, "state": wrong}}, "ema.state"),
+        "flat, beside averages": ({**right, "ema": wrong}, "ema"),
+    }
+
+
+@pytest.mark.parametrize("place", nested({}, {}))
+def test_networks_are_found_inside_other_entries(tmp_path: Path, place: str) -> None:
+    right, wrong = (randomise(build(plans_architecture())) for _ in range(2))
+    content, other = nested(right.state_dict(), wrong.state_dict())[place]
+    source = added(content, tmp_path)
+    same_functions(right, source, 3)
+    assert [note.endswith(f"is loaded, not {other}") for note in source.card.extra["notes"][1:]] == [True] * bool(other)
+
+
+def test_a_run_inside_another_entry_keeps_its_plans(tmp_path: Path) -> None:
+    architecture = plans_architecture()
+    source = added({"model": nnunet_run(build(architecture), architecture), "a.b": 3}, tmp_path)
+    assert (source.card.format, source.card.patch_size) == ("nnU-Net v2", (16, 32, 32))
+
+
+def test_of_several_networks_under_unusual_keys_none_is_guessed(tmp_path: Path) -> None:
+    network = build(plans_architecture())
+    torch.save({"encoder": network.encoder.state_dict(), "decoder": network.decoder.state_dict()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="holds several networks, under encoder, decoder; save the state dict"):
+        inspect_checkpoint(tmp_path / "x.pth")
 
 
 def test_a_user_s_key_map(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format, card_fields
 from nnunet_transfer.checkpoints.downloads import obtained, public_address
 from nnunet_transfer.checkpoints.formats import convert_mapped, read_key_map, recognise
-from nnunet_transfer.checkpoints.found import Found, note_on_other_entries, open_checkpoint
+from nnunet_transfer.checkpoints.found import Found, open_checkpoint
 from nnunet_transfer.checkpoints.published import own_card, published_source
+from nnunet_transfer.checkpoints.state_dicts import note_on_other_entries
 from nnunet_transfer.checkpoints.uses import uses_of
 from nnunet_transfer.errors import CheckpointError, SourceError, one_line
 from nnunet_transfer.paths import sources_folder
@@ -235,7 +236,7 @@ def _described_source(path: Path, source: Source) -> dict[str, Any]:
 
 
 def _converted(found: Found, reading: Reading) -> tuple[str, Converted]:
-    others = (*([found.chosen] if found.chosen else []), *note_on_other_entries(found))
+    others = (*([found.chosen] if found.chosen else []), *note_on_other_entries(found.content, found.holder))
     if reading.key_map is not None:
         mapped = convert_mapped(found.tensors, read_key_map(reading.key_map))
         return "key map", replace(mapped, notes=(*mapped.notes, *others))

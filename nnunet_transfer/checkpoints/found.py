@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
-from nnunet_transfer.checkpoints.several import note_on_others_than
+from nnunet_transfer.checkpoints.state_dicts import chosen_state_dict
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.model_card import licence_of, read_head
@@ -44,8 +44,6 @@ MAX_TENSORS = 20_000
 MAX_CHARACTERS = 2 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
-#: keys of the weights in files, in order of preference; DINO's teacher is the better network (Caron et al., 2021)
-_HOLDERS = ("network_weights", "state_dict", "teacher", "model_state_dict", "model", "net", "student", "network", "ema")
 
 _Path = TypeVar("_Path", bound=PurePath)
 
@@ -65,8 +63,9 @@ class Found:
     adaptation_plan : nnssl's adaptation plan, from the file or beside it
     network : settings of the network beside it: `config.json`, or `network_def` of a MONAI bundle
     metadata : metadata of a MONAI bundle
-    holder : the file's key of the state dict; empty if the file is one
+    holder : the file's keys of the state dict, joined by dots; empty if the file is one
     chosen : which of several weights files this is, in words; empty if there was no choice
+    top : what stands beside the state dict in the file, and beside each mapping around it
     """
 
     path: Path
@@ -84,7 +83,11 @@ class Found:
     top: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        top = self.content if isinstance(self.content, Mapping) else {}
+        inner = top = self.content if isinstance(self.content, Mapping) else {}
+        for name in self.holder.split(".")[:-1]:
+            inside = inner.get(name)
+            inner = inside if isinstance(inside, Mapping) else {}
+            top = {**top, **inner}
         own = top.get("nnssl_adaptation_plan")
         object.__setattr__(self, "top", top)
         if isinstance(own, Mapping):
@@ -150,41 +153,15 @@ def _network_of_bundle(file: Path) -> Mapping[str, Any] | None:
 
 
 def _state_dict(content: Any, file: Path) -> tuple[str, dict[str, torch.Tensor]]:
-    """Return the file's key of the weights, empty if the file is a state dict, and the state dict."""
-    # the file itself comes last: beside a holder, a training may store a few tensors of its own
-    held = {name: content[name] for name in _HOLDERS if name in content} if isinstance(content, Mapping) else {}
-    candidates = {**held, "": content}
-    for holder, candidate in candidates.items():
-        if tensors := _tensors_of(candidate):
-            lengths = [len(name) for name in tensors]
-            if len(tensors) > MAX_TENSORS or max(lengths) > MAX_KEY or sum(lengths) > MAX_CHARACTERS:
-                raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
-            return holder, tensors
-    shown = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-    raise CheckpointError(f"{file} holds no weights, only: {shown[:200]}")
-
-
-def _tensors_of(content: Any) -> dict[str, torch.Tensor]:
-    """Return a network's tensors by name; empty if the content is something else."""
-    if isinstance(content, torch.nn.Module):
-        content = content.state_dict()
-    if not isinstance(content, Mapping):
-        return {}
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    # settings of a training may contain a few tensors; a network has many
-    return tensors if len(tensors) * 2 >= len(content) else {}
-
-
-def note_on_other_entries(found: Found) -> tuple[str, ...]:
-    """Return a note that names the file's other state dicts, such as a student's or averaged weights; empty without any."""
-    if not found.holder:
-        return ()
-    others = [
-        str(key)
-        for key, content in found.top.items()
-        if key != found.holder and any(tensor.dim() in (4, 5) for tensor in _tensors_of(content).values())
-    ]
-    return note_on_others_than(found.holder, others)
+    """Return the file's keys of the weights, and its state dict."""
+    try:
+        holder, tensors = chosen_state_dict(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} {error}") from None
+    lengths = [len(name) for name in tensors]
+    if len(tensors) > MAX_TENSORS or max(lengths) > MAX_KEY or sum(lengths) > MAX_CHARACTERS:
+        raise CheckpointError(f"{file} holds more tensors, or longer names, than any network has")
+    return holder, tensors
 
 
 def _licence_beside(file: Path) -> str:

@@ -10,6 +10,8 @@ from nnunet_transfer.words import shortened
 
 #: names in prefixes, in order of preference: MoCo's query encoder, which learns by gradient, and DINO's better teacher
 _PREFERRED = ("encoder_q", "base_encoder", "teacher", "backbone", "encoder", "model")
+#: words in prefixes of averaged weights, which stand beside the network that learns
+_AVERAGES = re.compile(r"(^|[._])(ema|swa)(?=[._]|$)")
 _SHOWN = 5
 
 
@@ -36,7 +38,7 @@ def note_on_others_than(used: str, others: Sequence[str]) -> tuple[str, ...]:
     return (f"the file holds several networks: the one under {used} is loaded, not {shortened(others, _SHOWN)}",)
 
 
-def _rank(prefix: str) -> tuple[int, int, str]:
+def _rank(prefix: str) -> tuple[bool, int, int, str]:
     words = prefix.split(".")
     place = next((i for i, word in enumerate(_PREFERRED) if word in words), len(_PREFERRED))
-    return place, len(prefix), prefix
+    return bool(_AVERAGES.search(prefix)), place, len(prefix), prefix
