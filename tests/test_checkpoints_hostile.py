@@ -174,6 +174,16 @@ def test_tensors_that_are_no_plain_ones(tmp_path: Path, kind: str) -> None:
         inspect_checkpoint(path)
 
 
+def test_values_stored_with_the_opposite_sign_are_not_taken_as_they_are(tmp_path: Path) -> None:
+    """The imaginary part of a conjugate is such a view."""
+    weight = torch.complex(torch.zeros(3), torch.ones(3)).conj().imag
+    assert weight.is_neg()
+    for legacy in (False, True):
+        torch.save({"a.weight": weight}, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(CheckpointError, match="the opposite sign"):
+            read_weights_file(tmp_path / "x.pth")
+
+
 def test_a_storage_larger_than_the_file(tmp_path: Path) -> None:
     """In torch's older form a storage's size is a number in the pickle: 2**42 in the place of 108."""
     path = tmp_path / "x.pth"

@@ -100,8 +100,11 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Te
     if not isinstance(storage, Storage):
         raise DamagedError("a tensor has no storage")
     dtype = storage.dtype
-    if len(rest) > 2 and isinstance(rest[2], Name):  # _rebuild_tensor_v3: requires_grad, hooks, dtype
-        dtype = rest[2].key[1]
+    rest = rest[2:]  # requires_grad, hooks
+    if rest and isinstance(rest[0], Name):  # _rebuild_tensor_v3
+        dtype, rest = rest[0].key[1], rest[1:]
+    if rest and isinstance(rest[0], dict) and any(rest[0].values()):  # conj, neg
+        raise RefusedError("has a tensor whose values are stored with the opposite sign; save a copy of it")
     if dtype not in SIZES:
         raise DamagedError("a tensor has no type")
     sizes, strides, first = _sizes(size), _sizes(stride), integer(offset)
