@@ -101,7 +101,7 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
     Raises
     ------
     SourceError
-        If the name is taken, or a tensor has NaN or infinite values or is not a floating-point number.
+        If the name is taken, or a tensor has NaN or infinite values in 32 bits or is not a floating-point number.
     """
     from nnunet_transfer.sources.weights import write_weights
 

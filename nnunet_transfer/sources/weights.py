@@ -68,7 +68,7 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     Raises
     ------
     SourceError
-        If a tensor has NaN or infinite values; `path` is then incomplete.
+        If a tensor has NaN or infinite values in 32 bits; `path` is then incomplete.
     """
     header, offset = {}, 0
     # writing the widest types first keeps every tensor aligned
@@ -90,7 +90,9 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
         stream.write(head)
         for name, tensor in ordered:
             if tensor.is_floating_point() and not _all_finite(tensor):
-                raise SourceError(f"{name} has NaN or infinite values; train the network again or leave it out")
+                raise SourceError(
+                    f"{name} has NaN or infinite values in 32 bits; train the network again or leave it out"
+                )
             block = _bytes(tensor)
             done = hashing.submit(digest.update, block)
             stream.write(block)
@@ -101,11 +103,11 @@ def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
 def _all_finite(tensor: torch.Tensor) -> bool:
     # NaN and infinity survive summation, so one pass without a mask is enough for nearly all tensors. Use numpy's sum,
-    # because torch's threads would compete with the hashing
-    values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    # because torch's threads would compete with the hashing. numpy has no bfloat16, and networks have 32 bits
+    values = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float64) else tensor
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.numpy().sum()
-    return bool(np.isfinite(total)) or bool(torch.isfinite(tensor).all())
+    return bool(np.isfinite(total)) or bool(torch.isfinite(values).all())
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
