@@ -102,8 +102,27 @@ def test_copies_of_a_tensor_must_agree_in_every_form_of_nnunet_s_network(kind: s
     assert inspect_checkpoint(tmp_path / "x.pth", reading=reading)["stages"] == 3
     weights["encoder.stem.convs.0.all_modules.0.weight"] += 1
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="are one tensor in nnU-Net's network, but their values differ"):
+    with pytest.raises(CheckpointError, match="are one tensor in the network, but their values differ"):
         inspect_checkpoint(tmp_path / "x.pth", reading=reading)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["conv_blocks_context.0.blocks.0.conv.weight"],
+        ["conv_blocks_context.0.0.conv3.weight"],
+        ["down_tr64.ops.0.conv1.weight"],
+        ["model.0.conv.unit0.conv.weight", "model.1.submodule.0.conv.unit0.conv.weight"],
+        ["input_block.conv1.conv.weight"],
+        ["model.0.weight"],
+    ],
+)
+def test_copies_under_a_wrapper_s_prefix_must_agree_in_every_layout(keys: list[str], tmp_path: Path) -> None:
+    """The last one was loaded, whichever it was."""
+    weights = {key: torch.zeros(2, 1, 3, 3, 3) for key in keys}
+    torch.save({**weights, f"module.{keys[0]}": torch.ones(2, 1, 3, 3, 3)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"{keys[0]} and module\.{keys[0]} are one tensor in the network"):
+        inspect_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("option", [["--fold", "1"], ["--checkpoint", "checkpoint_best.pth"]])

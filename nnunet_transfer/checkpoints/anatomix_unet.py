@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import ANATOMIX_PAPER
 from nnunet_transfer.checkpoints.several import note_on_others, preferred
@@ -69,8 +70,8 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
     prefix = preferred(_prefixes(tensors))
     layers: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        if (match := _KEY.fullmatch(canonical_key(key))) and match[1] == prefix:
+    for key, tensor in by_canonical_key(tensors).items():
+        if (match := _KEY.fullmatch(key)) and match[1] == prefix:
             layers.setdefault(int(match[2]), {})[match[3]] = tensor
     convolutions = [n for n in sorted(layers) if "weight" in layers[n] and layers[n]["weight"].dim() in (4, 5)]
     steps, rest = divmod(len(convolutions) - _BESIDES, 4)

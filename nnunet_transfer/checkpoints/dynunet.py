@@ -9,12 +9,12 @@ import torch
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
-from nnunet_transfer.sources.keys import canonical_key
 
 DYNUNET_PAPER = "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021), as MONAI's DynUNet, arXiv 2211.02701"
 _ANCHOR = re.compile(r"(.*?)input_block\.conv1\.conv\.weight$")
@@ -73,7 +73,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     CheckpointError
         If it has residual blocks, or parts that aren't MONAI's.
     """
-    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
+    own = by_canonical_key(tensors)
     prefix = preferred(prefixes_of(tensors, _ANCHOR))
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     if any(".conv3." in key for key in own):

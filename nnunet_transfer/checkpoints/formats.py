@@ -10,6 +10,7 @@ import torch
 
 from nnunet_transfer.checkpoints.anatomix_unet import ANATOMIX
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.copies import check_copies
 from nnunet_transfer.checkpoints.dynunet import DYNUNET
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.genesis_unet import GENESIS
@@ -19,7 +20,6 @@ from nnunet_transfer.checkpoints.nnunet_v1 import NNUNET_V1
 from nnunet_transfer.checkpoints.nnunet_v2 import (
     NNUNET_KEYS,
     NNUNET_V2,
-    check_copies,
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,
@@ -93,7 +93,7 @@ def recognise(found: Found) -> Format:
 
 
 def read_key_map(path: Path) -> KeyMap:
-    """Read a key map: one `regular expression = replacement` per line; `#` starts a comment.
+    """Read a key map: one `regular expression = replacement` per line; `#` starts a comment. The replacement may be empty.
 
     Regular expressions are only compiled when they are used, in a process with a time limit.
 

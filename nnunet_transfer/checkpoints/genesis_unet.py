@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of
 from nnunet_transfer.checkpoints.papers import GENESIS_PAPER, SUPREM_PAPER
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
-from nnunet_transfer.sources.keys import canonical_key, is_statistic
+from nnunet_transfer.sources.keys import is_statistic
 
 #: what a file says of itself only by the key that SuPreM's training writes
 _SUPREM = "net"
@@ -49,7 +50,7 @@ def _convert(found: Found) -> Converted:
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    own = {canonical_key(key): tensor for key, tensor in tensors.items() if not is_statistic(key)}
+    own = by_canonical_key({key: tensor for key, tensor in tensors.items() if not is_statistic(key)})
     prefix = preferred(prefixes_of(tensors, _ANCHOR))
     own = {key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)}
     down = _numbered(sorted({int(m[1]) for key in own if (m := _DOWN.fullmatch(key))}))

@@ -11,6 +11,7 @@ import torch
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import MONAI_UNET_PAPER, SYNTHSTROKE_PAPER
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
@@ -126,7 +127,7 @@ def _renamed(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     CheckpointError
         If a layer is missing, has parts that MONAI's layers don't have, or there are implausibly many outputs.
     """
-    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
+    own = by_canonical_key(tensors)
     prefix = preferred(prefixes_of(tensors, _ANCHOR))
     parts: dict[tuple[int, str], torch.Tensor] = {}
     for key, tensor in own.items():

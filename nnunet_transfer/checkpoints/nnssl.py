@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.copies import check_copies
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import (
-    check_copies,
     has_nnunet_keys,
     input_channels_of,
     nnunet_tensors,

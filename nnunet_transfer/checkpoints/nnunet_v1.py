@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import NNUNET_PAPER, input_channels_of
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
-from nnunet_transfer.sources.keys import canonical_key
 
 _PREFIX = re.compile(r"(.*?)conv_blocks_context\.")
 _KINDS = {"conv": "conv", "instnorm": "norm"}
@@ -22,7 +22,7 @@ _LOCALIZATION = re.compile(r"conv_blocks_localization\.(\d+)\.(\d+)\.blocks\.(\d
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    own = {canonical_key(k): t for k, t in tensors.items()}
+    own = by_canonical_key(tensors)
     network = preferred(prefixes_of(tensors, _PREFIX))
     own = {k.removeprefix(network): t for k, t in own.items() if k.startswith(network)}
     renamed = {

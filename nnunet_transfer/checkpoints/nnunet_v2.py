@@ -10,13 +10,14 @@ import torch
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import Converted, Format
+from nnunet_transfer.checkpoints.copies import check_copies
 from nnunet_transfer.checkpoints.found import Found, json_of
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import OWN_NETWORKS, architecture_from_shapes
 from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.plans.classes import NETWORKS
-from nnunet_transfer.sources.keys import canonical, canonical_key
+from nnunet_transfer.sources.keys import canonical
 
 _ENCODER = re.compile(
     r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1\.conv|0\.convs\.\d+\.conv|\d+\.conv1|ops\.\d+\.conv1|units\.\d+\.conv"
@@ -38,7 +39,6 @@ _FIRST = (
 #: prefixes of nnU-Net's keys in files of Lightning and other wrappers; the decoder contains the encoder
 _PREFIX = re.compile(r"(.*?)(?:(?<![^.])decoder\.)?encoder\.(?:stem\.convs|stages\.[01])\.")
 _HEAD = re.compile(r"decoder\.seg_layers\.\d+\.weight")
-_ALIAS = re.compile(r"\.all_modules\.\d+\.")
 #: a network consists of these
 _PARTS = ("encoder.", "decoder.")
 
@@ -59,32 +59,6 @@ def other_networks(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
 
 def _prefixes(tensors: Mapping[str, torch.Tensor]) -> set[str]:
     return {prefix for prefix in prefixes_of(tensors, _PREFIX) if not prefix or prefix.endswith(".")}
-
-
-def check_copies(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise a `CheckpointError` if two names of one tensor have different values: nnU-Net would load one or the other."""
-    first: dict[str, str] = {}
-    for key, tensor in tensors.items():
-        twin = first.setdefault(canonical_key(key), key)
-        if not _same(tensor, tensors[twin]) and not _is_of_nonlinearity(key, tensors):
-            raise CheckpointError(
-                f"{twin} and {key} are one tensor in nnU-Net's network, but their values differ; save the checkpoint again"
-            )
-
-
-def _is_of_nonlinearity(key: str, tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a key is an alias of a nonlinearity with weights, such as PReLU, instead of the norm's."""
-    own = _ALIAS.sub(".nonlin.", key)
-    return own != key and own in tensors and _same(tensors[key], tensors[own])
-
-
-def _same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    return tensor.data_ptr() == other.data_ptr() or torch.equal(_bytes_of(tensor), _bytes_of(other))
-
-
-def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor's bytes: NaN equals itself, and no type is left out."""
-    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)
 
 
 def has_nnunet_keys(tensors: Mapping[str, torch.Tensor]) -> bool:

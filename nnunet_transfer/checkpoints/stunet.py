@@ -9,12 +9,12 @@ import torch
 
 from nnunet_transfer.checkpoints import stated
 from nnunet_transfer.checkpoints.converted import NEEDS_PACKAGE, Converted, Format
+from nnunet_transfer.checkpoints.copies import by_canonical_key
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.nnunet_v2 import input_channels_of, parts_of, stated_configuration
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
 from nnunet_transfer.errors import CheckpointError
-from nnunet_transfer.sources.keys import canonical_key
 
 STUNET_PAPER = "Huang et al., STU-Net, arXiv 2304.06716 (2023)"
 _PREFIX = re.compile(r"(.*?)conv_blocks_context\.")
@@ -52,7 +52,7 @@ def _convert(found: Found) -> Converted:
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    own = {canonical_key(key): tensor for key, tensor in tensors.items()}
+    own = by_canonical_key(tensors)
     prefix = preferred(prefixes_of(tensors, _PREFIX))
     renamed = {}
     for key, tensor in own.items():
