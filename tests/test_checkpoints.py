@@ -230,9 +230,12 @@ def test_of_several_networks_under_unusual_keys_none_is_guessed(tmp_path: Path) 
 def test_a_user_s_key_map(tmp_path: Path) -> None:
     network = randomise(build(plans_architecture()))
     odd = {k.replace("encoder.stages.", "down."): v for k, v in network.encoder.state_dict(prefix="encoder.").items()}
+    odd = {f"net.{k}": v for k, v in odd.items()}
     rules = tmp_path / "map.txt"
-    rules.write_text("# my network\n^down\\.(\\d+) = encoder.stages.\\1  # stages\n")
+    rules.write_text("\ufeff^net\\. =\n# my network\n^down\\.(\\d+) = encoder.stages.\\1  # stages\nold = new\n")
     source = added(odd, tmp_path, reading=Reading(key_map=rules))
+    assert "the key map's line 4 matches no key" in source.card.extra["notes"]
+    assert not any("line 1" in note or "line 3" in note for note in source.card.extra["notes"])
     assert (source.card.format, source.card.parts) == ("key map", "encoder")
     same_functions(network, source, 3)
     torch.save(odd, tmp_path / "odd.pth")

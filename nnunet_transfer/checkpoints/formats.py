@@ -103,7 +103,7 @@ def read_key_map(path: Path) -> KeyMap:
         If a line is not a rule; the message states its number.
     """
     try:
-        lines = read_text(path, limit=MAX_KEY_MAP).split("\n")
+        lines = read_text(path, limit=MAX_KEY_MAP).removeprefix("\ufeff").split("\n")
     except DataError as error:
         raise CheckpointError(f"the key map can't be read: {error}") from None
     rules = []
@@ -111,7 +111,8 @@ def read_key_map(path: Path) -> KeyMap:
         text = line.split("#", 1)[0].strip()
         if not text:
             continue
-        pattern, equals, replacement = (part.strip() for part in text.partition(" = "))
+        # nothing after the sign deletes what matches
+        pattern, equals, replacement = (part.strip() for part in f"{text} ".partition(" = "))
         if not equals:
             raise CheckpointError(f"{path}, line {number}: '{text}' is not a rule: it has no ' = '")
         rules.append((number, pattern, replacement))
@@ -148,5 +149,6 @@ def convert_mapped(tensors: Mapping[str, torch.Tensor], key_map: KeyMap) -> Conv
             f"after the key map the keys are not nnU-Net's (encoder.stages.0...), "
             f"but {', '.join(list(renamed)[:KEYS_SHOWN])}"
         )
-    notes = ("keys by the user's map; the architecture was derived from the shapes", *other_networks(renamed))
+    unused = [f"the key map's line {line} matches no key" for line in answer["unused"]]
+    notes = ("keys by the user's map; the architecture was derived from the shapes", *unused, *other_networks(renamed))
     return Converted(own, architecture_from_shapes(own), input_channels_of(own), parts=parts_of(own), notes=notes)

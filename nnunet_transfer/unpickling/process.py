@@ -75,7 +75,10 @@ def answer(task: dict[str, Any]) -> dict[str, Any]:
     from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE, read_torch_file
 
     try:
-        return {"names": renamed(task["rename"], task["rules"])} if "rename" in task else read_torch_file(task["read"])
+        if "rename" in task:
+            names, unused = renamed(task["rename"], task["rules"])
+            return {"names": names, "unused": unused}
+        return read_torch_file(task["read"])
     except UnknownNameError as error:
         return {"asks_for": str(error)}
     except RefusedError as error:

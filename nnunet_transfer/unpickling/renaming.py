@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from nnunet_transfer.unpickling.limits import MAX_KEY, RefusedError
 
 
-def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> list[str]:
-    """Return each key after all rules, each applied once in order.
+def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> tuple[list[str], list[int]]:
+    """Return each key after all rules, each applied once in order, and the lines of rules that match no key.
 
     Parameters
     ----------
@@ -31,11 +31,14 @@ def renamed(keys: Sequence[str], rules: Sequence[tuple[int, str, str]]) -> list[
             ) from None
         compiled.append((line, expression, replacement))
     names = []
+    unused = {line for line, _, _ in compiled}
     for key in keys:
         name = key
         for line, expression, replacement in compiled:
-            name = expression.sub(replacement, name)
+            name, matches = expression.subn(replacement, name)
+            if matches:
+                unused.discard(line)
             if len(name) > MAX_KEY:
                 raise RefusedError(f"line {line}: makes a name of {len(name)} characters of {key[:100]}")
         names.append(name)
-    return names
+    return names, sorted(unused)
