@@ -14,6 +14,7 @@ from torch import nn
 from nnunet_transfer.adaptation import AdaptationRules, transfer_weights
 from nnunet_transfer.checkpoints import inspect_checkpoint
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.files import write_json
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.plans.architectures import with_dimensions
 from tests.checkpoint_files import added, build, randomise
@@ -143,6 +144,7 @@ def test_torchvision_segmentation_model(tmp_path: Path) -> None:
     [
         ("resnext50_32x4d", "grouped convolutions"),
         ("seresnet18", "squeeze-and-excitation"),
+        ("test_resnet", "blocks of two and of three convolutions"),
     ],
 )
 def test_resnet_variants_that_compute_something_else_are_refused(tmp_path: Path, model: str, reason: str) -> None:
@@ -150,3 +152,41 @@ def test_resnet_variants_that_compute_something_else_are_refused(tmp_path: Path,
     torch.save(timm.create_model(model, pretrained=False).state_dict(), path)
     with pytest.raises(CheckpointError, match=reason):
         inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("named_by", "file"),
+    [
+        ("resnetblur18-1a2b3c4d.pth", "resnetblur18-1a2b3c4d.pth"),
+        ("resnetaa34d", "config.json"),
+        ("resnetaa50d", "arch"),
+        ("resnetblur50.bt_in1k", f"models--timm--resnetblur50.bt_in1k/snapshots/{'a' * 40}/weights.pth"),
+        ("resnet50_caffe.pth", "resnet50_caffe.pth"),
+    ],
+)
+def test_what_no_tensor_of_a_resnet_shows_is_noted_by_its_name(tmp_path: Path, named_by: str, file: str) -> None:
+    """Anti-aliased ResNets have the tensors of plain ones."""
+    state = timm.create_model("resnet10t", pretrained=False).state_dict()
+    path = tmp_path / "weights.pth"
+    if file == "config.json":
+        write_json(tmp_path / file, {"architecture": named_by})
+    elif file != "arch":
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": state, "arch": named_by} if file == "arch" else state, path)
+    notes = inspect_checkpoint(path)["notes"]
+    assert any(f"by its name, {named_by}, the original s" in note for note in notes)
+    torch.save(state, tmp_path / "plain.pth")
+    (tmp_path / "config.json").unlink(missing_ok=True)
+    notes = inspect_checkpoint(tmp_path / "plain.pth")["notes"]
+    assert any("no tensor shows anti-aliasing" in note for note in notes)
+
+
+def test_biases_of_a_resnet_s_convolutions_are_left_out_with_a_note(tmp_path: Path) -> None:
+    """MONAI's shortcuts have them."""
+    state = timm.create_model("resnet18", pretrained=False).state_dict()
+    norm = state["layer2.0.downsample.1.bias"].add_(1).clone()
+    state = {"layer2.0.downsample.1.bias": norm, **state, "layer2.0.downsample.0.bias": torch.ones(128)}
+    source = added(state, tmp_path)
+    assert torch.equal(source.tensors()["encoder.stages.2.blocks.0.skip.1.norm.bias"], norm)
+    assert "convolutions of its blocks have a bias, which nnU-Net's don't have: left out" in source.card.extra["notes"]

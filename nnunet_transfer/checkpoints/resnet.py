@@ -19,7 +19,7 @@ from nnunet_transfer.checkpoints.converted import Converted, Format
 from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import RESNET_PAPER
 from nnunet_transfer.checkpoints.several import note_on_others, preferred
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.plans.architectures import Architecture
 from nnunet_transfer.plans.profiles import PROFILES
 
@@ -29,6 +29,15 @@ _FOREIGN = {"se": "squeeze-and-excitation", "se_module": "squeeze-and-excitation
 _IN_BLOCK = re.compile(r"layer[1-4]\.\d+\.(\w+)")
 _TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _LAYER = re.compile(rf"layer([1-4])\.(\d+)\.(conv|bn)([123])\.{_TENSOR}")
+_CONVOLUTION = re.compile(r"(layer[1-4]\.\d+)\.conv([123])\.weight")
+#: names of networks that have a plain ResNet's tensors and compute something else -> how they differ
+_NAMES = {
+    re.compile(r"resne[sx]?t(aa|blur)"): "smooths where it strides (anti-aliasing), which nnU-Net's blocks don't",
+    re.compile(r"caffe|msra"): "strides in the first convolution of a block, nnU-Net's in the second",
+}
+#: what states a network's name: timm's training, the settings of timm and of segmentation_models_pytorch
+_NAMED_BY = ("arch", "architecture", "encoder_name")
+_REPOSITORY = re.compile(r"models--[^/]+?--([^/]+)/snapshots/")
 _SHORTCUT = re.compile(rf"layer([1-4])\.0\.downsample\.([012])\.{_TENSOR}")
 
 
@@ -84,11 +93,18 @@ def _check_blocks(own: Mapping[str, torch.Tensor]) -> None:
         if match and not (_LAYER.fullmatch(key) or _SHORTCUT.fullmatch(key)):
             what = _FOREIGN.get(match[1], match[1])
             raise CheckpointError(f"the ResNet has {what} in its blocks, which nnU-Net's blocks don't have; not loaded")
+    blocks = {match.groups() for key in own if (match := _CONVOLUTION.fullmatch(key))}
+    if len({(place, "3") in blocks for place, number in blocks if number == "2"}) > 1:
+        raise CheckpointError(
+            "the ResNet has blocks of two and of three convolutions; nnU-Net's networks have one kind"
+        )
 
 
 def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     tensors = {}
     for key, tensor in own.items():
+        if _is_bias(key, own):
+            continue
         if match := _LAYER.fullmatch(key):
             stage, block, kind, number, rest = match.groups()
             name = "conv" if kind == "conv" else "norm"
@@ -106,6 +122,12 @@ def _renamed(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def _is_bias(key: str, own: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor is the bias of a convolution in a block."""
+    weight = own.get(f"{key.removesuffix('bias')}weight")
+    return key.startswith("layer") and key.endswith(".bias") and weight is not None and weight.dim() > 1
+
+
 def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], found: Found) -> list[str]:
     notes = ["stage 0 of nnU-Net's encoder, at full resolution, has no counterpart and starts at random"]
     if "conv1.0.weight" in own:
@@ -114,6 +136,9 @@ def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor],
         notes.append("the original's shortcuts use strides where nnU-Net's use average pooling")
     if not any(".skip." in k for k in tensors):
         notes.append("the original's shortcuts have no weights (type A); those of the target start at random")
+    if any(_is_bias(key, own) for key in own):
+        notes.append("convolutions of its blocks have a bias, which nnU-Net's don't have: left out")
+    notes += _notes_on_name(found)
     if any(k.startswith("classifier.") or ".aspp." in k for k in found.tensors):
         notes.append("segmentation networks of torchvision and DeepLab dilate layers 3 and 4 instead of striding")
     if own["layer1.0.conv2.weight"].dim() == 5:
@@ -123,6 +148,18 @@ def _notes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor],
     if not _has_statistics(own):
         notes.append("the original's norm keeps no statistics (GroupNorm?); InstanceNorm takes its affine part")
     return notes
+
+
+def _notes_on_name(found: Found) -> list[str]:
+    """Return notes on what the network's name says and no tensor shows, or on what is assumed."""
+    stated = [mapping.get(key) for mapping in (found.top, found.network or {}) for key in _NAMED_BY]
+    # Hugging Face's cache: models--<owner>--<repository>/snapshots/<commit>/<file>
+    names = [*stated, *_REPOSITORY.findall(str(found.path)), found.path.name]
+    for name in names:
+        for pattern, difference in _NAMES.items():
+            if isinstance(name, str) and pattern.search(name.lower()):
+                return [f"by its name, {one_line(name, 100)}, the original {difference}"]
+    return ["no tensor shows anti-aliasing, dilation or where a block strides; blocks like torchvision's are assumed"]
 
 
 def _has_statistics(own: Mapping[str, torch.Tensor]) -> bool:
