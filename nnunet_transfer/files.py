@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -127,6 +128,21 @@ def json_text(content: Any, *, indent: int | None = None) -> str:
     """Return `content` as JSON, key order kept; its texts are `readable`."""
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     return readable(text, backslash=r"\\")
+
+
+def finite(content: Any) -> Any:
+    """Return `content` with null in the place of NaN and infinite numbers, which JSON doesn't have."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def printable_json(content: Any) -> str:
+    """Return `content` as `finite`, indented JSON whose control characters are escaped: files may hold any."""
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

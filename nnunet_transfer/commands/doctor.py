@@ -7,7 +7,6 @@ With a study file it also says what would stop that study, and whether the disk 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain
@@ -16,6 +15,7 @@ from pathlib import Path
 from nnunet_transfer.api import check_study
 from nnunet_transfer.doctor import Finding, State, examine
 from nnunet_transfer.errors import TransferError
+from nnunet_transfer.files import printable_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(finding, flush=True)
     if args.json:
-        print(json.dumps([asdict(f) for f in findings], indent=2, ensure_ascii=False))
+        print(printable_json([asdict(f) for f in findings]))
     return 1 if any(f.state is State.FAIL for f in findings) else 0
 
 

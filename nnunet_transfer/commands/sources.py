@@ -14,7 +14,6 @@ nnunet_transfer sources verify
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from nnunet_transfer.api import (
 )
 from nnunet_transfer.commands.actions import add_action
 from nnunet_transfer.errors import SourceError, one_line, printable
+from nnunet_transfer.files import printable_json
 from nnunet_transfer.paths import dataset_name
 from nnunet_transfer.sources import TASKS, source_names
 from nnunet_transfer.sources.learning import learning_warnings
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     content = inspect_source(args.path, reading=_reading(args), sha256=args.sha256)
     if args.json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(printable_json(content))
         return 0
     width = max(map(len, content))
     for name, value in content.items():
@@ -242,7 +242,7 @@ def _list(args: argparse.Namespace) -> int:
 
     entries = overview()
     if args.json:
-        print(json.dumps([entry.to_dict() for entry in entries], indent=2))
+        print(printable_json([entry.to_dict() for entry in entries]))
         return 0
     _print_table((COLUMNS, *(tuple(map(_cell, entry.row())) for entry in entries)))
     return 0
@@ -266,7 +266,7 @@ def _fetch(args: argparse.Namespace) -> int:
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
 
     if args.json:
-        print(json.dumps({name: e.to_dict() for name, e in CATALOGUE.items()}, indent=2, ensure_ascii=False))
+        print(printable_json({name: e.to_dict() for name, e in CATALOGUE.items()}))
         return 0
     rows = [(name, e.task, e.domain, ", ".join(e.trained_on) or "-", e.licence) for name, e in CATALOGUE.items()]
     _print_table((("name", "task", "domain", "trained on", "licence"), *rows))
@@ -277,7 +277,7 @@ def _show(args: argparse.Namespace) -> int:
     from nnunet_transfer.sources.publishing import model_card
 
     card = load_source(args.name).card
-    print(json.dumps(asdict(card), indent=2, ensure_ascii=False) if args.json else printable(model_card(card).rstrip()))
+    print(printable_json(asdict(card)) if args.json else printable(model_card(card).rstrip()))
     for warning in learning_warnings(card):
         print(f"WARNING: {one_line(warning)}", file=sys.stderr)
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, SourceError, one_line
-from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.files import finite, read_json, write_json
 from nnunet_transfer.sources.outputs import stated_groups
 from nnunet_transfer.sources.schema import NAME, NAME_RULE, card_problems, label_channels_of
 
@@ -110,7 +110,7 @@ class SourceCard:
 
     def write(self, folder: Path) -> None:
         """Write `source.json` into `folder`."""
-        write_json(folder / CARD_FILE, asdict(self))
+        write_json(folder / CARD_FILE, finite(asdict(self)))
 
 
 def read_card(folder: Path) -> SourceCard:
