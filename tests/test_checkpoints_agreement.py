@@ -11,6 +11,7 @@ import torch
 from nnunet_transfer.checkpoints import Reading, inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.files import write_json
 from tests.checkpoint_files import build, nnunet_run, nnunet_v1_state, plans_architecture
 
 pytestmark = pytest.mark.usefixtures("registry")
@@ -86,6 +87,39 @@ def test_names_of_outputs_that_the_network_does_not_have_are_left_out(tmp_path: 
     found = inspect_checkpoint(tmp_path / "run.pth")
     assert (found["outputs"], found["parts"]) == ([], "encoder+decoder")
     assert not any("byName" in use for use in found["uses"])
+
+
+def test_names_of_channels_that_the_network_does_not_have_are_left_out_with_a_note(tmp_path: Path) -> None:
+    content = nnunet_run(build(plans_architecture()), plans_architecture())
+    content["init_args"]["dataset_json"]["channel_names"] = {"0": "T1", "1": "FLAIR"}
+    torch.save(content, tmp_path / "run.pth")
+    found = inspect_checkpoint(tmp_path / "run.pth")
+    assert found["channel_names"] == []
+    assert "dataset.json names 2 channels, the network has 1: the names are left out" in found["notes"]
+
+
+def test_plans_beside_what_is_no_run_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    """Whoever converts a run to safetensors keeps its plans beside it; anybody's may lie beside other files."""
+    content = nnunet_run(build(plans_architecture()), plans_architecture())
+    torch.save(content["network_weights"], tmp_path / "weights.pth")
+    notes = inspect_checkpoint(tmp_path / "weights.pth")["notes"]
+    assert not any("plans.json" in note for note in notes)
+    write_json(tmp_path / "plans.json", content["init_args"]["plans"])
+    notes = inspect_checkpoint(tmp_path / "weights.pth")["notes"]
+    assert "plans.json beside the weights isn't used: the file isn't a checkpoint of nnU-Net's" in notes
+
+
+def test_an_adaptation_plan_beside_another_file_is_not_that_file_s(tmp_path: Path) -> None:
+    write_json(tmp_path / "adaptation_plan.json", {"architecture_plans": {"arch_class_name": "ResEncL"}})
+    weights = {"mystery.conv.weight": torch.zeros(1, 1, 3, 3, 3)}
+    torch.save(weights, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="none of the known formats"):
+        inspect_checkpoint(tmp_path / "x.pth")
+    torch.save({"network_weights": weights}, tmp_path / "x.pth")
+    with pytest.raises(
+        CheckpointError, match=r"plan says ResEncL, but the weights have other keys, such as mystery\.conv"
+    ):
+        inspect_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("kind", ["nnssl", "key map"])

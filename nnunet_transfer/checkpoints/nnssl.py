@@ -27,7 +27,11 @@ def _convert(found: Found) -> Converted:
     plan = found.adaptation_plan or {}
     architecture_plans = stated.mapping(plan.get("architecture_plans"))
     name = str(architecture_plans.get("arch_class_name", "")).rsplit(".", 1)[-1]
-    if name not in _NETWORKS or not has_nnunet_keys(found.tensors):
+    if name in _NETWORKS and not has_nnunet_keys(found.tensors):
+        raise CheckpointError(
+            f"the adaptation plan says {name}, but the weights have other keys, such as {next(iter(found.tensors))}"
+        )
+    if name not in _NETWORKS:
         raise CheckpointError(
             f"the checkpoint is a {name or 'network without a name'}; its weights don't fit nnU-Net's CNNs, "
             f"only those of {', '.join(_NETWORKS)} do"
@@ -59,4 +63,10 @@ def _convert(found: Found) -> Converted:
     )
 
 
-NNSSL = Format("nnssl", lambda found: found.adaptation_plan is not None, _convert)
+def _recognise(found: Found) -> bool:
+    # a plan beside a file of another program isn't that file's
+    own = "network_weights" in found.top or "nnssl_adaptation_plan" in found.top
+    return found.adaptation_plan is not None and (own or has_nnunet_keys(found.tensors))
+
+
+NNSSL = Format("nnssl", _recognise, _convert)

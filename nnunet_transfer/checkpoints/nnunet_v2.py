@@ -18,6 +18,7 @@ from nnunet_transfer.configurations import with_inherited
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.plans.classes import NETWORKS
 from nnunet_transfer.sources.keys import canonical
+from nnunet_transfer.words import counted
 
 _ENCODER = re.compile(
     r"encoder\.stages\.\d+\.(blocks\.\d+\.conv1\.conv|0\.convs\.\d+\.conv|\d+\.conv1|ops\.\d+\.conv1|units\.\d+\.conv"
@@ -133,6 +134,10 @@ def _convert_run(found: Found) -> Converted:
             f"the second stage of a cascade: the last {labels} of {inputs} input channels hold the first stage's labels; a "
             f"transfer takes the channels of images alone"
         )
+    if names and len(names) != inputs - max(labels, 0):
+        notes.append(
+            f"dataset.json names {counted(len(names), 'channel')}, the network has {inputs}: the names are left out"
+        )
     return Converted(
         tensors,
         architecture,
@@ -245,6 +250,11 @@ def _convert_keys(found: Found) -> Converted:
         parts=parts_of(tensors),
         notes=(
             "the architecture was derived from the shapes; strides without a decoder are taken as 2",
+            *(
+                ["plans.json beside the weights isn't used: the file isn't a checkpoint of nnU-Net's"]
+                if found.plans
+                else []
+            ),
             *other_networks(found.tensors),
         ),
     )
