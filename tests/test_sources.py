@@ -229,6 +229,7 @@ def test_the_weights_file_is_what_safetensors_reads(content: dict[str, tuple[lis
         ({"task": "self-supervised"}, "there are: classification"),
         ({"parts": "decoder"}, "parts 'decoder'"),
         ({"domain": ""}, "domain is empty"),
+        ({"domain": " "}, "domain is empty"),
         ({"input_channels": 0}, "1 or more"),
         ({"channel_names": ("a", "b")}, "2 channel names for 1 input"),
         ({"channel_names": "T1"}, "must be a list"),

@@ -97,7 +97,7 @@ def _contradictions(card: SourceCard) -> Iterator[str]:
         yield f"task '{card.task}' is unknown; there are: {', '.join(TASKS)}"
     if card.parts not in PARTS:
         yield f"parts '{card.parts}' is unknown; there are: {', '.join(PARTS)}"
-    if not card.domain:
+    if not card.domain.strip():
         yield "the domain is empty; say which images it was trained on, e.g. t1"
     images = card.input_channels - label_channels_of(card.extra, card.input_channels)
     if card.channel_names and len(card.channel_names) != images:
