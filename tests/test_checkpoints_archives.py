@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save
 
+from nnunet_transfer.api import publish_source
 from nnunet_transfer.checkpoints import inspect_checkpoint
 from nnunet_transfer.cli import main
 from nnunet_transfer.errors import CheckpointError
 from nnunet_transfer.unpickling import torch_files
-from tests.checkpoint_files import build, plans_architecture, valid
+from tests.checkpoint_files import added, build, plans_architecture, valid
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -191,3 +193,17 @@ def test_a_safetensors_file_whose_length_reads_pk(tmp_path: Path) -> None:
     )
     assert path.read_bytes()[:2] == b"PK"
     assert inspect_checkpoint(path)["stages"] == 3
+
+
+def test_a_published_source_in_an_archive_or_inner_folder_keeps_its_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Read as any weights, it lost the names of its training cases, and with them every warning of leakage."""
+    added(build(plans_architecture()).state_dict(), tmp_path)
+    folder = publish_source("s", tmp_path / "outer" / "to_upload", licence="MIT")
+    archive = shutil.make_archive(str(tmp_path / "upload"), "zip", folder.parent)
+    for place, advice in ((archive, "unpack it and give its folder"), (str(folder.parent), "give its folder")):
+        assert main(["sources", "add", place, *["--name", "x", "--task", "segmentation", "--domain", "t1"]]) == 2
+        said = capsys.readouterr().err
+        assert "to_upload/weights.safetensors belongs to a published source, whose card would be left out" in said
+        assert said.endswith(f"; {advice}\n")

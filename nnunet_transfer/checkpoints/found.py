@@ -19,7 +19,9 @@ from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
 from nnunet_transfer.checkpoints.state_dicts import chosen_state_dict
 from nnunet_transfer.errors import CheckpointError, DataError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.sources.card import CARD_FILE
 from nnunet_transfer.sources.model_card import licence_of, read_head
+from nnunet_transfer.sources.registry import WEIGHTS_FILE
 from nnunet_transfer.unpickling.limits import MAX_KEY
 from nnunet_transfer.unpickling.torch_files import DAMAGED_ARCHIVE
 
@@ -194,7 +196,14 @@ def _beside(file: Path, name: str) -> Mapping[str, Any] | None:
 def _in_folder(folder: Path, fold: str | None, checkpoint: str | None) -> tuple[Path, str]:
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix in _SUFFIXES]
     name, chosen = _choose(names, folder, fold, checkpoint)
+    _refuse_published(f"{folder}: {name}", name, (folder / name).with_name(CARD_FILE).is_file(), "give its folder")
     return folder / name, chosen
+
+
+def _refuse_published(what: str, name: str, has_card: bool, advice: str) -> None:
+    """Refuse the weights of a published source, whose card says what they were trained on and is read from its folder."""
+    if has_card and PurePosixPath(name).name == WEIGHTS_FILE:
+        raise CheckpointError(f"{what} belongs to a published source, whose card would be left out; {advice}")
 
 
 def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | None) -> tuple[str, str]:
@@ -228,6 +237,8 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
             members = members_of(archive)
             name, chosen = _choose([n for n in members if n.endswith(_SUFFIXES)], archive_path, fold, checkpoint)
             weights = PurePosixPath(name)
+            has_card = (weights.parent / CARD_FILE).as_posix() in members
+            _refuse_published(f"{archive_path}: {name}", name, has_card, "unpack it and give its folder")
             # the name of the folder above tells the configuration; the name of the fold's folder could be a file's, too
             target = folder / (weights.parent.parent.name or "model") / "weights" / weights.name
             extract(archive, members[name], target, MAX_CHECKPOINT)
