@@ -150,6 +150,8 @@ def test_integer_weights_are_refused(tmp_path: Path) -> None:
     torch.save({k: v.to(torch.int8) for k, v in network.state_dict().items()}, path)
     with pytest.raises(SourceError, match=r"torch\.int8"):
         add_source(path, "s", task="segmentation", domain="t1")
+    with pytest.raises(SourceError, match=r"torch\.int8"):
+        inspect_checkpoint(path)
 
 
 def test_shapes_that_the_bytes_don_t_fill(tmp_path: Path) -> None:
@@ -159,18 +161,19 @@ def test_shapes_that_the_bytes_don_t_fill(tmp_path: Path) -> None:
         inspect_checkpoint(path)
 
 
-@pytest.mark.parametrize("kind", ["meta", "sparse", "nested"])
+@pytest.mark.parametrize("kind", ["meta", "sparse", "nested", "quantised"])
 def test_tensors_that_are_no_plain_ones(tmp_path: Path, kind: str) -> None:
     state = build(plans_architecture()).state_dict()
     key = "encoder.stem.convs.0.conv.weight"
     changed = {
         "meta": lambda w: w.to("meta"),
         "sparse": lambda w: w.to_sparse(),
+        "quantised": lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
         "nested": lambda w: torch.nested.nested_tensor([w[0], w[1]]),
     }[kind]
     path = tmp_path / "x.pth"
     torch.save({**state, key: changed(state[key])}, path)
-    with pytest.raises(CheckpointError, match="sparse, nested or without values"):
+    with pytest.raises(CheckpointError, match="sparse, nested, quantised or without values"):
         inspect_checkpoint(path)
 
 

@@ -25,6 +25,7 @@ from nnunet_transfer.plans.classes import foreign_names, wrong_class
 from nnunet_transfer.sources import Source, SourceCard, save_source
 from nnunet_transfer.sources.keys import canonical, is_statistic
 from nnunet_transfer.sources.outputs import OUTPUTS
+from nnunet_transfer.sources.registry import check_types
 from nnunet_transfer.sources.schema import LABEL_CHANNELS, NAME, NAME_RULE
 
 
@@ -179,6 +180,7 @@ def _inspect(path: Path, reading: Reading) -> dict[str, Any]:
         return _described_source(path, source)
     with open_checkpoint(path, trust=reading.trust, fold=reading.fold, checkpoint=reading.checkpoint) as found:
         known, converted = _converted(found, reading)
+        check_types(path.name, converted.tensors)
         used = {name: tensor for name, tensor in converted.tensors.items() if name not in converted.made}
         without_use = _distinct(found.tensors) - _distinct(used)
         return _described(path, known, converted, converted.licence or found.licence, without_use)

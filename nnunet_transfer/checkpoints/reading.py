@@ -168,9 +168,9 @@ def _check_tensors(content: Any, path: Path) -> None:
     while stack:
         item = stack.pop()
         if isinstance(item, torch.Tensor):
-            if item.is_nested or item.is_meta or item.layout != torch.strided:
+            if item.is_nested or item.is_meta or item.is_quantized or item.layout != torch.strided:
                 raise CheckpointError(
-                    f"{path} has a tensor that is sparse, nested or without values; weights are plain"
+                    f"{path} has a tensor that is sparse, nested, quantised or without values; weights are plain"
                 )
             if item.numel() * item.element_size() > item.untyped_storage().nbytes():
                 raise CheckpointError(f"{path} has a tensor of shape {tuple(item.shape)} that its bytes don't fill")

@@ -121,13 +121,10 @@ def save_source(card: SourceCard, tensors: Mapping[str, torch.Tensor], *, overwr
 
 def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors by canonical name, contiguous and without shared storage."""
-    from nnunet_transfer.sources.weights import DTYPES
-
+    check_types(f"source {name}", tensors)
     named: dict[str, torch.Tensor] = {}
     storages: set[int] = set()
     for key, tensor in canonical(tensors).items():
-        if tensor.dtype not in DTYPES or not (tensor.is_floating_point() or key.endswith("num_batches_tracked")):
-            raise SourceError(f"source {name}: {key} is of type {tensor.dtype}; weights must be floating-point numbers")
         own = tensor.detach().cpu().contiguous()
         pointer = own.untyped_storage().data_ptr()
         named[key] = own.clone() if pointer in storages else own
@@ -135,6 +132,15 @@ def _checked(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     if not named:
         raise SourceError(f"source {name} would have no tensors; nothing was saved")
     return named
+
+
+def check_types(what: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `SourceError` for weights that are not floating-point numbers of a type that sources may have."""
+    from nnunet_transfer.sources.weights import DTYPES
+
+    for key, tensor in tensors.items():
+        if tensor.dtype not in DTYPES or not (tensor.is_floating_point() or key.endswith("num_batches_tracked")):
+            raise SourceError(f"{what}: {key} is of type {tensor.dtype}; weights must be floating-point numbers")
 
 
 def load_source(source: str | os.PathLike[str]) -> Source:

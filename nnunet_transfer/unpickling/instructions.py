@@ -110,7 +110,7 @@ class Interpreter:
             raise DamagedError("a name is not text")
         full = f"{module}.{name}"[:200]
         if NOT_PLAIN.fullmatch(full):
-            raise RefusedError("has a tensor that is sparse, nested or without values; weights are plain")
+            raise RefusedError("has a tensor that is sparse, nested, quantised or without values; weights are plain")
         known = (module, name) in CALLS or (module, name) in WORDS
         if not known and not (module in ("torch", "torch.storage") and name.lstrip("_") in STORAGES):
             if OTHER_TYPES.fullmatch(full):
