@@ -22,7 +22,6 @@ from nnunet_transfer.naming import ARMS
 from nnunet_transfer.recipes import RECIPES
 from nnunet_transfer.sources import load_source, save_source
 from nnunet_transfer.sources.outputs import OUTPUTS
-from nnunet_transfer.subjects import ordered_by_subject
 from nnunet_transfer.training.sides import lateralised
 from tests.finetuning_runs import CPU, Ready, build, train
 from tests.sources import save_random_source
@@ -347,25 +346,3 @@ def test_transfer_arm_needs_plans_that_name_a_source(ready: Ready) -> None:
     _, dataset, plans = ready
     with pytest.raises(SystemExit, match="nnunet_transfer plan -d"):
         train(dataset, plans, "nnUNetTrainerTransfer_1epochs_1iterations")
-
-
-def test_fewer_cases_are_nested_and_keep_subjects_together(tmp_path: Path) -> None:
-    cases = [f"sub-{i:02d}_ses-{k}" for i in range(6) for k in range(2)]
-    order = ordered_by_subject(reversed(cases), tmp_path, 0)
-    assert sorted(order) == sorted(cases)
-    assert order != sorted(cases)
-    assert order == ordered_by_subject(cases, tmp_path, 0)
-    assert [c[:6] for c in order[::2]] == [c[:6] for c in order[1::2]]
-
-
-@pytest.mark.parametrize(
-    "base", ["nnUNetTrainerScratch", "nnUNetPretrainerSegmentation", "nnUNetPretrainerSelfSupervised"]
-)
-def test_a_trainer_takes_the_first_cases_and_refuses_too_many(ready: Ready, base: str) -> None:
-    folders, dataset, plans = ready
-    everything, validation = build(dataset, plans, "nnUNetTrainerScratch_1epochs", folders).do_split()
-    some = build(dataset, plans, f"{base}_1cases_1epochs", folders).do_split()
-    assert set(some[0]) < set(everything)
-    assert some[1] == validation
-    with pytest.raises(SystemExit, match="asks for 3 training cases, but fold 0"):
-        train(dataset, plans, f"{base}_3cases_1epochs_1iterations")

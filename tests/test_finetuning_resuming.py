@@ -102,6 +102,24 @@ def test_a_checkpoint_from_before_a_later_start_is_not_taken_for_its_own(ready: 
     assert "\n" not in str(stop.value)
 
 
+def test_a_training_that_began_with_other_cases_is_neither_continued_nor_validated(ready: Ready) -> None:
+    folders, dataset, plans = ready
+    name = "nnUNetTrainerScratch_2epochs_1iterations"
+    folder = Path(run_until(build(dataset, plans, name, folders), 1).output_folder)
+    splits = folders / "preprocessed" / dataset / "splits_final.json"
+    first, *others = read_json(splits)
+    write_json(splits, [{"train": first["val"], "val": first["train"]}, *others])
+    with pytest.raises(SystemExit, match="has other training or validation cases than when the training") as stop:
+        train(dataset, plans, name, continue_training=True)
+    assert "\n" not in str(stop.value)
+    # in another order and beside other folds they are the same cases
+    write_json(splits, [{key: cases[::-1] for key, cases in first.items()}])
+    train(dataset, plans, name, continue_training=True)
+    write_json(splits, [{"train": [], "val": first["val"]}])
+    with pytest.raises(SystemExit, match=r"restore splits_final\.json"):
+        build(dataset, plans, name, folders).load_checkpoint(str(folder / "checkpoint_final.pth"))
+
+
 def test_a_truncated_checkpoint_is_named(ready: Ready) -> None:
     folders, dataset, plans = ready
     trainer = build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)

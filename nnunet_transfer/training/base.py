@@ -18,7 +18,7 @@ from nnunet_transfer._nnunet import validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.subjects import ordered_by_subject, raw_dataset
+from nnunet_transfer.subjects import find_origin, ordered_by_subject, raw_dataset
 from nnunet_transfer.training.device_augmentation import (
     AugmentedBatches,
     augments_on_device,
@@ -28,7 +28,15 @@ from nnunet_transfer.training.device_augmentation import (
 )
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
-from nnunet_transfer.training.provenance import FILE, Recorder, beginning, recorded_run, sha256_or_none
+from nnunet_transfer.training.provenance import (
+    CASES_KEY,
+    FILE,
+    Recorder,
+    beginning,
+    digest_of_cases,
+    recorded_run,
+    sha256_or_none,
+)
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
 from nnunet_transfer.words import counted, shortened, verb
@@ -150,6 +158,7 @@ class NamedTrainer(nnUNetTrainer):
             "splits_sha256": sha256_or_none(folder / "splits_final.json"),
             "training_cases": len(training),
             "validation_cases": len(validation),
+            CASES_KEY: digest_of_cases(training, validation),
             "epochs": self.num_epochs,
             "iterations_per_epoch": self.num_iterations_per_epoch,
             "batch_size": self.configuration_manager.batch_size,
@@ -178,6 +187,25 @@ class NamedTrainer(nnUNetTrainer):
             )
 
         self._check_previous_stage([*training, *validation])
+        self._check_subjects(training)
+
+    def _check_subjects(self, training: Sequence[str]) -> None:
+        """Log who the chosen cases are of; refuse `_<N>cases` if the data set's own table of subjects can't be looked for."""
+        if self.settings.cases is None:
+            return
+        folder = raw_dataset(self.plans_manager.dataset_name)
+        if folder is None or not folder.is_dir():
+            raise DataError(
+                f"{self.__class__.__name__} chooses training cases by subject, but "
+                f"{f'there is no {folder}' if folder else 'nnUNet_raw is not set, the folder with the raw data sets'}, whose "
+                f"conversion_manifest.csv may name the subjects; by the cases' names alone, other cases could be chosen than for "
+                f"other arms: set nnUNet_raw to the folder that holds {self.plans_manager.dataset_name}"
+            )
+        everything, _ = super().do_split()
+        self.print_to_log_file(
+            f"{len(training)} of {counted(len(everything), 'training case')} chosen by subject. "
+            f"{find_origin(everything, folder).statement}"
+        )
 
     def _check_previous_stage(self, cases: Sequence[str]) -> None:
         """Check that the first stage of a cascade has predicted these cases."""
@@ -298,6 +326,7 @@ class NamedTrainer(nnUNetTrainer):
                 )
             self._check_recipe_of_earlier_sessions()
             self._check_same_training(content)
+            self._check_same_cases()
         super().load_checkpoint(given)
 
     def _check_recipe_of_earlier_sessions(self) -> None:
@@ -318,6 +347,19 @@ class NamedTrainer(nnUNetTrainer):
                 f"the checkpoint in {self.output_folder} is of an earlier training than {FILE} and all else there, which were "
                 f"written when this one was started without --c; remove checkpoint_*.pth and train again, or, to go on with the "
                 f"earlier one, remove {FILE}"
+            )
+
+    def _check_same_cases(self) -> None:
+        """Refuse to continue or validate a training that began with other cases: it may have seen what is validated now."""
+        begun = recorded_run(Path(self.output_folder)).get(CASES_KEY)
+        if begun not in (None, digest_of_cases(*self.do_split())):
+            needed = "splits_final.json and the preprocessed cases"
+            if self.settings.cases is not None:
+                needed += ", and the data set's conversion_manifest.csv in nnUNet_raw, from which the cases were chosen"
+            raise DataError(
+                f"fold {self.fold} of {self.plans_manager.dataset_name} has other training or validation cases than when the "
+                f"training in {self.output_folder} began, so the network may have been trained on cases that would now be "
+                f"validated; restore {needed}, or remove the folder and train again"
             )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

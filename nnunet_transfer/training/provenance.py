@@ -6,6 +6,8 @@ that states this and includes the hours up to its last epoch. A training continu
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -26,6 +28,8 @@ FILE = "provenance.json"
 #: an earlier file that can't be read is renamed to this and never read again
 ASIDE = "provenance.unreadable.json"
 FORMAT = 1
+#: in the facts of a run: which cases are trained on, and which are validated
+CASES_KEY = "cases_sha256"
 PACKAGES = (
     "nnunet_transfer",
     "nnunetv2",
@@ -195,6 +199,11 @@ def recorded_run(folder: Path) -> dict[str, Any]:
         return dict(read_json(folder / FILE)["run"])
     except (DataError, KeyError, TypeError, ValueError):
         return {}
+
+
+def digest_of_cases(training: Iterable[str], validation: Iterable[str]) -> str:
+    """Return a SHA-256 of the names of a fold's cases, whatever their order."""
+    return hashlib.sha256(json.dumps([sorted(training), sorted(validation)]).encode()).hexdigest()
 
 
 def beginning(folder: Path) -> float | None:
