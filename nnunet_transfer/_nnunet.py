@@ -40,6 +40,7 @@ from torch import nn
 from nnunet_transfer.channels import channel_names
 from nnunet_transfer.errors import DataError, one_line
 from nnunet_transfer.files import atomic_folder, atomic_path, write_json
+from nnunet_transfer.folds import NNUNET_FOLDS, check_enough_cases
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
 
 if TYPE_CHECKING:
@@ -115,12 +116,19 @@ def run_stock_training(
 
 
 def default_splits(dataset: str | int, plans: str, configuration: str) -> list[dict[str, list[str]]]:
-    """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without splits."""
+    """Return the folds that `nnUNetTrainer.do_split` would make for preprocessed data without splits.
+
+    Raises
+    ------
+    DataError
+        If there are fewer cases than folds.
+    """
     folder = nnunet_preprocessed() / dataset_name(dataset)
     data = folder / PlansManager(str(folder / f"{plans}.json")).get_configuration(configuration).data_identifier
     # nnU-Net sorts them, too: the order in which a disk lists files differs
     cases = sorted(infer_dataset_class(str(data)).get_identifiers(str(data)))
-    return generate_crossval_split(cases, seed=12345, n_splits=5)
+    check_enough_cases(folder.name, len(cases))
+    return generate_crossval_split(cases, seed=12345, n_splits=NNUNET_FOLDS)
 
 
 def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False) -> dict[str, Any]:
@@ -304,6 +312,11 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     -------
     Path
         The data set's folder in `nnUNet_preprocessed`.
+
+    Raises
+    ------
+    DataError
+        If no case has a labelled voxel.
     """
     with files_listed_in_threads():
         extractor = DatasetFingerprintExtractor(dataset_name(dataset))
@@ -314,6 +327,10 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     analysed = [extractor.analyze_case(case["images"], case["label"], reader, samples) for case in cases]
     shapes, spacings, intensities, _, relative_sizes = zip(*analysed, strict=True)
     channels = [np.concatenate(channel) for channel in zip(*intensities, strict=True)]
+    if not all(values.size for values in channels):
+        raise DataError(
+            f"no case of {extractor.dataset_name} has a labelled voxel, of whose intensities nnU-Net plans; correct the labels"
+        )
     folder = nnunet_preprocessed() / extractor.dataset_name
     write_json(
         folder / "dataset_fingerprint.json",

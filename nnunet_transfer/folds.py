@@ -9,6 +9,23 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 
 Folds = list[dict[str, list[str]]]
+#: number of folds that nnU-Net makes for a data set without any
+NNUNET_FOLDS = 5
+
+
+def check_enough_cases(dataset: str, count: int) -> None:
+    """Check that nnU-Net can make folds of so many cases.
+
+    Raises
+    ------
+    DataError
+        If there are fewer cases than folds.
+    """
+    if count < NNUNET_FOLDS:
+        raise DataError(
+            f"{dataset} has no splits_final.json, and too few cases ({count}) for nnU-Net's {NNUNET_FOLDS} folds; write one into "
+            f"its folder in nnUNet_raw"
+        )
 
 
 def read_folds(path: Path) -> Folds:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.steps import run_job
@@ -40,3 +41,24 @@ def test_folds_of_a_data_set_without_any_keep_a_subject_together(
         assert all(fold["val"] and len(fold["train"]) + len(fold["val"]) == len(names) for fold in splits)
     if scans == 1:  # nnU-Net's own
         assert splits == generate_crossval_split(sorted(names), seed=12345, n_splits=5)
+
+
+@pytest.mark.parametrize(
+    ("cases", "labels", "step", "said"),
+    [
+        (3, 1, "preprocess-blobs", r"too few cases \(3\) for nnU-Net's 5 folds"),
+        (2, 0, "plan-blobs", "no case .* labelled voxel"),
+    ],
+)
+def test_data_of_which_no_folds_or_plans_can_be_made_are_named(
+    nnunet_folders: Path, cases: int, labels: int, step: str, said: str
+) -> None:
+    raw = nnunet_folders / "raw"
+    write_blob_dataset(raw, 11, cases=cases, shape=(40, 40, 8), labels=labels)
+    study = read_study(write_own_study(nnunet_folders, configuration="2d", plans={"patch_size": [32, 32]}))
+    for job in study_jobs(study).values():
+        if job.name == step:
+            with pytest.raises(DataError, match=said):
+                run_job(study, job)
+            return
+        run_job(study, job)

@@ -21,9 +21,9 @@ Spoil = Callable[[Path], Any]
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A study of a raw data set of four cases."""
+    """A study of a raw data set of six cases."""
     file = write_study(tmp_path, set_("datasets", "stroke", to={"id": 711}))
-    write_blob_dataset(read_study(file).folders["nnUNet_raw"], 711, cases=4, shape=(24, 24, 6))
+    write_blob_dataset(read_study(file).folders["nnUNet_raw"], 711, cases=6, shape=(24, 24, 6))
     return file
 
 
@@ -73,7 +73,7 @@ def test_cases_that_would_be_left_out_are_named(file: Path, folder: Path, capsys
     (folder / "imagesTr/case02_0000.nii.gz").unlink()
     status, text = check(file, capsys)
     assert status == 0
-    assert "states 4 training cases, but there are 3" in text
+    assert "states 6 training cases, but there are 5" in text
     assert "labels without images, which are left out: case02.nii.gz" in text
 
 

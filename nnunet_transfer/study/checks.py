@@ -5,26 +5,26 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.errors import ComparisonError, DataError, SettingsError, TransferError
 from nnunet_transfer.files import read_json
-from nnunet_transfer.folds import read_folds
 from nnunet_transfer.gpus import visible_gpus
 from nnunet_transfer.paths import FOLDERS
 from nnunet_transfer.sources.leakage import donor_warnings, overlap_warnings
 from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Source, Study, Target
-from nnunet_transfer.study.document import Document, Place, read_document
+from nnunet_transfer.study.document import Place, read_document
 from nnunet_transfer.study.engine import NO_SNAKEMAKE
 from nnunet_transfer.study.environment import folders_set
 from nnunet_transfer.study.estimates import GB, Estimate
-from nnunet_transfer.study.jobs import Job, study_jobs
+from nnunet_transfer.study.findings import Context, Finding, Found, raw_folder
+from nnunet_transfer.study.fold_checks import folds, too_few_groups, too_few_planned, training_cases
+from nnunet_transfer.study.jobs import study_jobs
 from nnunet_transfer.study.raw_data import check_raw_dataset
-from nnunet_transfer.study.reading import DEFAULT_FOLDS
 from nnunet_transfer.study.steps import conversion_options
 from nnunet_transfer.subjects import MADE_FROM, donors_in
 from nnunet_transfer.words import counted, shortened
@@ -32,7 +32,6 @@ from nnunet_transfer.words import counted, shortened
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Plan
 
-_SYNTHETIC_FOLDS = 2
 _CLASSES = "classes.csv"
 #: number of cases in a message
 _SHOWN = 3
@@ -40,43 +39,23 @@ _SHOWN = 3
 _GENERIC = ("t1_bids", "t1_folder", "imagefolder", "freesurfer")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A problem that stops a study, or (if not `stops`) a warning."""
-
-    text: str
-    stops: bool = True
-
-
-@dataclass(frozen=True)
-class _Context:
-    study: Study
-    document: Document
-    estimate: Estimate
-    jobs: Mapping[str, Job]
-
-    def finding(self, place: Place, message: str, *, stops: bool = True) -> Finding:
-        return Finding(str(self.document.error(place, message)), stops)
-
-
 def check_study(study: Study, estimate: Estimate) -> list[Finding]:
     """Return all problems and warnings, in the order of the file."""
-    context = _Context(study, read_document(study.file), estimate, study_jobs(study))
+    context = Context(study, read_document(study.file), estimate, study_jobs(study))
     found = [(place, finding) for check in _CHECKS for place, finding in check(context)]
-    return [finding for _, finding in sorted(found, key=lambda pair: context.document.line(pair[0]))]
+    ordered = sorted(found, key=lambda pair: context.document.line(pair[0]))
+    # two checks may stumble over the same
+    return list(dict.fromkeys(finding for _, finding in ordered))
 
 
-_Found = Iterator[tuple[Place, Finding]]
-
-
-def _datasets(context: _Context) -> _Found:
+def _datasets(context: Context) -> Found:
     for name, dataset in context.study.datasets.items():
         place: Place = ("datasets", name)
         if dataset.converter:
             yield from _converted(context, dataset, place)
         elif dataset.synthetic:
             continue
-        elif known := _raw_folder(context.study, dataset):
+        elif known := raw_folder(context.study, dataset):
             try:
                 warnings = check_raw_dataset(known)
             except DataError as error:
@@ -90,7 +69,7 @@ def _datasets(context: _Context) -> _Found:
             yield place, context.finding(place, incomplete or missing)
 
 
-def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
+def _converted(context: Context, dataset: Dataset, place: Place) -> Found:
     from nnunet_transfer.conversion.catalogue import get_description
     from nnunet_transfer.conversion.plan import check_id, dataset_folder_name, plan_conversion
 
@@ -135,7 +114,8 @@ def _converted(context: _Context, dataset: Dataset, place: Place) -> _Found:
     else:
         for fault in _faults(plan):
             yield where, context.finding(where, fault)
-        yield from _too_few_groups(context, dataset, plan)
+        yield from too_few_groups(context, dataset, plan)
+        yield from too_few_planned(context, dataset, plan)
 
 
 def _faults(plan: Plan) -> Iterator[str]:
@@ -151,40 +131,7 @@ def _faults(plan: Plan) -> Iterator[str]:
         yield "no case has a label; is it the right folder?"
 
 
-def _too_few_groups(context: _Context, dataset: Dataset, plan: Plan) -> _Found:
-    """Find folds that a data set will not have, because it has fewer subjects (or sites) than folds."""
-    unit = plan.options.group_by
-    count = len(
-        {case.site if unit == "site" else case.subject or case.name for case in plan.cases if case.split == "train"}
-    )
-    if not 2 <= count < plan.options.folds:
-        return
-    for place, fold in _folds_used(context.study, dataset):
-        if fold >= count:
-            yield (
-                place,
-                context.finding(
-                    place, f"{dataset.name} has {counted(count, unit)} and so the folds 0 to {count - 1}, not {fold}"
-                ),
-            )
-
-
-def _folds_used(study: Study, dataset: Dataset) -> Iterator[tuple[Place, int]]:
-    """Yield each place that uses folds of a data set, with the largest fold."""
-    for name, source in study.sources.items():
-        if source.dataset == dataset.name and isinstance(source.fold, int):
-            yield ("sources", name, "fold"), source.fold
-    for name, target in study.targets.items():
-        if target.dataset == dataset.name:
-            yield ("targets", name, "folds"), max(target.folds)
-
-
-def _raw_folder(study: Study, dataset: Dataset) -> Path | None:
-    found = sorted(study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*/dataset.json"))
-    return found[0].parent if found else None
-
-
-def _sources(context: _Context) -> _Found:
+def _sources(context: Context) -> Found:
     for name, source in context.study.sources.items():
         place: Place = ("sources", name)
         if source.fetch or source.checkpoint:
@@ -195,7 +142,7 @@ def _sources(context: _Context) -> _Found:
         yield from _classes(context, source, place)
 
 
-def _published(context: _Context, source: Source, place: Place) -> _Found:
+def _published(context: Context, source: Source, place: Place) -> Found:
     # this imports torch, which most studies don't need
     from nnunet_transfer.checkpoints import is_address
     from nnunet_transfer.checkpoints.catalogue import CATALOGUE
@@ -212,17 +159,17 @@ def _published(context: _Context, source: Source, place: Place) -> _Found:
             )
 
 
-def _classes(context: _Context, source: Source, place: Place) -> _Found:
+def _classes(context: Context, source: Source, place: Place) -> Found:
     if source.trainer is None or source.trainer.base != "nnUNetPretrainerClassification":
         return
     dataset = context.study.datasets[source.dataset]
-    folder = _raw_folder(context.study, dataset)
+    folder = raw_folder(context.study, dataset)
     if folder is not None and not dataset.converter and not (folder / _CLASSES).is_file():
         where = (*place, "pretrain")
         yield where, context.finding(where, f"{folder} has no {_CLASSES}; classification needs one (case,class)")
 
 
-def _leakage(context: _Context) -> _Found:
+def _leakage(context: Context) -> Found:
     study = context.study
     used = {source for arm in study.arms for source in study.sources_of(arm)}
     for name, source in study.sources.items():
@@ -280,7 +227,7 @@ def _trained_on(study: Study, source: Source) -> list[str]:
 
 def _description(study: Study, dataset: Dataset) -> dict[str, Any]:
     """Return the dataset.json of a raw data set; empty if it doesn't exist yet."""
-    folder = _raw_folder(study, dataset)
+    folder = raw_folder(study, dataset)
     try:
         content = read_json(folder / "dataset.json") if folder else {}
     except DataError:
@@ -292,48 +239,11 @@ def _known_as(study: Study, dataset: Dataset) -> list[str]:
     """Return the names that identify a data set."""
     if dataset.converter or dataset.synthetic:
         return [dataset.converter or dataset.synthetic]
-    folder = _raw_folder(study, dataset)
+    folder = raw_folder(study, dataset)
     return [dataset.name, *([folder.name] if folder else [])]
 
 
-def _folds(context: _Context) -> _Found:
-    study = context.study
-    for name, source in study.sources.items():
-        count = _number_of_folds(context, study.datasets[source.dataset]) if source.dataset else None
-        if count is not None and isinstance(source.fold, int) and source.fold >= count:
-            where: Place = ("sources", name, "fold")
-            yield (
-                where,
-                context.finding(where, f"{source.dataset} has the folds 0 to {count - 1}; give one of them, or all"),
-            )
-    for name, target in study.targets.items():
-        dataset = study.datasets[target.dataset]
-        count = _number_of_folds(context, dataset)
-        if count is not None and max(target.folds) >= count:
-            place: Place = ("targets", name, "folds")
-            yield (
-                place,
-                context.finding(place, f"{dataset.name} has the folds 0 to {count - 1}, not {max(target.folds)}"),
-            )
-
-
-def _number_of_folds(context: _Context, dataset: Dataset) -> int | None:
-    study = context.study
-    if dataset.synthetic:
-        return _SYNTHETIC_FOLDS
-    job = context.jobs.get(f"convert-{dataset.name}")
-    if dataset.converter and not (job and state.is_done(study.folder, job)):
-        return int(dataset.options.get("folds", len(DEFAULT_FOLDS)))
-    folder = _raw_folder(study, dataset)
-    if folder is None:
-        return None
-    try:
-        return len(read_folds(folder / "splits_final.json"))
-    except DataError:
-        return len(DEFAULT_FOLDS)
-
-
-def _arms(context: _Context) -> _Found:
+def _arms(context: Context) -> Found:
     study = context.study
     arms = {arm.source for arm in study.arms}
     used = {source for arm in study.arms for source in study.sources_of(arm)}
@@ -351,7 +261,7 @@ def _arms(context: _Context) -> _Found:
         yield ("device",), context.finding(("device",), message, stops=False)
 
 
-def _baselines(context: _Context) -> _Found:
+def _baselines(context: Context) -> Found:
     """Find arms that the comparison would refuse after all trainings."""
     # imported here: the comparison needs pandas, which is slow to import
     from nnunet_transfer.comparison.baselines import choose_baselines
@@ -370,7 +280,7 @@ def _baselines(context: _Context) -> _Found:
         yield ("arms",), context.finding(("arms",), f"comparison.baseline has to name one arm: {error}")
 
 
-def _machine(context: _Context) -> _Found:
+def _machine(context: Context) -> Found:
     if importlib.util.find_spec("snakemake") is None:
         yield (), Finding(NO_SNAKEMAKE)
     needed: dict[int, tuple[Path, float]] = {}
@@ -390,4 +300,13 @@ def _machine(context: _Context) -> _Found:
             yield (), Finding(message)
 
 
-_CHECKS: tuple[Callable[[_Context], _Found], ...] = (_datasets, _sources, _leakage, _folds, _arms, _baselines, _machine)
+_CHECKS: tuple[Callable[[Context], Found], ...] = (
+    _datasets,
+    _sources,
+    _leakage,
+    folds,
+    training_cases,
+    _arms,
+    _baselines,
+    _machine,
+)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from nnunet_transfer.conversion.splits import deal
-from nnunet_transfer.folds import Folds
+from nnunet_transfer.folds import NNUNET_FOLDS, Folds, check_enough_cases
 from nnunet_transfer.subjects import find_origin, raw_dataset
 from nnunet_transfer.words import counted
 
@@ -39,3 +42,21 @@ def own_folds(dataset: str, plans: str, configuration: str) -> Folds:
         {"train": [c for c in cases if fold_of[c] != k], "val": [c for c in cases if fold_of[c] == k]}
         for k in range(len(folds))
     ]
+
+
+def validation_sizes(cases: Sequence[str], raw_dataset: Path) -> list[int]:
+    """Return how many of the cases of a raw data set each of its own folds validates, before anything is preprocessed.
+
+    Raises
+    ------
+    DataError
+        If there are fewer cases than folds.
+    """
+    check_enough_cases(raw_dataset.name, len(cases))
+    subject = find_origin(cases, raw_dataset).subject
+    folds = range(NNUNET_FOLDS)
+    if NNUNET_FOLDS <= len(set(subject.values())) < len(cases):
+        sizes = Counter(deal(subject, {}, NNUNET_FOLDS).values())
+        return [sizes[fold] for fold in folds]
+    # nnU-Net's differ by one case at most, and the first ones are larger
+    return [len(cases) // NNUNET_FOLDS + (fold < len(cases) % NNUNET_FOLDS) for fold in folds]

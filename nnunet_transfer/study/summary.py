@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nnunet_transfer.study import state
-from nnunet_transfer.study.checks import Finding, check_study
+from nnunet_transfer.study.checks import check_study
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.estimates import Estimate, estimate
+from nnunet_transfer.study.findings import Finding
 from nnunet_transfer.study.jobs import KINDS, Job, study_jobs
 from nnunet_transfer.words import counted
 

@@ -19,7 +19,9 @@ SOURCE_SUBJECTS = 32
 TARGET_SUBJECTS = 8
 #: of old subjects, share of the contrast between grey and white matter
 FADING = 0.4
-SOURCE_VALIDATION_SHARE = 4  # one case in four validates; the targets are split in halves
+SOURCE_VALIDATION_SHARE = 4  # one case in four validates
+TARGET_VALIDATION_SHARE = 2
+FOLDS = 2
 _SYNTHETIC_T1 = (
     "Synthetic: slabs deformed and re-coloured from the MNI152 average T1 template (ICBM 152 non-linear symmetric "
     "2009a, as shipped with nilearn). Not patients' data; without any clinical meaning."
@@ -92,6 +94,14 @@ DATASETS: dict[str, tuple[int, Callable[[Path, int, int], Path]]] = {
 }
 
 
+def fold_sizes(name: str) -> tuple[int, list[int]]:
+    """Return the number of cases of one of `DATASETS`, and of those that each of its folds validates."""
+    sources = {"natural": len(natural.PHOTOS) * natural.CROPS_PER_PHOTO, "t1": SOURCE_SUBJECTS}
+    cases = sources.get(name, TARGET_SUBJECTS)
+    share = SOURCE_VALIDATION_SHARE if name in sources else TARGET_VALIDATION_SHARE
+    return cases, [len(range(fold, cases, share)) for fold in range(FOLDS)]
+
+
 def _write_t1(
     raw: Path,
     dataset_id: int,
@@ -100,7 +110,7 @@ def _write_t1(
     seed: int,
     labels: dict[str, int],
     add_lesions: Finish | None,
-    share: int = 2,
+    share: int = TARGET_VALIDATION_SHARE,
     classes: Sequence[str] = (),
 ) -> Path:
     """Write one T1-like data set; `group` names the subjects and keeps their random numbers apart."""
@@ -159,7 +169,7 @@ def _write_classes(folder: Path, cases: Sequence[str], classes: Sequence[str]) -
 
 def _write_splits(folder: Path, cases: Sequence[str], share: int) -> None:
     """Write two folds; fold f validates on every `share`-th case, starting with case f. Each case is a subject."""
-    folds = [cases[fold::share] for fold in range(2)]
+    folds = [cases[fold::share] for fold in range(FOLDS)]
     write_json(
         folder / "splits_final.json",
         [{"train": [c for c in cases if c not in validation], "val": list(validation)} for validation in folds],
