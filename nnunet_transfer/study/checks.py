@@ -151,7 +151,7 @@ def _published(context: Context, source: Source, place: Place) -> Found:
         where = (*place, "fetch")
         yield where, context.finding(where, f"unknown '{source.fetch}'; there are: {', '.join(CATALOGUE)}")
     if source.checkpoint and not is_address(source.checkpoint):
-        file = context.study.file.parent / os.path.expanduser(source.checkpoint)
+        file = context.study.path(source.checkpoint)
         if not file.exists():
             yield (
                 (*place, "checkpoint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -186,6 +187,10 @@ class Study:
         wanted = self.comparison.get("baseline", "")
         bases = {arm.source or SCRATCH: arm.base for arm in self.arms}
         return str(bases.get(wanted, wanted))
+
+    def path(self, text: str) -> Path:
+        """Return a path that was written in the file, in whose folder it starts."""
+        return self.file.parent / os.path.expanduser(os.path.expandvars(text))
 
     def command(self, action: str) -> str:
         """Return a command on this study, such as `check`, to be pasted into a shell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,13 @@ _MOST_PARTS = 100_000
 #: maximum size of a study file in bytes
 _MOST_BYTES = 4 << 20
 _LARGEST = 1 << 63
+#: whole numbers that YAML reads in another base than they seem to have: 012 is 10, and 1:30 is 90
+_OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))
 #: keys and list positions from the top of the document
 Place = tuple[str | int, ...]
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,16 @@ def read_document(path: Path) -> Document:
 
 
 def _check_node(node: yaml.Node, path: Path) -> None:
-    """Refuse values that no study contains: dates, sets and others from a tag (!!), and characters that files can't contain."""
+    """Refuse what no study contains: dates and sets by a tag (!!), numbers in other bases, characters no file can contain."""
     line = node.start_mark.line + 1
     if node.tag not in _TAGS:
         raise StudyError(f"{path.name}, line {line}: invalid YAML: the tag {node.tag.replace(_TAG, '!!')}; remove it")
     if isinstance(node, yaml.ScalarNode):
+        if node.tag in _NUMBERS and _OTHER_BASE.fullmatch(node.value):
+            raise StudyError(
+                f"{path.name}, line {line}: to YAML, {node.value[:100]} isn't the number that it seems to be; write a number "
+                "without leading zeros or colons, or put text in quotes"
+            )
         if "\0" in node.value:
             raise StudyError(f"{path.name}, line {line}: holds a NUL character; remove it")
         try:

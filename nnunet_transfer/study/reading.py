@@ -113,10 +113,21 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         environment={key: str(value) for key, value in content.get("environment", {}).items()},
         allow_leakage=content.get("allow_leakage", False),
     )
+    _check_folders(document, study)
     study = replace(study, arms=tuple(_arms(document, study.sources)), datasets=_with_fitting_patches(document, study))
     _check_baseline(document, study)
     _check_names(document, study)
     return study
+
+
+def _check_folders(document: Document, study: Study) -> None:
+    """Refuse one folder for two purposes: nnU-Net gives a data set's folder the same name in each, and a step would remove it."""
+    known: dict[str, str] = {}
+    for variable, folder in study.folders.items():
+        twin = known.setdefault(os.path.realpath(folder), FOLDERS[variable])
+        if twin != FOLDERS[variable]:
+            place = ["folders", FOLDERS[variable]]
+            raise document.error(place, f"{folder} is the folder {twin}, too; give each its own")
 
 
 def _with_fitting_patches(document: Document, study: Study) -> dict[str, Dataset]:
@@ -289,6 +300,10 @@ def _arms(document: Document, sources: Mapping[str, Source]) -> Iterator[StudyAr
         elif source != SCRATCH and source not in sources:
             raise document.error(
                 place, f"an arm without source: {unknown(source, [SCRATCH, BEST, *sources])}; describe it under sources"
+            )
+        if source == SCRATCH and entry.get("encoder_only"):
+            raise document.error(
+                [*place, "encoder_only"], "says what a source gives; scratch starts from none; remove it"
             )
         own = "recipes" in entry
         recipes = entry.get("recipes", content.get("recipes", [DEFAULT_RECIPE]))

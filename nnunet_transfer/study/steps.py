@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -90,7 +89,7 @@ def _table(study: Study, dataset: Dataset, text: str) -> str:
 
     To a user's own converter, a table may be something else than a file.
     """
-    path = study.file.parent / Path(os.path.expandvars(text)).expanduser()
+    path = study.path(text)
     return str(path) if path.is_file() or not dataset.converter.endswith(".py") else text
 
 
@@ -178,7 +177,7 @@ def _add(study: Study, job: Job) -> None:
     details = source.details
     address = source.checkpoint
     add_source(
-        address if is_address(address) else study.file.parent / Path(address).expanduser(),
+        address if is_address(address) else study.path(address),
         source.name,
         task=details["task"],
         domain=details["domain"],

@@ -96,6 +96,8 @@ def _explained_alone(
         return place, f"give each once, not {_shown(value)}"
     if error.validator == "enum":
         return place, unknown(str(value), rule)
+    if error.validator == "pattern" and place[-1:] == ["sha256"]:
+        return place, f"'{value}' must be 8 to 64 of the digits 0 to 9 and a to f"
     if error.validator == "pattern":
         return place, f"'{value}' may hold letters, digits and '_' only, and starts with a letter"
     if error.validator == "type":
