@@ -81,7 +81,7 @@ def test_a_raw_data_set_has_the_folds_that_it_brings_or_gets(
     kept = read_study(file).folders["nnUNet_preprocessed"] / raw.name / "splits_final.json"
     write_json(kept, two_folds(11))
     assert errors(file, capsys) == []
-    write_json(raw / "splits_final.json", [{"train": ["case00"], "val": ["case01"]}])
+    write_json(raw / "splits_final.json", [{"train": ["case00"], "val": [f"case{i:02d}" for i in range(1, 11)]}])
     assert errors(file, capsys) == [
         "targets.stroke.folds: stroke has the folds 0 to 0, not 1",
         "cases.0: fold 0 of stroke has 1 training case, not 8",
@@ -100,3 +100,24 @@ def test_a_raw_data_set_with_too_few_cases_for_folds_is_named_once(
     (raw / "splits_final.json").write_text("{}")
     (found,) = errors(file, capsys)
     assert "is not a list of folds" in found
+
+
+@pytest.mark.parametrize(
+    ("fold", "said", "kept_too"),
+    [
+        ({"train": ["case00", "case01"], "val": ["case01"]}, "case01 is in train and in val of fold 0", True),
+        ({"train": ["case00", "sub-9"], "val": ["case01"]}, "fold 0 has sub-9, which isn't a training case", True),
+        ({"train": ["case00"], "val": []}, "fold 0 lacks case01 (1 such case)", False),
+    ],
+)
+def test_folds_that_a_later_step_would_refuse_are_named(
+    tmp_path: Path, fold: dict[str, list[str]], said: str, kept_too: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, raw = of_raw(tmp_path, 2, set_("targets", "stroke", "folds", to=[0]))
+    kept = read_study(file).folders["nnUNet_preprocessed"] / raw.name / "splits_final.json"
+    write_json(raw / "splits_final.json", [fold])
+    (found,) = errors(file, capsys)
+    assert said in found
+    write_json(kept, [fold])
+    (raw / "splits_final.json").unlink()
+    assert [said in found for found in errors(file, capsys)] == [True] * kept_too

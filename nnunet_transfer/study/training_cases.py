@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.conversion.install import FILE_NAME, check_form
 from nnunet_transfer.conversion.raw_dataset import find_cases, read_dataset_json
+from nnunet_transfer.errors import DataError
 from nnunet_transfer.folds import read_folds
 from nnunet_transfer.study.description import Study
 from nnunet_transfer.study.document import Place
 from nnunet_transfer.study.own_folds import validation_sizes
+from nnunet_transfer.words import counted
 
-_SPLITS = "splits_final.json"
 #: fold of a training on all cases
 ALL = "all"
 
@@ -42,15 +44,31 @@ def cases_of_folds(raw: Path, preprocessed: Path) -> dict[int | str, int]:
     Raises
     ------
     DataError
-        If the data set or its folds can't be read, or it can't get any.
+        If the data set can't be read, its folds can't be used, or it can't get any.
     """
     cases = list(find_cases(raw, read_dataset_json(raw)))
-    given = next((folder / _SPLITS for folder in (raw, preprocessed) if (folder / _SPLITS).is_file()), None)
-    if given:
-        sizes = [len(fold["train"]) for fold in read_folds(given)]
+    if (own := raw / FILE_NAME).is_file():
+        sizes = _sizes_of(own, cases, complete=True)
+    elif (kept := preprocessed / FILE_NAME).is_file():
+        sizes = _sizes_of(kept, cases, complete=False)
     else:
         sizes = [len(cases) - size for size in validation_sizes(cases, raw)]
     return {ALL: len(cases), **dict(enumerate(sizes))}
+
+
+def _sizes_of(file: Path, cases: Sequence[str], *, complete: bool) -> list[int]:
+    """Return the number of training cases of each fold in a file, after what steps and the comparison check later."""
+    folds = read_folds(file)
+    check_form(folds, file)
+    for number, fold in enumerate(folds):
+        listed = {*fold["train"], *fold["val"]}
+        if foreign := listed.difference(cases):
+            raise DataError(
+                f"{file}: fold {number} has {min(foreign)}, which isn't a training case of the data set; correct it"
+            )
+        if complete and (left := set(cases) - listed):
+            raise DataError(f"{file}: fold {number} lacks {min(left)} ({counted(len(left), 'such case')}); complete it")
+    return [len(fold["train"]) for fold in folds]
 
 
 def cases_of_synthetic(name: str) -> dict[int | str, int]:
