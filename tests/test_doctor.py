@@ -13,7 +13,7 @@ import pytest
 from nnunet_transfer import doctor
 from nnunet_transfer.cli import main
 from nnunet_transfer.discovery import __path__ as discovery_path
-from nnunet_transfer.doctor import Finding, State
+from nnunet_transfer.doctor import Finding, State, installation
 from nnunet_transfer.files import sha256_of
 from nnunet_transfer.naming import ARMS
 from nnunet_transfer.sources import SourceCard
@@ -284,13 +284,13 @@ def test_every_card_is_read_and_compared_with_its_name(nnunet_folders: Path) -> 
 
 def test_versions_outside_what_was_tested_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["numpy>=1.26", "no-such-package-xyz>=2", "nnunetv2<2.0", 'pycocotools>=99; extra == "coco"']
-    monkeypatch.setattr(doctor, "requires", lambda _: needed)
+    monkeypatch.setattr(installation, "requires", lambda _: needed)
     missing, old = doctor.check_versions()
     assert (missing.state, old.state) == (State.FAIL, State.FAIL)
     assert missing.found == "no-such-package-xyz is missing"
     assert missing.fix == "pip install 'no-such-package-xyz>=2'"
     assert old.found.endswith("was not tested; tested: <2.0")
-    monkeypatch.setattr(doctor, "requires", lambda _: needed[:1])
+    monkeypatch.setattr(installation, "requires", lambda _: needed[:1])
     assert [f.state for f in doctor.check_versions()] == [State.OK]
 
 
@@ -309,7 +309,7 @@ def test_commands_of_another_python_are_named(tmp_path: Path, monkeypatch: pytes
 
 
 def test_windows_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     assert "is not supported" in _only("system", list(doctor.check_python())).found
 
 
@@ -341,7 +341,7 @@ def test_sources_are_not_looked_for_without_a_registry(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("installed", "state"), [("2.8.3", State.OK), ("2.9.0", State.FAIL), ("2.80", State.FAIL)])
 def test_nnunets_version_is_judged(installed: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "version", lambda _: installed)
+    monkeypatch.setattr(installation, "version", lambda _: installed)
     (finding,) = doctor.check_nnunet()
     assert finding.state is state
 
@@ -350,7 +350,7 @@ def test_nnunets_version_is_judged(installed: str, state: State, monkeypatch: py
     ("found", "state"), [((3, 9, 1), State.FAIL), ((3, 13, 0), State.OK), ((3, 14, 0), State.FAIL)]
 )
 def test_pythons_version_is_judged(found: tuple[int, int, int], state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.sys, "version_info", found)
+    monkeypatch.setattr(sys, "version_info", found)
     assert [f.state for f in doctor.check_python()] == [state]
 
 
