@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_transfer import __version__
 from nnunet_transfer.errors import DataError, PlansError
-from nnunet_transfer.files import read_json, write_json
+from nnunet_transfer.files import read_json
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed, nnunet_raw
-from nnunet_transfer.plans.architectures import Architecture, from_card, with_dimensions
-from nnunet_transfer.plans.classes import MASKED_SCHEMES, NORMALIZATION_SCHEMES, wrong_class
-from nnunet_transfer.plans.profiles import PLAIN_8GB, RESENC_M, Memory, Profile, get_profile
-from nnunet_transfer.sources import SourceCard, load_source
+from nnunet_transfer.plans.classes import wrong_class
+from nnunet_transfer.plans.data_settings import share_data, take_normalization
+from nnunet_transfer.plans.design import Design, design_of
+from nnunet_transfer.plans.plans_file import write_plans
+from nnunet_transfer.sources import SourceCard
 from nnunet_transfer.sources.differences import differences
-from nnunet_transfer.sources.registry import registered_name
 from nnunet_transfer.sources.target import Target
 
 log = logging.getLogger(__name__)
 
-#: settings that a source may determine besides the architecture
-FOLLOW = ("spacing", "normalization", "patch_size")
-#: settings of a configuration and of the plans that determine the preprocessed data
-_DATA_SETTINGS = (
-    "preprocessor_name",
-    "spacing",
-    "normalization_schemes",
-    "use_mask_for_norm",
-    "resampling_fn_data",
-    "resampling_fn_seg",
-    "resampling_fn_data_kwargs",
-    "resampling_fn_seg_kwargs",
-)
-_PLANS_DATA_SETTINGS = ("transpose_forward", "image_reader_writer", "foreground_intensity_properties_per_channel")
-#: configurations whose preprocessed data nnU-Net's planners share, and whose spacing doesn't depend on the patch size
-_SHARED = ("2d", "3d_fullres")
-#: settings that must agree to add configurations to plans, besides those of all configurations
-_SAME_TRANSFER = ("profile", "source", "sha256", "rules")
-#: network classes whose memory follows the scale of nnU-Net's residual encoders
-_RESIDUAL = ("ResidualEncoderUNet", "STUNet")
-#: nnU-Net normalises within the part that isn't 0 if cropping leaves less than this share of the images
-_CROPPED = 3 / 4
 #: nnU-Net's default
 PREPROCESSOR = "DefaultPreprocessor"
 NNUNET = "nnU-Net's rule"
@@ -94,11 +71,6 @@ class PlanSettings:
     base_plans: str = "nnUNetPlans"
     follow_source: tuple[str, ...] = ()
     rules: Mapping[str, str | float] | None = None
-
-
-def plans_name_for(*, profile: str | None = None, source: str | None = None) -> str:
-    """Return the name of the plans for a profile, a source, or a source in a profile's architecture."""
-    return "_".join(("nnUNetPlans", *([profile] if profile else []), *([f"from_{source}"] if source else [])))
 
 
 def write_transfer_plans(
@@ -153,7 +125,7 @@ def write_transfer_plans(
         If the fingerprint is missing, a configuration can't be planned, a size doesn't fit the network, or different
         plans with this name exist.
     """
-    design = _design(profile, source, follow_source)
+    design = design_of(profile, source, follow_source)
     name = name or design.plans_name
     if "__" in name or "/" in name or name.endswith("_"):
         raise PlansError(
@@ -175,9 +147,9 @@ def write_transfer_plans(
     )
     plans["configurations"] = _chosen(plans["configurations"], configurations, patch_size, dataset)
     if design.normalization:
-        _take_normalization(plans, design, folder)
+        take_normalization(plans, design, folder)
     dictated = bool(design.spacing or design.normalization or target_spacing) or preprocessor != PREPROCESSOR
-    _share_data(plans, folder / f"{base_plans}.json", dictated)
+    share_data(plans, folder / f"{base_plans}.json", dictated)
     plans["experiment_planner_used"] = "nnunet_transfer"
     plans["transfer"] = {
         "profile": profile,
@@ -194,79 +166,10 @@ def write_transfer_plans(
             **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
         },
     }
-    path = _write(plans, folder / f"{name}.json", overwrite)
+    path = write_plans(plans, folder / f"{name}.json", overwrite)
     if design.card:
         _say_what_differs(design.card, plans)
     return path
-
-
-@dataclass(frozen=True)
-class _Design:
-    """Settings that a profile or a source determines."""
-
-    label: str
-    plans_name: str
-    architectures: Mapping[int, Architecture]
-    memory: Memory
-    card: SourceCard | None = None
-    spacing: tuple[float, ...] = ()
-    normalization: tuple[str, ...] = ()
-    patch_sizes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-
-    @property
-    def dictated_by(self) -> str:
-        """What determines spacing, normalisation and patch size."""
-        return f"source {self.card.name}" if self.card else self.label
-
-
-def _design(profile: str | None, source: str | None, follow: Collection[str]) -> _Design:
-    if unknown := sorted(set(follow) - set(FOLLOW)):
-        raise PlansError(f"a source can't set {', '.join(unknown)}; there are: {', '.join(FOLLOW)}")
-    if source is None:
-        if profile is None:
-            raise PlansError("give a profile, a source, or both")
-        if follow:
-            raise PlansError(f"{', '.join(follow)} can only be taken from a source, not from profile {profile}")
-        shape = get_profile(profile)
-        return _Design(f"profile {profile}", plans_name_for(profile=profile), _architectures(shape), shape.memory)
-    card = _registered(source)
-    wanted = {"spacing": card.spacing, "normalization": card.normalization_schemes, "patch_size": card.patch_size}
-    if missing := [f for f in follow if not wanted[f]]:
-        raise PlansError(f"source {card.name} doesn't say its {', '.join(missing)}; leave it to nnU-Net")
-    if "spacing" in follow and len(card.spacing) != 3:
-        raise PlansError(f"source {card.name} is 2D; its spacing can't be followed, leave it to nnU-Net")
-    if profile is None:
-        label, own = f"source {card.name}", from_card(card.architecture)
-        architectures: Mapping[int, Architecture] = {n: with_dimensions(own, n) for n in (2, 3)}
-        memory = RESENC_M if own["network_class_name"].endswith(_RESIDUAL) else PLAIN_8GB
-    else:
-        label, shape = f"profile {profile}", get_profile(profile)
-        architectures, memory = _architectures(shape), shape.memory
-    return _Design(
-        label,
-        plans_name_for(profile=profile, source=card.name),
-        architectures,
-        memory,
-        card,
-        card.spacing if "spacing" in follow else (),
-        card.normalization_schemes if "normalization" in follow else (),
-        {len(card.patch_size): card.patch_size} if "patch_size" in follow else {},
-    )
-
-
-def _registered(source: str) -> SourceCard:
-    """Return the card of a source; trainings look it up in the registry by the name in the plans."""
-    found = load_source(source)
-    if not registered_name(found.folder):
-        raise PlansError(
-            f"{found.folder} is outside the registry, where trainings look for the source; add it first with "
-            f"`nnunet_transfer sources add {found.folder}`"
-        )
-    return found.card
-
-
-def _architectures(profile: Profile) -> dict[int, Architecture]:
-    return {n: profile.architecture(n) for n in (2, 3)}
 
 
 def _check_numbers(batch_size: int | None, gpu_memory: float | None, target_spacing: Sequence[float] | None) -> None:
@@ -288,7 +191,7 @@ def _check_dataset(dataset: str, folder: Path) -> None:
         )
 
 
-def _planned(dataset: str, name: str, design: _Design, **given: Any) -> dict[str, Any]:
+def _planned(dataset: str, name: str, design: Design, **given: Any) -> dict[str, Any]:
     import numpy as np
 
     from nnunet_transfer.plans.planner import FixedArchitecturePlanner
@@ -356,42 +259,6 @@ def _linked(planned: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
     return found
 
 
-def _take_normalization(plans: dict[str, Any], design: _Design, folder: Path) -> None:
-    """Give each channel the source's normalisation, and a mask where nnU-Net's rule asks for one with it."""
-    schemes = set(design.normalization)
-    if len(schemes) != 1:
-        raise PlansError(f"{design.dictated_by} normalises its channels in different ways; leave it to nnU-Net")
-    if foreign := sorted(schemes - NORMALIZATION_SCHEMES):
-        raise PlansError(f"{design.dictated_by} names {foreign[0]}, which nnU-Net doesn't have; leave it to nnU-Net")
-    cropped = read_json(folder / "dataset_fingerprint.json")["median_relative_size_after_cropping"] < _CROPPED
-    for configuration in plans["configurations"].values():
-        if "normalization_schemes" in configuration:
-            count = len(configuration["normalization_schemes"])
-            configuration["normalization_schemes"] = [*schemes] * count
-            configuration["use_mask_for_norm"] = [cropped and schemes <= MASKED_SCHEMES] * count
-
-
-def _share_data(plans: dict[str, Any], base_file: Path, dictated: bool) -> None:
-    """Let configurations reuse the preprocessed data of the base plans if both would write the same data.
-
-    Without base plans, use the names that nnU-Net's default plans will use, which decide in the same way, unless the source
-    has `dictated` a spacing or normalisation.
-    """
-    base = read_json(base_file) if base_file.is_file() else None
-    for name, configuration in plans["configurations"].items():
-        if "data_identifier" not in configuration:
-            continue
-        same = name in _SHARED and not dictated
-        if base is not None:
-            other = base["configurations"].get(name, {})
-            same = all(configuration[k] == other.get(k) for k in _DATA_SETTINGS) and all(
-                plans[k] == base.get(k) for k in _PLANS_DATA_SETTINGS
-            )
-            configuration["data_identifier"] = other.get("data_identifier") if same else None
-        if not same:
-            configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-
-
 def _say_what_differs(card: SourceCard, plans: Mapping[str, Any]) -> None:
     """Log the differences between the source and the configurations, as in the transfer report of a training."""
     dataset_json = read_json(nnunet_raw() / plans["dataset_name"] / "dataset.json")
@@ -404,44 +271,3 @@ def _say_what_differs(card: SourceCard, plans: Mapping[str, Any]) -> None:
             found.setdefault(text, []).append(name)
     for text, names in found.items():
         log.warning("note%s: %s", "" if len(names) == len(own) else f" on {', '.join(names)}", text)
-
-
-def _write(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:
-    if path.is_file() and not overwrite:
-        old, new = read_json(path), json.loads(json.dumps(plans))
-        if differing := next(_differences(old, new), ""):
-            raise PlansError(
-                f"{path} exists and differs in {differing}; a training may have used it: choose another name, or overwrite it"
-            )
-        plans = _with_added(old, new)
-        if plans == old:
-            return path
-        log.info(
-            "added to the plans: %s", ", ".join(c for c in new["configurations"] if c not in old["configurations"])
-        )
-    write_json(path, plans)
-    return path
-
-
-def _differences(old: Any, new: dict[str, Any]) -> Iterator[str]:
-    """Yield the differences between plans, apart from configurations that only one of them has."""
-    if not isinstance(old, dict) or not all(isinstance(old.get(key), dict) for key in ("configurations", "transfer")):
-        yield "what made it"
-        return
-    for key in dict.fromkeys((*new, *old)):
-        if key not in ("configurations", "transfer") and old.get(key) != new.get(key):
-            yield key
-    yield from (f"transfer.{key}" for key in _SAME_TRANSFER if old["transfer"].get(key) != new["transfer"].get(key))
-    for name, mine in new["configurations"].items():
-        other = old["configurations"].get(name, mine)
-        yield from (f"{key} of {name}" for key in dict.fromkeys((*mine, *other)) if mine.get(key) != other.get(key))
-
-
-def _with_added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the old plans, unchanged, with the new configurations added."""
-    added = {name: c for name, c in new["configurations"].items() if name not in old["configurations"]}
-    transfer = dict(old["transfer"])
-    if added and transfer.get("origin") != new["transfer"]["origin"]:
-        others = {name: new["transfer"]["origin"] for name in added}
-        transfer["origin_of_added"] = {**transfer.get("origin_of_added", {}), **others}
-    return {**old, "configurations": {**old["configurations"], **added}, "transfer": transfer}
