@@ -65,6 +65,17 @@ def test_a_raw_data_set_without_its_description_is_not_called_missing(
     assert "no Dataset702_*" not in text
 
 
+def test_another_data_set_is_not_taken_for_a_synthetic_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_study(tmp_path)
+    raw = read_study(file).folders["nnUNet_raw"]
+    (raw / "Dataset702_DemoT1").mkdir(parents=True)
+    assert check(file, capsys)[0] == 0
+    (raw / "Dataset711_OurClinic").mkdir()
+    status, text = check(file, capsys)
+    assert status == 1
+    assert "datasets.stroke.id: is that of Dataset711_OurClinic, which isn't one of the demo's" in text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -54,7 +54,9 @@ def _datasets(context: Context) -> Found:
         if dataset.converter:
             yield from _converted(context, dataset, place)
         elif dataset.synthetic:
-            continue
+            if other := next((found for found in _raw_folders(context, dataset) if "_Demo" not in found), ""):
+                message = f"is that of {other}, which isn't one of the demo's data sets; choose another"
+                yield (*place, "id"), context.finding((*place, "id"), message)
         elif known := raw_folder(context.study, dataset):
             try:
                 warnings = check_raw_dataset(known)
@@ -67,6 +69,11 @@ def _datasets(context: Context) -> Found:
             incomplete = next((f"{found} has no dataset.json" for found in sorted(raw.glob(folder))), "")
             missing = f"no {folder} in {raw}; give converter and path, or its folder as folders.raw"
             yield place, context.finding(place, incomplete or missing)
+
+
+def _raw_folders(context: Context, dataset: Dataset) -> list[str]:
+    """Return the names of all folders in nnU-Net's raw folder that have a data set's id."""
+    return sorted(path.name for path in context.study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*"))
 
 
 def _converted(context: Context, dataset: Dataset, place: Place) -> Found:
