@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nnunet_transfer.files import write_json
-from nnunet_transfer.study import read_study
+from nnunet_transfer.study import read_study, state, study_jobs
 from nnunet_transfer.study.own_folds import validation_sizes
 from nnunet_transfer.study.training_cases import cases_of_folds, cases_of_synthetic
 from nnunet_transfer.synthetic.datasets import DATASETS
@@ -121,3 +121,16 @@ def test_folds_that_a_later_step_would_refuse_are_named(
     write_json(kept, [fold])
     (raw / "splits_final.json").unlink()
     assert [said in found for found in errors(file, capsys)] == [True] * kept_too
+
+
+def test_of_a_preprocessed_data_set_only_the_installed_folds_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, raw = of_raw(tmp_path, 6, set_("cases", to=[6]))
+    study = read_study(file)
+    write_json(study.folders["nnUNet_preprocessed"] / raw.name / "splits_final.json", two_folds(6))
+    write_json(raw / "splits_final.json", [{"train": [], "val": []}])
+    assert any("fold 0 lacks case00 (6 such cases)" in found for found in errors(file, capsys))
+    with state.at_work(study.folder, study_jobs(study)["preprocess-stroke"]):
+        pass
+    assert errors(file, capsys) == [f"cases.0: fold {fold} of stroke has 5 training cases, not 6" for fold in (0, 1)]

@@ -35,7 +35,10 @@ def test_a_number_that_yaml_takes_for_another_is_refused(tmp_path: Path, plain: 
         (set_("seeds", to=[10**9]), r"seeds\.0: 1000000000 is greater than the maximum"),
         (set_("training", "epochs", to=10**9), r"training\.epochs: 1000000000 is greater"),
         (set_("cases", to=[10**9]), r"cases\.0: .*1000000000"),
-        (set_("sources", "t1_segmentation", "seed", to=10**9), r"sources\.t1_segmentation\.seed: 1000000000 is greater"),
+        (
+            set_("sources", "t1_segmentation", "seed", to=10**9),
+            r"sources\.t1_segmentation\.seed: 1000000000 is greater",
+        ),
         (set_("comparison", to={"draws": 10**12}), r"comparison\.draws: 1000000000000 is greater"),
         (
             set_(

@@ -11,7 +11,14 @@ from nnunet_transfer.study import state
 from nnunet_transfer.study.description import Dataset, Study
 from nnunet_transfer.study.document import Place
 from nnunet_transfer.study.findings import Context, Found, raw_folder
-from nnunet_transfer.study.training_cases import ALL, asked_for, cases_of_folds, cases_of_synthetic, most_in_folds
+from nnunet_transfer.study.training_cases import (
+    ALL,
+    asked_for,
+    cases_of_folds,
+    cases_of_installed,
+    cases_of_synthetic,
+    most_in_folds,
+)
 from nnunet_transfer.words import counted
 
 if TYPE_CHECKING:
@@ -99,7 +106,11 @@ def _cases_of_folds(context: Context, dataset: Dataset) -> dict[int | str, int]:
         return {}
     folder = raw_folder(study, dataset)
     if folder is not None:
-        return cases_of_folds(folder, study.folders["nnUNet_preprocessed"] / folder.name)
+        preprocessed = study.folders["nnUNet_preprocessed"] / folder.name
+        ready = context.jobs.get(f"preprocess-{dataset.name}")
+        if ready and state.is_done(study.folder, ready):
+            return cases_of_installed(preprocessed)
+        return cases_of_folds(folder, preprocessed)
     return cases_of_synthetic(dataset.synthetic) if dataset.synthetic else {}
 
 

@@ -56,6 +56,19 @@ def cases_of_folds(raw: Path, preprocessed: Path) -> dict[int | str, int]:
     return {ALL: len(cases), **dict(enumerate(sizes))}
 
 
+def cases_of_installed(preprocessed: Path) -> dict[int | str, int]:
+    """Return the same for a data set that is preprocessed, whatever has become of its raw folder since.
+
+    Raises
+    ------
+    DataError
+        If its folds can't be read.
+    """
+    folds = read_folds(preprocessed / FILE_NAME)
+    cases = {case for fold in folds for case in (*fold["train"], *fold["val"])}
+    return {ALL: len(cases), **{number: len(fold["train"]) for number, fold in enumerate(folds)}}
+
+
 def _sizes_of(file: Path, cases: Sequence[str], *, complete: bool) -> list[int]:
     """Return the number of training cases of each fold in a file, after what steps and the comparison check later."""
     folds = read_folds(file)
