@@ -166,6 +166,10 @@ def test_a_cascade_is_planned_as_a_whole(nnunet_folders: Path, wanted: str) -> N
         ({"profile": "demo", "name": "a__b"}, "must not contain"),
         # its folder would be TRAINER__nnUNetPlans___2d, of a configuration _2d
         ({"profile": "demo", "name": "nnUNetPlans_"}, "nor end in '_'"),
+        *(
+            ({"profile": "demo", "name": name, "overwrite": True}, "is not for plans")
+            for name in ("dataset", "splits_final", "dataset_fingerprint", "..")
+        ),
         ({"profile": "demo", "follow_source": ["spacing"]}, "can only be taken from a source"),
         ({"profile": "demo", "follow_source": ["colour"]}, "can't set colour"),
     ],
@@ -173,9 +177,13 @@ def test_a_cascade_is_planned_as_a_whole(nnunet_folders: Path, wanted: str) -> N
 def test_wrong_requests_are_refused_and_write_nothing(
     dataset: str, nnunet_folders: Path, options: dict[str, Any], message: str
 ) -> None:
+    folder = nnunet_folders / "preprocessed" / dataset
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(PlansError, match=message):
         write_transfer_plans(dataset, **options)
-    assert not list((nnunet_folders / "preprocessed" / dataset).glob("*Plans*"))
+    assert all(path.read_bytes() == content for path, content in before.items())
+    # nnU-Net's planner copies dataset.json
+    assert not any("configurations" in read_json(path) for path in folder.glob("*.json"))
 
 
 def test_the_intensities_of_small_images_take_little_memory(nnunet_folders: Path) -> None:

@@ -96,6 +96,10 @@ def test_a_source_may_dictate_more_and_then_has_its_own_data(dataset: str) -> No
     assert configuration["data_identifier"] == "nnUNetPlans_from_ct_3d_fullres"
     origin = plans["transfer"]["origin"]
     assert origin["spacing"] == origin["normalization"] == origin["patch_size"] == "source ct"
+    with pytest.raises(
+        PlansError, match=r"the patch size of source ct, 16 32 32, has 3 axes, but no configuration of 2d has"
+    ):
+        write_transfer_plans(dataset, source="ct", follow_source=["patch_size"], configurations=["2d"], name="flat")
 
 
 #: name of a channel -> the normalisation that nnU-Net chooses by it

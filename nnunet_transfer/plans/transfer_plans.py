@@ -25,6 +25,8 @@ from nnunet_transfer.sources.target import Target
 
 log = logging.getLogger(__name__)
 
+#: nnU-Net's other files in the folder that holds the plans
+_OTHER_FILES = ("dataset", "dataset_fingerprint", "splits_final")
 #: nnU-Net's default
 PREPROCESSOR = "DefaultPreprocessor"
 NNUNET = "nnU-Net's rule"
@@ -127,6 +129,8 @@ def write_transfer_plans(
     """
     design = design_of(profile, source, follow_source)
     name = name or design.plans_name
+    if name.startswith(".") or name in _OTHER_FILES:
+        raise PlansError(f"{name}.json in the folder of a preprocessed data set is not for plans; choose another name")
     if "__" in name or "/" in name or name.endswith("_"):
         raise PlansError(
             f"plans name '{name}' must not contain '__' or '/', nor end in '_': nnU-Net joins names by '__' in folder names"
@@ -146,6 +150,7 @@ def write_transfer_plans(
         preprocessor=preprocessor,
     )
     plans["configurations"] = _chosen(plans["configurations"], configurations, patch_size, dataset)
+    _check_followed_patch(design, plans["configurations"], patch_size)
     if design.normalization:
         take_normalization(plans, design, folder)
     dictated = bool(design.spacing or design.normalization or target_spacing) or preprocessor != PREPROCESSOR
@@ -223,7 +228,8 @@ def _planned(dataset: str, name: str, design: Design, **given: Any) -> dict[str,
                 plans = planner.plan_experiment()
         except OverflowError:
             raise PlansError(
-                f"nnU-Net can't plan {dataset} with this spacing, in which the images have no voxel or too many; take another"
+                f"nnU-Net can't plan {dataset} with this spacing or GPU memory: images or patches would have no voxel or too "
+                "many; take another"
             ) from None
     log.debug("%s", printed.getvalue())
     return plans
@@ -247,6 +253,17 @@ def _chosen(
             f"{', '.join(chosen)} has; give one number per axis"
         )
     return chosen
+
+
+def _check_followed_patch(design: Design, chosen: Mapping[str, Any], given: Sequence[int] | None) -> None:
+    """Refuse to take the source's patch size where no configuration has as many axes."""
+    axes = {len(configuration.get("patch_size", ())) for configuration in chosen.values()}
+    if design.patch_sizes and not given and not axes & set(design.patch_sizes):
+        (size,) = design.patch_sizes.values()
+        raise PlansError(
+            f"the patch size of {design.dictated_by}, {' '.join(map(str, size))}, has {len(size)} axes, but no configuration of "
+            f"{', '.join(chosen)} has; leave it to nnU-Net"
+        )
 
 
 def _linked(planned: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
