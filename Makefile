@@ -28,7 +28,7 @@ help:
 	@echo "make clean      remove the environment and what was built; results stay"
 
 demo: $(STAMP)
-	$(BIN)/nnunet_transfer demo --out $(DEMO) --resume
+	$(BIN)/nnunet_transfer demo --output $(DEMO) --resume
 
 test: $(STAMP)
 	$(PYTEST) --costly 30

@@ -80,7 +80,7 @@ def test_a_killed_demo_resumes_offline_and_reports(tmp_path: Path, capfd: pytest
     search = os.pathsep.join(filter(None, (str(tmp_path / "offline"), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": search}
     out = tmp_path / "demo"
-    arguments = ["demo", "--quick", "--out", str(out)]
+    arguments = ["demo", "--quick", "--output", str(out)]
     command = [sys.executable, "-m", "nnunet_transfer.cli", *arguments]
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

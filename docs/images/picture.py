@@ -25,7 +25,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main() -> None:
     """Draw the picture of a demo's folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("demo", type=Path, help="the folder of `nnunet_transfer demo --out`")
+    parser.add_argument("demo", type=Path, help="the folder of `nnunet_transfer demo --output`")
     parser.add_argument("--out", type=Path, default=PICTURE, help="(%(default)s)")
     arguments = parser.parse_args()
     report = arguments.demo.resolve() / "report" / "report.html"

@@ -4,7 +4,7 @@ Example:
   nnunet_transfer compare -d 111 -c 3d_fullres --protocol atlas_r2 -o comparison
 
 Writes report.html, which needs no network; its figures as PNG and SVG (figures/), its tables as LaTeX (tables/) and as CSV:
-cases, lesions, summary, tests (differences to the baseline), pairs (between all arms), ranks, folds, grid (source task by
+cases, lesions, summary, tests (differences from the baseline), pairs (between all arms), ranks, folds, grid (source task by
 domain), detection (pooled), lesion_free (false positives where the reference is empty), sizes (sensitivity by lesion size),
 volumes, curves (arms trained on _<N>cases), lengths (arms trained for several _<N>epochs), recipes (arms with several),
 arm_key (sources and baselines) and consensus (ranks over several targets). A second comparison into the same folder scores
@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline",
         default="nnUNetTrainerScratch",
         metavar="TRAINER",
-        help="arm to compare with (default %(default)s)",
+        help="arm to compare with (default: %(default)s)",
     )
     parser.add_argument(
         "--rope",
         type=float,
         default=0.01,
         metavar="D",
-        help="differences of at most this count as practically equal (default %(default)s)",
+        help="differences of at most this count as practically equal (default: %(default)s)",
     )
     parser.add_argument(
         "--all-cases",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show these tables of `sources rank` in the report",
     )
     parser.add_argument(
-        "--draws", type=int, default=10_000, metavar="N", help="bootstrap samples (default %(default)s)"
+        "--draws", type=int, default=10_000, metavar="N", help="bootstrap samples (default: %(default)s)"
     )
     add_scoring_arguments(parser)
 

@@ -1,5 +1,6 @@
 """Turn a public data set, or your own, into an nnU-Net data set.
 
+Example:
   nnunet_transfer convert --list
   nnunet_transfer convert atlas_r2 /data/ATLAS_2 -d 4
 
@@ -31,11 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset", nargs="?", metavar="NAME", help="data set (see --list), or a Python file describing yours"
     )
     parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder the data set was unpacked to")
-    parser.add_argument("-d", "--dataset-id", type=int, metavar="ID", help="id of the new nnU-Net data set")
+    parser.add_argument(
+        "-d", "--id", "--dataset-id", dest="dataset_id", type=int, metavar="ID", help="id of the new data set"
+    )
     parser.add_argument(
         "--list", action="store_true", help="list the data sets with licence, citation and where to get them"
     )
-    parser.add_argument("--name", help="name of the new data set, after DatasetXXX_")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the new data set, after DatasetXXX_ (default: the data set's own)"
+    )
     parser.add_argument(
         "--channels",
         nargs="+",
@@ -50,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--geometry",
         default="error",
         choices=("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image"),
-        help="what to do if image and label are on different grids (%(default)s)",
+        help="what to do if image and label are on different grids (default: %(default)s)",
     )
     parser.add_argument(
         "--threshold",
@@ -59,12 +64,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="binary masks: values above T are foreground, for masks that were interpolated",
     )
     parser.add_argument(
-        "--reorient", nargs="?", const="RAS", default="", metavar="AXES", help="turn axes to one orientation (RAS)"
+        "--reorient",
+        nargs="?",
+        const="RAS",
+        default="",
+        metavar="AXES",
+        help="turn axes to one orientation (RAS, unless given)",
     )
     parser.add_argument(
-        "--group-by", default="subject", choices=("subject", "site"), help="what stays in one fold (%(default)s)"
+        "--group-by",
+        default="subject",
+        choices=("subject", "site"),
+        help="what stays in one fold (default: %(default)s)",
     )
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (%(default)s)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
     parser.add_argument(
         "--option",
         nargs="+",
@@ -74,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="options of a data set (see --list)",
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (%(default)s)"
+        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (default: %(default)s)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only, of each class in turn")
     parser.add_argument("--link", action="store_true", help="link to files that need no change instead of copying them")

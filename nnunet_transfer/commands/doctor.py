@@ -1,5 +1,8 @@
 """Check the installation, nnU-Net's folders and the sources; say how to fix what is wrong.
 
+Example:
+  nnunet_transfer doctor study.yaml
+
 One line per check: ok, warn (something won't work, or is slow) or fail. The exit status is 1 if a check failed.
 With a study file it also says what would stop that study, and whether the disk is large enough for it.
 """
@@ -20,7 +23,7 @@ from nnunet_transfer.files import printable_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
-    parser.add_argument("study", nargs="?", type=Path, help="study file to check as well")
+    parser.add_argument("study", nargs="?", type=Path, metavar="FILE", help="study file to check as well")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 

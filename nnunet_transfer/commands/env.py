@@ -42,7 +42,9 @@ SHELLS: dict[str, tuple[str, Callable[[str], str]]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option of `env`."""
-    parser.add_argument("--shell", choices=SHELLS, default="sh", help="shell whose syntax to print (default: sh)")
+    parser.add_argument(
+        "--shell", choices=SHELLS, default="sh", help="shell whose syntax to print (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,9 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="PRED_DIR", help="folder of predicted masks, named like the references")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="CASES.csv", help="table to write")
     add_scoring_arguments(parser)
-    parser.add_argument("--labels", type=int, nargs="+", metavar="N", help="label values to score (default: all)")
+    parser.add_argument(
+        "--labels",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="label values to score (default: those in dataset.json or, without it, all in the references)",
+    )
     parser.add_argument("--ignore-label", type=int, metavar="N", help="reference label that isn't scored")
-    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="dataset.json with the names of the labels")
+    parser.add_argument(
+        "--dataset-json",
+        type=Path,
+        metavar="FILE",
+        help="dataset.json with the names of the labels (default: the one in or beside one of the two folders)",
+    )
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +64,18 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "--empty",
         choices=("score", "leave-out"),
         default="score",
-        help="empty references: an empty prediction scores 1 and any other 0, or they are left out (default %(default)s)",
+        help="empty references: an empty prediction scores 1 and any other 0, or they are left out (default: %(default)s)",
     )
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
-    parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default 1)")
+    parser.add_argument(
+        "--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default: %(default)s)"
+    )
     parser.add_argument(
         "--processes",
         type=int,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
-        help="cases at a time (default %(default)s)",
+        help="cases at a time (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-missing", action="store_true", help="leave out cases that can't be scored, and list them"

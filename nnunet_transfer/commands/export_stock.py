@@ -3,6 +3,7 @@
 The network must be one of nnU-Net's. Weights, settings, transfer reports and the postprocessing that nnU-Net chose on these
 folds go with it; the optimiser's state, logs, and predictions and scores of the validation stay behind.
 
+Example:
   nnunet_transfer export-stock $nnUNet_results/Dataset100_X/nnUNetTrainerTransfer__nnUNetPlans_from_y__3d_fullres -o y.zip
   nnUNetv2_install_pretrained_model_from_zip y.zip                     # where only nnU-Net is installed
 """

@@ -2,6 +2,7 @@
 
 Preprocessing comes first: nnU-Net makes the folder. The folds are checked against the preprocessed cases.
 
+Example:
   nnUNetv2_plan_and_preprocess -d 4
   nnunet_transfer install-splits -d 4
 """
@@ -13,7 +14,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `install-splits`."""
-    parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the data set")
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="id or folder name of the data set")
     parser.add_argument("--overwrite", action="store_true", help="replace other folds that are there already")
 
 

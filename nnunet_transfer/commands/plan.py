@@ -1,7 +1,8 @@
 """Write nnU-Net plans whose architecture is a profile's or a source's.
 
-Spacing, normalisation, patch and batch size follow nnU-Net's rules. Then preprocess and train as usual:
+Spacing, normalisation, patch and batch size follow nnU-Net's rules. Afterwards preprocess and train as usual.
 
+Example:
   nnunet_transfer plan -d 4 --profile resnet18 -c 2d
   nnUNetv2_preprocess -d 4 -plans_name nnUNetPlans_resnet18 -c 2d
   nnUNetv2_train 4 2d 0 -p nnUNetPlans_resnet18 -tr nnUNetTrainerT1Segmentation
@@ -18,7 +19,7 @@ from nnunet_transfer.plans import FOLLOW, PROFILES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan`."""
-    parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the data set")
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="id or folder name of the data set")
     profiles = "; ".join(f"{name}: {p.description}" for name, p in PROFILES.items())
     parser.add_argument("--profile", metavar="NAME", help=f"architecture by name. {profiles}")
     parser.add_argument(
@@ -30,15 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch-size", nargs="+", type=int, metavar="N", help="voxels per axis")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per batch")
     parser.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="GPU memory that patch and batch size are fitted to (default: 8)"
+        "--gpu-memory",
+        type=float,
+        metavar="GB",
+        help="GPU memory that patch and batch size are fitted to (default: the profile's; 8 with --source)",
     )
     parser.add_argument(
         "--spacing", nargs=3, type=float, metavar="MM", help="target spacing along the data set's axes, for 3D"
     )
     parser.add_argument(
-        "--name", help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)"
+        "--name",
+        metavar="PLANS",
+        help="name of the plans (default: nnUNetPlans_PROFILE, nnUNetPlans_from_SOURCE, or both joined)",
     )
-    parser.add_argument("--base-plans", default="nnUNetPlans", help="plans whose preprocessed data are shared")
+    parser.add_argument(
+        "--base-plans",
+        default="nnUNetPlans",
+        metavar="PLANS",
+        help="plans whose preprocessed data are shared (default: %(default)s)",
+    )
     parser.add_argument(
         "--follow-source", nargs="+", default=[], choices=FOLLOW, help="settings to take from the source, too"
     )

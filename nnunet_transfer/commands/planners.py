@@ -1,5 +1,6 @@
 """List the planners, or let nnU-Net's own commands find them.
 
+Example:
   nnunet_transfer planners --install
   nnUNetv2_plan_and_preprocess -d 4 -pl nnUNetPlannerTransfer_resnet18 -c 2d
 

@@ -1,5 +1,6 @@
 """Pool data sets with different labels into one, to pre-train on all of them with one head per set.
 
+Example:
   nnunet_transfer pool -d 11 12 13 --id 20 --name PooledAnatomy
 
 The sets don't change. In the pool, cases get their set's name as prefix, and labels get new values; subjects and folds
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d", "--datasets", nargs="+", required=True, metavar="ID", help="ids or folder names of the sets to pool"
     )
-    parser.add_argument("--id", type=int, required=True, help="id of the new data set")
-    parser.add_argument("--name", required=True, help="name of the new data set, after DatasetXXX_")
+    parser.add_argument("--id", type=int, required=True, metavar="ID", help="id of the new data set")
+    parser.add_argument("--name", required=True, metavar="NAME", help="name of the new data set, after DatasetXXX_")
     parser.add_argument(
         "--same-subjects",
         action="store_true",

@@ -1,14 +1,15 @@
 """Inspect, add, fetch, list, show, publish, rank and verify pre-trained networks.
 
-nnunet_transfer sources inspect checkpoint_final.pth
-nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
-    --name openmind --task self_supervised --domain brain_mri
-nnunet_transfer sources fetch imagenet_resnet18d --save-as natural_classification
-nnunet_transfer sources list
-nnunet_transfer sources show t1_segmentation
-nnunet_transfer sources publish t1_segmentation to_upload --licence "CC BY 4.0"
-nnunet_transfer sources rank -d 21 -c 2d -p nnUNetPlans_resnet18
-nnunet_transfer sources verify
+Example:
+  nnunet_transfer sources inspect checkpoint_final.pth
+  nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
+      --name openmind --task self_supervised --domain brain_mri
+  nnunet_transfer sources fetch imagenet_resnet18d --save-as natural_classification
+  nnunet_transfer sources list
+  nnunet_transfer sources show t1_segmentation
+  nnunet_transfer sources publish t1_segmentation to_upload --licence "CC BY 4.0"
+  nnunet_transfer sources rank -d 21 -c 2d -p nnUNetPlans_resnet18
+  nnunet_transfer sources verify
 """
 
 from __future__ import annotations
@@ -76,17 +77,20 @@ def _add_action(actions: Any) -> None:
         'sources add model.zip --name stroke_ct --task segmentation --domain ct --licence "CC BY 4.0"',
     )
     _reading_arguments(parser)
-    parser.add_argument("--name", default="", help="name in the registry; not needed for a published source")
+    parser.add_argument(
+        "--name", default="", metavar="NAME", help="name in the registry; not needed for a published source"
+    )
     parser.add_argument(
         "--task", default="", choices=TASKS, help="task it was trained on; not needed for a published source"
     )
     parser.add_argument(
         "--domain",
         default="",
+        metavar="DOMAIN",
         help="images it was trained on, for example natural or t1; not needed for a published source",
     )
-    parser.add_argument("--licence", default="", help="licence of the weights")
-    parser.add_argument("--citation", default="", help="how to cite the weights")
+    parser.add_argument("--licence", default="", metavar="LICENCE", help="licence of the weights")
+    parser.add_argument("--citation", default="", metavar="TEXT", help="how to cite the weights")
     parser.add_argument(
         "--trained-on", nargs="+", default=[], metavar="DATASET", help="names of the data sets it was trained on"
     )
@@ -101,7 +105,7 @@ def _fetch_action(actions: Any) -> None:
         "download a public checkpoint and add it; without a name: list them",
         "sources fetch imagenet_resnet18d --save-as natural_classification",
     )
-    parser.add_argument("name", nargs="?", help="name in the catalogue")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name in the catalogue")
     parser.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
     parser.add_argument("--json", action="store_true", help="print the catalogue with addresses and citations as JSON")
     parser.add_argument("--overwrite", action="store_true", help="replace a source of this name")
@@ -118,7 +122,7 @@ def _show_action(actions: Any) -> None:
     parser = add_action(
         actions, "show", "print a source's model card, with its licence and citation", "sources show t1_segmentation"
     )
-    parser.add_argument("name", help="name in the registry")
+    parser.add_argument("name", metavar="NAME", help="name in the registry")
     parser.add_argument("--json", action="store_true", help="print the card as JSON")
 
 
@@ -129,9 +133,9 @@ def _publish_action(actions: Any) -> None:
         "write a source into a folder to upload, e.g. to Hugging Face",
         'sources publish t1_segmentation to_upload --licence "CC BY 4.0"',
     )
-    parser.add_argument("name", help="name in the registry")
-    parser.add_argument("folder", type=Path, help="new or empty folder")
-    parser.add_argument("--licence", default="", help="licence of the weights (default: the card's)")
+    parser.add_argument("name", metavar="NAME", help="name in the registry")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new or empty folder")
+    parser.add_argument("--licence", default="", metavar="LICENCE", help="licence of the weights (default: the card's)")
     parser.add_argument("--licence-file", type=Path, metavar="FILE", help="the licence's text")
     parser.add_argument(
         "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
@@ -147,17 +151,23 @@ def _rank_action(actions: Any) -> None:
         "sources rank -d 21 -c 2d -p nnUNetPlans_resnet18",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="sources to score (default: all)")
-    parser.add_argument("-d", "--dataset", required=True, help="id or folder name of the target, preprocessed")
+    parser.add_argument(
+        "-d", "--dataset", required=True, metavar="ID", help="id or folder name of the target, preprocessed"
+    )
     parser.add_argument("-c", "--configuration", required=True, metavar="CONFIG", help="2d, 3d_fullres ...")
     parser.add_argument("-p", "--plans", required=True, metavar="PLANS", help="name of the target's plans")
-    parser.add_argument("-f", "--fold", type=int, help="use only this fold's training cases (default: all cases)")
-    parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="also write all scores to a file")
-    parser.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: 40)")
+    parser.add_argument(
+        "-f", "--fold", type=int, metavar="K", help="use only this fold's training cases (default: all cases)"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="CSV", help="also write all scores to a file")
+    parser.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: %(default)s)")
     parser.add_argument(
         "--results", type=Path, metavar="CSV", help="table of scores on other targets: source, target, score"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda ...")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda ... (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: %(default)s)"
+    )
 
 
 def _verify_action(actions: Any) -> None:
@@ -177,8 +187,8 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sha256", default="", metavar="HEX", help="expected checksum of a file or download, or its start"
     )
-    parser.add_argument("--fold", help="which fold of a model (default: all, else the first)")
-    parser.add_argument("--checkpoint", help="which file of a fold (default: the final one)")
+    parser.add_argument("--fold", metavar="K", help="which fold of a model (default: all, else the first)")
+    parser.add_argument("--checkpoint", metavar="NAME", help="which file of a fold (default: the final one)")
     parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
     parser.add_argument(
         "--trust", action="store_true", help="unpickle the file without checks: it may run any program as you"
@@ -307,8 +317,8 @@ def _rank(args: argparse.Namespace) -> int:
 
     settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)
     rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)
-    if args.out:
-        write_ranking(rows, args.out, target=dataset_name(args.dataset), fold=args.fold)
+    if args.output:
+        write_ranking(rows, args.output, target=dataset_name(args.dataset), fold=args.fold)
     _print_table(table_of(rows))
     return 0
 

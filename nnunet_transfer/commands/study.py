@@ -1,11 +1,13 @@
 """Run a whole study from one file, with Snakemake: here, or on a cluster.
 
-nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d
-                                         writes a short study.yaml and checks it; without options: a long commented one
-nnunet_transfer study check study.yaml   says what would run, how long it takes, and what is wrong
-nnunet_transfer study run study.yaml     runs or resumes it; --smoke: tries every step with five iterations per training
-nnunet_transfer study status study.yaml  shows its state; --watch: repeatedly, until it ends
-nnunet_transfer study report study.yaml  prints the result so far and the path of the report
+Example:
+  nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d
+  nnunet_transfer study check study.yaml    # what would run, how long it takes, and what is wrong
+  nnunet_transfer study run study.yaml      # run or resume it; --smoke tries every step first
+  nnunet_transfer study status study.yaml   # its state; --watch repeats it until the run ends
+  nnunet_transfer study report study.yaml   # the result so far and the path of the report
+
+`init` writes a short study.yaml and checks it; without options it writes a long one with comments.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d",
     )
     init.add_argument(
-        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the file to write (default: %(default)s)"
+        "file",
+        nargs="?",
+        type=Path,
+        default=DEFAULT_FILE,
+        metavar="FILE",
+        help="the file to write (default: %(default)s)",
     )
     init.add_argument(
         "--target",
@@ -59,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _file_argument(add_action(actions, name, text, f"study {name} study.yaml"))
     run = actions.choices["run"]
     cores = os.cpu_count() or 1
-    run.add_argument("--jobs", type=int, metavar="N", help=f"steps at a time (default: the GPUs here, or {cores})")
+    run.add_argument(
+        "--jobs", type=int, metavar="N", help=f"steps at a time (default: one per GPU here or, without a GPU, {cores})"
+    )
     run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
     run.add_argument("--smoke", action="store_true", help="try every step with trainings of five iterations, then stop")
     actions.choices["status"].add_argument(
@@ -71,12 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         actions, "step", "run one step in this process (for the workflow)", "study step study.yaml convert-atlas_r2"
     )
     _file_argument(step)
-    step.add_argument("job", help="name of a step, as `status` shows it")
+    step.add_argument("job", metavar="STEP", help="name of a step, as `status` shows it")
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", type=Path, default=DEFAULT_FILE, help="the study file (default: %(default)s)"
+        "file", nargs="?", type=Path, default=DEFAULT_FILE, metavar="FILE", help="the study file (default: %(default)s)"
     )
 
 

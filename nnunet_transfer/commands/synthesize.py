@@ -1,5 +1,6 @@
 """Make T1-like images from label maps, with or without lesions, as a data set to pre-train on.
 
+Example:
   nnunet_transfer synthesize LABEL_MAPS -d 31 --n 200 --spacing 1 1 1
   nnunet_transfer synthesize LABEL_MAPS -d 32 --n 200 --lesions stroke=MASKS --leave-out-donors TARGET_FOLDER
   nnunet_transfer synthesize Dataset012_Anatomy -d 33 --n 100 --images real --lesions stroke=MASKS ms=OTHER_MASKS
@@ -23,14 +24,24 @@ from nnunet_transfer.files import read_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `synthesize`."""
     parser.add_argument(
-        "labels", metavar="LABELS", help="folder of label maps, or an nnU-Net data set (folder, name, id)"
+        "labels", metavar="LABEL_MAPS", help="folder of label maps, or an nnU-Net data set (folder, name, id)"
     )
     parser.add_argument("-d", "--id", type=int, required=True, metavar="ID", help="id of the new data set")
-    parser.add_argument("--name", default="Synthetic", help="name of the new data set (default: Synthetic)")
-    parser.add_argument("--n", type=int, default=200, metavar="N", help="number of cases (default: 200)")
-    parser.add_argument("--profile", default="t1", help="intensities: t1 (default) or any-contrast")
     parser.add_argument(
-        "--images", default="synthetic", help="synthetic (default), or real: the data set's own, with pasted lesions"
+        "--name",
+        default="Synthetic",
+        metavar="NAME",
+        help="name of the new data set, after DatasetXXX_ (default: %(default)s)",
+    )
+    parser.add_argument("--n", type=int, default=200, metavar="N", help="number of cases (default: %(default)s)")
+    parser.add_argument(
+        "--profile", default="t1", metavar="NAME", help="intensities: t1 or any-contrast (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images",
+        default="synthetic",
+        metavar="KIND",
+        help="synthetic, or real: the data set's own, with pasted lesions (default: %(default)s)",
     )
     parser.add_argument(
         "--lesions", nargs="+", default=[], metavar="[KIND=]FOLDER", help="masks to paste; KIND: stroke, ms or any"
@@ -43,10 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="donors not to draw from: names, tables FILE[:COLUMN] (.csv, .tsv; column donor), folders of data sets",
     )
     parser.add_argument(
-        "--mask-space", default="mni", help="space of the masks: mni (default), or image: the images' own"
+        "--mask-space",
+        default="mni",
+        metavar="SPACE",
+        help="space of the masks: mni, or image, the images' own (default: %(default)s)",
     )
-    parser.add_argument("--mass-effect", type=float, default=0.0, metavar="MM", help="let lesions swell by up to MM")
-    parser.add_argument("--head", default="both", help="show the whole head, only the brain, or both (default)")
+    parser.add_argument(
+        "--mass-effect",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="let lesions swell by up to MM (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--head",
+        default="both",
+        metavar="PART",
+        help="what synthetic images show: whole (head), brain, or both: each in half of the cases (default: %(default)s)",
+    )
     parser.add_argument(
         "--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z"
     )
@@ -56,13 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channel", default="", metavar="NAME", help="the channel of real images that holds T1")
     parser.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
     parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: 0)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: %(default)s)"
+    )
     parser.add_argument(
         "--processes",
         type=int,
         default=max(1, (os.cpu_count() or 1) // 2),
-        metavar="P",
+        metavar="N",
         help="cases at a time (default: %(default)s)",
     )
 

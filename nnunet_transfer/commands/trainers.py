@@ -1,7 +1,8 @@
 """List the trainers, recipes and name suffixes, or explain trainer names.
 
-nnunet_transfer trainers
-nnunet_transfer trainers nnUNetTrainerT1Segmentation_sawtooth_150epochs_seed1
+Example:
+  nnunet_transfer trainers
+  nnunet_transfer trainers nnUNetTrainerT1Segmentation_sawtooth_150epochs_seed1
 """
 
 from __future__ import annotations

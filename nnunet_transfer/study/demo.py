@@ -74,10 +74,10 @@ def _claim(out: Path, content: str, resume: bool) -> None:
     file = out / STUDY_FILE
     if file.exists():
         if not resume:
-            raise SettingsError(f"{out} holds a demo already; continue with --resume or choose another --out")
+            raise SettingsError(f"{out} holds a demo already; continue with --resume or choose another --output")
         if read_text(file) != content:
-            raise SettingsError(f"{file} is not this demo's; choose another --out, or continue it with `study run`")
+            raise SettingsError(f"{file} is not this demo's; choose another --output, or continue it with `study run`")
     elif not holds_nothing(out):
-        raise SettingsError(f"{out} is not empty and holds no demo; choose another --out")
+        raise SettingsError(f"{out} is not empty and holds no demo; choose another --output")
     else:
         write_text(file, content)
