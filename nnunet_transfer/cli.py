@@ -14,6 +14,7 @@ from types import ModuleType
 
 from nnunet_transfer import __version__
 from nnunet_transfer.commands import COMMANDS
+from nnunet_transfer.commands.actions import Parser
 from nnunet_transfer.errors import TransferError, one_line, printable
 
 #: errors of the operating system that a user can fix -> how
@@ -51,7 +52,7 @@ class _Printable(logging.Formatter):
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS)) + 2
     listing = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nnunet_transfer",
         description="Transfer learning for nnU-Net v2.",
         epilog=f"commands:\n{listing}\n\n`nnunet_transfer COMMAND --help` explains each.",
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one sub-command's arguments."""
     module = _module(command)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"nnunet_transfer {command}",
         description=module.__doc__ or COMMANDS[command][1],
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from nnunet_transfer.errors import SettingsError
+from nnunet_transfer.words import joined
 
 PREFIX = "nnunet_transfer"
 T = TypeVar("T")
@@ -135,5 +136,5 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, otherwise: s
     known = list(known)
     begin = [other for other in known if name and other.startswith(name)]
     if near := begin[:most] or nearest(name, known, most=most):
-        return f"did you mean {' or '.join(near)}?"
+        return f"did you mean {joined(near, 'or')}?"
     return otherwise or f"there are: {', '.join(known) or 'none'}"

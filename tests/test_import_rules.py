@@ -95,7 +95,7 @@ ALLOWED = {
     "channels": {"errors"},
     "components": set(),
     "configurations": set(),
-    "registration": {"errors"},
+    "registration": {"errors", "words"},
     "recipes": {"errors", "registration"},
     "files": {"errors"},
     "locks": {"errors"},

@@ -1,9 +1,33 @@
-"""The actions of commands that have several, such as `sources add`."""
+"""What all commands' parsers share, and the actions of commands that have several, such as `sources add`."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with a suggestion for a misspelt option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and exit with status 2."""
+        from nnunet_transfer.registration import nearest  # help answers at once without it
+
+        known = _options(self)
+        words = message.split() if message.startswith("unrecognized") else []
+        typed = [word.partition("=")[0] for word in words if word.startswith("--")]
+        near = [name for word in typed for name in nearest(word, known)]
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.exit(2, f"{self.prog}: {message}{hint} (see `{self.prog} --help`)\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a parser and of its actions, whose unknown options it reports."""
+    names = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            names.update(*map(_options, action.choices.values()))
+    return names
 
 
 def add_action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-d", "--id", "--dataset-id", dest="dataset_id", type=int, metavar="ID", help="id of the new data set"
     )
     parser.add_argument(
-        "--list", action="store_true", help="list the data sets with licence, citation and where to get them"
+        "--list",
+        action="store_true",
+        help="list the data sets, or the one named, with licence, citation and where to get them",
     )
     parser.add_argument(
         "--name", metavar="NAME", help="name of the new data set, after DatasetXXX_ (default: the data set's own)"
@@ -99,9 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, check or convert."""
     if args.list:
-        from nnunet_transfer.conversion.catalogue import all_descriptions
+        from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
 
-        print("\n\n".join(_describe(description) for description in all_descriptions().values()))
+        if args.source or args.dataset_id is not None:
+            raise SettingsError("--list converts nothing; give it at most a data set's NAME")
+        listed = [get_description(args.dataset)] if args.dataset else all_descriptions().values()
+        print("\n\n".join(map(_describe, listed)))
         return 0
     if not (args.dataset and args.source and args.dataset_id is not None):
         raise SettingsError("give the data set's NAME, its folder and an id: nnunet_transfer convert NAME SRC -d ID")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
 LESIONS = "lesions.csv"
+#: of NSD, in mm, unless another is given
+TOLERANCE = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +70,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD")
     parser.add_argument(
-        "--tolerance", type=float, default=1.0, metavar="MM", help="NSD tolerance in mm (default: %(default)s)"
+        "--tolerance", type=float, default=TOLERANCE, metavar="MM", help="NSD tolerance in mm (default: %(default)s)"
     )
     parser.add_argument(
         "--processes",
@@ -143,9 +145,12 @@ def _lesions_file(output: Path) -> tuple[Path | None, Path | None]:
 
 def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
     """Return the `ScoringSettings` that the arguments ask for."""
+    from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
+    if args.no_surface and args.tolerance != TOLERANCE:
+        raise SettingsError("--tolerance is for NSD, which --no-surface leaves out; give one of them")
     protocols = [get_protocol(name) for name in args.protocol]
     for path in args.protocol_file:
         protocols += read_protocols(path)

@@ -270,6 +270,10 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
+    if args.name and args.json:
+        raise SourceError("--json prints the catalogue; leave out the name, or --json")
+    if not args.name and (args.save_as or args.overwrite):
+        raise SourceError("--save-as and --overwrite go with the name of a checkpoint; without one, fetch lists them")
     if args.name:
         print(fetch_source(args.name, save_as=args.save_as, overwrite=args.overwrite).folder)
         return 0
