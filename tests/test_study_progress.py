@@ -97,6 +97,19 @@ def test_the_time_left_follows_from_what_trainings_took(study: Study) -> None:
         assert progress.seconds_left() == pytest.approx(400)
 
 
+def test_the_time_left_counts_what_a_training_does_before_its_first_epoch(study: Study) -> None:
+    jobs = study_jobs(study)
+    first = finetunings(jobs)[0]
+    with Progress(study, jobs, 1) as progress, at_work(study.folder, first):
+        log = state.last_log(study.folder, first)
+        log.parent.mkdir(parents=True)
+        log.write_text("x: Epoch 8 \nx: Epoch time: 0.1 s \nx: Epoch 9 \n")
+        running = mark(study.folder, first, state.RUNNING)
+        write_json(running, {**read_json(running), "started": time.time() - 60})
+        progress.tick()
+        assert progress.seconds_left() == pytest.approx(3 * 60, abs=10)
+
+
 def test_a_terminal_gets_one_line(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -143,10 +143,11 @@ class Progress:
         return UNKNOWN if seconds is None else f"about {duration(seconds)} left"
 
     def seconds_left(self) -> float | None:
-        """Estimate the duration of the remaining steps; None before any training has made progress.
+        """Estimate the duration of the remaining steps; None on a CPU before any training has made progress.
 
-        A training takes its number of iterations at the pace of finished or running trainings. Any other step takes as long as
-        earlier steps of its kind; kinds that haven't run yet are short compared with trainings and count as 0.
+        A training takes its number of iterations at the pace of finished or running trainings, or at the one assumed for a
+        GPU. Any other step takes as long as earlier steps of its kind; kinds that haven't run yet are short compared with
+        trainings and count as 0.
         """
         paces = {kind: self._pace(kind) for kind in TRAININGS}
         took: dict[str, list[float]] = defaultdict(list)
@@ -177,8 +178,9 @@ class Progress:
             return sum(self._seconds[job.key] for job in done) / sum(map(iterations, done))
         for job in self._running:
             epoch = latest_epoch(self.study, job) if job.kind == kind else None
-            if epoch and epoch.seconds:
-                return epoch.seconds * epoch.total / iterations(job)
+            if epoch and epoch.seconds_left:
+                # with what came before its first epoch, which is most of a short training
+                return (self._elapsed(job) + epoch.seconds_left) / iterations(job)
         return None
 
     def _elapsed(self, job: Job) -> float:
