@@ -1,6 +1,7 @@
 """The public functions and classes, available as `import nnunet_transfer as nt`.
 
-Each function imports its dependencies when it is called.
+Each function imports its dependencies when it is called. In the examples, which run as tests, `getfixture(...)` stands for
+small data that the tests make: put your own path or name there.
 
 Examples
 --------
