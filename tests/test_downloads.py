@@ -235,12 +235,16 @@ def test_a_name_that_leads_elsewhere_is_not_used(server: FileServer, weights: by
             assert file.name == "checkpoint"
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.pth", "https://nowhere.invalid/x.pth"])
-def test_no_network_is_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sources", "add", address, *ADD]) == 2
+@pytest.mark.parametrize("name", ["x.pth", "x-0123456789abcdef.pth"])
+@pytest.mark.parametrize("host", ["http://127.0.0.1:9", "https://nowhere.invalid"])
+def test_no_network_is_one_line(host: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sources", "add", f"{host}/{name}", *ADD]) == 2
     text = capsys.readouterr().err
     assert "can't be reached" in text
     assert text.count("\n") == 1
+    # the cache is looked up by the checksum in the name
+    assert (f"put it into {torch.hub.get_dir()}/checkpoints here" in text) == ("-0123" in name)
+    assert "in a study: `checkpoint`" in text
 
 
 @pytest.mark.parametrize("text", ["file:///etc/passwd", "ftp://x/y", "hf://x", "hf://owner/repository/"])

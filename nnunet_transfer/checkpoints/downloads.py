@@ -366,7 +366,10 @@ def _hub_in_one_line(address: str) -> Iterator[None]:
 
 
 def _offline(address: str, reason: str) -> str:
+    cache = ""
+    if stated_sha256(address):
+        cache = f"put it into {_torch_hub_folder()} here, or "
     return (
-        f"{address} can't be reached ({' '.join(reason.split())}); where there is a network, download the file, and add "
-        f"it here with `nnunet_transfer sources add`"
+        f"{address} can't be reached ({' '.join(reason.split())}); download the file where there is a network, and then {cache}"
+        f"give its path instead of the address or name (`nnunet_transfer sources add FILE`; in a study: `checkpoint`)"
     )
