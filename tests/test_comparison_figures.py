@@ -68,6 +68,7 @@ def test_each_arms_training_is_drawn_beside_that_of_its_own_baseline() -> None:
     # five panels in rows of four: those of the first row that have none below them, and the last, have their ticks named
     named = [any(label.get_visible() and label.get_text() for label in a.get_xticklabels()) for a in drawn.axes[:5]]
     assert named == [False, True, True, True, True]
+    assert [tick for tick in drawn.axes[1].get_xticks() if tick % 1] == []  # epochs are whole
     plt.close(drawn)
 
 

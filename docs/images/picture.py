@@ -1,6 +1,6 @@
 """Draw the README's picture from the demo's report: python docs/images/picture.py nnunet_transfer_demo
 
-The picture is the report's verdict as a browser shows it; chromium must be installed.
+The picture is the report's verdict, with its figure, as a browser shows it; chromium must be installed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 PICTURE = Path(__file__).with_name("report.png")
-#: pixels: of the window, and of the picture at most
-WIDTH, WINDOW, HEIGHT = 1100, 3000, 1300
+#: pixels of the window
+WIDTH, WINDOW = 1100, 3000
 MARGIN = 16
+#: the picture has nothing but the verdict, and ends with its figure
+SHOWN = "<style>#verdict > figure ~ *, main > :not(#verdict), body > :not(main) { display: none }</style>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -33,20 +35,21 @@ def main() -> None:
     if browser is None or not report.is_file():
         sys.exit(f"there is no {report if browser else BROWSERS[0]}")
     with tempfile.TemporaryDirectory() as folder:
-        shot = Path(folder) / "shot.png"
+        shot, page = Path(folder) / "shot.png", Path(folder) / "page.html"
+        head = f'<base href="{report.parent.as_uri()}/">{SHOWN}</head>'
+        page.write_text(report.read_text(encoding="utf-8").replace("</head>", head, 1), encoding="utf-8")
         # a browser run by root refuses its own sandbox
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         options = [f"--screenshot={shot}", f"--window-size={WIDTH},{WINDOW}", "--hide-scrollbars"]
-        subprocess.run([browser, "--headless", *sandbox, *options, f"{report.as_uri()}#verdict"], check=True)
+        subprocess.run([browser, "--headless", *sandbox, *options, page.as_uri()], check=True)
         with Image.open(shot) as image:
-            from_verdict(image.convert("RGB")).save(arguments.out, optimize=True)
+            trimmed(image.convert("RGB")).save(arguments.out, optimize=True)
 
 
-def from_verdict(shot: Image.Image) -> Image.Image:
-    """Return what a browser that jumped to the verdict shows: it leaves blank what stands above."""
+def trimmed(shot: Image.Image) -> Image.Image:
+    """Return the picture without the blank below."""
     box = ImageChops.difference(shot, Image.new("RGB", shot.size, shot.getpixel((0, 0)))).getbbox()
-    top, bottom = (box[1], box[3]) if box else (0, shot.height)
-    return shot.crop((0, max(0, top - MARGIN), shot.width, min(shot.height, bottom + MARGIN, top + HEIGHT)))
+    return shot.crop((0, 0, shot.width, min(shot.height, (box[3] if box else 0) + MARGIN)))
 
 
 if __name__ == "__main__":

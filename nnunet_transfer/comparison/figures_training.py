@@ -47,6 +47,7 @@ def training(result: TargetResult, curves: pd.DataFrame) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
     hide_unused(axes, len(result.arms))
+    axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("pseudo Dice", fontsize=9)
     return figure
