@@ -19,7 +19,7 @@ from nnunet_transfer.errors import SourceError
 from nnunet_transfer.finetuning.named_heads import matching_outputs
 from nnunet_transfer.plans import PROFILES
 from nnunet_transfer.sources import SourceCard, load_source, save_source
-from nnunet_transfer.sources.learning import KEY, Learning
+from nnunet_transfer.sources.learning import KEY, Learning, segmentation_learning
 from nnunet_transfer.sources.model_card import licence_of, read_head
 from nnunet_transfer.sources.terms import licence_identifier, licence_note
 from tests.file_server import FileServer, serving, take_the_hubs_place
@@ -73,7 +73,7 @@ def test_the_table_says_what_a_reader_asks_first(capsys: pytest.CaptureFixture[s
         "segmentation",
         "t1",
         "CC BY 4.0",
-        "pseudo Dice 0.81 (0.10 without)",
+        "yes: 0.81 (0.10 without), pseudo Dice",
         "ATLAS R2.0, OASIS-1",
     ):
         assert text in first
@@ -87,6 +87,17 @@ def test_the_table_says_what_a_reader_asks_first(capsys: pytest.CaptureFixture[s
     assert "ATLAS" in known[0]["leakage"]["Dataset007_ATLAS3"][0]
     assert known[1]["leakage"] == {}
     assert known[0]["trained_on_cases"] == ["sub-001", "sub-002"]
+
+
+def test_the_table_says_of_every_score_whether_it_was_learnt(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, dice in (("good", 0.6), ("bad", 0.55)):
+        learning = segmentation_learning(dice, 0.53)
+        assert learning is not None
+        save_source(replace(CARD, name=name, extra={KEY: learning.to_dict()}), {"a": torch.ones(1)})
+    assert main(["sources", "list"]) == 0
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "yes: 0.60 (0.53 without), pseudo Dice on" in shown["good"]
+    assert "no: 0.55 (0.53 without), pseudo Dice on" in shown["bad"]
 
 
 def test_a_cell_can_break_no_table(capsys: pytest.CaptureFixture[str]) -> None:

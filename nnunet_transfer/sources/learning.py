@@ -77,9 +77,9 @@ class Learning:
         return f"{self.score} {found}; {self.untrained:.3f} without learning, {bound} {self.needed:.3f} needed"
 
     def brief(self) -> str:
-        """Return a few words for tables."""
+        """Return a few words for tables, the verdict first: a table may cut the end."""
         found = "undefined" if self.value is None or math.isnan(self.value) else f"{self.value:.2f}"
-        return f"{self.score} {found} ({self.untrained:.2f} without){'' if self.learned else ', not learnt'}"
+        return f"{'yes' if self.learned else 'no'}: {found} ({self.untrained:.2f} without), {self.score}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the card."""
