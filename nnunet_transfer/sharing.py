@@ -145,7 +145,7 @@ def export_stock(
 def _check_replaceable(place: Path, overwrite: bool) -> None:
     """Refuse to replace anything but an earlier export: nnU-Net's own trainings have the same folder names."""
     if place.exists() and not overwrite:
-        raise DataError(f"{place} exists; choose another place, or overwrite it")
+        raise DataError(f"{place} exists; choose another place, or replace it with --overwrite")
     files = (path.relative_to(place) for path in place.rglob("*") if not path.is_dir()) if place.is_dir() else ()
     if other := next((path for path in sorted(files) if not _is_of_a_model(path.parts)), None):
         raise DataError(

@@ -113,7 +113,7 @@ def test_a_taken_name_is_told_before_the_download(
     for _ in range(2):
         status = main(["sources", "add", f"{server.address}/resnet.pth", *ADD])
     assert status == 2
-    assert "source s already exists" in capsys.readouterr().err
+    assert "source s already exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     assert len(server.asked) == 1
 
 

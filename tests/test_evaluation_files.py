@@ -102,11 +102,11 @@ def test_missing_and_corrupt_cases_are_named_and_left_out_on_request(tmp_path: P
     error = capsys.readouterr().err
     assert "lonely" in error
     assert "extra" in error
+    assert "; give every case a mask in " in error
     assert not (tmp_path / "cases.csv").exists()
     assert main([*command, "--allow-missing"]) == 0
-    assert {"left out corrupt", "left out lonely", "left out extra"} <= {
-        line.split(":")[0] for line in capsys.readouterr().out.splitlines()
-    }
+    begun = {line.split(":")[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"left out corrupt", "left out lonely", "left out extra", "mean over cases"} <= begun
     assert list(pd.read_csv(tmp_path / "cases.csv")["case"]) == ["good"]
 
 

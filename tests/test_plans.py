@@ -133,7 +133,7 @@ def test_another_configuration_is_added_to_the_plans(dataset: str) -> None:
     assert path.stat().st_mtime_ns == stamp
     with pytest.raises(PlansError, match="exists and differs in batch_size of 3d_fullres"):
         write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"], batch_size=7)
-    with pytest.raises(PlansError, match=r"exists and differs in transfer\.rules"):
+    with pytest.raises(PlansError, match=r"exists and differs in transfer\.rules.* `nnunet_transfer plan --overwrite`"):
         write_transfer_plans(dataset, profile="demo", configurations=["3d_fullres"], rules={"kernel": "mean"})
 
 

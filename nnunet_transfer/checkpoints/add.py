@@ -83,7 +83,7 @@ def check_name_free(name: str, overwrite: bool) -> None:
     if not NAME.fullmatch(name):
         raise SourceError(f"source {one_line(name, 100)}: {NAME_RULE}")
     if (sources_folder() / name).exists() and not overwrite:
-        raise SourceError(f"source {name} already exists; choose another name or overwrite it")
+        raise SourceError(f"source {name} already exists; choose another name, or replace it with --overwrite")
 
 
 def add_source(

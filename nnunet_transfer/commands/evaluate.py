@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         print(notice)
     for why, cases in cases_by_reason(result.problems).items():
         print(f"left out {', '.join(cases)}: {why}")
+    print("mean over cases:")
     print(result.cases.groupby("label", sort=False).mean(numeric_only=True).T.to_string(float_format="%.4f"))
     miou = mean_iou(result.cases, args.empty)
     print(f"mIoU over cases {miou.over_cases:.4f}, over classes {miou.over_classes:.4f}, pooled {miou.pooled:.4f}")

@@ -237,7 +237,7 @@ def raise_problems(problems: dict[str, str], advice: str) -> None:
     reasons = cases_by_reason(problems)
     named = "; ".join(f"{shortened(cases, NAMED)}: {why}" for why, cases in islice(reasons.items(), NAMED))
     more = f"; and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
-    raise ComparisonError(f"{counted(len(problems), 'case')} can't be scored: {named}{more}. Do: {advice}")
+    raise ComparisonError(f"{counted(len(problems), 'case')} can't be scored: {named}{more}; {advice}")
 
 
 def cases_by_reason(problems: Mapping[str, str]) -> dict[str, list[str]]:

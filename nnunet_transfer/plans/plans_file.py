@@ -29,7 +29,8 @@ def write_plans(plans: dict[str, Any], path: Path, overwrite: bool) -> Path:
         old, new = read_json(path), json.loads(json.dumps(plans))
         if differing := next(_differences(old, new), ""):
             raise PlansError(
-                f"{path} exists and differs in {differing}; a training may have used it: choose another name, or overwrite it"
+                f"{path} exists and differs in {differing}; a training may have used it: choose another name, or replace it "
+                f"with `nnunet_transfer plan --overwrite`"
             )
         plans = _with_added(old, new)
         if plans == old:
