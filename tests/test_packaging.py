@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from nnunet_transfer import __version__
 
@@ -125,3 +126,10 @@ def test_versions_agree() -> None:
         found = re.search(pattern, (ROOT / file).read_text(encoding="utf-8"))
         assert found is not None, file
         assert found[1] == __version__, file
+
+
+def test_the_pythons_listed_are_those_that_are_allowed() -> None:
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    allowed = SpecifierSet(re.findall(r'python_requires="([^"]+)"', text)[0])
+    listed = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
+    assert listed == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in allowed]
