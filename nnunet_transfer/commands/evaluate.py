@@ -150,6 +150,8 @@ def scoring_settings(args: argparse.Namespace) -> ScoringSettings:
     from nnunet_transfer.evaluation.protocols import get_protocol, read_protocols
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
+    if args.processes < 1:
+        raise SettingsError(f"--processes is {args.processes}; give 1 or more")
     if args.no_surface and args.tolerance != TOLERANCE:
         raise SettingsError("--tolerance is for NSD, which --no-surface leaves out; give one of them")
     protocols = [get_protocol(name) for name in args.protocol]

@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPU memory that patch and batch size are fitted to (default: the profile's; 8 with --source)",
     )
     parser.add_argument(
-        "--spacing", nargs=3, type=float, metavar="MM", help="target spacing along the data set's axes, for 3D"
+        "--spacing",
+        nargs=3,
+        type=float,
+        metavar="MM",
+        help="target spacing along the data set's axes; 2d takes those of its two axes",
     )
     parser.add_argument(
         "--name",
