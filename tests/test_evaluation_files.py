@@ -182,6 +182,25 @@ def test_lesions_of_another_run_in_the_folder_are_kept(tmp_path: Path, capsys: p
     assert not (tmp_path / "b_lesions.csv").exists()
 
 
+def test_chosen_labels_are_scored_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference, prediction = np.zeros((6, 6, 6), np.uint8), np.zeros((6, 6, 6), np.uint8)
+    reference[:2], reference[2:4], prediction[1:3], prediction[3:5] = 1, 2, 1, 2
+    write_mask(reference, tmp_path / "ref/a.nii.gz")
+    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    write_json(tmp_path / "dataset.json", {"labels": {"background": 0, "x": 1, "y": 2, "z": 3}})
+    command = ["evaluate", str(tmp_path / "ref"), str(tmp_path / "pred"), "-o", str(tmp_path / "cases.csv")]
+    assert main([*command, "--labels", "1", "--processes", "1"]) == 0
+    rows = pd.read_csv(tmp_path / "cases.csv")
+    assert list(rows["label"]) == [1]
+    assert list(rows["dice"]) == [0.5]
+    assert "Counted as background, because --labels leaves it out: label 2, 3." in capsys.readouterr().out
+    # what the data set doesn't name is still an error
+    prediction[5] = 7
+    write_mask(prediction, tmp_path / "pred/a.nii.gz")
+    assert main([*command, "--labels", "1", "--processes", "1"]) == 2
+    assert "label 7, which" in capsys.readouterr().err
+
+
 def test_a_label_that_a_protocol_ignores_is_no_class_unless_it_is_asked_for(tmp_path: Path) -> None:
     write_two_lesions(tmp_path)
     scoring = ScoringSettings((PRESETS["wmh2017"],), surface=False)

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -79,8 +79,9 @@ class EvaluateSettings:
     scoring
         Metrics and lesion protocols.
     labels
-        Label values to score; default: those in `dataset_json`, or all values in the references except those that a
-        protocol ignores. The label `ignore` of `dataset_json` is not scored in either case, unless it is one of these.
+        Label values to score; others that `dataset_json` names count as background. Default: those in `dataset_json`, or all
+        values in the references except those that a protocol ignores. The label `ignore` of `dataset_json` is not scored
+        in either case, unless it is one of these.
     ignore_label
         Reference label whose voxels are not scored, and which is not a class, whatever `dataset_json` says.
     dataset_json
@@ -200,8 +201,16 @@ def _label_set(
     """Return the labels to score: those requested, those in dataset.json, or those that occur."""
     ignore = frozenset() if settings.ignore_label is None else frozenset({settings.ignore_label})
     if settings.labels is not None:
+        named = _named(settings, described)
         # a label that the data set ignores is still no background, unless it is asked for
-        return label_set_of(settings.labels, ignore | (_ignored(settings, described) - frozenset(settings.labels)))
+        chosen = label_set_of(
+            settings.labels, ignore | (named.ignore - frozenset(settings.labels) if named else frozenset())
+        )
+        others = named.allowed - chosen.allowed if named else frozenset()
+        if others:
+            them = shortened([str(value) for value in sorted(others)], NAMED)
+            notices.append(f"Counted as background, because --labels leaves it out: label {them}.")
+        return replace(chosen, unscored=others)
     if described:
         return read_label_set(described).ignoring(ignore)
     # a label that a protocol ignores is not a class, even if it occurs
@@ -216,14 +225,14 @@ def _label_set(
     return label_set_of(tuple(sorted(occurring - own_ignore)) or (1,), ignore)
 
 
-def _ignored(settings: EvaluateSettings, described: str | os.PathLike[str] | None) -> frozenset[int]:
-    """Return the labels that the data set ignores; none if a dataset.json that nobody named can't be read."""
+def _named(settings: EvaluateSettings, described: str | os.PathLike[str] | None) -> LabelSet | None:
+    """Return the data set's own labels; None without a dataset.json, or if one that nobody named can't be read."""
     try:
-        return read_label_set(described).ignore if described else frozenset()
+        return read_label_set(described) if described else None
     except DataError:
         if settings.dataset_json:
             raise
-        return frozenset()
+        return None
 
 
 def raise_problems(problems: dict[str, str], advice: str) -> None:

@@ -40,16 +40,18 @@ class LabelSet:
     labels : foreground classes, in the data set's order
     ignore : reference labels that mean "not annotated"
     file_ending : file ending of the masks; None if unknown
+    unscored : values that masks may also contain; they count as background
     """
 
     labels: tuple[Label, ...]
     ignore: frozenset[int] = frozenset()
     file_ending: str | None = None
+    unscored: frozenset[int] = frozenset()
 
     @property
     def allowed(self) -> frozenset[int]:
-        """All values that a reference mask may contain."""
-        return frozenset({0, *self.ignore, *(v for label in self.labels for v in label.values)})
+        """All values that a reference mask may contain; a prediction may contain those that aren't ignored."""
+        return frozenset({0, *self.ignore, *self.unscored, *(v for label in self.labels for v in label.values)})
 
     @property
     def outermost(self) -> tuple[str, ...]:
