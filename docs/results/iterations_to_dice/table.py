@@ -1,6 +1,6 @@
 """Read the curves of `run.py`: print the tables of the write-up, check the goals, draw the figure.
 
-    python table.py [OUT] [--of main|long|ms|lengths|3d] [--keep FILE] [--figure FILE] [--cases N]
+    python table.py [OUT] [--of main|long|ms|lengths|3d] [--keep FILE] [--figure FILE] [--cases N ...] [--arms KEY ...]
 
 Without OUT it reads `curves.json`, the curves that the write-up shows, as `--keep` writes them. A setting counts once it has
 all folds of an arm. The control of a fold is the best final Dice of all scratch recipes that were run in this setting:
@@ -58,21 +58,40 @@ COLUMNS = (
 #: panels side by side; a few fit into one row
 COLUMNS_OF_PANELS, ONE_ROW = 3, 4
 ANATOMIES = (ANATOMY, run_3d.ANATOMY)
+#: targets whose comparisons are counted together
+GROUPS = {
+    "anatomy": ANATOMIES,
+    "semi-synthetic lesions": tuple(t for t in TARGETS if t not in (*ANATOMIES, REAL_MS)),
+    "real lesions": (REAL_MS,),
+}
+#: ratios that the goals name
+LIMITS = (0.1, 0.25)
+GOALS = (
+    "arm",
+    "targets",
+    "comparisons",
+    "before the first step",
+    *(f"at most {limit:.2f}" for limit in LIMITS),
+    "never",
+    "median ratio",
+    "final Dice minus best scratch",
+    "not below by more than 0.01",
+)
 #: final Dice may be so much below the best scratch
 TOLERANCE = 0.01
 COLOURS = {
-    "scratch-sgd": "#BBBBBB",
-    "scratch-adamw": "#888888",
-    "scratch-fitted": "#555555",
+    "scratch-sgd": "#C8C8C8",
+    "scratch-adamw": "#999999",
+    "scratch-fitted": "#666666",
     "scratch-fitted-faster": "#000000",
     "natural-fitted": "#2A9D4E",
-    "t1seg-fitted": "#0072B2",
-    "t1seg-byname": "#56B4E9",
-    "t1seg-long-fitted": "#023858",
-    "t1seg-long-fitted-faster": "#00A6A6",
-    "lesion-fitted": "#E08E79",
-    "lesion-long-fitted": "#C0392B",
-    "lesion-long-fitted-faster": "#7B1FA2",
+    "t1seg-fitted": "#7FC4E8",
+    "t1seg-byname": "#B9A6E8",
+    "t1seg-long-fitted": "#2F7BE0",
+    "t1seg-long-fitted-faster": "#0B3BA8",
+    "lesion-fitted": "#F2B5A0",
+    "lesion-long-fitted": "#E0574A",
+    "lesion-long-fitted-faster": "#8E1B2E",
     "synthetic-fitted": "#CC79A7",
     "synthetic-lesion-fitted": "#E69F00",
 }
@@ -199,32 +218,38 @@ def spaced(values: object) -> str:
 
 
 def print_goals(settings: Sequence[Setting]) -> None:
-    """Print how many comparisons meet the goals, for every transferred arm."""
-    arms = {arm.key: arm for setting in settings for arm in setting.arms}
+    """Print, in Markdown, how many comparisons meet the goals, for every transferred arm."""
+    print(f"\n| {' | '.join(GOALS)} |")
+    print("|---" * len(GOALS) + "|")
+    arms = {arm.key: arm for setting in settings for arm in setting.arms if not is_scratch(arm)}
     for arm in arms.values():
-        if is_scratch(arm):
-            continue
-        for name, chosen in (
-            ("anatomy", ANATOMIES),
-            ("semi-synthetic lesions", [t for t in TARGETS if t not in (*ANATOMIES, REAL_MS)]),
-            ("real lesions", [REAL_MS]),
-        ):
+        for name, chosen in GROUPS.items():
             used = [s for s in settings if s.target in chosen and arm.key in s.curves]
             if not used:
                 continue
             ratios = [ratio for s in used for ratio in s.ratios(arm.key)]
             margins = [margin for s in used for margin in s.margins(arm.key)]
-            print(
-                f"{arm.title}, {name}: {len(ratios)} comparisons; before the first step {sum(r == 0 for r in ratios)}; "
-                f"at most 0.10 {sum(r <= 0.1 for r in ratios)}; at most 0.25 {sum(r <= 0.25 for r in ratios)}; "
-                f"never {sum(r == NEVER for r in ratios)}; median {ratio_text(median_of(ratios))}; final Dice minus best "
-                f"scratch: median {statistics.median(margins):+.3f}, {min(margins):+.3f} to {max(margins):+.3f}, "
-                f"{sum(m >= -TOLERANCE for m in margins)} not below by more than {TOLERANCE}"
-            )
+            cells = [
+                arm.title,
+                name,
+                len(ratios),
+                sum(r == 0 for r in ratios),
+                *(sum(r <= limit for r in ratios) for limit in LIMITS),
+                sum(r == NEVER for r in ratios),
+                ratio_text(median_of(ratios)),
+                f"{signed(statistics.median(margins))} ({signed(min(margins))} to {signed(max(margins))})",
+                sum(m >= -TOLERANCE for m in margins),
+            ]
+            print(f"| {' | '.join(map(str, cells))} |")
 
 
-def draw(settings: Sequence[Setting], file: Path) -> None:
-    """Draw one panel per setting: thin lines for folds, thick ones for their median."""
+def signed(difference: float) -> str:
+    """Return a difference in Dice with its sign."""
+    return f"{difference:+.3f}".replace("-", "−")
+
+
+def draw(settings: Sequence[Setting], file: Path, keys: Sequence[str] | None = None) -> None:
+    """Draw one panel per setting, with all arms or those of `keys`: thin lines for folds, thick ones for their median."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -233,12 +258,14 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
     settings = sorted(settings, key=lambda s: s.target == REAL_MS)  # it has one number of cases alone
     columns = len(settings) if len(settings) <= ONE_ROW else COLUMNS_OF_PANELS
     rows = -(-len(settings) // columns)
-    height = 0.7 + 2.9 * rows
+    shown = {arm.key for setting in settings for arm in setting.arms if keys is None or arm.key in keys}
+    legend = 0.25 + 0.17 * -(-len(shown) // columns)
+    height = 0.3 + legend + 2.7 * rows
     figure, axes = plt.subplots(rows, columns, figsize=(max(10, 3 * columns), height), squeeze=False)
     for panel in axes.flat[len(settings) :]:
         panel.set_visible(False)
     for panel, setting in zip(axes.flat, settings, strict=False):
-        for arm in setting.arms:
+        for arm in (arm for arm in setting.arms if arm.key in shown):
             curves = setting.curves[arm.key]
             points, colour = sorted(set.intersection(*map(set, curves))), COLOURS[arm.key]
             if len(points) == 2:  # of some trainings of an earlier run only the ends are known
@@ -260,8 +287,8 @@ def draw(settings: Sequence[Setting], file: Path) -> None:
         panel.set_ylabel("Dice")
         panel.set_xlabel("training iterations")
     handles = {label: h for panel in axes.flat for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=4, loc="lower center", fontsize="small")
-    figure.tight_layout(rect=(0, 0.55 / height, 1, 1))
+    figure.legend(handles.values(), handles.keys(), frameon=False, ncols=columns, loc="lower center", fontsize="small")
+    figure.tight_layout(rect=(0, legend / height, 1, 1))
     figure.savefig(file, dpi=90)
 
 
@@ -272,6 +299,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--of", choices=STUDIES, default="main", help="which curves (default: those of run.py)")
     parser.add_argument("--cases", type=int, nargs="+", help="only these numbers of training cases")
+    parser.add_argument("--arms", nargs="+", metavar="KEY", help="draw only these arms")
     args = parser.parse_args()
     curves = read_curves(args.out)
     if args.keep:
@@ -284,7 +312,7 @@ def main() -> None:
     print_tables(settings)
     print_goals(settings)
     if args.figure:
-        draw(settings, args.figure)
+        draw(settings, args.figure, args.arms)
 
 
 if __name__ == "__main__":
