@@ -60,7 +60,7 @@ def test_the_bars_of_a_podium_are_shares_of_subjects_and_ties_are_divided() -> N
     assert marks == {("1", 2), ("2", 3), ("3", 3)}
     words = alt_texts.podium(result(A=2, B=1, C=3))
     assert "4 subjects" in words
-    assert words.endswith("Arm B 38 %; arm C 38 %; arm A 25 %.")
+    assert words.endswith("arm B 38 %; arm C 38 %; arm A 25 %.")
 
 
 def test_there_is_no_podium_where_no_subject_has_all_arms() -> None:

@@ -153,7 +153,9 @@ class TargetResult:
     @property
     def baseline_title(self) -> str:
         """Title of the baseline, or of all of them, in headings."""
-        return self._baselines if all(map(self._is_alike, self.baselines)) else f"{self._baselines}, if there is one"
+        return (
+            self._baselines if all(map(self._is_alike, self.baselines)) else f"{self._baselines} (where there is one)"
+        )
 
     def reference_of(self, arm: str) -> str:
         """Return the title of an arm's baseline in sentences: the common one, if it is true of this arm."""
