@@ -42,6 +42,7 @@ def test_wrong_arguments_end_in_one_line(line: str, said: str, capsys: pytest.Ca
         ("sources fetch imagenet_resnet18d --json", "leave out the name"),
         ("evaluate a b -o c.csv --no-surface --tolerance 2", "which --no-surface leaves out"),
         ("evaluate a b -o .", "is a folder; give -o the name of a file"),
+        ("sources rank -d 1 -c 2d -p plans -o .", "is a folder; give -o the name of a file"),
         ("evaluate a b -o c.csv --processes 0", "--processes is 0; give 1 or more"),
         ("compare -d 1 -o report --no-surface --tolerance 2", "which --no-surface leaves out"),
     ],

@@ -50,6 +50,14 @@ def test_arms_with_other_plans_are_named_before_the_verdict(nnunet_folders: Path
     assert "with the same splits and schedule" in paragraph
 
 
+def test_a_configuration_without_results_is_named_with_what_there_is(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, QUALITY)
+    with pytest.raises(ComparisonError, match=rf"no results with configuration 3d_lowres; there are: 2d with {PLANS}$"):
+        find_runs(DATASET, configuration="3d_lowres")
+    with pytest.raises(ComparisonError, match="no results with configuration 2d and plans other; there are: 2d with"):
+        find_runs(DATASET, configuration="2d", plans="other")
+
+
 @pytest.mark.parametrize(
     ("trainer", "plans", "own", "words"),
     [

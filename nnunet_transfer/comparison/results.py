@@ -109,6 +109,7 @@ def find_runs(
     trained = {f: p for f, p in parts.items() if not _is_pretrainer(p[0])}
     if not trained:
         raise ComparisonError(f"no trained fold of {dataset} in {root}; run nnUNetv2_train first")
+    present = sorted({f"{p[2]} with {p[1]}" for p in trained.values()})
     configuration = configuration or _only({p[2] for p in trained.values()}, "configurations", "-c", dataset)
     trained = {f: p for f, p in trained.items() if p[2] == configuration}
     if plans:
@@ -125,7 +126,8 @@ def find_runs(
     if arms is not None:
         runs = _select(runs, arms, dataset)
     if not runs:
-        raise ComparisonError(f"{dataset} has no results with configuration {configuration} and plans {plans}")
+        wanted = f"configuration {configuration}{f' and plans {plans}' if plans else ''}"
+        raise ComparisonError(f"{dataset} has no results with {wanted}; there are: {', '.join(present)}")
     _check_twins(runs, dataset)
     return tuple(sorted(runs, key=_order))
 
