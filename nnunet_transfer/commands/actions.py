@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
+
+from nnunet_transfer.errors import SettingsError
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +31,18 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
         if isinstance(action, argparse._SubParsersAction):
             names.update(*map(_options, action.choices.values()))
     return names
+
+
+def refuse_folder(output: Path, example: str) -> None:
+    """Refuse a folder where a table is to be written: before the work, which may take an hour.
+
+    Raises
+    ------
+    SettingsError
+        If `output` is a folder.
+    """
+    if output.is_dir():
+        raise SettingsError(f"{output} is a folder; give -o the name of a file, such as {output / example}")
 
 
 def add_action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:

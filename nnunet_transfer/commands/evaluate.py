@@ -87,6 +87,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
     from nnunet_transfer.api import evaluate
+    from nnunet_transfer.commands.actions import refuse_folder
     from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.folders import EvaluateSettings, cases_by_reason
     from nnunet_transfer.evaluation.mean_iou import mean_iou
@@ -94,11 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_transfer.files import write_text
     from nnunet_transfer.words import counted
 
-    # before scoring, which may take an hour
-    if args.output.is_dir():
-        raise SettingsError(
-            f"{args.output} is a folder; give -o the name of a file, such as {args.output / 'cases.csv'}"
-        )
+    refuse_folder(args.output, "cases.csv")
     wanted = bool(args.protocol or args.protocol_file)
     if wanted and args.output.name.lower() == LESIONS:
         raise SettingsError(f"{args.output} is where the table of lesions goes; give -o another name")

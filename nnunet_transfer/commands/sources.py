@@ -29,8 +29,8 @@ from nnunet_transfer.api import (
     publish_source,
     rank_sources,
 )
-from nnunet_transfer.commands.actions import add_action
-from nnunet_transfer.errors import SettingsError, SourceError, one_line, printable
+from nnunet_transfer.commands.actions import add_action, refuse_folder
+from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.files import printable_json
 from nnunet_transfer.paths import dataset_name
 from nnunet_transfer.sources import TASKS, source_names
@@ -319,10 +319,8 @@ def _publish(args: argparse.Namespace) -> int:
 def _rank(args: argparse.Namespace) -> int:
     from nnunet_transfer.ranking.rank import RankSettings, table_of, write_ranking
 
-    if args.output and args.output.is_dir():  # before scoring, which takes minutes
-        raise SettingsError(
-            f"{args.output} is a folder; give -o the name of a file, such as {args.output / 'ranks.csv'}"
-        )
+    if args.output:
+        refuse_folder(args.output, "ranks.csv")
     settings = RankSettings(fold=args.fold, cases=args.cases, seed=args.seed, results=args.results)
     rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)
     if args.output:
