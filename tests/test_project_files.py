@@ -14,6 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
 
 
+def test_only_texts_and_pictures_are_under_version_control() -> None:
+    """A model or a data set that a command wrote into the checkout, or a file of private data, would be published with it."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a checkout of git")
+    files = [ROOT / name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+    assert files
+    assert [str(f) for f in files if f.suffix != ".png" and b"\0" in f.read_bytes()] == []
+    assert [str(f) for f in files if f.name == "dataset.json" or f.name.startswith("plans.")] == []
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
