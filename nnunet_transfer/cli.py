@@ -56,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="nnunet_transfer",
         description="Transfer learning for nnU-Net v2.",
         epilog=f"commands:\n{listing}\n\n`nnunet_transfer COMMAND --help` explains each.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, help="show version and commit, and exit")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -71,7 +70,6 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=f"nnunet_transfer {command}",
         description=module.__doc__ or COMMANDS[command][1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)

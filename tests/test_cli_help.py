@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_transfer import cli
 from nnunet_transfer.cli import COMMANDS, command_parser
+from nnunet_transfer.commands.convert import GEOMETRIES
+from nnunet_transfer.conversion.geometry import POLICIES
 from tests.shell_commands import check_command, commands_of
 
 
@@ -44,6 +47,19 @@ def test_help_names_values_in_capitals(command: str) -> None:
         if action.nargs != 0 and not action.choices:
             assert isinstance(action.metavar, str), f"{action.dest} has no name for its value"
             assert action.metavar != action.metavar.lower(), action.metavar
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for parser in (cli._parser(), *PARSERS.values()):
+        for line in parser.format_help().splitlines():
+            # examples and the list of commands are made for the usual terminal
+            assert len(line) <= (max(80, columns) if line.startswith("  ") else columns), line
+
+
+def test_help_names_all_rules_of_geometry() -> None:
+    assert GEOMETRIES == POLICIES
 
 
 @pytest.mark.parametrize("command", PARSERS)

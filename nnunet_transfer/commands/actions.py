@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nnunet_transfer.errors import SettingsError
 
 
+class Help(argparse.HelpFormatter):
+    """Help whose paragraphs fit the terminal; empty and indented lines, such as examples, aren't changed."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = []
+        for is_paragraph, group in groupby(text.splitlines(), key=lambda line: line[:1].strip() != ""):
+            lines = list(group)
+            filled += self._split_lines(" ".join(lines), width) if is_paragraph else lines
+        return "\n".join(filled)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # names of options and values, and nnU-Net, stay in one piece
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, with a suggestion for a misspelt option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with status 2."""
@@ -58,7 +78,6 @@ def add_action(actions: Any, name: str, text: str, example: str) -> argparse.Arg
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.\n\nExample:\n  nnunet_transfer {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # also after the action, where users add it to the command that they ran
     parser.add_argument(

@@ -2,7 +2,8 @@
 
 Example:
   mkdir -p ~/.local/share/bash-completion/completions
-  nnunet_transfer completion bash > ~/.local/share/bash-completion/completions/nnunet_transfer
+  nnunet_transfer completion bash \\
+      > ~/.local/share/bash-completion/completions/nnunet_transfer
 """
 
 from __future__ import annotations

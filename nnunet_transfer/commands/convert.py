@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from nnunet_transfer.conversion.engine import Outcome
     from nnunet_transfer.conversion.plan import Options, Plan
 
+#: `POLICIES` of `conversion.geometry`, without the imports of that module
+GEOMETRIES = ("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `convert`."""
@@ -44,43 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="name of the new data set, after DatasetXXX_ (default: the data set's own)"
     )
     parser.add_argument(
-        "--channels",
-        nargs="+",
-        metavar="C",
-        help="images to take, in this order (default: T1, or the images that the labels were drawn on)",
-    )
-    parser.add_argument(
-        "--label-set", metavar="NAME", help="which of the data set's segmentations to take (default: the first)"
-    )
-    parser.add_argument("--rater", metavar="R", help="rater's name, or union, intersection or majority of all raters")
-    parser.add_argument(
-        "--geometry",
-        default="error",
-        choices=("error", "copy-from-image", "resample-label", "resample-label-coverage", "resample-image"),
-        help="what to do if image and label are on different grids (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="T",
-        help="binary masks: values above T are foreground, for masks that were interpolated",
-    )
-    parser.add_argument(
-        "--reorient",
-        nargs="?",
-        const="RAS",
-        default="",
-        metavar="AXES",
-        help="turn axes to one orientation (RAS, unless given)",
-    )
-    parser.add_argument(
-        "--group-by",
-        default="subject",
-        choices=("subject", "site"),
-        help="what stays in one fold (default: %(default)s)",
-    )
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
-    parser.add_argument(
         "--option",
         nargs="+",
         action="extend",
@@ -88,14 +54,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="options of a data set (see --list)",
     )
-    parser.add_argument(
+    _add_image_arguments(parser.add_argument_group("images and labels"))
+    _add_case_arguments(parser.add_argument_group("cases and folds"))
+
+
+def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--channels",
+        nargs="+",
+        metavar="C",
+        help="images to take, in this order (default: T1, or the images that the labels were drawn on)",
+    )
+    group.add_argument(
+        "--label-set", metavar="NAME", help="which of the data set's segmentations to take (default: the first)"
+    )
+    group.add_argument("--rater", metavar="R", help="rater's name, or union, intersection or majority of all raters")
+    group.add_argument(
+        "--geometry",
+        default="error",
+        choices=GEOMETRIES,
+        metavar="RULE",
+        help=f"what to do if image and label are on different grids: {', '.join(GEOMETRIES)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="binary masks: values above T are foreground, for masks that were interpolated",
+    )
+    group.add_argument(
+        "--reorient",
+        nargs="?",
+        const="RAS",
+        default="",
+        metavar="AXES",
+        help="turn axes to one orientation (RAS, unless given)",
+    )
+    group.add_argument("--link", action="store_true", help="link to files that need no change instead of copying them")
+
+
+def _add_case_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--group-by",
+        default="subject",
+        choices=("subject", "site"),
+        help="what stays in one fold (default: %(default)s)",
+    )
+    group.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
+    group.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only, of each class in turn")
+    group.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time (default: %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="convert the first N cases only, of each class in turn")
-    parser.add_argument("--link", action="store_true", help="link to files that need no change instead of copying them")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be converted; write nothing")
-    parser.add_argument("--allow-skips", action="store_true", help="leave out cases that can't be converted")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set with this id and name")
+    group.add_argument("--dry-run", action="store_true", help="say what would be converted; write nothing")
+    group.add_argument("--allow-skips", action="store_true", help="leave out cases that can't be converted")
+    group.add_argument("--overwrite", action="store_true", help="replace the data set with this id and name")
 
 
 def run(args: argparse.Namespace) -> int:

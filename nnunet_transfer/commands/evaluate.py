@@ -1,7 +1,7 @@
 """Score a folder of predictions against a folder of references.
 
 Example:
-  nnunet_transfer evaluate labelsTs predictions -o cases.csv --protocol atlas_r2 --protocol msseg2016
+  nnunet_transfer evaluate labelsTs predictions -o cases.csv --protocol atlas_r2
 
 Writes one row per case and label, and with a protocol also lesions.csv in the same folder, one row per reference lesion.
 If the folder has the lesions of another run, they are kept, and the new ones are in NAME_lesions.csv.

@@ -4,8 +4,9 @@ The network must be one of nnU-Net's. Weights, settings, transfer reports and th
 folds go with it; the optimiser's state, logs, and predictions and scores of the validation stay behind.
 
 Example:
-  nnunet_transfer export-stock $nnUNet_results/Dataset100_X/nnUNetTrainerTransfer__nnUNetPlans_from_y__3d_fullres -o y.zip
-  nnUNetv2_install_pretrained_model_from_zip y.zip                     # where only nnU-Net is installed
+  nnunet_transfer export-stock -o y.zip \\
+      $nnUNet_results/Dataset100_X/nnUNetTrainerTransfer__nnUNetPlans_from_y__2d
+  nnUNetv2_install_pretrained_model_from_zip y.zip  # where only nnU-Net is
 """
 
 from __future__ import annotations

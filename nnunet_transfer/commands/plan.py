@@ -20,8 +20,8 @@ from nnunet_transfer.plans import FOLLOW, PROFILES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan`."""
     parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="id or folder name of the data set")
-    profiles = "; ".join(f"{name}: {p.description}" for name, p in PROFILES.items())
-    parser.add_argument("--profile", metavar="NAME", help=f"architecture by name. {profiles}")
+    profiles = "; ".join(f"{name} ({profile.description})" for name, profile in PROFILES.items())
+    parser.add_argument("--profile", metavar="NAME", help=f"architecture by name: {profiles}")
     parser.add_argument(
         "--source",
         metavar="NAME",
@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plans whose preprocessed data are shared (default: %(default)s)",
     )
     parser.add_argument(
-        "--follow-source", nargs="+", default=[], choices=FOLLOW, help="settings to take from the source, too"
+        "--follow-source",
+        nargs="+",
+        default=[],
+        choices=FOLLOW,
+        metavar="SETTING",
+        help=f"settings to take from the source, too: {', '.join(FOLLOW)}",
     )
     parser.add_argument(
         "--rules",

@@ -10,7 +10,8 @@ are kept. Run the same command again after an interrupt: finished cases are kept
   nnunet_transfer plan -d 20 --profile resnet18
   nnUNetv2_preprocess -d 20 -plans_name nnUNetPlans_resnet18 -c 3d_fullres
   nnunet_transfer install-splits -d 20
-  nnUNetv2_train 20 3d_fullres 0 -p nnUNetPlans_resnet18 -tr nnUNetPretrainerSegmentation
+  nnUNetv2_train 20 3d_fullres 0 -p nnUNetPlans_resnet18 \\
+      -tr nnUNetPretrainerSegmentation
 """
 
 from __future__ import annotations

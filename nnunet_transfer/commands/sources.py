@@ -2,12 +2,12 @@
 
 Example:
   nnunet_transfer sources inspect checkpoint_final.pth
-  nnunet_transfer sources add hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth \\
-      --name openmind --task self_supervised --domain brain_mri
-  nnunet_transfer sources fetch imagenet_resnet18d --save-as natural_classification
+  nnunet_transfer sources add --name openmind --task self_supervised \\
+      --domain brain_mri hf://AnonRes/ResEncL-OpenMind-MAE/checkpoint_final.pth
+  nnunet_transfer sources fetch imagenet_resnet18d
   nnunet_transfer sources list
   nnunet_transfer sources show t1_segmentation
-  nnunet_transfer sources publish t1_segmentation to_upload --licence "CC BY 4.0"
+  nnunet_transfer sources publish t1_segmentation to_upload
   nnunet_transfer sources rank -d 21 -c 2d -p nnUNetPlans_resnet18
   nnunet_transfer sources verify
 """
@@ -74,14 +74,18 @@ def _add_action(actions: Any) -> None:
         actions,
         "add",
         "add a checkpoint to the registry",
-        'sources add model.zip --name stroke_ct --task segmentation --domain ct --licence "CC BY 4.0"',
+        "sources add ct.zip --name ct --task segmentation --domain ct",
     )
     _reading_arguments(parser)
     parser.add_argument(
         "--name", default="", metavar="NAME", help="name in the registry; not needed for a published source"
     )
     parser.add_argument(
-        "--task", default="", choices=TASKS, help="task it was trained on; not needed for a published source"
+        "--task",
+        default="",
+        choices=TASKS,
+        metavar="TASK",
+        help=f"task it was trained on: {', '.join(TASKS)}; not needed for a published source",
     )
     parser.add_argument(
         "--domain",
@@ -103,7 +107,7 @@ def _fetch_action(actions: Any) -> None:
         actions,
         "fetch",
         "download a public checkpoint and add it; without a name: list them",
-        "sources fetch imagenet_resnet18d --save-as natural_classification",
+        "sources fetch imagenet_resnet18d",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="name in the catalogue")
     parser.add_argument("--save-as", metavar="NAME", help="name in the registry (default: the catalogue's)")
@@ -131,7 +135,7 @@ def _publish_action(actions: Any) -> None:
         actions,
         "publish",
         "write a source into a folder to upload, e.g. to Hugging Face",
-        'sources publish t1_segmentation to_upload --licence "CC BY 4.0"',
+        "sources publish t1_segmentation to_upload",
     )
     parser.add_argument("name", metavar="NAME", help="name in the registry")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new or empty folder")

@@ -1,11 +1,12 @@
 """Run a whole study from one file, with Snakemake: here, or on a cluster.
 
 Example:
-  nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d
-  nnunet_transfer study check study.yaml    # what would run, how long it takes, and what is wrong
-  nnunet_transfer study run study.yaml      # run or resume it; --smoke tries every step first
-  nnunet_transfer study status study.yaml   # its state; --watch repeats it until the run ends
-  nnunet_transfer study report study.yaml   # the result so far and the path of the report
+  nnunet_transfer study init --target atlas_r2=/data/ATLAS_2 \\
+      --source imagenet_resnet18d
+  nnunet_transfer study check study.yaml   # what would run, and what is wrong
+  nnunet_transfer study run study.yaml     # --smoke tries every step first
+  nnunet_transfer study status study.yaml  # --watch repeats it until the end
+  nnunet_transfer study report study.yaml  # the result so far
 
 `init` writes a short study.yaml and checks it; without options it writes a long one with comments.
 """
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         actions,
         "init",
         "write a study file and check it; without options: a long one with comments",
-        "study init --target atlas_r2=/data/ATLAS_2 --source imagenet_resnet18d",
+        "study init --target atlas_r2=/data/ATLAS_2",
     )
     init.add_argument(
         "file",

@@ -2,8 +2,10 @@
 
 Example:
   nnunet_transfer synthesize LABEL_MAPS -d 31 --n 200 --spacing 1 1 1
-  nnunet_transfer synthesize LABEL_MAPS -d 32 --n 200 --lesions stroke=MASKS --leave-out-donors TARGET_FOLDER
-  nnunet_transfer synthesize Dataset012_Anatomy -d 33 --n 100 --images real --lesions stroke=MASKS ms=OTHER_MASKS
+  nnunet_transfer synthesize LABEL_MAPS -d 32 --n 200 \\
+      --lesions stroke=MASKS --leave-out-donors TARGET_FOLDER
+  nnunet_transfer synthesize Dataset012_Anatomy -d 33 --n 100 --images real \\
+      --lesions stroke=MASKS ms=OTHER_MASKS
 
 LABEL_MAPS is a folder in FreeSurfer's numbering, or any nnU-Net data set. The same seed gives the same files, with any
 number of processes. Run the same command again after an interrupt: finished cases are kept. Synthetic images need
@@ -34,53 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of the new data set, after DatasetXXX_ (default: %(default)s)",
     )
     parser.add_argument("--n", type=int, default=200, metavar="N", help="number of cases (default: %(default)s)")
-    parser.add_argument(
-        "--profile", default="t1", metavar="NAME", help="intensities: t1 or any-contrast (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--images",
-        default="synthetic",
-        metavar="KIND",
-        help="synthetic, or real: the data set's own, with pasted lesions (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--lesions", nargs="+", default=[], metavar="[KIND=]FOLDER", help="masks to paste; KIND: stroke, ms or any"
-    )
-    parser.add_argument(
-        "--leave-out-donors",
-        nargs="+",
-        default=[],
-        metavar="DONORS",
-        help="donors not to draw from: names, tables FILE[:COLUMN] (.csv, .tsv; column donor), folders of data sets",
-    )
-    parser.add_argument(
-        "--mask-space",
-        default="mni",
-        metavar="SPACE",
-        help="space of the masks: mni, or image, the images' own (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--mass-effect",
-        type=float,
-        default=0.0,
-        metavar="MM",
-        help="let lesions swell by up to MM (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--head",
-        default="both",
-        metavar="PART",
-        help="what synthetic images show: whole (head), brain, or both: each in half of the cases (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z"
-    )
-    parser.add_argument(
-        "--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks"
-    )
-    parser.add_argument("--channel", default="", metavar="NAME", help="the channel of real images that holds T1")
-    parser.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
-    parser.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="K", help="seed of all random numbers (default: %(default)s)"
@@ -91,6 +46,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=max(1, (os.cpu_count() or 1) // 2),
         metavar="N",
         help="cases at a time (default: %(default)s)",
+    )
+    _add_image_arguments(parser.add_argument_group("images"))
+    _add_lesion_arguments(parser.add_argument_group("lesions"))
+
+
+def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--images",
+        default="synthetic",
+        metavar="KIND",
+        help="synthetic, or real: the data set's own, with pasted lesions (default: %(default)s)",
+    )
+    group.add_argument(
+        "--profile", default="t1", metavar="NAME", help="intensities: t1 or any-contrast (default: %(default)s)"
+    )
+    group.add_argument(
+        "--head",
+        default="both",
+        metavar="PART",
+        help="what synthetic images show: whole (head), brain, or both: each in half of the cases (default: %(default)s)",
+    )
+    group.add_argument(
+        "--spacing", type=float, nargs=3, default=[], metavar="MM", help="voxel size of synthetic images, x y z"
+    )
+    group.add_argument("--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks")
+    group.add_argument("--channel", default="", metavar="NAME", help="the channel of real images that holds T1")
+    group.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
+    group.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
+
+
+def _add_lesion_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--lesions", nargs="+", default=[], metavar="[KIND=]FOLDER", help="masks to paste; KIND: stroke, ms or any"
+    )
+    group.add_argument(
+        "--leave-out-donors",
+        nargs="+",
+        default=[],
+        metavar="DONORS",
+        help="donors not to draw from: names, tables FILE[:COLUMN] (.csv, .tsv; column donor), folders of data sets",
+    )
+    group.add_argument(
+        "--mask-space",
+        default="mni",
+        metavar="SPACE",
+        help="space of the masks: mni, or image, the images' own (default: %(default)s)",
+    )
+    group.add_argument(
+        "--mass-effect",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="let lesions swell by up to MM (default: %(default)s)",
     )
 
 

@@ -107,7 +107,7 @@ def _resnet(
     # BatchNorm in 2D, as in ResNets, so that ImageNet weights keep their function. In 3D, nnU-Net's batches of two
     # make batch statistics too noisy (Wu and He, ECCV 2018, doi 10.1007/978-3-030-01261-8_1): InstanceNorm.
     return Profile(
-        f"ResNet-{depth}-D encoder, takes ImageNet weights; BatchNorm in 2D, InstanceNorm in 3D",
+        f"ResNet-{depth}-D encoder, takes ImageNet weights",
         features,
         blocks,
         norms=("BatchNorm", "InstanceNorm"),
@@ -123,12 +123,12 @@ PROFILES: dict[str, Profile] = {
     "resnet34": _resnet(34, (1, 3, 4, 6, 3), (64, 64, 128, 256, 512)),
     "resnet50": _resnet(50, (1, 3, 4, 6, 3), (64, 256, 512, 1024, 2048), (16, 64, 128, 256, 512)),
     "resenc_m": Profile(
-        "nnU-Net's residual encoder, patch and batch size for 8 GB",
+        "nnU-Net's residual encoder, for GPUs of 8 GB",
         (32, 64, 128, 256, 320, 320),
         (1, 3, 4, 6, 6, 6),
     ),
     "resenc_l": Profile(
-        "nnU-Net's residual encoder, patch and batch size for 24 GB",
+        "nnU-Net's residual encoder, for GPUs of 24 GB",
         (32, 64, 128, 256, 320, 320),
         (1, 3, 4, 6, 6, 6),
         memory=RESENC_L,
