@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import io
 import subprocess
 import sys
@@ -32,6 +33,13 @@ from tests.study_files import write_study
 
 FUNCTIONS = [name for name in api.__all__ if name not in api.CLASSES]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+ROOT = Path(__file__).resolve().parents[1]
+#: modules below the public functions that have examples, too
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "nnunet_transfer").rglob("*.py")
+    if path.parent.name != "api" and ">>> " in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture
@@ -169,6 +177,14 @@ def test_the_examples_run(name: str, request: pytest.FixtureRequest) -> None:
             for added in set(table) - names:
                 table.unregister(added)
     assert runner.failures == 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_of_modules_run(module: str) -> None:
+    tests = doctest.DocTestFinder().find(importlib.import_module(module))
+    assert any(test.examples for test in tests)
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    assert [test.name for test in tests if runner.run(test).failed] == []
 
 
 def test_every_public_name_is_there_documented_and_listed() -> None:

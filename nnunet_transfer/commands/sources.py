@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,10 @@ from nnunet_transfer.api import (
     rank_sources,
 )
 from nnunet_transfer.commands.actions import add_action, refuse_folder
+from nnunet_transfer.commands.output import print_table
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.files import printable_json
-from nnunet_transfer.paths import dataset_name
+from nnunet_transfer.paths import dataset_name, sources_folder
 from nnunet_transfer.sources import TASKS, source_names
 from nnunet_transfer.sources.learning import learning_warnings
 from nnunet_transfer.words import counted
@@ -258,19 +259,20 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(printable_json([entry.to_dict() for entry in entries]))
         return 0
-    _print_table((COLUMNS, *(tuple(map(_cell, entry.row())) for entry in entries)))
+    print_table((COLUMNS, *(tuple(map(_cell, entry.row())) for entry in entries)))
+    if not entries:
+        _say_that_there_are_none()
     return 0
+
+
+def _say_that_there_are_none() -> None:
+    where = one_line(str(sources_folder()))
+    print(f"no sources in {where}; `nnunet_transfer sources fetch` lists public ones", file=sys.stderr)
 
 
 def _cell(text: str) -> str:
     shown = one_line(text)
     return shown if len(shown) <= CELL else f"{shown[: CELL - 3]}..."
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _fetch(args: argparse.Namespace) -> int:
@@ -287,7 +289,7 @@ def _fetch(args: argparse.Namespace) -> int:
         print(printable_json({name: e.to_dict() for name, e in CATALOGUE.items()}))
         return 0
     rows = [(name, e.task, e.domain, ", ".join(e.trained_on) or "-", e.licence) for name, e in CATALOGUE.items()]
-    _print_table((("name", "task", "domain", "trained on", "licence"), *rows))
+    print_table((("name", "task", "domain", "trained on", "licence"), *rows))
     return 0
 
 
@@ -329,13 +331,16 @@ def _rank(args: argparse.Namespace) -> int:
     rows = rank_sources(args.dataset, args.configuration, args.plans, args.names, settings=settings, device=args.device)
     if args.output:
         write_ranking(rows, args.output, target=dataset_name(args.dataset), fold=args.fold)
-    _print_table(table_of(rows))
+    print_table(table_of(rows))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     failed = 0
-    for name in args.names or source_names():
+    names = args.names or source_names()
+    if not names:
+        _say_that_there_are_none()
+    for name in names:
         try:
             load_source(name).verify()
             print(f"{name}: unchanged")

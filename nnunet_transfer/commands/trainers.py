@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterable
 
 from nnunet_transfer import recipes
+from nnunet_transfer.commands.output import terminal_width, wrapped
 from nnunet_transfer.naming import (
     ARMS,
     GRAMMAR,
@@ -83,5 +84,7 @@ def _default(value: int | None) -> str:
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     rows = list(rows)
-    width = max(len(left) for left, _ in rows) + 2
-    return "\n".join([title, *(f"  {left:<{width}}{right}" for left, right in rows)])
+    left = max(len(name) for name, _ in rows) + 2
+    width, further = terminal_width(), " " * (2 + left)
+    lines = (line for name, text in rows for line in wrapped(text, width, f"  {name:<{left}}", further))
+    return "\n".join([title, *lines])
