@@ -37,6 +37,9 @@ def test_wrong_arguments_end_in_one_line(line: str, said: str, capsys: pytest.Ca
     ("line", "said"),
     [
         ("convert --list atlas_r2 data -d 4", "--list converts nothing"),
+        ("convert --list --channels T1", "--list converts nothing"),
+        ("study run --slurm-profile slurm --smoke", "--slurm-profile writes a profile and runs nothing"),
+        ("study run --slurm-profile slurm --jobs 5", "give it without other options"),
         ("sources fetch --save-as mine", "go with the name"),
         ("sources fetch --overwrite", "go with the name"),
         ("sources fetch imagenet_resnet18d --json", "leave out the name"),

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         from nnunet_transfer.conversion.catalogue import all_descriptions, get_description
 
-        if args.source or args.dataset_id is not None:
+        if not _only_lists(args):
             raise SettingsError("--list converts nothing; give it at most a data set's NAME")
         listed = [get_description(args.dataset)] if args.dataset else all_descriptions().values()
         print("\n\n".join(map(_describe, listed)))
@@ -134,6 +134,14 @@ def run(args: argparse.Namespace) -> int:
         print(printable("\n".join(classes)), flush=True)
     print(printable(report(plan, _convert_with_bar(plan))))
     return 0
+
+
+def _only_lists(args: argparse.Namespace) -> bool:
+    """Return whether nothing but `--list` and a data set's name was given."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    alone = parser.parse_args(["--list", *filter(None, [args.dataset])])
+    return all(getattr(args, name) == value for name, value in vars(alone).items())
 
 
 def _convert_with_bar(plan: Plan) -> Outcome:

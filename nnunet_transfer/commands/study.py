@@ -119,6 +119,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.slurm_profile:
         from nnunet_transfer.study.template import write_slurm_profile
 
+        if args.jobs is not None or args.profile or args.smoke or args.dry_run:
+            raise SettingsError("--slurm-profile writes a profile and runs nothing; give it without other options")
         print(write_slurm_profile(args.slurm_profile))
         return 0
     report = run_study(args.file, jobs=args.jobs, profile=args.profile, smoke=args.smoke, dry_run=args.dry_run)
