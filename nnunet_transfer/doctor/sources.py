@@ -27,12 +27,10 @@ def check_sources() -> Iterator[Finding]:
     if registry.exists() and not registry.is_dir():
         yield Finding("sources", State.FAIL, f"{registry} is a file", "give nnUNet_sources a folder")
         return
-    wanted = {name: arm for arm, name in ARMS.items() if name is not None}
-    for name, arm in wanted.items():
-        if not (registry / name).is_dir():
-            fix = "make it with a pretrainer or `nnunet_transfer sources add`"
-            found = f"not in {registry}, so that {arm} can't train"
-            yield Finding(f"source {name}", State.WARN, found, fix)
+    missing = [name for name in ARMS.values() if name is not None and not (registry / name).is_dir()]
+    if missing:
+        fix = "to train an arm of such a name, make its source with a pretrainer or `nnunet_transfer sources add`"
+        yield Finding("arms", State.WARN, f"{registry} lacks {', '.join(missing)}", fix)
     here = sorted(path.name for path in registry.iterdir() if path.is_dir()) if registry.is_dir() else []
     for name in here:
         if not name.startswith("."):
