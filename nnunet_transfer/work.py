@@ -26,10 +26,9 @@ def id_held(folder: Path) -> Iterator[None]:
     DataError
         If another process has reserved the id.
     """
-    number = folder.name.split("_")[0]
-    with locked_at_once(folder.with_name(f".lock-{number}"), remove=True) as lock:
+    with locked_at_once(lock_path(folder), remove=True) as lock:
         if not lock:
-            raise DataError(f"another process is making {number}; wait for it, or choose another id")
+            raise DataError(f"another process is making {_number(folder)}; wait for it, or choose another id")
         _tidy_up(folder)
         yield
 
@@ -80,10 +79,18 @@ def work_path(folder: Path) -> Path:
     return folder.with_name(f".making-{folder.name}")
 
 
+def lock_path(folder: Path) -> Path:
+    """Return the file by which a process reserves the id of a data set."""
+    return folder.with_name(f".lock-{_number(folder)}")
+
+
+def _number(folder: Path) -> str:
+    return folder.name.split("_")[0]
+
+
 def _tidy_up(folder: Path) -> None:
     """Remove leftovers of killed runs with this id, except this data set's work folder; restore one that was moved aside."""
-    number = folder.name.split("_")[0]
-    kind = re.compile(rf"\.(old|making)-({re.escape(number)}_.+)")
+    kind = re.compile(rf"\.(old|making)-({re.escape(_number(folder))}_.+)")
     for path in sorted(folder.parent.iterdir()):
         match = kind.fullmatch(path.name)
         if not match or path == work_path(folder):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from nnunet_transfer.doctor.findings import Finding, State
 from nnunet_transfer.doctor.folders import check_folders
 from nnunet_transfer.doctor.installation import check_commands, check_nnunet, check_python, check_versions
+from nnunet_transfer.doctor.leftovers import check_leftovers
 from nnunet_transfer.doctor.search_path import check_search_path
 from nnunet_transfer.doctor.sources import check_sources, check_trained
 from nnunet_transfer.doctor.torch_build import check_torch
@@ -20,6 +21,7 @@ __all__ = [
     "State",
     "check_commands",
     "check_folders",
+    "check_leftovers",
     "check_nnunet",
     "check_python",
     "check_search_path",
@@ -38,6 +40,7 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     check_versions,
     check_torch,
     check_folders,
+    check_leftovers,
     check_search_path,
     check_sources,
     check_trained,
