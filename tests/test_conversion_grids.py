@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nnunet_transfer.cli import main
@@ -43,6 +45,27 @@ def test_the_tolerance_is_a_hundredth_of_a_millimetre(distance: float, accepted:
     if accepted:
         written = nib.load(nnunet_folders / f"raw/{OUT}/labelsTr/sub-r001_ses-1.nii.gz")
         assert written.affine.tolist() == AFFINE.tolist()
+
+
+@pytest.mark.parametrize("codes", [(2, 1), (0, 1)])
+@pytest.mark.parametrize("moved", ["pre/T1", "pre/FLAIR", "wmh"])
+def test_two_transforms_a_micrometre_apart_place_all_files_of_a_case_alike(
+    codes: tuple[int, int], moved: str, nnunet_folders: Path
+) -> None:
+    root = write_tree(trees.wmh2017(), nnunet_folders / "source")
+    for path in root.rglob(f"{moved}.nii.gz"):
+        copy = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+        copy.header.set_qform(shifted(0.001), codes[1])
+        copy.header.set_sform(AFFINE, codes[0])
+        nib.Nifti1Image(np.asarray(copy.dataobj), None, copy.header).to_filename(path)
+    convert_it = ["convert", "wmh2017", str(root), "-d", "4", "--name", "Test", "--channels", "T1", "FLAIR"]
+    assert main([*convert_it, "--processes", "1"]) == 0
+    for case in rows(nnunet_folders):
+        files = sorted((nnunet_folders / "raw" / OUT).glob(f"*/{case}*.nii.gz"))
+        read = [sitk.ReadImage(str(file)) for file in files]
+        assert len(read) == 3
+        assert len({(image.GetOrigin(), image.GetDirection(), image.GetSpacing()) for image in read}) == 1
+        assert len({nib.load(file).affine.tobytes() for file in files}) == 1
 
 
 @pytest.mark.parametrize(

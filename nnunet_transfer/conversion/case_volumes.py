@@ -15,7 +15,7 @@ from nnunet_transfer.conversion.case_labels import measure_label, put_label_on_g
 from nnunet_transfer.conversion.description import Case, Pixels
 from nnunet_transfer.conversion.job import Findings, Job, content_key, make_record, put_file
 from nnunet_transfer.conversion.labels import refuse_whole_brain
-from nnunet_transfer.conversion.read_back import content_fault, header_fault, stored_fault, voxel_fault
+from nnunet_transfer.conversion.read_back import content_fault, header_fault, same_place, stored_fault, voxel_fault
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.conversion.spatial_images import SpatialImage, Written, write_image
 from nnunet_transfer.errors import DataError
@@ -155,33 +155,45 @@ def _share_header(image: SpatialImage, grid: _Grid, name: str, findings: Finding
 def _write_image(image: SpatialImage, path: Path, name: str, job: Job, findings: Findings) -> None:
     turned = _reoriented(image, job, findings, path.name)
     findings.measured.setdefault("written_orientation", geometry.orientation(image.affine))
-    target = job.out / name
+    target, first = job.out / name, _first_written(job, findings)
     findings.files.append(name)
     if image.intact and not turned:
         put_file(path, target, job.link, image.checksum)
         fault = header_fault(target, image.data.shape, image.affine, image.data.dtype)
         if not (fault or image.usual):
             fault = voxel_fault(target, image.data)
-        if not fault:
+        if fault:
+            findings.warn(f"{path.name}: written with a new header, as {fault}")
+        elif first is None or same_place(target, first):
             return
-        findings.warn(f"{path.name}: written with a new header, as {fault}")
-    _write(image.data, image.affine, target, stored_fault)
+        else:
+            findings.actions.append(f"{path.name}: header of the first image taken, from which it differs by rounding")
+    _write(image.data, image.affine, target, first, stored_fault)
+
+
+def _first_written(job: Job, findings: Findings) -> Path | None:
+    """Return the first file written of a case, whose place all others get: headers may contradict themselves a little."""
+    return job.out / findings.files[0] if findings.files else None
 
 
 def _write(
-    data: NDArray[Any], affine: geometry.Affine, target: Path, find_fault: Callable[[Path, Written], str]
+    data: NDArray[Any],
+    affine: geometry.Affine,
+    target: Path,
+    like: Path | None,
+    find_fault: Callable[[Path, Written], str],
 ) -> None:
-    written = write_image(data, affine, target)
+    written = write_image(data, affine, target, like)
     if fault := header_fault(target, data.shape, affine, data.dtype) or find_fault(target, written):
         raise DataError(f"{target.name} can't be written as nnU-Net reads it: {fault}")
 
 
 def _write_label(label: SpatialImage, name: str, job: Job, findings: Findings) -> None:
     _reoriented(label, job, findings, "label")
+    first = _first_written(job, findings)
     findings.files.append(name)
-    target = job.out / name
     # labels are small and critical, so also check their decompressed content
-    _write(label.data, label.affine, target, content_fault)
+    _write(label.data, label.affine, job.out / name, first, content_fault)
 
 
 def _reoriented(image: SpatialImage, job: Job, findings: Findings, name: str) -> bool:

@@ -64,6 +64,22 @@ def header_fault(path: Path, shape: Sequence[int], affine: geometry.Affine, dtyp
     return ""
 
 
+def same_place(path: Path, other: Path) -> bool:
+    """Whether two files on one grid are so for nnU-Net, too, which compares what SimpleITK reads by `numpy.allclose`."""
+    one, two = sitk.ImageFileReader(), sitk.ImageFileReader()
+    for reader, file in ((one, path), (two, other)):
+        reader.SetFileName(str(file))
+        reader.ReadImageInformation()
+    return all(
+        np.allclose(a, b)
+        for a, b in (
+            (one.GetOrigin(), two.GetOrigin()),
+            (one.GetDirection(), two.GetDirection()),
+            (one.GetSpacing(), two.GetSpacing()),
+        )
+    )
+
+
 def stored_fault(path: Path, written: Written) -> str:
     """Describe whether a file differs from the written bytes; empty if not."""
     return "" if crc32_of(path) == written.stored else "other bytes are read than were written; the disk may fail"

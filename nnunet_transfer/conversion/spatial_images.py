@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -200,18 +201,27 @@ class Written:
     content: int
 
 
-def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> Written:
-    """Write a 3D volume as compressed NIfTI, atomically; the same input gives the same bytes."""
+#: fields of a header that say where the voxels are
+_PLACE = (
+    *("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path, like: Path | None = None) -> Written:
+    """Write a 3D volume as compressed NIfTI, atomically; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    like : NIfTI file on the same grid; its transforms are taken to the last bit, whichever of them a reader prefers
+    """
     dtype = np.dtype(data.dtype).newbyteorder("=")
-    header = nib.Nifti1Header()
-    header.set_data_dtype(dtype)
-    header.set_data_shape(data.shape)
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
-    header.set_xyzt_units("mm")
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header["vox_offset"] = 352
-    header["magic"] = b"n+1\0"
+    header = _header(data.shape, dtype, affine)
+    if like:
+        with gzip.open(like) as first:
+            other = nib.Nifti1Header(first.read(header.template_dtype.itemsize), check=False)
+        for name in _PLACE:
+            header[name] = other[name]
     voxels = np.asfortranarray(data, dtype=dtype).reshape(-1, order="F")
     stored = 0
     stream = isal_zlib.compressobj(COMPRESSION_LEVEL, wbits=_GZIP)
@@ -224,6 +234,19 @@ def write_image(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> 
         file.write(rest)
     # a gzip stream ends with the checksum of the uncompressed content, and its length
     return Written(isal_zlib.crc32(rest, stored), int.from_bytes(rest[-8:-4], "little"))
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any], affine: NDArray[np.float64]) -> nib.Nifti1Header:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    header.set_xyzt_units("mm")
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1\0"
+    return header
 
 
 def _blocks(start: bytes, voxels: NDArray[Any]) -> Iterator[bytes | memoryview]:
