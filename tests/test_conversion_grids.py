@@ -264,3 +264,17 @@ def test_mixed_orientations_are_reported_and_turned_if_asked(
 def test_orientation_of_the_fixture_is_what_the_tests_assume() -> None:
     assert "".join(nib.aff2axcodes(AFFINE)) == "LPS"
     assert "".join(nib.aff2axcodes(RAS)) == "RAS"
+
+
+def test_warnings_that_differ_by_numbers_are_one_line(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_tree(case_r2(1, image(1), box()) | case_r2(2, image(2), box()), nnunet_folders / "source")
+    for number, path in enumerate(sorted(root.rglob("sub-*_T1w.nii.gz")), start=1):
+        volume = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+        volume.header["pixdim"][1] = 1 + number / 10
+        path.write_bytes(gzip.compress(volume.to_bytes()))
+    assert main(["convert", "atlas_r2", str(root), "-d", "4", "--processes", "1"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "beside a transform" in line]
+    assert line == (
+        "note: header has voxels of 1.1 x 1 x 2 mm beside a transform of 1 x 1 x 2 mm: transform taken in 2 cases "
+        "(the numbers are the first one's): sub-r001_ses-1, sub-r002_ses-1"
+    )

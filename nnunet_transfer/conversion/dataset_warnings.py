@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nnunet_transfer.conversion.record import Record
 from nnunet_transfer.words import counted
 
 _LISTED = 5
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]\d+)?")
 
 
 def dataset_warnings(records: Sequence[Record]) -> list[str]:
@@ -45,14 +46,22 @@ def _orientations(records: Sequence[Record]) -> list[str]:
 
 
 def _warnings(records: Sequence[Record]) -> list[str]:
-    found: dict[str, list[str]] = defaultdict(list)
+    """Return a line for each kind of warning, whatever its numbers."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for warning in record.warnings:
-            # drop the file name and the leading count, so that equal warnings of many cases are merged
-            kind = re.sub(r"^\d+ (of \d+ )?", "", warning.split(": ", 1)[-1])
-            if record.case not in found[kind]:
-                found[kind].append(record.case)
-    return [f"{kind} in {counted(len(cases), 'case')}: {_listing(cases)}" for kind, cases in found.items()]
+            # drop the file name and the leading count
+            text = re.sub(r"^\d+ (of \d+ )?", "", warning.split(": ", 1)[-1])
+            cases = found[_NUMBER.sub("#", text)][text]
+            if record.case not in cases:
+                cases.append(record.case)
+    return [_line(by_text) for by_text in found.values()]
+
+
+def _line(by_text: Mapping[str, Sequence[str]]) -> str:
+    cases = list(dict.fromkeys(case for same in by_text.values() for case in same))
+    numbers = " (the numbers are the first one's)" if len(by_text) > 1 else ""
+    return f"{next(iter(by_text))} in {counted(len(cases), 'case')}{numbers}: {_listing(cases)}"
 
 
 def _listing(cases: Sequence[str]) -> str:
