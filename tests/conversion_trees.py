@@ -199,7 +199,10 @@ def ljubljana() -> Files:
 
 
 def wmh2017() -> Files:
-    """Other pathology as label 2, equal ids at two sites, the mask beside the folder of images, 3D T1 on another grid."""
+    """Other pathology as label 2, equal ids at two sites, the mask beside the folder of images, 3D T1 on another grid.
+
+    Two more annotators, whose masks are in a folder of their own.
+    """
     files: Files = {}
     for i, place in enumerate(
         ("training/Utrecht/11", "training/Singapore/11", "training/Amsterdam/GE3T/100", "test/Amsterdam/GE1T5/2")
@@ -208,6 +211,10 @@ def wmh2017() -> Files:
         files |= {f"{stem}/pre/{name}.nii.gz": image(i) for name in ("T1", "FLAIR")}
         files[f"{stem}/pre/3DT1.nii.gz"] = image(i, (5, 6, 7))
         files[f"{stem}/wmh.nii.gz"] = box(1) + box(2, 7, 1)
+        if place.startswith("training"):
+            for number in (3, 4):
+                annotated = f"wmh/additional_annotations/observer_o{number}/{place}/result.nii.gz"
+                files[annotated] = box(1, number, dtype=np.float32)
     return files
 
 

@@ -50,6 +50,7 @@ _FREESURFER = ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1")
 _HAMMERS = ("a01", "a02", "a30")
 _TWINS = ("HLN-12-7", "MMRR-21-1", "Twins-2-1", "Twins-2-2")
 _WMH = ("Amsterdam-GE3T_100", "Singapore_11", "Utrecht_11")
+_ANNOTATORS = ("--label-set", "other_annotators", "--rater", "observer_o4")
 _COPY = ("--geometry", "copy-from-image")
 
 LAYOUTS = (
@@ -86,6 +87,7 @@ LAYOUTS = (
     Layout("isbi2015", trees.isbi2015, _ISBI, ("test01_01",), groups=5, options=("--rater", "1")),
     Layout("ljubljana", trees.ljubljana, _numbered("patient{:02d}", 1, 2, 3)),
     Layout("wmh2017", trees.wmh2017, _WMH, ("Amsterdam-GE1T5_2",), labels=3),
+    Layout("wmh2017", trees.wmh2017, _WMH, ("Amsterdam-GE1T5_2",), options=_ANNOTATORS),
     Layout("shifts_ms", trees.shifts_ms, _numbered("train_{}", 1, 2, 3), ("dev_in_1", "dev_out_1")),
     Layout("mrbrains13", trees.mrbrains13, _numbered("Training_{}", 1, 2, 3), ("Test_1",), labels=9),
     Layout(

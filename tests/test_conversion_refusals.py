@@ -58,6 +58,19 @@ def test_a_mask_that_is_none_is_refused(
     assert "1 of 2 cases" in error
 
 
+def test_a_whole_brain_is_no_lesion_beside_other_labels(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = trees.wmh2017()
+    case = "wmh/training/Utrecht/11"
+    mask = (brain() > 0).view(np.uint8)
+    mask[0, 0, 0] = 2
+    error = refusal(
+        nnunet_folders, capsys, "wmh2017", files | {f"{case}/pre/T1.nii.gz": brain(), f"{case}/wmh.nii.gz": mask}
+    )
+    assert "Utrecht_11: the mask covers 100% of the image's content" in error
+
+
 def test_a_threshold_takes_what_lies_above_it(nnunet_folders: Path) -> None:
     mask = interpolated()
     assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), mask) | GOOD_SECOND, "--threshold", "0.5") == 0

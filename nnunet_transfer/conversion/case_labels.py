@@ -161,7 +161,7 @@ def measure_label(label: SpatialImage, rule: LabelRule, findings: Findings) -> N
         return
     found = labels.value_counts(label.data)
     findings.measured |= {"written_values": tuple(map(int, found)), "written_voxels": tuple(found.values())}
-    if len(rule.classes) == 1:
+    if rule.one_structure:
         # count components again only if resampling changed them
         same = rule.binary and not findings.resampled
         count = findings.measured["source_lesions"] if same else labels.lesion_load((label.data == 1).view(np.uint8))[1]

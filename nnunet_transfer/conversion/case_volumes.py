@@ -70,15 +70,15 @@ def _convert(case: Case, job: Job, findings: Findings) -> None:
             findings.measured["shape"] = tuple(image.data.shape)
             if job.rule.foreground:
                 label = SpatialImage((image.data != 0).view(np.uint8), image.affine, "", "")
-            elif label and job.rule.binary:
+            elif label and job.rule.one_structure:
                 content = int(np.count_nonzero(image.data > lowest))
         _write_image(image, path, f"images{folder}/{case.name}_{number:04d}.nii.gz", job, findings)
     if label and grid:
         put_label_on_grid(label, grid.shape, grid.affine, job, findings)
         measure_label(label, job.rule, findings)
-        if job.rule.binary:
+        if job.rule.one_structure:
             voxel_ml = float(np.prod(geometry.spacing(label.affine))) / 1000
-            refuse_whole_brain(int(np.count_nonzero(label.data)), voxel_ml, content, job.rule.largest_share)
+            refuse_whole_brain(int(np.count_nonzero(label.data == 1)), voxel_ml, content, job.rule.largest_share)
         _write_label(label, f"labels{folder}/{case.name}.nii.gz", job, findings)
 
 

@@ -54,7 +54,7 @@ class LabelRule:
     foreground
         There are no masks: all non-zero voxels of the first channel are the only class. In a picture, every pixel is.
     largest_share
-        Refuse binary masks that cover more than this share of the first image's content; 1 accepts all.
+        Refuse masks of a single class that cover more than this share of the first image's content; 1 accepts all.
     """
 
     classes: Mapping[str, int | tuple[int, ...]]
@@ -101,6 +101,11 @@ class LabelRule:
         """Return class name -> label as in `dataset.json`, with background and, if used, `ignore`."""
         labels = {"background": 0} | {name: label for label, name in enumerate(self.classes, start=1)}
         return labels | ({"ignore": len(self.classes) + 1} if self.ignore else {})
+
+    @property
+    def one_structure(self) -> bool:
+        """Whether masks show a single class, which can be measured and is no whole brain."""
+        return len(self.classes) == 1 and not self.foreground
 
     @property
     def remaps(self) -> bool:

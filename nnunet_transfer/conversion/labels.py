@@ -134,7 +134,7 @@ def refuse_whole_brain(voxels: int, voxel_ml: float, content: int, largest_share
         return
     advice = (
         "is it a brain mask, or the image itself? If it is right, describe the data set with "
-        "LabelRule(..., binary=True, largest_share=1)"
+        "LabelRule(..., largest_share=1)"
     )
     if voxels * voxel_ml > LARGEST_LESION_ML:
         raise DataError(f"the mask covers {voxels * voxel_ml:.0f} ml; {advice}")
