@@ -212,3 +212,9 @@ def test_a_preview_names_no_table_that_it_does_not_write(
     assert "not taken: 1 more reason\n" in capsys.readouterr().out
     assert convert(nnunet_folders, "t1_bids", {}) == 0
     assert "not taken: 1 more reason, see conversion_left_out.csv\n" in capsys.readouterr().out
+
+
+def test_a_layout_without_time_points_gives_names_without_them(nnunet_folders: Path) -> None:
+    flat = {name.replace("test/P54/T1/P54_T1_", "test/P54/P54_"): data for name, data in trees.mslesseg().items()}
+    assert convert(nnunet_folders, "mslesseg", flat) == 0
+    assert rows(nnunet_folders).keys() == {"P1_T1", "P1_T2", "P1_T3", "P2_T1", "P54"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from nnunet_transfer.conversion.tree import (
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.words import counted, shortened
 
+#: in a template of names: an underscore outside a field, and a field
+_UNDERSCORE, _FIELD = re.compile(r"_(?![a-z_]*\})"), re.compile(r"\{([a-z_]+)\}")
 #: the note of a training case that has no mask
 NO_LABEL = "no label found: put into imagesTs"
 #: the note of a case whose path doesn't tell the subject
@@ -163,7 +166,9 @@ def _check_request(description: DatasetDescription, request: Request) -> None:
                 "one rater"
             )
     elif request.rater:
-        raise SettingsError(f"{description.name} has no raters to choose from; leave out --rater {request.rater}")
+        raise SettingsError(
+            f"label set {request.label_set} of {description.name} has no raters; leave out --rater {request.rater}"
+        )
 
 
 def _check_choice(description: DatasetDescription, what: str, chosen: Iterable[str], known: Iterable[str]) -> None:
@@ -256,8 +261,13 @@ def _matches(pattern: Pattern, files: _Files) -> Iterator[tuple[_Key, str, Path]
 
 
 def _names(description: DatasetDescription, fields: Mapping[str, str]) -> tuple[str, str]:
-    values = defaultdict(str, fields)
-    return case_name(description.case.format_map(values)), case_name(description.subject.format_map(values))
+    return _filled(description.case, fields), _filled(description.subject, fields)
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    """Return a name from a template, without the parts, between underscores, whose fields a layout doesn't have."""
+    parts = _UNDERSCORE.split(template)
+    return case_name(*(part.format_map(fields) for part in parts if {*_FIELD.findall(part)} <= fields.keys()))
 
 
 def _make_case(
