@@ -300,6 +300,20 @@ def verify_cases_in_process(dataset: str | int) -> None:
             raise DataError(f"case {case} of {folder.name} can't be trained on: {one_line(said.getvalue(), 600)}")
 
 
+def refuse_unlabelled(dataset: str | int) -> None:
+    """Raise a `DataError` if no training case has a labelled voxel: nnU-Net's fingerprint fails on such data, or never ends."""
+    with files_listed_in_threads():
+        extractor = DatasetFingerprintExtractor(dataset_name(dataset))
+    reader = None
+    for case in extractor.dataset.values():
+        reader = reader or determine_reader_writer_from_dataset_json(extractor.dataset_json, case["images"][0])()
+        if (reader.read_seg(case["label"])[0] > 0).any():
+            return
+    raise DataError(
+        f"no case of {extractor.dataset_name} has a labelled voxel, of whose intensities nnU-Net plans; correct the labels"
+    )
+
+
 def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int = 100_000_000) -> Path:
     """Write `dataset_fingerprint.json` and `dataset.json` as `nnUNetv2_extract_fingerprint` does, without workers.
 
@@ -312,11 +326,6 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     -------
     Path
         The data set's folder in `nnUNet_preprocessed`.
-
-    Raises
-    ------
-    DataError
-        If no case has a labelled voxel.
     """
     with files_listed_in_threads():
         extractor = DatasetFingerprintExtractor(dataset_name(dataset))
@@ -327,10 +336,6 @@ def extract_fingerprint_in_process(dataset: str | int, *, foreground_voxels: int
     analysed = [extractor.analyze_case(case["images"], case["label"], reader, samples) for case in cases]
     shapes, spacings, intensities, _, relative_sizes = zip(*analysed, strict=True)
     channels = [np.concatenate(channel) for channel in zip(*intensities, strict=True)]
-    if not all(values.size for values in channels):
-        raise DataError(
-            f"no case of {extractor.dataset_name} has a labelled voxel, of whose intensities nnU-Net plans; correct the labels"
-        )
     folder = nnunet_preprocessed() / extractor.dataset_name
     write_json(
         folder / "dataset_fingerprint.json",

@@ -104,6 +104,14 @@ def test_a_threshold_says_where_it_leaves_nothing_and_spares_255_stored_as_a_sig
     assert "note: empty label in 2 cases: sub-r002_ses-1, sub-r003_ses-1" in out
 
 
+@pytest.mark.parametrize(("last", "said"), [(box(0), True), (box(), False)], ids=["none", "one"])
+def test_labels_without_a_labelled_voxel_are_named_before_nnunet_fails_on_them(
+    last: NDArray[Any], said: bool, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(nnunet_folders, "atlas_r2", case_r2(1, image(1), box(0)) | case_r2(2, image(2), last)) == 0
+    assert ("note: no case for training has a labelled voxel" in capsys.readouterr().out) == said
+
+
 def test_a_file_that_is_mask_and_image_is_refused(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = box(dtype=np.uint8)
     assert "the mask and the image" in refusal(nnunet_folders, capsys, "atlas_r2", case_r2(1, same, same) | GOOD_SECOND)

@@ -44,18 +44,22 @@ def test_folds_of_a_data_set_without_any_keep_a_subject_together(
 
 
 @pytest.mark.parametrize(
-    ("cases", "labels", "step", "said"),
+    ("cases", "labels", "cpus", "step", "said"),
     [
-        (3, 1, "preprocess-blobs", r"too few cases \(3\) for nnU-Net's 5 folds"),
-        (2, 0, "plan-blobs", "no case .* labelled voxel"),
+        (3, 1, 1, "preprocess-blobs", r"too few cases \(3\) for nnU-Net's 5 folds"),
+        (2, 0, 1, "plan-blobs", "no case .* labelled voxel"),
+        (2, 0, 2, "plan-blobs", "no case .* labelled voxel"),
     ],
 )
 def test_data_of_which_no_folds_or_plans_can_be_made_are_named(
-    nnunet_folders: Path, cases: int, labels: int, step: str, said: str
+    nnunet_folders: Path, cases: int, labels: int, cpus: int, step: str, said: str
 ) -> None:
     raw = nnunet_folders / "raw"
     write_blob_dataset(raw, 11, cases=cases, shape=(40, 40, 8), labels=labels)
-    study = read_study(write_own_study(nnunet_folders, configuration="2d", plans={"patch_size": [32, 32]}))
+    resources = {"plan": {"cpus": cpus}}
+    study = read_study(
+        write_own_study(nnunet_folders, configuration="2d", plans={"patch_size": [32, 32]}, resources=resources)
+    )
     for job in study_jobs(study).values():
         if job.name == step:
             with pytest.raises(DataError, match=said):

@@ -14,8 +14,16 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]\d+)?")
 
 
 def dataset_warnings(records: Sequence[Record]) -> list[str]:
-    """Return warnings about duplicates and mixed orientations, and a count of each warning about single cases."""
-    return [*_duplicates(records), *_orientations(records), *_warnings(records)]
+    """Return warnings about labels, duplicates and mixed orientations, and a count of each warning about single cases."""
+    return [*_unlabelled(records), *_duplicates(records), *_orientations(records), *_warnings(records)]
+
+
+def _unlabelled(records: Sequence[Record]) -> list[str]:
+    """Return a line if nnU-Net can't plan, which it does from the intensities of labelled voxels."""
+    training = [record for record in records if record.split == "train"]
+    if any(not record.written_values or any(record.written_values) for record in training):
+        return []
+    return ["no case for training has a labelled voxel, without which nnU-Net can't plan"]
 
 
 def _duplicates(records: Sequence[Record]) -> list[str]:

@@ -99,11 +99,12 @@ def _owns_raw(study: Study) -> bool:
 
 
 def _plan(study: Study, job: Job) -> None:
-    from nnunet_transfer._nnunet import extract_fingerprint_in_process
+    from nnunet_transfer._nnunet import extract_fingerprint_in_process, refuse_unlabelled
 
     dataset = study.datasets[job.settings["dataset"]]
     name, cpus = dataset_name(dataset.number), study.resources["plan"].cpus
     with _dataset_locked(name):
+        refuse_unlabelled(name)
         if dataset.synthetic:
             extract_fingerprint_in_process(name, foreground_voxels=SYNTHETIC_VOXELS)
         elif cpus == 1:
