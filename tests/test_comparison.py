@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -300,27 +299,6 @@ def test_a_baseline_that_is_not_among_the_arms_is_named(results: Path, tmp_path:
         ComparisonError, match="nnUNetTrainerScratch was not trained or is not among the arms asked for"
     ):
         compare([801], out=tmp_path / "out", arms=["nnUNetTrainerT1Segmentation", "nnUNetTrainerNaturalClassification"])
-
-
-def test_a_stale_summary_is_reported(results: Path, tmp_path: Path) -> None:
-    validation = validation_folder(results, "nnUNetTrainerScratch", 1)
-    entry = {
-        "metrics": {"1": {"Dice": 0.123, "IoU": 0.1}},
-        "prediction_file": str(validation / "sub-00.nii.gz"),
-        "reference_file": "",
-    }
-    (validation / "summary.json").write_text(json.dumps({"metric_per_case": [entry]}))
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)).results[0]
-    assert any("stale" in notice and "sub-00" in notice for notice in result.notices)
-
-
-@pytest.mark.parametrize("metrics", [None, [], {"1": [1]}, {"1": {"Dice": "0.5"}}, {"1": {"Dice": None}}])
-def test_a_summary_of_any_content_is_stale_at_most(metrics: object, results: Path, tmp_path: Path) -> None:
-    validation = validation_folder(results, "nnUNetTrainerScratch", 1)
-    entry = {"metrics": metrics, "prediction_file": str(validation / "sub-00.nii.gz")}
-    write_json(validation / "summary.json", {"metric_per_case": [entry]})
-    result = compare([801], out=tmp_path / "out", settings=CompareSettings(draws=100, tables_only=True)).results[0]
-    assert any("stale" in notice for notice in result.notices) == (metrics in ({"1": [1]}, {"1": {"Dice": "0.5"}}))
 
 
 @pytest.mark.parametrize("folds", [None, [1, 2], [{"train": []}, {"train": []}], [{"train": [], "val": None}] * 2])

@@ -378,10 +378,7 @@ def test_label_sets_of_nnunet(tmp_path: Path) -> None:
     write_json(tmp_path / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})
     found = read_label_set(tmp_path / "dataset.json")
     assert isinstance(found, LabelSet)
-    assert [(label.name, label.values, label.summary_key) for label in found.labels] == [
-        ("whole", (1, 2), "(1, 2)"),
-        ("core", (2,), "2"),
-    ]
+    assert [(label.name, label.values) for label in found.labels] == [("whole", (1, 2)), ("core", (2,))]
     assert found.ignore == {3}
     assert found.allowed == {0, 1, 2, 3}
 

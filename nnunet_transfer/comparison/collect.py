@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,18 +16,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunet_transfer.comparison.results import Run
+from nnunet_transfer.comparison.summaries import Prediction, summary_notices
 from nnunet_transfer.comparison.targets import Target
-from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.folders import Task, list_masks, raise_problems, run_tasks
 from nnunet_transfer.evaluation.scores import LESION_FIELDS, SCORES_VERSION, CaseScores, Row, ScoringSettings
-from nnunet_transfer.files import read_json, sha256_of, write_text
+from nnunet_transfer.files import sha256_of, write_text
 from nnunet_transfer.subjects import Origin
-from nnunet_transfer.words import counted, shortened
+from nnunet_transfer.words import counted
 
 logger = logging.getLogger(__name__)
 
-#: tolerance between recomputed Dice and IoU and those in nnU-Net's summary.json
-SUMMARY_TOLERANCE = 1e-6
 #: first columns of the tables
 HEAD_FIELDS = ("target", "arm", "recipe", "seed", "fold", "case", "subject", "site")
 
@@ -79,11 +76,7 @@ def score_runs(
     problems |= failed
     cases: list[Row] = []
     lesions: list[Row] = []
-    stale: list[str] = []
-    summaries = {
-        (run.folder, k): _read_summary(run.folds[k]) for run in runs for k in set(folds.values()) if k in run.folds
-    }
-    keys = {label.name: label.summary_key for label in target.label_set.labels}
+    scored: list[Prediction] = []
     for (run, case, _), result in zip(jobs, results, strict=True):
         if isinstance(result, str) or case in failed:
             continue
@@ -91,14 +84,8 @@ def score_runs(
         head = dict(zip(HEAD_FIELDS, (*values, origin.subject[case], origin.site[case]), strict=True))
         cases += [head | row for row in result.cases]
         lesions += [head | row for row in result.lesions]
-        stored = summaries[run.folder, folds[case]].get(case)
-        if stored is not None and any(_disagrees(row, stored.get(keys[row["label"]])) for row in result.cases):
-            stale.append(f"{run.trainer} {case}")
-    if stale:
-        notices.append(
-            f"summary.json disagrees with the masks in {counted(len(stale), 'prediction')} and is stale there (a mask or a "
-            f"reference was changed after validation): {shortened(stale, 5)}. The report uses the masks."
-        )
+        scored.append(Prediction(run, folds[case], case, result.cases))
+    notices += summary_notices(scored, target.label_set)
     # keep the header of an empty table, which readers of the file need
     columns = None if lesions else [*HEAD_FIELDS, *LESION_FIELDS]
     return Scored(pd.DataFrame(cases), pd.DataFrame(lesions, columns=columns))
@@ -107,33 +94,6 @@ def score_runs(
 def _predictions(run: Run, folds: dict[str, int]) -> dict[str, Path]:
     found = {k: list_masks(run.folds[k]) for k in sorted(set(folds.values()))}
     return {case: found[fold][case] for case, fold in folds.items()}
-
-
-def _read_summary(validation: Path) -> dict[str, dict[str, Row]]:
-    """Return case -> label key -> nnU-Net's own metrics; empty if there is no summary."""
-    try:
-        content = read_json(validation / "summary.json")
-        entries = content["metric_per_case"]
-        from nnunet_transfer.evaluation.masks import strip_ending
-
-        named = {strip_ending(Path(e["prediction_file"]).name): e["metrics"] for e in entries}
-        return {case: metrics for case, metrics in named.items() if isinstance(metrics, dict)}
-    except (DataError, KeyError, TypeError):
-        return {}
-
-
-def _disagrees(row: Row, stored: object) -> bool:
-    if not isinstance(stored, dict):
-        return stored is not None
-    for ours, theirs in (("dice", "Dice"), ("iou", "IoU")):
-        a, b = row[ours], stored.get(theirs)
-        if b is None:
-            continue
-        if not isinstance(b, int | float):
-            return True
-        if not (math.isnan(a) and math.isnan(b)) and not abs(a - b) <= SUMMARY_TOLERANCE:
-            return True
-    return False
 
 
 def _cached_scores(tasks: Sequence[Task], folder: Path, processes: int) -> list[CaseScores | str]:

@@ -26,9 +26,9 @@ class Label:
     values: tuple[int, ...]
 
     @property
-    def summary_key(self) -> str:
-        """Its key in nnU-Net's summary.json."""
-        return str(self.values[0]) if len(self.values) == 1 else str(self.values)
+    def summary_keys(self) -> tuple[str, ...]:
+        """Its possible keys in nnU-Net's summary.json: a region of one value has that of a region or of a label."""
+        return (str(self.values), str(self.values[0])) if len(self.values) == 1 else (str(self.values),)
 
 
 @dataclass(frozen=True)
