@@ -15,6 +15,15 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
+def rounded(value: float, decimals: int) -> float:
+    """Return a number as it is printed with these decimals; never -0.0.
+
+    NumPy and pandas round 0.0005 to 0.0, but it is printed as 0.001.
+    """
+    # adding 0.0 turns -0.0 into 0.0
+    return round(float(value), decimals) + 0.0
+
+
 def verb(number: int, one: str, many: str) -> str:
     """Return the verb that agrees with a number: `verb(1, "has", "have")` is "has"."""
     return one if number == 1 else many

@@ -53,7 +53,7 @@ def significance(result: TargetResult, alpha: float) -> str:
             none = "The only pair of arms doesn't differ"
         return f"{none} with p below {alpha}."
     listed = _listed(
-        f"{result.title_of(row['arm'])} minus {result.title_of(row['compared_with'])} {row['difference']:+.3f}"
+        f"{result.title_of(row['arm'])} minus {result.title_of(row['compared_with'])} {_number(row['difference'], sign=True)}"
         for _, row in sure.iterrows()
     )
     pairs = counted(len(result.pairs), "pair")

@@ -15,6 +15,7 @@ from nnunet_transfer.comparison.paired import paired_table
 from nnunet_transfer.comparison.results import Arm
 from nnunet_transfer.comparison.settings import CompareSettings
 from nnunet_transfer.comparison.spread import cover_folds
+from nnunet_transfer.comparison.verdicts import printed
 from nnunet_transfer.naming import is_ours
 
 _NO_DIFFERENCE = dict.fromkeys(("difference", "difference_low", "difference_high"), float("nan"))
@@ -126,7 +127,7 @@ def reached(lengths: pd.DataFrame) -> list[Reached]:
         baseline = by_arm.get(rows["baseline"].iloc[0])
         if len(rows) < 2 or rows["baseline"].nunique() > 1 or baseline is None or baseline["family"] == name:
             continue
-        enough = rows.loc[rows["difference"] >= 0, "iterations"]
+        enough = rows.loc[rows["difference"].map(printed) >= 0, "iterations"]
         found.append(
             Reached(
                 str(rows["title"].iloc[0]),

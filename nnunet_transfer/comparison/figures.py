@@ -15,7 +15,9 @@ import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.comparison.grid import variant
+from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.results import DOMAINS, TASKS
+from nnunet_transfer.comparison.verdicts import PRINTED_DECIMALS
 from nnunet_transfer.files import atomic_path
 
 matplotlib.use("agg")
@@ -252,8 +254,7 @@ def line_styles(kinds: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def signed(value: float) -> str:
     """Return a difference with its sign."""
-    # adding 0.0 turns the -0.0 that rounding may leave into 0.0
-    return f"{round(value, 3) + 0.0:+.3f}"
+    return number(value, Column("", PRINTED_DECIMALS, sign=True))
 
 
 def ink(value: float, limit: float) -> str:

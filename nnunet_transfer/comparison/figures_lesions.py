@@ -8,6 +8,7 @@ from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.figures import MOST_NARROW, WIDTH, Figure, colour_of, hide_unused, hollow, plt, styles
 from nnunet_transfer.comparison.lesions import STRATA
 from nnunet_transfer.comparison.volumes import subject_volumes
+from nnunet_transfer.words import rounded
 
 COLUMNS = 4
 
@@ -33,7 +34,8 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
         for limit in ("limit_low_ml", "limit_high_ml"):
             axis.axhline(line[limit], color=colour, linewidth=1, linestyle="--")
         axis.plot(own["mean"], own["difference"], "o", **hollow(colour))
-        axis.set_title(f"{arm.title}\nbias {line['bias_ml']:+.3g} ml, n = {len(own)}", fontsize=8)
+        # a mean of equal volumes may be off by a rounding error
+        axis.set_title(f"{arm.title}\nbias {rounded(line['bias_ml'], 6):+.3g} ml, n = {len(own)}", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     hide_unused(axes, len(result.arms))
     figure.supxlabel(f"{label}: mean of reference and prediction, ml", fontsize=9)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup, escape
 
+from nnunet_transfer.words import rounded
+
 #: characters that are special in LaTeX or missing in its default fonts -> their LaTeX code
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -139,9 +141,7 @@ def number(value: float, column: Column) -> str:
         return MISSING
     if column.p_value and value < SMALLEST_P:
         return f"< {SMALLEST_P}"
-    # adding 0.0 turns a -0.0 from rounding into 0.0
-    rounded = round(value, column.decimals) + 0.0
-    return f"{rounded:+.{column.decimals}f}" if column.sign else f"{rounded:.{column.decimals}f}"
+    return f"{rounded(value, column.decimals):{'+' if column.sign else ''}.{column.decimals}f}"
 
 
 def html_table(

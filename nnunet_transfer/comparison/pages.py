@@ -9,6 +9,8 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup, escape
 
+from nnunet_transfer.words import rounded
+
 _DOI = re.compile(r"\b(doi[:\s]*)(10\.\d{4,9}/[^\s;,]*[^\s;,.])", re.IGNORECASE)
 _P_VALUE = re.compile(r"\bp ([<=]) ")
 
@@ -24,6 +26,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["doi"] = link_dois
     environment.filters["unbroken"] = unbroken
+    environment.filters["rounded"] = rounded
     return environment
 
 

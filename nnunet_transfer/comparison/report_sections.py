@@ -17,7 +17,7 @@ from nnunet_transfer.comparison.report_tables import Table
 from nnunet_transfer.comparison.source_rankings import RANKING
 from nnunet_transfer.comparison.training_logs import training_curves
 from nnunet_transfer.comparison.wording import length_sentences
-from nnunet_transfer.words import counted
+from nnunet_transfer.words import counted, rounded
 
 #: maximum number of labels whose volumes are drawn; volumes.csv has all labels
 DRAWN_LABELS = 4
@@ -229,7 +229,8 @@ def _pairs(chapter: Chapter, section: Section) -> Section:
     # of one subject there are no samples
     if len(result.ranks) and result.ranks["tau"].notna().all():
         tau, drawn_by = result.ranks[["tau", "drawn"]].iloc[0]
-        caption = f"Ranks in bootstrap samples of {drawn_by}, {chapter.n}; mean Kendall's tau to the observed order {tau:.2f}."
+        agreement = f"mean Kendall's tau to the observed order {rounded(tau, 2):.2f}"
+        caption = f"Ranks in bootstrap samples of {drawn_by}, {chapter.n}; {agreement}."
         drawn = figures_ranking.ranks(chapter.drawn)
         section.figures.append(chapter.figure(drawn, "ranks", caption, alt_texts.ranks(result)))
     if (podium := figures_ranking.podium(chapter.drawn)) is not None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult
+from nnunet_transfer.comparison.markup import Column, number
+from nnunet_transfer.comparison.verdicts import PRINTED_DECIMALS
 from nnunet_transfer.comparison.wording import caveats, sentence
 
 #: characters per line in a column heading
@@ -76,7 +78,7 @@ def _differences(result: TargetResult, row: pd.Series) -> list[str]:
 def _number(value: float | None, *, sign: bool = False) -> str:
     if value is None or math.isnan(value):
         return _NOTHING
-    return f"{value:{'+' if sign else ''}.3f}"
+    return number(value, Column("", PRINTED_DECIMALS, sign=sign))
 
 
 def _laid_out(head: Sequence[str], groups: Sequence[tuple[str, list[list[str]]]]) -> str:

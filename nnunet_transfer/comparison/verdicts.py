@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nnunet_transfer.comparison.statistics import ALPHA
+from nnunet_transfer.words import rounded
 
 BETTER, WORSE, EQUAL, OPEN, FAILED = "better", "worse", "equal", "open", "failed"
 #: scope of a verdict: these networks only, or also networks trained again in the same way
@@ -42,14 +42,13 @@ def judge(row: Mapping[Any, Any], rope: float) -> Verdict:
     ----------
     row : `headline_low`, `headline_high`, `procedure_low`, `procedure_high`, `p_holm`, `rank_biserial`
     """
-    if -rope <= row["headline_low"] and row["headline_high"] <= rope:
-        inside = -rope <= row["procedure_low"] and row["procedure_high"] <= rope
-        return Verdict(EQUAL, PROCEDURE if inside else NETWORKS_ONLY)
+    if _within(row, "headline", rope):
+        return Verdict(EQUAL, PROCEDURE if _within(row, "procedure", rope) else NETWORKS_ONLY)
     outcome = direction(row)
     if outcome == BETTER:
-        return Verdict(BETTER, PROCEDURE if _printed(row["procedure_low"]) > 0 else NETWORKS_ONLY)
+        return Verdict(BETTER, PROCEDURE if printed(row["procedure_low"]) > 0 else NETWORKS_ONLY)
     if outcome == WORSE:
-        return Verdict(WORSE, PROCEDURE if _printed(row["procedure_high"]) < 0 else NETWORKS_ONLY)
+        return Verdict(WORSE, PROCEDURE if printed(row["procedure_high"]) < 0 else NETWORKS_ONLY)
     return Verdict(OPEN)
 
 
@@ -60,14 +59,19 @@ def direction(row: Mapping[Any, Any]) -> str:
     ----------
     row : `headline_low`, `headline_high`, `p_holm`, `rank_biserial`; of a metric that is better if higher
     """
-    if _printed(row["p_holm"]) < ALPHA:
+    if printed(row["p_holm"]) < ALPHA:
         # the test compares ranks, the interval means: both have to point the same way
-        if _printed(row["headline_low"]) > 0 and row["rank_biserial"] > 0:
+        if printed(row["headline_low"]) > 0 and row["rank_biserial"] > 0:
             return BETTER
-        if _printed(row["headline_high"]) < 0 and row["rank_biserial"] < 0:
+        if printed(row["headline_high"]) < 0 and row["rank_biserial"] < 0:
             return WORSE
     return OPEN
 
 
-def _printed(value: float) -> float:
-    return value if math.isnan(value) else round(value, PRINTED_DECIMALS)
+def printed(value: float) -> float:
+    """Return a number as it is printed."""
+    return rounded(value, PRINTED_DECIMALS)
+
+
+def _within(row: Mapping[Any, Any], interval: str, rope: float) -> bool:
+    return -rope <= printed(row[f"{interval}_low"]) and printed(row[f"{interval}_high"]) <= rope

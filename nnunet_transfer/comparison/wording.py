@@ -27,6 +27,7 @@ from nnunet_transfer.comparison.verdicts import (
     PROCEDURE,
     WORSE,
     direction,
+    printed,
 )
 from nnunet_transfer.evaluation.empties import EMPTY_RULES
 from nnunet_transfer.naming import TrainerName, is_ours
@@ -156,7 +157,7 @@ def _seed_name(seed: int) -> str:
 
 
 def _highest(result: TargetResult) -> str:
-    means = result.summary[PRIMARY].round(PRINTED_DECIMALS)
+    means = result.summary[PRIMARY].map(printed)
     if means.isna().all():
         every = counted(result.n_subjects, "subject")
         return f"Dice is undefined for all arms: no reference contains a lesion ({every})."
@@ -201,7 +202,7 @@ def _verdicts(result: TargetResult) -> Iterator[str]:
                 yield f"{template.format(reference=reference, rope=rope)}: {_listed(own)}."
     undecided = judged[judged["verdict"] == OPEN]
     # as printed, because readers compare the printed numbers with 0 and 0.05
-    low, high, p = (undecided[c].round(PRINTED_DECIMALS) for c in ("headline_low", "headline_high", "p_holm"))
+    low, high, p = (undecided[c].map(printed) for c in ("headline_low", "headline_high", "p_holm"))
     excludes = (low > 0) | (high < 0)
     untested = excludes & p.isna()
     mixed = (excludes & ~untested) | (p < ALPHA)
@@ -289,8 +290,8 @@ def _listed(rows: pd.DataFrame) -> str:
         if not math.isnan(row["headline_low"]):
             found += f", {number(row['headline_low'], column)} to {number(row['headline_high'], column)}"
         if not math.isnan(row["p_holm"]):
-            printed = number(row["p_holm"], p)
-            found += f", p {printed}" if printed.startswith("<") else f", p = {printed}"
+            shown = number(row["p_holm"], p)
+            found += f", p {shown}" if shown.startswith("<") else f", p = {shown}"
         return found
 
     return ", ".join(f"{row['title']} ({numbers(row)})" for _, row in rows.iterrows())
