@@ -65,6 +65,21 @@ def test_shared_donors_are_counted_but_not_named(result: TargetResult) -> None:
     assert told.startswith("1 of the source's 2 lesion donors are in Dataset005_T, too; make the source's data")
 
 
+def test_arms_that_are_only_in_learning_curves_are_described_last(result: TargetResult, tmp_path: Path) -> None:
+    fewer = replace(ARM, name=f"{ARM.name}_3cases", title="Scratch (3cases)", trainer=TrainerName(ARM.name, cases=3))
+    validation = tmp_path / "fewer" / "fold_0" / "validation"
+    session = SESSION | {"device": "gpu", "versions": {"torch": "2.9"}, "updated": "2026-01-03T10:00"}
+    write_json(validation.parent / "provenance.json", RECORD | {"sessions": [session]})
+    run = Run(fewer, None, tmp_path / "fewer", "plans", "2d", {0: validation})
+    both = replace(result, curve_runs=(run,))
+    cards = arm_cards([both], {ARM.name: "A1"})
+    assert [(card.code, card.title, card.devices, card.hours) for card in cards] == [
+        ("A1", "Scratch", ("cpu",), 1.0),
+        ("", "Scratch (3cases)", ("gpu",), 0.5),
+    ]
+    assert (software([both]), started([both])) == ("torch 2.8 and 2.9", "2026-01-02 to 2026-01-03")
+
+
 def test_hours_are_those_of_all_trainings_or_unknown(result: TargetResult) -> None:
     (result.runs[0].folds[1].parent / "provenance.json").unlink()
     assert math.isnan(card_of(result).hours)

@@ -61,8 +61,8 @@ class TargetResult:
 
     Attributes
     ----------
-    target, arms, runs : the compared arms and their runs. Arms trained on fewer cases than their baseline are only in
-        `cases`, `lesions`, `curves` and `lengths`
+    target, arms, runs : the compared arms and their runs
+    curve_runs : runs of the arms trained on another number of cases, which are only in `cases`, `lesions`, `curves` and `lengths`
     baseline : name of the (first) baseline
     baselines : arm -> its baseline; with several recipes or lengths, that of the same, see `choose_baselines`
     protocols : lesion protocols
@@ -115,6 +115,7 @@ class TargetResult:
     baselines: Mapping[str, str] = field(default_factory=dict)
     outliers: tuple[Outlier, ...] = ()
     lengths: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curve_runs: tuple[Run, ...] = ()
 
     @property
     def n_cases(self) -> int:
@@ -226,7 +227,6 @@ def analyse(
     every_arm = tuple(dict.fromkeys(run.arm for run in runs))
     # arms are compared at equal numbers of training cases; the other numbers go into the learning curves
     arms = tuple(arm for arm in every_arm if arm in baselines)
-    names = [arm.name for arm in arms]
     pairs = [(arm, baselines[arm]) for arm in arms if baselines[arm] != arm]
     against = {arm.name: baselines[arm].name for arm in arms}
     first = next(iter(dict.fromkeys(baselines[arm] for arm in arms)))
@@ -235,21 +235,15 @@ def analyse(
     everything = average_scores(whole, columns, target.train_sizes, total_columns(protocols))
     limit = first.trainer.cases
     scores = replace(
-        everything.of(names), train_sizes={fold: min(n, limit or n) for fold, n in target.train_sizes.items()}
+        everything.of(list(against)), train_sizes={fold: min(n, limit or n) for fold, n in target.train_sizes.items()}
     )
-    compared = with_subject_folds(cases[cases["arm"].isin(names)])
+    compared = with_subject_folds(cases[cases["arm"].isin(against)])
     outliers = find_outliers(scores, arms, pairs)
-    main = compared_metrics(protocols)
     unsteady = {o.arm for o in find_outliers(everything, every_arm, ()) if o.seed is not None}
+    main = compared_metrics(protocols)
     metrics = [*main, *secondary_metrics(protocols, columns)]
     tests = paired_table(scores, pairs, metrics, settings, protocols, unsteady=unsteady, again=main)
     of_all = baselines_of_all(every_arm, baselines)
-    counted = scores.per_case.groupby("subject")["case"].nunique()
-    scans = dict(zip(map(str, counted.index), counted.tolist(), strict=True))
-    # a lesion of an inner region is one of its outer region, too
-    outermost = target.label_set.outermost or tuple(dict.fromkeys(cases["label"]))
-    own_lesions = lesions[lesions["arm"].isin(names)]
-    own_lesions = own_lesions[own_lesions["label"].isin(outermost)] if len(own_lesions) else own_lesions
     return TargetResult(
         target=target,
         arms=arms,
@@ -267,11 +261,7 @@ def analyse(
         ranks=_ranks(scores, arms, settings, by_fold=any(o.seed is None for o in outliers)),
         folds=fold_table(scores, arms, against, outliers),
         grid=grid_table(arms, tests),
-        detection=pooled_detection(
-            compared[compared["label"].isin(outermost)], arms, protocols, settings, scores.ratios
-        ),
-        lesion_free=lesion_free(compared, arms, protocols, settings, scores.ratios),
-        sizes=size_sensitivity(own_lesions, arms, settings, scans, scores.ratios),
+        **_lesion_tables(compared, lesions, arms, scores, target, settings),
         volumes=volume_agreement(compared, arms, scores, settings),
         curves=learning_curves(everything, every_arm, of_all, PRIMARY, settings, unsteady),
         lengths=training_lengths(everything, every_arm, of_all, PRIMARY, settings, unsteady),
@@ -279,7 +269,37 @@ def analyse(
         baselines=against,
         outliers=outliers,
         notices=(*notices, *_lonely(every_arm, of_all), *_warnings(cases, runs, arms, settings)),
+        curve_runs=tuple(run for run in runs if run.arm not in arms),
     )
+
+
+def _lesion_tables(
+    cases: pd.DataFrame,
+    lesions: pd.DataFrame,
+    arms: Sequence[Arm],
+    scores: Scores,
+    target: Target,
+    settings: CompareSettings,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables on the detection of lesions.
+
+    Parameters
+    ----------
+    cases, lesions : of the compared arms; of all arms
+    """
+    protocols = settings.protocols_of(target.dataset)
+    # a lesion of an inner region is one of its outer region, too
+    outermost = target.label_set.outermost or tuple(dict.fromkeys(cases["label"]))
+    whole = cases[cases["label"].isin(outermost)]
+    if len(lesions):
+        lesions = lesions[lesions["arm"].isin([arm.name for arm in arms]) & lesions["label"].isin(outermost)]
+    numbers = scores.per_case.groupby("subject")["case"].nunique()
+    scans = dict(zip(map(str, numbers.index), numbers.tolist(), strict=True))
+    return {
+        "detection": pooled_detection(whole, arms, protocols, settings, scores.ratios),
+        "lesion_free": lesion_free(cases, arms, protocols, settings, scores.ratios),
+        "sizes": size_sensitivity(lesions, arms, settings, scans, scores.ratios),
+    }
 
 
 def _lonely(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> list[str]:

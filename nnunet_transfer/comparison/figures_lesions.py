@@ -35,7 +35,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
             axis.axhline(line[limit], color=colour, linewidth=1, linestyle="--")
         axis.plot(own["mean"], own["difference"], "o", **hollow(colour))
         # a mean of equal volumes may be off by a rounding error
-        axis.set_title(f"{arm.title}\nbias {rounded(line['bias_ml'], 6):+.3g} ml, n = {len(own)}", fontsize=8)
+        axis.set_title(f"{arm.title}\nbias {rounded(float(line['bias_ml']), 6):+.3g} ml, n = {len(own)}", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     hide_unused(axes, len(result.arms))
     figure.supxlabel(f"{label}: mean of reference and prediction, ml", fontsize=9)

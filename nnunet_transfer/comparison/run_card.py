@@ -76,7 +76,8 @@ def data_card(result: TargetResult) -> DataCard:
     configuration = configuration_of(result.runs[0]) or {}
     patch = " × ".join(map(str, _list(configuration.get("patch_size"))))
     batch = configuration.get("batch_size")
-    splits = dict.fromkeys(recorded for run in result.runs for recorded in splits_checksums(run).values())
+    runs = (*result.runs, *result.curve_runs)
+    splits = dict.fromkeys(recorded for run in runs for recorded in splits_checksums(run).values())
     return DataCard(
         title=target.title,
         dataset=target.dataset,
@@ -101,12 +102,11 @@ def references_checksum(target: Target) -> str:
 
 
 def arm_cards(results: Sequence[TargetResult], codes: Mapping[str, str]) -> list[ArmCard]:
-    """Describe every arm over all targets."""
+    """Describe every arm over all targets; those that are only in learning curves come last and have no code."""
     runs: dict[str, list[Run]] = {}
-    for result in results:
-        for run in result.runs:
-            runs.setdefault(run.arm.name, []).append(run)
-    return [_arm_card(codes[name], own) for name, own in runs.items()]
+    for run in _runs(results):
+        runs.setdefault(run.arm.name, []).append(run)
+    return [_arm_card(codes.get(name, ""), own) for name, own in runs.items()]
 
 
 def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
@@ -189,10 +189,15 @@ def started(results: Sequence[TargetResult]) -> str:
 
 def _sessions(results: Sequence[TargetResult]) -> Iterator[dict[str, Any]]:
     """Yield the sessions that the trainings recorded, those of all folds."""
-    for result in results:
-        for run in result.runs:
-            for validation in run.folds.values():
-                yield from _sessions_of(_json(validation.parent / "provenance.json"))
+    for run in _runs(results):
+        for validation in run.folds.values():
+            yield from _sessions_of(_json(validation.parent / "provenance.json"))
+
+
+def _runs(results: Sequence[TargetResult]) -> Iterator[Run]:
+    """Yield the runs of the compared arms, then those of arms that are only in learning curves."""
+    yield from (run for result in results for run in result.runs)
+    yield from (run for result in results for run in result.curve_runs)
 
 
 def _json(path: Path) -> dict[str, Any]:
