@@ -89,12 +89,24 @@ def test_a_checksum_is_checked_of_files_on_this_machine_too(
     path = tmp_path / "resnet.pth"
     path.write_bytes(weights)
     right = hashlib.sha256(weights).hexdigest()
-    for place, message in ((path, f"has sha256 {right[:12]}, you state abc0"), (tmp_path, "is not a file")):
-        assert main(["sources", "add", str(place), *ADD, "--sha256", "abc0"]) == 2
+    for place, message in ((path, f"has sha256 {right[:12]}, you state abcd0123"), (tmp_path, "is not a file")):
+        assert main(["sources", "add", str(place), *ADD, "--sha256", "abcd0123"]) == 2
         assert message in capsys.readouterr().err
         assert not registry.exists()
     for stated in (right, right[:8].upper()):
         assert main(["sources", "add", str(path), *ADD, "--overwrite", "--sha256", stated]) == 0
+
+
+@pytest.mark.parametrize("stated", ["", "abcd", "0123456", "g" * 64, "sha256:" + "0" * 64, "0" * 65])
+def test_what_is_no_checksum_is_refused_instead_of_checking_less(
+    stated: str, weights: bytes, tmp_path: Path, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resnet.pth"
+    path.write_bytes(weights)
+    for action in (["add", str(path), *ADD], ["inspect", str(path)]):
+        assert main(["sources", *action, "--sha256", stated]) == 2
+        assert f"sha256 {stated or 'is empty'}" in capsys.readouterr().err
+    assert not registry.exists()
 
 
 def test_inspect_takes_addresses_too(

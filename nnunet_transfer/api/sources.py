@@ -42,7 +42,7 @@ def add_source(
     reading
         Which fold and checkpoint of a model to read, a key map, and whether to trust the file.
     sha256
-        SHA-256 checksum of the file or download, or its first digits.
+        SHA-256 checksum of the file or download, or its first digits, at least 8.
     overwrite
         Replace a source with this name.
 

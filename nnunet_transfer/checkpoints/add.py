@@ -103,7 +103,7 @@ def add_source(
     ----------
     location : weights file, run folder, exported zip, address, or folder of a source, such as one written by `sources publish`
     name, task, domain : fields of the source, see `SourceCard`; a published source has defaults in its card
-    sha256 : SHA-256 checksum of a file or download, or its first digits
+    sha256 : SHA-256 checksum of a file or download, or its first digits, at least 8
 
     Returns
     -------

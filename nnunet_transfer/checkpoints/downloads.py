@@ -50,6 +50,8 @@ _SERVED_BY = {
     "github.com": ("objects.githubusercontent.com", "release-assets.githubusercontent.com", "raw.githubusercontent.com")
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: a checksum that a user states: as many first digits as PyTorch's file names have, or more
+_STATED_SHA256 = re.compile(r"[0-9a-f]{8,64}")
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
@@ -107,12 +109,22 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
 
 @contextmanager
 def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[Path, str]]:
-    """Yield the file or folder at a path or address, and the address if it is one. Errors are those of `downloaded`.
+    """Yield the file or folder at a path or address, and the address if it is one.
 
     Parameters
     ----------
-    sha256 : expected checksum of the file, or its first digits
+    sha256 : expected checksum of the file, or its first digits, at least 8
+
+    Raises
+    ------
+    CheckpointError
+        As `downloaded` does, or if `sha256` is too short or not hexadecimal.
     """
+    sha256 = sha256.lower()
+    if sha256 and not _STATED_SHA256.fullmatch(sha256):
+        raise CheckpointError(
+            f"sha256 {one_line(sha256, 100)} must be the checksum's 64 digits, or at least its first 8, of 0 to 9 and a to f"
+        )
     if isinstance(location, str) and is_address(location):
         with downloaded(location, sha256) as file:
             yield file, location
@@ -123,7 +135,7 @@ def obtained(location: str | PathLike[str], sha256: str = "") -> Iterator[tuple[
             raise CheckpointError(
                 f"{path} is not a file, which alone has a checksum; give a file, or leave --sha256 out"
             )
-        _check_sum(path, sha256.lower(), str(path), "you state")
+        _check_sum(path, sha256, str(path), "you state")
     yield path, ""
 
 

@@ -190,7 +190,7 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
         "timm://MODEL, torchvision://WEIGHTS",
     )
     parser.add_argument(
-        "--sha256", default="", metavar="HEX", help="expected checksum of a file or download, or its start"
+        "--sha256", metavar="HEX", help="expected checksum of a file or download, or at least its first 8 digits"
     )
     parser.add_argument("--fold", metavar="K", help="which fold of a model (default: all, else the first)")
     parser.add_argument("--checkpoint", metavar="NAME", help="which file of a fold (default: the final one)")
@@ -206,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    content = inspect_source(args.path, reading=_reading(args), sha256=args.sha256)
+    content = inspect_source(args.path, reading=_reading(args), sha256=_sha256(args))
     if args.json:
         print(printable_json(content))
         return 0
@@ -239,7 +239,7 @@ def _add(args: argparse.Namespace) -> int:
         domain=args.domain,
         provenance=Provenance(args.licence, args.citation, tuple(args.trained_on), tuple(args.channel_names)),
         reading=_reading(args),
-        sha256=args.sha256,
+        sha256=_sha256(args),
         overwrite=args.overwrite,
     )
     print(source.folder)
@@ -250,6 +250,13 @@ def _reading(args: argparse.Namespace) -> Reading:
     from nnunet_transfer.checkpoints import Reading
 
     return Reading(args.trust, args.key_map, args.fold, args.checkpoint)
+
+
+def _sha256(args: argparse.Namespace) -> str:
+    if args.sha256 == "":
+        # as of a variable that isn't set: nothing would be checked
+        raise SourceError("--sha256 is empty; give the checksum, or leave it out")
+    return args.sha256 or ""
 
 
 def _list(args: argparse.Namespace) -> int:
