@@ -28,6 +28,8 @@ MAX_BYTES = 256 << 20
 MAX_DEPTH = 64
 #: of an integer in JSON: as many as a floating-point number can hold
 MAX_DIGITS = 300
+#: first bytes of git-annex's and Git LFS's pointers to a file -> the command that fetches it
+POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
 #: how systems say that a folder can't be moved to where a file or another folder is
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"

@@ -46,6 +46,7 @@ MAX_TENSORS = 20_000
 MAX_CHARACTERS = 2 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIXES = (".pth", ".pt", ".model", ".safetensors", ".ckpt", ".bin")
+_ENDINGS = ", ".join(_SUFFIXES)
 
 _Path = TypeVar("_Path", bound=PurePath)
 
@@ -218,7 +219,7 @@ def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | N
 
     if not names:
         raise CheckpointError(
-            f"{where} has no weights file{f' {checkpoint}' if checkpoint else ''}"
+            f"{where} has no weights file {checkpoint or f'({_ENDINGS})'}"
             f"{f' in fold_{fold}' if fold is not None else ''}"
         )
     models = {str(PurePosixPath(n).parent.parent) for n in names if re.search(r"(^|/)fold_[^/]+/[^/]+$", n)}

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from nnunet_transfer.checkpoints.other_files import other_kind
 from nnunet_transfer.errors import CheckpointError, SourceError, one_line
 from nnunet_transfer.sources.weights import read_weights
 from nnunet_transfer.unpickling.limits import MAX_ENTRIES, MAX_PARTS, RefusedError
@@ -58,7 +59,8 @@ def is_archive(path: Path) -> bool:
     CheckpointError
         If its list of members is implausibly long.
     """
-    if not path.is_file():
+    # a tar archive may end in a zip archive, one of its members
+    if not path.is_file() or other_kind(path):
         return False
     try:
         with open(path, "rb") as stream:
@@ -87,27 +89,32 @@ def _unpickle_trusted(path: Path) -> Any:
         content = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=False)
     except Exception as error:
         # torch, and code in the file, raise many error types for damaged files
-        raise CheckpointError(
-            f"{path} is not a weights file or is damaged ({one_line(error, 200)}); copy or download it again"
-        ) from error
+        raise CheckpointError(f"{path} {other_kind(path) or _damaged(error)}") from error
     _check_tensors(content, path)
     return content
 
 
 def _read_torch_file(path: Path) -> Any:
+    if kind := other_kind(path):
+        raise CheckpointError(f"{path} {kind}")
     answer = answer_of({"read": os.fspath(path.absolute())})
+    if "content" not in answer:
+        raise CheckpointError(f"{path} {_why_not(answer)}")
+    return _Mapped(path, answer["storages"]).content(answer["content"])
+
+
+def _why_not(answer: Mapping[str, str]) -> str:
+    """Return why a file was not read, as the rest of a sentence."""
     if name := answer.get("asks_for"):
-        raise CheckpointError(
-            f"{path} asks for {name}, which weights don't need, and was not read; if you trust whoever made it "
+        return (
+            f"asks for {name}, which weights don't need, and was not read; if you trust whoever made it "
             f"with your account, use --trust"
         )
-    if reason := answer.get("refused"):
-        raise CheckpointError(f"{path} {reason}")
-    if reason := answer.get("damaged"):
-        raise CheckpointError(
-            f"{path} is not a weights file or is damaged ({one_line(reason, 200)}); copy or download it again"
-        )
-    return _Mapped(path, answer["storages"]).content(answer["content"])
+    return answer.get("refused") or _damaged(answer["damaged"])
+
+
+def _damaged(reason: object) -> str:
+    return f"is not a weights file or is damaged ({one_line(reason, 200)}); copy or download it again"
 
 
 class _Mapped:

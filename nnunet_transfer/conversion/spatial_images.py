@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nnunet_transfer.conversion.checksums import GZIP_ERROR
 from nnunet_transfer.conversion.headers import Reading, read_header
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import atomic_path, refuse_special
+from nnunet_transfer.files import POINTERS, atomic_path, refuse_special
 
 GZIP_MAGIC = b"\x1f\x8b"
 #: ISA-L's compression level: files as small as with zlib's fastest level, several times as fast. Its highest level is as
@@ -31,8 +31,6 @@ _CHUNK = 1 << 16
 #: bytes of NIfTI-2's header
 _LONGEST_HEADER = 540
 _TRUNCATED = "incomplete or truncated stream"
-#: first bytes of pointer files, and the command that fetches the content
-_POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
 
 
 @dataclass
@@ -106,7 +104,7 @@ def _read_bytes(path: Path) -> bytes:
         stored = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path.name} can't be read ({error.strerror}){_hint(path)}") from None
-    for start, command in _POINTERS.items():
+    for start, command in POINTERS.items():
         if stored.startswith(start):
             raise DataError(f"{path.name} is not downloaded yet, only its pointer is: `{command} {path}`")
     return stored
