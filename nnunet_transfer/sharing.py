@@ -126,9 +126,10 @@ def export_stock(
         name = f"{STOCK_TRAINER}__{plans['plans_name']}__{configuration}"
         reports = {fold: _json(folder / fold / _REPORT) for fold in chosen if (folder / fold / _REPORT).is_file()}
         extras = [*_postprocessing(folder, chosen)]
-        place = output if output.suffix == ".zip" else output / plans["dataset_name"] / name
-        _check_replaceable(place, overwrite)
-        if output.suffix == ".zip":
+        zipped = output.name.lower().endswith(".zip")
+        place = output if zipped else output / plans["dataset_name"] / name
+        _check_replaceable(place, zipped, overwrite)
+        if zipped:
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
                 own = Path(temporary) / plans["dataset_name"] / name
@@ -142,8 +143,10 @@ def export_stock(
     return StockModel(place, names, tuple(sources), tuple(extra for extra in extras if extra.endswith(".pkl")))
 
 
-def _check_replaceable(place: Path, overwrite: bool) -> None:
+def _check_replaceable(place: Path, zipped: bool, overwrite: bool) -> None:
     """Refuse to replace anything but an earlier export: nnU-Net's own trainings have the same folder names."""
+    if place.exists() and place.is_dir() == zipped:
+        raise DataError(f"{place} is a {'folder' if zipped else 'file'}; choose another place")
     if place.exists() and not overwrite:
         raise DataError(f"{place} exists; choose another place, or replace it with --overwrite")
     files = (path.relative_to(place) for path in place.rglob("*") if not path.is_dir()) if place.is_dir() else ()
@@ -163,7 +166,7 @@ def _opened(model: Path) -> Iterator[Path]:
     from nnunet_transfer.checkpoints.reading import DAMAGED_ARCHIVE, is_archive
 
     if not is_archive(model):
-        raise CheckpointError(f"{model} is neither a model's folder nor an archive of one")
+        raise CheckpointError(f"{model} is neither a model's folder nor a zip archive of one")
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(model) as archive:

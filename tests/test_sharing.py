@@ -277,6 +277,17 @@ def test_a_training_of_nnunet_s_own_is_not_replaced(
     assert log.read_text() == "hours"
 
 
+def test_an_archive_does_not_take_the_place_of_a_folder(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x.ZIP"
+    folder.mkdir()
+    for options in ([], ["--overwrite"]):
+        assert main(["export-stock", str(model), "-o", str(folder), *options]) == 2
+        assert capsys.readouterr().err.strip().endswith("x.ZIP is a folder; choose another place")
+    assert list(tmp_path.glob("*x.ZIP*/**")) == [folder]
+
+
 #: leads from a folder `<trainer>__<plans>__<configuration>` in the output to a folder beside the output
 OUTSIDE = "x/../../../Victim"
 
