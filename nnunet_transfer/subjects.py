@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.tables import read_rows
+from nnunet_transfer.tables import read_rows, write_csv
 from nnunet_transfer.words import counted, shortened, verb
 
 #: BIDS entities that follow the subject; from the first of them on, a name doesn't identify the person
@@ -31,6 +31,8 @@ _AFTER_SUBJECT = re.compile(
 #: between time point and template in a name of FreeSurfer's longitudinal stream
 _LONGITUDINAL = ".long."
 _SITE = re.compile(r"(?:^|_)site-([A-Za-z0-9]+)")
+#: table of a data set's cases with the columns case and subject, and optionally site
+MANIFEST = "conversion_manifest.csv"
 #: number of scans per subject from which the report asks whether they belong to one person
 MANY_SCANS = 5
 
@@ -96,14 +98,17 @@ class Origin:
     warning: str = ""
 
 
-def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
+def find_origin(cases: Iterable[str], folder: Path | None) -> Origin:
     """Find subject and site of each case.
 
-    They come from the conversion manifest (`conversion_manifest.csv` with the columns case and subject, and optionally site)
-    or, without a manifest, from the names of the cases, see `subject_of`.
+    They come from the conversion manifest in `folder` or, without a manifest, from the names of the cases, see `subject_of`.
+
+    Parameters
+    ----------
+    folder : from `manifest_folder`
     """
     cases = list(cases)
-    rows = _read_manifest(raw_dataset / "conversion_manifest.csv") if raw_dataset else {}
+    rows = read_manifest(folder) if folder else {}
     if rows and all(rows.get(c, {}).get("subject") for c in cases):
         subject = {c: rows[c]["subject"] for c in cases}
         site = {c: rows[c].get("site") or "" for c in cases}
@@ -115,7 +120,7 @@ def find_origin(cases: Iterable[str], raw_dataset: Path | None) -> Origin:
         how = "Subjects were read from the case names"
         if all(c == name and "sub-" not in c for c, name in subject.items()):
             how = "The case names don't identify subjects, so each case counts as a separate subject"
-        if raw_dataset is None or not raw_dataset.is_dir():
+        if folder is None or not folder.is_dir():
             how += " (nnUNet_raw lacks the data set, whose conversion manifest might name them)"
         if rows:
             how = f"The conversion manifest names no subject of {shortened(unnamed, 5)}. {how}"
@@ -172,24 +177,47 @@ def without_donor_names(warning: str) -> str:
     return _NAMED_DONORS.sub(r"\1\2", warning)
 
 
-def raw_dataset(dataset: str) -> Path | None:
-    """Return a data set's folder in `nnUNet_raw`, None if the variable is not set."""
-    raw = os.environ.get("nnUNet_raw")
-    return Path(raw) / dataset if raw else None
+def manifest_folder(dataset: str) -> Path | None:
+    """Return the folder of a data set whose conversion manifest counts, whether or not there is one; None if it is unknown.
+
+    This is the raw data set. Without it, it is the preprocessed one if a copy of the manifest lies there, as `plan` writes it.
+    """
+    raw, preprocessed = (_dataset_in(variable, dataset) for variable in ("nnUNet_raw", "nnUNet_preprocessed"))
+    copied = preprocessed is not None and (preprocessed / MANIFEST).is_file()
+    return preprocessed if copied and not (raw and raw.is_dir()) else raw
 
 
-def ordered_by_subject(cases: Iterable[str], raw_dataset: Path | None, seed: int) -> list[str]:
-    """Return the cases in a random order of subjects, each subject's cases together."""
+def _dataset_in(variable: str, dataset: str) -> Path | None:
+    root = os.environ.get(variable)
+    return Path(root) / dataset if root else None
+
+
+def copy_subjects(raw: Path, preprocessed: Path) -> None:
+    """Write case, subject and site of a raw data set's manifest beside the preprocessed data; without a manifest, no cases."""
+    columns = ("case", "subject", "site")
+    rows = read_manifest(raw).values()
+    write_csv(preprocessed / MANIFEST, columns, ([row.get(column, "") for column in columns] for row in rows))
+
+
+def ordered_by_subject(cases: Iterable[str], folder: Path | None, seed: int) -> list[str]:
+    """Return the cases in a random order of subjects, each subject's cases together; `folder` is from `manifest_folder`."""
     cases = sorted(cases)
-    subject = find_origin(cases, raw_dataset).subject
+    subject = find_origin(cases, folder).subject
     subjects = sorted(set(subject.values()))
     random.Random(seed).shuffle(subjects)
     rank = {name: i for i, name in enumerate(subjects)}
     return sorted(cases, key=lambda case: (rank[subject[case]], case))
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
-    """Return case -> column -> cell."""
+def read_manifest(folder: Path) -> dict[str, dict[str, str]]:
+    """Return case -> column -> cell of a folder's conversion manifest; empty if there is none.
+
+    Raises
+    ------
+    DataError
+        If it lacks a column or has a case twice, of different subjects.
+    """
+    path = folder / MANIFEST
     if not path.is_file():
         return {}
     try:

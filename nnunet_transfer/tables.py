@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nnunet_transfer.errors import DataError
-from nnunet_transfer.files import read_bytes
+from nnunet_transfer.files import read_bytes, write_text
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -46,3 +47,12 @@ def _split_quoted(text: str) -> list[tuple[int, list[str]]]:
     delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_transfer.subjects import ordered_by_subject
+from nnunet_transfer.plans import write_transfer_plans
+from nnunet_transfer.subjects import MANIFEST, ordered_by_subject
 from nnunet_transfer.training.base import CASES_SEED
 from tests.finetuning_runs import Ready, build, train
 
@@ -42,12 +43,12 @@ def test_subjects_of_chosen_cases_are_the_data_set_s_own_or_the_training_refuses
     folders, dataset, plans = ready
     name = "nnUNetTrainerScratch_1cases_1epochs_1iterations"
     raw = folders / "raw" / dataset
+    # as nnU-Net's own planner leaves it
+    (folders / "preprocessed" / dataset / MANIFEST).unlink()
     everything, _ = build(dataset, plans, "nnUNetTrainerScratch", folders).do_split()
     refused = []
     for first in everything:
-        # the subjects' order decides, so that the choice follows the manifest
-        rows = [f"{case},{'B' if case == first else 'A'}" for case in everything]
-        (raw / "conversion_manifest.csv").write_text("\n".join(["case,subject", *rows]) + "\n")
+        _name_subjects(raw, everything, first)
         trainer = build(dataset, plans, name, folders)
         trainer.on_train_start()
         chosen = trainer.do_split()[0]
@@ -72,6 +73,36 @@ def test_subjects_of_chosen_cases_are_the_data_set_s_own_or_the_training_refuses
     with pytest.raises(SystemExit, match="nnUNet_raw is not set"):
         train(dataset, plans, name)
     build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders).on_train_start()
+
+
+def test_preprocessed_data_alone_give_the_cases_that_the_raw_data_give(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, dataset, plans = ready
+    name = "nnUNetTrainerScratch_1cases_1epochs_1iterations"
+    everything, _ = build(dataset, plans, "nnUNetTrainerScratch", folders).do_split()
+    chosen = []
+    for first in everything:
+        _name_subjects(folders / "raw" / dataset, everything, first)
+        write_transfer_plans(dataset, profile="demo", configurations=["2d"], patch_size=(32, 32), batch_size=2)
+        trainer = build(dataset, plans, name, folders)
+        chosen += trainer.do_split()[0]
+        with monkeypatch.context() as patch:
+            patch.setenv("nnUNet_raw", str(folders / "elsewhere"))
+            alone = build(dataset, plans, name, folders)
+            alone.on_train_start()
+        assert alone.do_split() == trainer.do_split()
+        assert "Subjects were read from the data set's conversion manifest: 2" in Path(alone.log_file).read_text()
+    assert sorted(chosen) == sorted(everything)
+    _name_subjects(folders / "raw" / dataset, everything, everything[0])
+    with pytest.raises(SystemExit, match="names other subjects than .*, so that other cases would be chosen"):
+        build(dataset, plans, name, folders).on_train_start()
+
+
+def _name_subjects(raw: Path, cases: list[str], first: str) -> None:
+    """Write a manifest in which one case is of another subject: the subjects' order decides, so the choice follows it."""
+    rows = [f"{case},{'B' if case == first else 'A'}" for case in cases]
+    (raw / MANIFEST).write_text("\n".join(["case,subject", *rows]) + "\n")
 
 
 def _comes_first(subject: str) -> bool:

@@ -29,7 +29,7 @@ from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.evaluation.folders import NAMED, cases_by_reason
 from nnunet_transfer.evaluation.tables import csv_text
 from nnunet_transfer.files import write_text
-from nnunet_transfer.subjects import find_origin, raw_dataset
+from nnunet_transfer.subjects import find_origin, manifest_folder
 from nnunet_transfer.words import shortened
 
 #: cached scores of single cases, beside the report, so that the next comparison is fast
@@ -139,7 +139,7 @@ def _compare_target(
     notices = [*source_notices(runs), *same_weights(runs), *plans_notices(runs), *splits_notices(runs)]
     target = replace(read_target(name, runs, problems, notices), title=title)
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
-    origin = find_origin(folds, raw_dataset(name))
+    origin = find_origin(folds, manifest_folder(name))
     notices += [text for text in (origin.warning, origin.statement) if text]
     scored = score_runs(
         target,

@@ -23,11 +23,11 @@ from nnunet_transfer.conversion.plan import check_id_is_free, dataset_folder_nam
 from nnunet_transfer.conversion.pooled_folds import pooled_folds
 from nnunet_transfer.conversion.pooled_labels import write_label
 from nnunet_transfer.conversion.pooled_set import PooledSet, read_sets
-from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import SettingsError
 from nnunet_transfer.files import write_json
 from nnunet_transfer.paths import dataset_name, nnunet_raw
-from nnunet_transfer.subjects import DONORS, MADE_FROM, donors_in
+from nnunet_transfer.subjects import DONORS, MADE_FROM, MANIFEST, donors_in
+from nnunet_transfer.tables import write_csv
 from nnunet_transfer.work import collected, id_held
 
 logger = logging.getLogger(__name__)

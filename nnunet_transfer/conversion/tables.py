@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ from nnunet_transfer.conversion.case_search import Problem
 from nnunet_transfer.conversion.description import DatasetDescription, LabelRule
 from nnunet_transfer.conversion.record import Record, relative_to
 from nnunet_transfer.conversion.tree import LeftOut
-from nnunet_transfer.files import write_json, write_text
+from nnunet_transfer.files import write_json
+from nnunet_transfer.subjects import MANIFEST
+from nnunet_transfer.tables import write_csv
 
-MANIFEST = "conversion_manifest.csv"
 SKIPS = "conversion_skips.csv"
 LEFT_OUT = "conversion_left_out.csv"
 CLASSES = "classes.csv"
@@ -106,12 +105,3 @@ def write_label_map(folder: Path, rule: LabelRule) -> None:
         names = {label: name for name, label in rule.names().items()}
         rows = {str(raw): {"label": label, "name": names[label]} for raw, label in sorted(rule.values().items())}
         write_json(folder / LABEL_MAP, rows)
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -22,6 +22,7 @@ from nnunet_transfer.plans.plans_file import write_plans
 from nnunet_transfer.sources import SourceCard
 from nnunet_transfer.sources.differences import differences
 from nnunet_transfer.sources.target import Target
+from nnunet_transfer.subjects import copy_subjects
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ def write_transfer_plans(
             **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
         },
     }
+    copy_subjects(nnunet_raw() / dataset, folder)
     path = write_plans(plans, folder / f"{name}.json", overwrite)
     if design.card:
         _say_what_differs(design.card, plans)

@@ -25,7 +25,7 @@ from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import Labelling
 from nnunet_transfer.folds import read_folds
 from nnunet_transfer.paths import dataset_name, nnunet_preprocessed
-from nnunet_transfer.subjects import find_origin, ordered_by_subject, raw_dataset
+from nnunet_transfer.subjects import find_origin, manifest_folder, ordered_by_subject
 
 #: share of the patches that are centred on a voxel of a foreground class, the classes in turn
 _FOREGROUND = 0.5
@@ -112,9 +112,9 @@ def open_target(
     cases = sorted(files.identifiers)
     if fold is not None:
         cases = _training_cases(name, configuration, plans, fold, cases)
-    raw = raw_dataset(name)
-    cases = sorted(ordered_by_subject(cases, raw, seed)[:limit]) if limit else cases
-    subjects = find_origin(cases, raw).subject
+    manifests = manifest_folder(name)
+    cases = sorted(ordered_by_subject(cases, manifests, seed)[:limit]) if limit else cases
+    subjects = find_origin(cases, manifests).subject
     if len(set(subjects.values())) < 2:
         raise DataError(
             f"{name} has {len(set(subjects.values()))} subject here; ranking fits heads on some and tries them on others"

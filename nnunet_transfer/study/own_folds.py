@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunet_transfer.conversion.splits import deal
 from nnunet_transfer.folds import NNUNET_FOLDS, Folds, check_enough_cases
-from nnunet_transfer.subjects import find_origin, raw_dataset
+from nnunet_transfer.subjects import find_origin, manifest_folder
 from nnunet_transfer.words import counted
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def own_folds(dataset: str, plans: str, configuration: str) -> Folds:
 
     folds = default_splits(dataset, plans, configuration)
     cases = sorted({case for fold in folds for case in fold["val"]})
-    subject = find_origin(cases, raw_dataset(dataset)).subject
+    subject = find_origin(cases, manifest_folder(dataset)).subject
     count = len(set(subject.values()))
     if count == len(cases):
         return folds

@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from nnunet_transfer import __version__
 from nnunet_transfer.conversion.plan import check_id_is_free
-from nnunet_transfer.conversion.tables import MANIFEST, write_csv
 from nnunet_transfer.errors import DataError, TransferError
 from nnunet_transfer.files import read_json, write_json
 from nnunet_transfer.processes import end_with_parent
-from nnunet_transfer.subjects import DONORS, MADE_FROM
+from nnunet_transfer.subjects import DONORS, MADE_FROM, MANIFEST
 from nnunet_transfer.synthetic.case import ALIGNMENTS, RECORDS, make_case
 from nnunet_transfer.synthetic.lesions import MODELS
 from nnunet_transfer.synthetic.settings import CasePlan, Plan
+from nnunet_transfer.tables import write_csv
 from nnunet_transfer.words import counted
 from nnunet_transfer.work import collected, id_held
 

@@ -18,7 +18,7 @@ from nnunet_transfer._nnunet import validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
-from nnunet_transfer.subjects import find_origin, ordered_by_subject, raw_dataset
+from nnunet_transfer.subjects import MANIFEST, find_origin, manifest_folder, ordered_by_subject
 from nnunet_transfer.training.device_augmentation import (
     AugmentedBatches,
     augments_on_device,
@@ -193,15 +193,23 @@ class NamedTrainer(nnUNetTrainer):
         """Log who the chosen cases are of; refuse `_<N>cases` if the data set's own table of subjects can't be looked for."""
         if self.settings.cases is None:
             return
-        folder = raw_dataset(self.plans_manager.dataset_name)
+        name, preprocessed = self.plans_manager.dataset_name, Path(self.preprocessed_dataset_folder_base)
+        folder = manifest_folder(name)
         if folder is None or not folder.is_dir():
+            missing = f"there is no {folder}" if folder else "nnUNet_raw is not set, the folder with the raw data sets"
             raise DataError(
-                f"{self.__class__.__name__} chooses training cases by subject, but "
-                f"{f'there is no {folder}' if folder else 'nnUNet_raw is not set, the folder with the raw data sets'}, whose "
-                f"conversion_manifest.csv may name the subjects; by the cases' names alone, other cases could be chosen than for "
-                f"other arms: set nnUNet_raw to the folder that holds {self.plans_manager.dataset_name}"
+                f"{self.__class__.__name__} chooses training cases by subject, but {missing}, whose {MANIFEST} may name the "
+                f"subjects; by the cases' names alone, other cases could be chosen than for other arms: set nnUNet_raw to the "
+                f"folder that holds {name}, or copy the {MANIFEST} that `nnunet_transfer plan` wrote beside the preprocessed "
+                f"data to {preprocessed}"
             )
         everything, _ = super().do_split()
+        orders = [ordered_by_subject(everything, place, CASES_SEED) for place in (folder, preprocessed)]
+        if (preprocessed / MANIFEST).is_file() and orders[0] != orders[1]:
+            raise DataError(
+                f"{preprocessed / MANIFEST} names other subjects than {folder}, so that other cases would be chosen where only "
+                f"the preprocessed data are; write it again with `nnunet_transfer plan`"
+            )
         self.print_to_log_file(
             f"{len(training)} of {counted(len(everything), 'training case')} chosen by subject. "
             f"{find_origin(everything, folder).statement}"
@@ -241,9 +249,8 @@ class NamedTrainer(nnUNetTrainer):
                 f"{self.__class__.__name__} asks for {wanted} training cases, but fold {self.fold} of "
                 f"{self.plans_manager.dataset_name} has {len(training)}"
             )
-        return ordered_by_subject(training, raw_dataset(self.plans_manager.dataset_name), CASES_SEED)[
-            :wanted
-        ], validation
+        ordered = ordered_by_subject(training, manifest_folder(self.plans_manager.dataset_name), CASES_SEED)
+        return ordered[:wanted], validation
 
     def prepare_fresh_network(self) -> None:
         """Hook: change the weights of a network that starts at epoch 0."""
@@ -355,7 +362,7 @@ class NamedTrainer(nnUNetTrainer):
         if begun not in (None, digest_of_cases(*self.do_split())):
             needed = "splits_final.json and the preprocessed cases"
             if self.settings.cases is not None:
-                needed += ", and the data set's conversion_manifest.csv in nnUNet_raw, from which the cases were chosen"
+                needed += f", and the data set's {MANIFEST} in nnUNet_raw, from which the cases were chosen"
             raise DataError(
                 f"fold {self.fold} of {self.plans_manager.dataset_name} has other training or validation cases than when the "
                 f"training in {self.output_folder} began, so the network may have been trained on cases that would now be "
