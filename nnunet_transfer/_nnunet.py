@@ -144,6 +144,41 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
     """
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
+    predictor = _predictor(trainer)
+    folder = Path(trainer.output_folder) / "validation"
+    folder.mkdir(parents=True, exist_ok=True)
+    _, cases = trainer.do_split()
+    dataset = trainer.dataset_class(
+        trainer.preprocessed_dataset_folder,
+        cases,
+        folder_with_segs_from_previous_stage=trainer.folder_with_segs_from_previous_stage,
+    )
+    for case in dataset.identifiers:
+        trainer.print_to_log_file(f"predicting {case}")
+        image, properties = _network_input(trainer, dataset, case)
+        logits = predictor.predict_sliding_window_return_logits(image).cpu()
+        export_prediction_from_logits(
+            logits,
+            properties,
+            trainer.configuration_manager,
+            trainer.plans_manager,
+            trainer.dataset_json,
+            str(folder / case),
+            save_probabilities,
+            # the default is the number of worker processes, which may be 0 here
+            num_threads_torch=torch.get_num_threads(),
+        )
+        _save_for_next_stages(trainer, case, logits, properties)
+    summary = _score_in_process(trainer, folder, sorted(cases))
+    trainer.print_to_log_file("Validation complete")
+    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
+    trainer.set_deep_supervision_enabled(True)
+    compute_gaussian.cache_clear()
+    return summary
+
+
+def _predictor(trainer: nnUNetTrainer) -> nnUNetPredictor:
+    """Return a predictor with the settings of nnU-Net's validation."""
     predictor = nnUNetPredictor(
         tile_step_size=0.5,
         use_gaussian=True,
@@ -163,43 +198,19 @@ def validate_in_process(trainer: nnUNetTrainer, save_probabilities: bool = False
         trainer.__class__.__name__,
         trainer.inference_allowed_mirroring_axes,
     )
-    folder = Path(trainer.output_folder) / "validation"
-    folder.mkdir(parents=True, exist_ok=True)
-    _, cases = trainer.do_split()
-    dataset = trainer.dataset_class(
-        trainer.preprocessed_dataset_folder,
-        cases,
-        folder_with_segs_from_previous_stage=trainer.folder_with_segs_from_previous_stage,
-    )
-    for case in dataset.identifiers:
-        trainer.print_to_log_file(f"predicting {case}")
-        data, _, previous, properties = dataset.load_case(case)
-        if trainer.is_cascaded:
-            labels = trainer.label_manager.foreground_labels
-            data = np.vstack((data[:], convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
-        with warnings.catch_warnings():
-            # blosc2 returns read-only memory, which is enough for the predictor
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
-            tensor = torch.from_numpy(data[:])
-        logits = predictor.predict_sliding_window_return_logits(tensor).cpu()
-        export_prediction_from_logits(
-            logits,
-            properties,
-            trainer.configuration_manager,
-            trainer.plans_manager,
-            trainer.dataset_json,
-            str(folder / case),
-            save_probabilities,
-            # the default is the number of worker processes, which may be 0 here
-            num_threads_torch=torch.get_num_threads(),
-        )
-        _save_for_next_stages(trainer, case, logits, properties)
-    summary = _score_in_process(trainer, folder, sorted(cases))
-    trainer.print_to_log_file("Validation complete")
-    trainer.print_to_log_file("Mean Validation Dice: ", summary["foreground_mean"]["Dice"])
-    trainer.set_deep_supervision_enabled(True)
-    compute_gaussian.cache_clear()
-    return summary
+    return predictor
+
+
+def _network_input(trainer: nnUNetTrainer, dataset: Any, case: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Return what the network reads of a case, with the labels of a cascade's first stage, and the case's properties."""
+    data, _, previous, properties = dataset.load_case(case)
+    if trainer.is_cascaded:
+        labels = trainer.label_manager.foreground_labels
+        data = np.vstack((data[:], convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
+    with warnings.catch_warnings():
+        # blosc2 returns read-only memory, which is enough for the predictor
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
+        return torch.from_numpy(data[:]), properties
 
 
 def _save_for_next_stages(trainer: nnUNetTrainer, case: str, logits: torch.Tensor, properties: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_preprocessed_data_alone_give_the_cases_that_the_raw_data_give(
         assert "Subjects were read from the data set's conversion manifest: 2" in Path(alone.log_file).read_text()
     assert sorted(chosen) == sorted(everything)
     _name_subjects(folders / "raw" / dataset, everything, everything[0])
-    with pytest.raises(SystemExit, match="names other subjects than .*, so that other cases would be chosen"):
+    with pytest.raises(SystemExit, match=r"names other subjects than .*, so that other cases would be chosen"):
         build(dataset, plans, name, folders).on_train_start()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,49 +159,69 @@ def collect(
     layers = output_layers(network)
     levels = [Level() for _ in layers]
     room = rooms([int(layer.in_channels) for layer in layers], labelling.classes, patches)  # type: ignore[arg-type]
-    seen: dict[int, tuple[Tensor, Tensor]] = {}
     kept_on = precise_device(device)
+    first = 0
+    with torch.no_grad(), batch_statistics(network), _calls(layers) as calls:
+        for number, part in _numbered_parts(batches, at_once, network):
+            calls.clear()
+            data = part["data"].to(device, non_blocking=True)
+            _check_images(data, part)
+            with autocast("cuda") if device.type == "cuda" else nullcontext():
+                outputs = network(data)
+            groups = range(first, first + len(data)) if by_patch else [number] * len(data)
+            for i, features, target in _with_targets(calls, outputs, part["target"]):
+                per_patch = max(1, room[i] // patches)
+                _keep(levels[i], features, target.to(kept_on), labelling, per_patch, groups, number, generator)
+            first += len(data)
+    return levels
+
+
+#: output layer -> its input and output in one pass through the network
+_Calls = dict[int, tuple[Tensor, Tensor]]
+
+
+@contextmanager
+def _calls(layers: Sequence[nn.Module]) -> Iterator[_Calls]:
+    """Yield a dictionary into which the layers write each pass through the network."""
+    calls: _Calls = {}
     hooks = [
-        layer.register_forward_hook(lambda _, inputs, output, i=i: seen.__setitem__(i, (inputs[0], output)))
+        layer.register_forward_hook(lambda _, inputs, output, i=i: calls.__setitem__(i, (inputs[0], output)))
         for i, layer in enumerate(layers)
     ]
     try:
-        with torch.no_grad(), batch_statistics(network):
-            patch = 0
-            numbered = (
-                (number, part)
-                for number, batch in enumerate(batches)
-                for part in parts_of(batch, at_once or len(batch["data"]), network)
-            )
-            for number, part in numbered:
-                seen.clear()
-                data = part["data"].to(device, non_blocking=True)
-                _check_images(data, part)
-                with autocast("cuda") if device.type == "cuda" else nullcontext():
-                    outputs = network(data)
-                outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-                targets = part["target"] if isinstance(part["target"], list | tuple) else [part["target"]]
-                for i, (features, output) in seen.items():
-                    target = next((t for o, t in zip(outputs, targets, strict=False) if o is output), None)
-                    if target is not None:
-                        per_patch = max(1, room[i] // patches)
-                        group = None if by_patch else number
-                        _keep(
-                            levels[i],
-                            features,
-                            target.to(kept_on),
-                            labelling,
-                            per_patch,
-                            patch,
-                            group,
-                            number,
-                            generator,
-                        )
-                patch += len(data)
+        yield calls
     finally:
         for hook in hooks:
             hook.remove()
-    return levels
+
+
+def _numbered_parts(
+    batches: Iterable[dict[str, Any]], at_once: int | None, network: nn.Module
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield batches in parts of at most `at_once` patches, with the number of the batch."""
+    for number, batch in enumerate(batches):
+        for part in parts_of(batch, at_once or len(batch["data"]), network):
+            yield number, part
+
+
+def _with_targets(
+    calls: _Calls, outputs: Tensor | Sequence[Tensor], targets: Tensor | Sequence[Tensor]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield index, input and target of the output layers whose output the loss uses.
+
+    Parameters
+    ----------
+    outputs, targets : of one level of resolution, or of several in the same order
+    """
+    pairs = list(zip(_as_list(outputs), _as_list(targets), strict=False))
+    for i, (features, output) in calls.items():
+        target = next((t for o, t in pairs if o is output), None)
+        if target is not None:
+            yield i, features, target
+
+
+def _as_list(levels: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [levels] if isinstance(levels, Tensor) else list(levels)
 
 
 def _check_images(data: Tensor, batch: Mapping[str, Any]) -> None:
@@ -230,22 +250,13 @@ def _keep(
     target: Tensor,
     labelling: Labelling,
     room: int,
-    first: int,
-    group: int | None,
+    groups: Sequence[int],
     batch: int,
     generator: torch.Generator,
 ) -> None:
-    for offset, (own, label) in enumerate(zip(features.flatten(2), target.flatten(2), strict=True)):
-        if labelling.regions:
-            coded = label[: labelling.classes].T.to(torch.uint8)
-            strata = strata_of(coded)
-            if labelling.ignore is not None:
-                strata[label[-1].bool()] = -1
-        else:
-            coded = label[0].to(torch.int16)
-            strata = coded.long()
-            if labelling.ignore is not None:
-                strata = torch.where(strata == labelling.ignore, -1, strata)
+    """Keep about `room` voxels of each patch; `groups` holds the group of each patch in the Dice."""
+    for group, own, label in zip(groups, features.flatten(2), target.flatten(2), strict=True):
+        coded, strata = _coded(label, labelling)
         indices, weights = draw_voxels(strata, room, generator)
         if len(indices):
             chosen = own[:, indices.to(own.device)].T.float().to(target.device)
@@ -257,5 +268,23 @@ def _keep(
             level.features.append(chosen)
             level.targets.append(coded[indices])
             level.weights.append(weights)
-            level.groups.append(first + offset if group is None else group)
+            level.groups.append(group)
             level.batches.append(batch)
+
+
+def _coded(label: Tensor, labelling: Labelling) -> tuple[Tensor, Tensor]:
+    """Return class, or regions, and stratum of each voxel of a patch; the stratum of ignored voxels is -1.
+
+    Parameters
+    ----------
+    label : shape (channels of the target, voxels)
+    """
+    if labelling.regions:
+        coded = label[: labelling.classes].T.to(torch.uint8)
+        strata = strata_of(coded)
+        ignored = None if labelling.ignore is None else label[-1].bool()
+    else:
+        coded = label[0].to(torch.int16)
+        strata = coded.long()
+        ignored = None if labelling.ignore is None else strata == labelling.ignore
+    return coded, strata if ignored is None else strata.masked_fill(ignored, -1)
