@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,19 @@ import pytest
 
 from nnunet_transfer.comparison import CompareSettings, Comparison, compare
 from nnunet_transfer.comparison.results import find_runs, short_titles
-from nnunet_transfer.comparison.same_plans import plans_notices
+from nnunet_transfer.comparison.same_plans import plans_notices, splits_notices
 from nnunet_transfer.comparison.wording import methods
 from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.files import write_json
-from tests.comparison_data import DATASET, PLANS, QUALITY, model_folder, write_results
+from tests.comparison_data import (
+    DATASET,
+    PLANS,
+    QUALITY,
+    model_folder,
+    validation_folder,
+    write_results,
+)
+from tests.nnunet_data import edit_json
 
 SCRATCH, T1, TRANSFER = "nnUNetTrainerScratch", "nnUNetTrainerT1Segmentation", "nnUNetTrainerTransfer"
 SMALL, LARGE = ({"patch_size": [64, size], "architecture": {"n_stages": 6}} for size in (64, 96))
@@ -110,6 +120,48 @@ def test_folds_that_changed_between_two_trainings_are_named_before_the_verdict(n
     )
     assert said.index(notice) < said.index("highest mean Dice")
     assert "with the same plans and schedule" in paragraph
+
+
+def test_different_choices_of_as_many_cases_are_named_before_the_verdict(nnunet_folders: Path) -> None:
+    some, others = f"{SCRATCH}_3cases", f"{T1}_3cases"
+    write_results(nnunet_folders, {SCRATCH: 0.5, some: 0.4, others: 0.6})
+    for trainer, chosen in ((SCRATCH, "a"), (some, "b"), (others, "b")):
+        facts = {"run": {"splits_sha256": "d" * 64, "cases_sha256": chosen * 64}}
+        write_json(model_folder(nnunet_folders, trainer) / "fold_1" / "provenance.json", facts)
+    assert splits_notices(find_runs(DATASET)) == []
+    edit_json(model_folder(nnunet_folders, others) / "fold_1" / "provenance.json", run={"cases_sha256": "c" * 64})
+    said, paragraph = said_of(compared(nnunet_folders))
+    notice = (
+        "Doubtful: arms were trained on different cases in one fold, although as many: "
+        f"{'b' * 12}: {some} (fold 1); {'c' * 12}: {others} (fold 1)."
+    )
+    assert said.index(notice) < said.index("highest mean Dice")
+    assert "splits" not in paragraph.partition("with the same")[2].partition(".")[0]
+
+
+def test_predictions_of_an_earlier_network_are_named_before_the_verdict(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.6})
+    validation = validation_folder(nnunet_folders, T1, 1)
+    predictions = [path.stat().st_mtime for path in validation.glob("*.nii.gz")]
+
+    def begin(seconds: float, first_epoch: int = 0) -> str:
+        started = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+        sessions = [{"started": started, "first_epoch": first_epoch}]
+        write_json(validation.parent / "provenance.json", {"finished": False, "run": {}, "sessions": sessions})
+        return said_of(compared(nnunet_folders))[0]
+
+    assert "older than" not in begin(min(predictions) - 600)
+    # the record of a training whose beginning was lost says nothing of predictions before it
+    assert "older than" not in begin(max(predictions) + 600, first_epoch=5)
+    said = begin(max(predictions) + 600)
+    notice = (
+        "Doubtful: predictions are older than the training that provenance.json beside them describes, so an earlier network "
+        f"made them: {T1} (fold 1)."
+    )
+    assert said.index(notice) < said.index("highest mean Dice")
+    for path in validation.glob("*.nii.gz"):
+        os.utime(path, (max(predictions) + 900,) * 2)
+    assert "older than" not in begin(max(predictions) + 600)
 
 
 def test_methods_count_p_values_and_name_each_targets_baseline(nnunet_folders: Path) -> None:

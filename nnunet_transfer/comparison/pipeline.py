@@ -15,6 +15,7 @@ from nnunet_transfer.comparison.baselines import choose_baselines
 from nnunet_transfer.comparison.collect import score_runs
 from nnunet_transfer.comparison.consensus import consensus
 from nnunet_transfer.comparison.duplicates import same_weights
+from nnunet_transfer.comparison.earlier_networks import earlier_network_notices
 from nnunet_transfer.comparison.report import ReportText, write_report
 from nnunet_transfer.comparison.results import (
     find_runs,
@@ -139,6 +140,7 @@ def _compare_target(
     notices = [*source_notices(runs), *same_weights(runs), *plans_notices(runs), *splits_notices(runs)]
     target = replace(read_target(name, runs, problems, notices), title=title)
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
+    notices += earlier_network_notices(runs, folds)
     origin = find_origin(folds, manifest_folder(name))
     notices += [text for text in (origin.warning, origin.statement) if text]
     scored = score_runs(

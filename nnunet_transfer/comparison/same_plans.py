@@ -13,9 +13,10 @@ from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.words import joined, verb
 
-#: beginnings of the notices on different plans and different folds
+#: beginnings of the notices on different plans, folds and cases
 DIFFERENT_PLANS = "The arms have different plans"
 DIFFERENT_SPLITS = "Doubtful: splits_final.json changed between trainings"
+DIFFERENT_CASES = "Doubtful: arms were trained on different cases"
 #: digits of a checksum in a sentence
 _SHORT = 12
 #: settings of a configuration that say where its data lie and what it was derived from, not how it trains
@@ -47,11 +48,22 @@ def plans_notices(runs: Sequence[Run]) -> list[str]:
 
 
 def splits_notices(runs: Sequence[Run]) -> list[str]:
-    """Return a sentence that names the trainings of a fold by the splits that they recorded, if these differ.
+    """Return a sentence that names the trainings of a fold by the splits that they recorded, or the cases, if these differ.
 
-    Equal validation cases don't show that the training cases were the same.
+    Equal validation cases don't show that the training cases were the same. With `_<N>cases`, neither do equal splits.
     """
-    recorded = [(run.trainer, fold, checksum) for run in runs for fold, checksum in splits_checksums(run).items()]
+    splits = _differing_trainings(runs, "splits_sha256")
+    if splits:
+        return [f"{DIFFERENT_SPLITS} of one fold, which may have seen different training cases: {splits}."]
+    numbers = dict.fromkeys(run.arm.trainer.cases for run in runs)
+    groups = ([run for run in runs if run.arm.trainer.cases == number] for number in numbers)
+    cases = "; ".join(filter(None, (_differing_trainings(own, "cases_sha256") for own in groups)))
+    return [f"{DIFFERENT_CASES} in one fold, although as many: {cases}."] if cases else []
+
+
+def _differing_trainings(runs: Sequence[Run], key: str) -> str:
+    """Return the trainings of folds for which not all recorded the same checksum, by checksum; empty without any."""
+    recorded = [(run.trainer, fold, checksum) for run in runs for fold, checksum in _checksums(run, key).items()]
     versions: dict[int, set[str]] = {}
     for _, fold, checksum in recorded:
         versions.setdefault(fold, set()).add(checksum)
@@ -59,21 +71,22 @@ def splits_notices(runs: Sequence[Run]) -> list[str]:
     for trainer, fold, checksum in recorded:
         if len(versions[fold]) > 1:
             groups.setdefault(checksum, {}).setdefault(trainer, []).append(fold)
-    if not groups:
-        return []
-    listed = "; ".join(
+    return "; ".join(
         f"{checksum[:_SHORT]}: {', '.join(f'{name} (fold {joined(folds)})' for name, folds in trainings.items())}"
         for checksum, trainings in groups.items()
     )
-    return [f"{DIFFERENT_SPLITS} of one fold, which may have seen different training cases: {listed}."]
 
 
 def splits_checksums(run: Run) -> dict[int, str]:
     """Return fold -> checksum of splits_final.json that its training recorded; folds without one are left out."""
+    return _checksums(run, "splits_sha256")
+
+
+def _checksums(run: Run, key: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for fold, validation in sorted(run.folds.items()):
         try:
-            recorded = read_json(validation.parent / PROVENANCE_FILE)["run"]["splits_sha256"]
+            recorded = read_json(validation.parent / PROVENANCE_FILE)["run"][key]
         except (DataError, KeyError, TypeError):
             continue
         if isinstance(recorded, str):

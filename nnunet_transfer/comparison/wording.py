@@ -15,7 +15,7 @@ from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_na
 from nnunet_transfer.comparison.curves import reached
 from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
-from nnunet_transfer.comparison.same_plans import DIFFERENT_PLANS, DIFFERENT_SPLITS
+from nnunet_transfer.comparison.same_plans import DIFFERENT_CASES, DIFFERENT_PLANS, DIFFERENT_SPLITS
 from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
 from nnunet_transfer.comparison.statistics import ALPHA, EXACT_PAIRS, FEW_SUBJECTS, LEAST_INFORMATIVE, LEAST_PAIRS
 from nnunet_transfer.comparison.verdicts import (
@@ -383,8 +383,8 @@ def _baselines(results: Sequence[TargetResult]) -> str:
 def _in_common(results: Sequence[TargetResult]) -> list[str]:
     """Return what was the same in all trainings of each target."""
     plans, splits = (
-        not any(notice.startswith(beginning) for result in results for notice in result.notices)
-        for beginning in (DIFFERENT_PLANS, DIFFERENT_SPLITS)
+        not any(notice.startswith(beginnings) for result in results for notice in result.notices)
+        for beginnings in (DIFFERENT_PLANS, (DIFFERENT_SPLITS, DIFFERENT_CASES))
     )
     schedule = all(len({_schedule(arm.trainer) for arm in result.arms}) == 1 for result in results)
     return [name for name, same in (("plans", plans), ("splits", splits), ("schedule", schedule)) if same]
