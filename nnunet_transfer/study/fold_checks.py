@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.conversion.install import FILE_NAME
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.folds import NNUNET_FOLDS
 from nnunet_transfer.study import state
@@ -18,8 +19,9 @@ from nnunet_transfer.study.training_cases import (
     cases_of_installed,
     cases_of_synthetic,
     most_in_folds,
+    without_fold,
 )
-from nnunet_transfer.words import counted
+from nnunet_transfer.words import counted, shortened, verb
 
 if TYPE_CHECKING:
     from nnunet_transfer.conversion.plan import Plan
@@ -125,6 +127,8 @@ def training_cases(context: Context) -> Found:
         except DataError as error:
             place: Place = ("datasets", name)
             yield place, context.finding(place, str(error))
+        else:
+            yield from _cases_without_fold(context, dataset)
     for place, number, name, used in asked_for(context.study, context.document.content):
         counts = known.get(name, {})
         for fold in used:
@@ -132,3 +136,18 @@ def training_cases(context: Context) -> Found:
                 what = "all of" if fold == ALL else f"fold {fold} of"
                 message = f"{what} {name} has {counted(counts[fold], 'training case')}, not {number}"
                 yield place, context.finding(place, message)
+
+
+def _cases_without_fold(context: Context, dataset: Dataset) -> Found:
+    """Find cases that came to a raw data set after an earlier run had made its folds."""
+    raw = None if dataset.converter or dataset.synthetic else raw_folder(context.study, dataset)
+    if raw is None:
+        return
+    preprocessed = context.study.folders["nnUNet_preprocessed"] / raw.name
+    if left := without_fold(raw, preprocessed):
+        place: Place = ("datasets", dataset.name)
+        message = (
+            f"{shortened(left, 3)} {verb(len(left), 'is', 'are')} in no fold of {preprocessed / FILE_NAME}, which an earlier run "
+            f"made, and so neither trained on nor validated; remove that file for new folds"
+        )
+        yield place, context.finding(place, message, stops=False)

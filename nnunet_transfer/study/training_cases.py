@@ -69,6 +69,21 @@ def cases_of_installed(preprocessed: Path) -> dict[int | str, int]:
     return {ALL: len(cases), **{number: len(fold["train"]) for number, fold in enumerate(folds)}}
 
 
+def without_fold(raw: Path, preprocessed: Path) -> list[str]:
+    """Return the cases of a data set in nnU-Net's raw folder that the folds of an earlier run, which count, don't hold.
+
+    Raises
+    ------
+    DataError
+        If the data set or the folds can't be read.
+    """
+    kept = preprocessed / FILE_NAME
+    if (raw / FILE_NAME).is_file() or not kept.is_file():
+        return []
+    held = {case for fold in read_folds(kept) for case in (*fold["train"], *fold["val"])}
+    return sorted(set(find_cases(raw, read_dataset_json(raw))) - held)
+
+
 def _sizes_of(file: Path, cases: Sequence[str], *, complete: bool) -> list[int]:
     """Return the number of training cases of each fold in a file, after what steps and the comparison check later."""
     folds = read_folds(file)
