@@ -325,6 +325,7 @@ def test_jobs_come_after_what_they_need(tmp_path: Path) -> None:
         (set_("seeds", to=[0]), []),
         (set_("resources", to={"finetune": {"cpus": 2}}), []),
         (set_("folders", to={"raw": "elsewhere"}), []),
+        (set_("name", to="other"), ["report"]),
         (set_("comparison", to={"rope": 0.02}), ["compare", "report"]),
         (set_("targets", "stroke", "protocols", to=[]), ["compare", "report"]),
         (set_("sources", "t1_segmentation", "iterations", to=6), ["pretrain", "finetune-T1", "compare", "report"]),

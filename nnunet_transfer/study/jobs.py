@@ -79,7 +79,7 @@ def _outline(study: Study) -> Iterator[_Outline]:
     yield (
         "report",
         "report",
-        {"comparison": comparison, "targets": list(study.targets)},
+        {"name": study.name, "comparison": comparison, "targets": list(study.targets)},
         [f"compare-{t}" for t in study.targets],
         "report",
     )
