@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -122,8 +123,13 @@ def read_start(path: Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     DataError
-        If the file is missing, so that the training can't continue.
+        If the file is missing or damaged, so that the training can't continue.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; without the weights it pulls towards, this training must start again")
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} can't be read ({error}); without the weights it pulls towards, this training must start again"
+        ) from None
