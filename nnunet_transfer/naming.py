@@ -187,13 +187,17 @@ def parse_trainer_name(name: str) -> TrainerName:
         field, value = _read_suffix(name, suffix)
         position = _ORDER.index(field)
         if position <= last:
-            problem = "is given twice" if field in values else "is out of order"
+            problem = "is out of order"
+            if field in values:
+                another = field == "recipe" and value != values[field]
+                problem = "is a second recipe" if another else "is given twice"
             raise SettingsError(f"{name}: suffix _{suffix} {problem}; the order is {GRAMMAR}")
         last = position
         values[field] = value
     parsed = TrainerName(base, **values)
-    if parsed.is_pretrainer and parsed.encoder_only:
-        raise SettingsError(f"{name}: _encoderOnly says what an arm loads; a pretrainer loads nothing")
+    if parsed.encoder_only and (parsed.is_pretrainer or ARMS.get(base, base) is None):
+        nothing = "a pretrainer" if parsed.is_pretrainer else f"{base}, the control arm,"
+        raise SettingsError(f"{name}: _encoderOnly says what an arm loads; {nothing} loads nothing")
     takes_recipe = parsed.base == SEGMENTATION_PRETRAINER and parsed.recipe in PRETRAINING_RECIPES
     if parsed.is_pretrainer and "recipe" in values and not takes_recipe:
         raise SettingsError(

@@ -35,6 +35,7 @@ warm-up over 5 %
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -162,6 +163,11 @@ class Recipe:
         phase, i, n = self.phases[number], epoch - edges[number], edges[number + 1] - edges[number]
         factor = (i + 1) / (n + 1) if phase.rises else (1 - i / n) ** DECAY_EXPONENT
         return EpochState(phase.name, phase.trained, factor)
+
+    def left_out(self, num_epochs: int) -> tuple[str, ...]:
+        """Return the names of the phases that a training of so few epochs leaves without any."""
+        edges = itertools.pairwise(self.boundaries(num_epochs))
+        return tuple(phase.name for phase, (first, end) in zip(self.phases, edges, strict=True) if first == end)
 
 
 _WARM_UP = 0.05

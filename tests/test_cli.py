@@ -239,6 +239,17 @@ def test_trainers_explains_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["phases"] == "decoder warm-up 0-0, decoder 1-1, whole warm-up 2-3, whole network 4-39 (epochs from 0)"
 
 
+def test_trainers_explains_the_name_that_was_given_and_what_a_short_training_leaves_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "nnUNetTrainerScratch_fitted_5epochs"  # the same as without the recipe, but in a folder of its own
+    assert main(["trainers", name]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    shown = dict(re.split("  +", line.strip(), maxsplit=1) for line in rows)
+    assert title == name
+    assert (shown["phases"], shown["left out"]) == ("whole network 0-4 (epochs from 0)", "warm-up: too few epochs")
+
+
 def test_trainers_says_what_is_wrong_with_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trainers", "nnUNetTrainerScratch", "nnUNetTrainerScratch_10epoch"]) == 2
     captured = capsys.readouterr()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_transfer import naming
-from nnunet_transfer.finetuning.parameters import parameter_groups, part_of, set_trained
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.finetuning.parameters import (
+    parameter_groups,
+    part_of,
+    read_start,
+    save_start,
+    set_trained,
+)
 from nnunet_transfer.recipes import DECODER_ALONE, HEAD, RECIPES, STEM, WHOLE
 
 
@@ -50,9 +59,29 @@ def test_linear_probing_trains_the_output_layers_alone() -> None:
     assert trained == [frozenset({HEAD})] * 10 + [WHOLE] * 90
 
 
+def test_a_short_training_says_which_phases_it_leaves_out() -> None:
+    assert [RECIPES["lpft"].left_out(epochs) for epochs in (3, 5, 9, 10)] == [
+        ("output layers", "whole warm-up"),
+        ("output layers",),
+        ("whole warm-up",),
+        (),
+    ]
+
+
 def test_the_stem_is_frozen_for_a_tenth() -> None:
     trained = [RECIPES["frozenStem"].at(epoch, 100).trained for epoch in range(100)]
     assert trained == [WHOLE - {STEM}] * 10 + [WHOLE] * 90
+
+
+def test_weights_to_pull_towards_that_are_missing_or_cut_off_are_named(tmp_path: Path) -> None:
+    file, network = tmp_path / "start.safetensors", _UNet()
+    with pytest.raises(DataError, match=r"start.safetensors is missing"):
+        read_start(file)
+    save_start(network, file)
+    assert read_start(file).keys() == {name for name, _ in network.named_parameters() if "seg_layers" not in name}
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"start.safetensors can't be read \(.*must start again"):
+        read_start(file)
 
 
 def test_a_gentle_body_learns_at_a_tenth_of_the_heads_rate() -> None:

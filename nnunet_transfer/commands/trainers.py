@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the listing, or what each name means."""
-    sections = [section for name in args.names for section in _explain(parse_trainer_name(name))] or _listing()
+    sections = [_explain(name) for name in args.names] or _listing()
     print("\n\n".join(sections))
     return 0
 
@@ -51,7 +51,8 @@ def _listing() -> list[str]:
     ]
 
 
-def _explain(name: TrainerName) -> list[str]:
+def _explain(given: str) -> str:
+    name = parse_trainer_name(given)
     epochs = NNUNET_EPOCHS if name.epochs is None else name.epochs
     rows = [
         *([("mirroring", "none, neither in training nor in prediction")] if name.no_mirroring else []),
@@ -64,7 +65,7 @@ def _explain(name: TrainerName) -> list[str]:
     if recipe is None or name.is_pretrainer:
         makes = ("makes", f"a source for {PRETRAINERS[name.base]}")
         schedule = [] if recipe is None else [("recipe", f"{recipe.name}: {recipe.summary}")]
-        return [_table(str(name), [makes, *schedule, *rows])]
+        return _table(given, [makes, *schedule, *rows])
     source = FROM_PLANS if name.base == TRANSFER else ARMS[name.base] or SCRATCH
     what = "encoder; the decoder starts at random" if name.encoder_only else "encoder and decoder, as far as they fit"
     start = [("source", source)] + ([] if source == SCRATCH else [("loads", what)])
@@ -75,7 +76,9 @@ def _explain(name: TrainerName) -> list[str]:
         if end > first
     )
     schedule = [("recipe", f"{recipe.name}: {recipe.summary}"), ("phases", f"{', '.join(phases)} (epochs from 0)")]
-    return [_table(str(name), [*start, *schedule, *rows])]
+    if left_out := recipe.left_out(epochs):
+        schedule.append(("left out", f"{', '.join(left_out)}: too few epochs"))
+    return _table(given, [*start, *schedule, *rows])
 
 
 def _default(value: int | None) -> str:

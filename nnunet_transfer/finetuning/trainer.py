@@ -213,6 +213,10 @@ class FineTuningTrainer(NamedTrainer):
     def on_train_start(self) -> None:
         """Start the training, fit the heads and set up the pull towards the initial weights, depending on the recipe."""
         super().on_train_start()
+        if left_out := self.recipe.left_out(self.num_epochs):
+            self.print_to_log_file(
+                f"WARNING: too few epochs for all of the recipe {self.recipe.name}; left out: {', '.join(left_out)}"
+            )
         if self.current_epoch == 0 and self.recipe.heads != "random":
             self._fit_heads()
         if self.recipe.start_pull:
