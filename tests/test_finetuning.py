@@ -334,12 +334,16 @@ def test_pretrained_weights_of_the_host_are_refused(ready: Ready) -> None:
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
     folders, dataset, plans = ready
-    first = train(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", fold=1)
-    checkpoint = str(Path(first.output_folder) / "checkpoint_final.pth")
-    trainer = build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
-    maybe_load_checkpoint(trainer, False, False, checkpoint)
-    with pytest.raises(SystemExit, match="drop -pretrained_weights"):
-        trainer.run_training()
+    first = build(dataset, plans, "nnUNetTrainerScratch", folders, fold=1)
+    first.initialize()
+    checkpoint = str(folders / "other.pth")
+    torch.save({"network_weights": first.network.state_dict()}, checkpoint)
+    # the card of a pretrainer's source would not say what these weights were trained on
+    for name in ("nnUNetTrainerScratch", "nnUNetPretrainerSegmentation"):
+        trainer = build(dataset, plans, f"{name}_1epochs_1iterations", folders)
+        maybe_load_checkpoint(trainer, False, False, checkpoint)
+        with pytest.raises(SystemExit, match="drop -pretrained_weights"):
+            trainer.run_training()
 
 
 def test_transfer_arm_needs_plans_that_name_a_source(ready: Ready) -> None:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from nnunet_transfer._nnunet import rewrapped, unwrapped
 from nnunet_transfer.adaptation import Target, TransferReport, TransferSettings, transfer_weights
 from nnunet_transfer.adaptation.parts import number_of_stages
-from nnunet_transfer.errors import AdaptationError, DataError, PlansError, SettingsError, SourceError
+from nnunet_transfer.errors import AdaptationError, DataError, PlansError, SourceError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.finetuning.features import output_layers
 from nnunet_transfer.finetuning.fitted_start import fit_output_layers
@@ -59,11 +59,6 @@ class FineTuningTrainer(NamedTrainer):
     _report: TransferReport | None = None
     _known_rows: Mapping[int, Rows] = MappingProxyType({})
 
-    def initialize(self) -> None:
-        """Initialise as in nnU-Net and record the initial weights."""
-        super().initialize()
-        self._initial_weights = _fingerprint(unwrapped(self.network))
-
     def apply_settings(self) -> None:
         """Apply the settings in the trainer's name, and the recipe's learning rate and weight decay."""
         super().apply_settings()
@@ -104,11 +99,6 @@ class FineTuningTrainer(NamedTrainer):
     def prepare_fresh_network(self) -> None:
         """Load the source's weights and write the transfer report into the fold's folder."""
         network = unwrapped(self.network)
-        if not torch.equal(_fingerprint(network), self._initial_weights):
-            raise SettingsError(
-                f"{self.__class__.__name__} takes its weights from its source; drop -pretrained_weights, or use "
-                f"nnUNetTrainer with it"
-            )
         name = self.source_name()
         if name is None:
             self.print_to_log_file("Control arm: the network starts at random.")
@@ -259,9 +249,3 @@ def _reported_source(path: Path) -> dict[str, str] | None:
         return {"name": report["source"], "sha256": report["sha256"]}
     except (DataError, KeyError, TypeError):
         return None
-
-
-def _fingerprint(network: torch.nn.Module) -> torch.Tensor:
-    """Return the sum of each parameter, a cheap way to detect changed weights."""
-    with torch.no_grad():
-        return torch.stack([p.sum() for p in network.parameters()])

@@ -14,7 +14,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
-from nnunet_transfer._nnunet import validate_in_process
+from nnunet_transfer._nnunet import unwrapped, validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path
 from nnunet_transfer.naming import TrainerName
@@ -79,6 +79,7 @@ class NamedTrainer(nnUNetTrainer):
                 seed_everything(self.settings.seed, INITIALISATION_STREAM)
             self.logger: Any = ThrottledPlots(self.logger)
         super().initialize()
+        self._initial_weights = _sums(unwrapped(self.network))
 
     def _set_batch_size_and_oversample(self) -> None:
         """Set this process's share of a batch as in nnU-Net, and note the whole batch's share of foreground."""
@@ -109,12 +110,20 @@ class NamedTrainer(nnUNetTrainer):
             self.check_before_training()
             self._warn_of_sides()
             if self.current_epoch == 0:
+                self._check_starts_at_random()
                 self.prepare_fresh_network()
         self._recorder = self._new_recorder() if self.local_rank == 0 else None
         super().on_train_start()
         if self._recorder:
             # not what was asked for: some transforms stay in the workers
             self._recorder.note(augmentation_on_device=isinstance(self.dataloader_train, AugmentedBatches))
+
+    def _check_starts_at_random(self) -> None:
+        if not torch.equal(_sums(unwrapped(self.network)), self._initial_weights):
+            raise SettingsError(
+                f"the records of {self.__class__.__name__} wouldn't say what other weights were trained on; drop "
+                f"-pretrained_weights, or use nnUNetTrainer with it"
+            )
 
     def _warn_of_sides(self) -> None:
         sided = lateralised(self.dataset_json.get("labels", {})) if self.segments else ()
@@ -377,6 +386,12 @@ class NamedTrainer(nnUNetTrainer):
             validate_in_process(self, save_probabilities)
         else:
             super().perform_actual_validation(save_probabilities)
+
+
+def _sums(network: torch.nn.Module) -> torch.Tensor:
+    """Return the sum of each parameter, a cheap way to detect changed weights."""
+    with torch.no_grad():
+        return torch.stack([p.sum() for p in network.parameters()])
 
 
 def _read_checkpoint(filename: str) -> dict[str, Any]:
