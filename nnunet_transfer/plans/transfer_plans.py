@@ -96,7 +96,8 @@ def write_transfer_plans(
     """Plan a data set with a fixed architecture, for use with the stock nnU-Net commands.
 
     Spacing, normalisation, resampling, patch and batch size follow nnU-Net's own planner, run on the data set's
-    fingerprint with the memory requirement of the fixed network. The plans' `transfer` block states the origin of each value.
+    fingerprint with the memory requirement of the fixed network. The plans' `transfer` block states the origin of each value. The
+    subjects of the cases are written beside the plans, for trainings without the raw data set.
 
     Parameters
     ----------
@@ -130,12 +131,7 @@ def write_transfer_plans(
     """
     design = design_of(profile, source, follow_source)
     name = name or design.plans_name
-    if name.startswith(".") or name in _OTHER_FILES:
-        raise PlansError(f"{name}.json in the folder of a preprocessed data set is not for plans; choose another name")
-    if "__" in name or "/" in name or name.endswith("_"):
-        raise PlansError(
-            f"plans name '{name}' must not contain '__' or '/', nor end in '_': nnU-Net joins names by '__' in folder names"
-        )
+    _check_name(name)
     _check_numbers(batch_size, gpu_memory, target_spacing)
     dataset = dataset_name(dataset)
     folder = nnunet_preprocessed() / dataset
@@ -163,20 +159,24 @@ def write_transfer_plans(
         "sha256": design.card.sha256 if design.card else None,
         "created_with": f"nnunet_transfer {__version__}",
         **({"rules": dict(rules)} if rules else {}),
-        "origin": {
-            "architecture": design.label,
-            "spacing": GIVEN if target_spacing else design.dictated_by if design.spacing else NNUNET,
-            "normalization": design.dictated_by if design.normalization else NNUNET,
-            "patch_size": GIVEN if patch_size else design.dictated_by if design.patch_sizes else FITTED,
-            "batch_size": GIVEN if batch_size else FITTED,
-            **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
-        },
+        "origin": _origins(
+            design, patch_size=patch_size, batch_size=batch_size, gpu_memory=gpu_memory, target_spacing=target_spacing
+        ),
     }
     copy_subjects(nnunet_raw() / dataset, folder)
     path = write_plans(plans, folder / f"{name}.json", overwrite)
     if design.card:
         _say_what_differs(design.card, plans)
     return path
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(".") or name in _OTHER_FILES:
+        raise PlansError(f"{name}.json in the folder of a preprocessed data set is not for plans; choose another name")
+    if "__" in name or "/" in name or name.endswith("_"):
+        raise PlansError(
+            f"plans name '{name}' must not contain '__' or '/', nor end in '_': nnU-Net joins names by '__' in folder names"
+        )
 
 
 def _check_numbers(batch_size: int | None, gpu_memory: float | None, target_spacing: Sequence[float] | None) -> None:
@@ -235,6 +235,25 @@ def _planned(dataset: str, name: str, design: Design, **given: Any) -> dict[str,
             ) from None
     log.debug("%s", printed.getvalue())
     return plans
+
+
+def _origins(
+    design: Design,
+    *,
+    patch_size: Sequence[int] | None,
+    batch_size: int | None,
+    gpu_memory: float | None,
+    target_spacing: Sequence[float] | None,
+) -> dict[str, str]:
+    """Return what each setting of the plans comes from."""
+    return {
+        "architecture": design.label,
+        "spacing": GIVEN if target_spacing else design.dictated_by if design.spacing else NNUNET,
+        "normalization": design.dictated_by if design.normalization else NNUNET,
+        "patch_size": GIVEN if patch_size else design.dictated_by if design.patch_sizes else FITTED,
+        "batch_size": GIVEN if batch_size else FITTED,
+        **({"gpu_memory": f"{gpu_memory:g} GB, {GIVEN}"} if gpu_memory else {}),
+    }
 
 
 def _chosen(
