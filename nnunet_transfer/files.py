@@ -15,8 +15,9 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ MAX_DIGITS = 300
 POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
 #: how systems say that a folder can't be moved to where a file or another folder is
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+#: seconds
+_IN_USE = 3600
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -52,6 +55,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing `path`; what was written to within the last hour may still be in use."""
+    for left in path.parent.glob(f".tmp*-{path.name}"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _IN_USE:
+                left.unlink()
 
 
 def holds_nothing(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -162,6 +163,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(ready: Ready, monkeypatch: pytest
     trainer = build(dataset, plans, "nnUNetTrainerScratch_1epochs_1iterations", folders)
     trainer.initialize()
     target = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    killed = target.with_name(f".tmp1-{target.name}")
+    killed.write_bytes(b"half of a checkpoint of hundreds of megabytes")
+    os.utime(killed, (0, 0))
     trainer.save_checkpoint(str(target))
     before = target.read_bytes()
 

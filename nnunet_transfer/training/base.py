@@ -16,7 +16,7 @@ from torch import distributed
 
 from nnunet_transfer._nnunet import unwrapped, validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
-from nnunet_transfer.files import atomic_path
+from nnunet_transfer.files import atomic_path, remove_leftovers
 from nnunet_transfer.naming import TrainerName
 from nnunet_transfer.subjects import MANIFEST, find_origin, manifest_folder, ordered_by_subject
 from nnunet_transfer.training.device_augmentation import (
@@ -217,7 +217,7 @@ class NamedTrainer(nnUNetTrainer):
         if (preprocessed / MANIFEST).is_file() and orders[0] != orders[1]:
             raise DataError(
                 f"{preprocessed / MANIFEST} names other subjects than {folder}, so that other cases would be chosen where only "
-                f"the preprocessed data are; write it again with `nnunet_transfer plan`"
+                f"the preprocessed data are; write it again with `nnunet_transfer plan`, or remove it"
             )
         self.print_to_log_file(
             f"{len(training)} of {counted(len(everything), 'training case')} chosen by subject. "
@@ -301,6 +301,7 @@ class NamedTrainer(nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
+        remove_leftovers(Path(filename))
         with one_line_errors():
             try:
                 with atomic_path(filename) as temporary:
