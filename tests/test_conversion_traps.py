@@ -159,7 +159,9 @@ def test_a_rater_must_be_chosen_where_there_is_no_consensus(
 ) -> None:
     assert "choose with --rater" in refusal(nnunet_folders, capsys, "isbi2015", trees.isbi2015())
     assert "no mask of rater 3" in refusal(nnunet_folders, capsys, "isbi2015", trees.isbi2015(), "--rater", "3")
-    assert "label set lesion of atlas_r2 has no raters" in refusal(nnunet_folders, capsys, "atlas_r2", GOOD, "--rater", "1")
+    assert "label set lesion of atlas_r2 has no raters" in refusal(
+        nnunet_folders, capsys, "atlas_r2", GOOD, "--rater", "1"
+    )
 
 
 @pytest.mark.parametrize(
