@@ -104,7 +104,7 @@ def test_layout_is_nnunets(raw, role):
     description = read_json(folder / "dataset.json")
     ending = description["file_ending"]
     names = cases(folder)
-    assert description["numTraining"] == len(names)
+    assert (description["numTraining"], description["seed"]) == (len(names), 0)
     # every channel set is one file per case: T1, or R, G and B together
     assert {p.name for p in (folder / "imagesTr").iterdir()} == {f"{case}_0000{ending}" for case in names}
     assert {p.name for p in (folder / "labelsTr").iterdir()} == {f"{case}{ending}" for case in names}

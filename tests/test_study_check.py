@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from nnunet_transfer.cli import main
+from nnunet_transfer.errors import StudyError
+from nnunet_transfer.files import write_json
 from nnunet_transfer.study import read_study, study_jobs
 from nnunet_transfer.study.short import write_smoke_study
 from nnunet_transfer.study.steps import run_job
@@ -74,6 +76,24 @@ def test_another_data_set_is_not_taken_for_a_synthetic_one(tmp_path: Path, capsy
     status, text = check(file, capsys)
     assert status == 1
     assert "datasets.stroke.id: is that of Dataset711_OurClinic, which isn't one of the demo's" in text
+
+
+def test_synthetic_data_of_another_seed_in_a_shared_folder_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study").mkdir()
+    file = write_study(tmp_path / "study", set_("folders", to={"raw": str(tmp_path / "shared")}))
+    description = tmp_path / "shared" / "Dataset711_DemoStroke" / "dataset.json"
+    content = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "T1"}}
+    write_json(description, content | {"seed": 0})
+    assert "seed" not in check(file, capsys)[1]
+    write_json(description, content | {"seed": 2})
+    said = "is that of Dataset711_DemoStroke, whose seed is 2 instead of 0; choose another, or remove that data set"
+    status, text = check(file, capsys)
+    assert (status, f"datasets.stroke.id: {said}" in text) == (1, True)
+    study = read_study(file)
+    with pytest.raises(StudyError, match="id 711 is that of Dataset711_DemoStroke, whose seed is 2 instead of 0"):
+        run_job(study, study_jobs(study)["convert-stroke"])
 
 
 @pytest.mark.parametrize(

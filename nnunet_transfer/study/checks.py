@@ -25,7 +25,7 @@ from nnunet_transfer.study.findings import Context, Finding, Found, raw_folder
 from nnunet_transfer.study.fold_checks import folds, too_few_groups, too_few_planned, training_cases
 from nnunet_transfer.study.jobs import study_jobs
 from nnunet_transfer.study.raw_data import check_raw_dataset
-from nnunet_transfer.study.steps import conversion_options
+from nnunet_transfer.study.steps import conversion_options, other_than_synthetic
 from nnunet_transfer.subjects import MADE_FROM, donors_in
 from nnunet_transfer.words import counted, shortened
 
@@ -54,9 +54,8 @@ def _datasets(context: Context) -> Found:
         if dataset.converter:
             yield from _converted(context, dataset, place)
         elif dataset.synthetic:
-            if other := next((found for found in _raw_folders(context, dataset) if "_Demo" not in found), ""):
-                message = f"is that of {other}, which isn't one of the demo's data sets; choose another"
-                yield (*place, "id"), context.finding((*place, "id"), message)
+            if other := other_than_synthetic(context.study, dataset):
+                yield (*place, "id"), context.finding((*place, "id"), other)
         elif known := raw_folder(context.study, dataset):
             try:
                 warnings = check_raw_dataset(known)
@@ -69,11 +68,6 @@ def _datasets(context: Context) -> Found:
             incomplete = next((f"{found} has no dataset.json" for found in sorted(raw.glob(folder))), "")
             missing = f"no {folder} in {raw}; give converter and path, or its folder as folders.raw"
             yield place, context.finding(place, incomplete or missing)
-
-
-def _raw_folders(context: Context, dataset: Dataset) -> list[str]:
-    """Return the names of all folders in nnU-Net's raw folder that have a data set's id."""
-    return sorted(path.name for path in context.study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*"))
 
 
 def _converted(context: Context, dataset: Dataset, place: Place) -> Found:

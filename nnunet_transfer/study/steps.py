@@ -53,13 +53,7 @@ def run_job(study: Study, job: Job) -> None:
 def _convert(study: Study, job: Job) -> None:
     dataset = study.datasets[job.settings["dataset"]]
     if dataset.synthetic:
-        from nnunet_transfer.synthetic.datasets import DATASETS
-
-        if _owns_raw(study):  # perhaps of another seed
-            for made in nnunet_raw().glob(f"Dataset{dataset.number:03d}_Demo*"):
-                shutil.rmtree(made)
-        if not any(nnunet_raw().glob(f"Dataset{dataset.number:03d}_*")):
-            DATASETS[dataset.synthetic][1](nnunet_raw(), dataset.number, dataset.seed)
+        _make_synthetic(study, dataset)
         return
     if not dataset.converter:
         from nnunet_transfer._nnunet import verify_cases_in_process
@@ -68,6 +62,33 @@ def _convert(study: Study, job: Job) -> None:
         return
     assert dataset.path is not None  # required by the schema
     convert(dataset.converter, dataset.path, dataset.number, conversion_options(study, dataset))
+
+
+def _make_synthetic(study: Study, dataset: Dataset) -> None:
+    from nnunet_transfer.synthetic.datasets import DATASETS
+
+    if other := other_than_synthetic(study, dataset):
+        raise StudyError(f"id {dataset.number} {other}")
+    if _owns_raw(study):  # perhaps of another seed
+        for made in nnunet_raw().glob(f"Dataset{dataset.number:03d}_Demo*"):
+            shutil.rmtree(made)
+    if not any(nnunet_raw().glob(f"Dataset{dataset.number:03d}_*")):
+        DATASETS[dataset.synthetic][1](nnunet_raw(), dataset.number, dataset.seed)
+
+
+def other_than_synthetic(study: Study, dataset: Dataset) -> str:
+    """Say that another data set has the id of one of the demo's and would be used in its place; empty if none has.
+
+    In the study's own folder the demo's data sets are made again.
+    """
+    from nnunet_transfer.synthetic.datasets import difference
+
+    for folder in sorted(study.folders["nnUNet_raw"].glob(f"Dataset{dataset.number:03d}_*")):
+        if _owns_raw(study) and "_Demo" in folder.name:
+            continue
+        if text := difference(folder, dataset.synthetic, dataset.seed):
+            return f"is that of {text}; choose another, or remove that data set"
+    return ""
 
 
 def conversion_options(study: Study, dataset: Dataset) -> Options:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nnunet_transfer.files import atomic_folder, write_json
+from nnunet_transfer.errors import DataError
+from nnunet_transfer.files import atomic_folder, read_json, write_json
 from nnunet_transfer.synthetic import natural, t1
 
 #: enough subjects that the eight validation subjects distinguish a trained classifier from guessing
@@ -51,7 +52,7 @@ def write_natural_source(raw: Path, dataset_id: int, seed: int = 0) -> Path:
             # nnU-Net's reader takes all three channels from one RGB file
             Image.fromarray(crop.image).save(folder / f"imagesTr/{case}_0000.png")
             Image.fromarray(crop.label).save(folder / f"labelsTr/{case}.png")
-        _write_description(folder, {"0": "R", "1": "G", "2": "B"}, natural.REGIONS, len(cases), ".png", _CROPS)
+        _write_description(folder, {"0": "R", "1": "G", "2": "B"}, natural.REGIONS, len(cases), ".png", _CROPS, seed)
         _write_classes(folder, cases, [crop.photo for crop in crops])
         _write_splits(folder, cases, SOURCE_VALIDATION_SHARE)
     return path
@@ -94,6 +95,20 @@ DATASETS: dict[str, tuple[int, Callable[[Path, int, int], Path]]] = {
 }
 
 
+def difference(folder: Path, name: str, seed: int) -> str:
+    """Describe how a folder with the id of one of `DATASETS` differs from what its writer makes; empty if it doesn't."""
+    kind = folder.name.partition("_")[2]
+    if not kind.startswith("Demo"):
+        return f"{folder.name}, which isn't one of the demo's data sets"
+    if kind.lower() != f"demo{name}":
+        return f"{folder.name}, which is another of the demo's data sets"
+    try:
+        found = read_json(folder / "dataset.json")["seed"]
+    except (DataError, KeyError, TypeError):
+        found = "unknown"
+    return "" if found == seed else f"{folder.name}, whose seed is {found} instead of {seed}"
+
+
 def fold_sizes(name: str) -> tuple[int, list[int]]:
     """Return the number of cases of one of `DATASETS`, and of those that each of its folds validates."""
     sources = {"natural": len(natural.PHOTOS) * natural.CROPS_PER_PHOTO, "t1": SOURCE_SUBJECTS}
@@ -127,7 +142,7 @@ def _write_t1(
                 subject = add_lesions(subject, rng)
             _save_nifti(np.rint(subject.image).astype(np.int16), folder / f"imagesTr/{case}_0000.nii.gz")
             _save_nifti(subject.lesion if add_lesions else subject.tissue, folder / f"labelsTr/{case}.nii.gz")
-        _write_description(folder, {"0": "T1"}, labels, len(cases), ".nii.gz", _SYNTHETIC_T1)
+        _write_description(folder, {"0": "T1"}, labels, len(cases), ".nii.gz", _SYNTHETIC_T1, seed)
         if classes:
             _write_classes(folder, cases, classes)
         _write_splits(folder, cases, share)
@@ -146,7 +161,13 @@ def _save_nifti(array: NDArray[np.generic], path: Path) -> None:
 
 
 def _write_description(
-    folder: Path, channels: dict[str, str], labels: dict[str, int], cases: int, file_ending: str, description: str
+    folder: Path,
+    channels: dict[str, str],
+    labels: dict[str, int],
+    cases: int,
+    file_ending: str,
+    description: str,
+    seed: int,
 ) -> None:
     write_json(
         folder / "dataset.json",
@@ -156,6 +177,7 @@ def _write_description(
             "numTraining": cases,
             "file_ending": file_ending,
             "description": description,
+            "seed": seed,
         },
     )
 
