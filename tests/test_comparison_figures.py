@@ -107,9 +107,9 @@ def test_the_grid_has_a_panel_for_every_recipe_and_every_cell_of_the_table() -> 
 def test_arms_that_found_as_many_lesions_are_not_told_apart() -> None:
     sizes = pd.DataFrame({"protocol": "p", "stratum": STRATA[0], "arm": ["a", "b", "c"], "sensitivity": 0.5})
     result = SimpleNamespace(sizes=sizes, title_of=str.upper)
-    assert alt_texts.sizes(result, "p") == "Of lesions of < 0.01 ml, every arm found 50%."  # type: ignore[arg-type]
+    assert alt_texts.sizes(result, "p") == "Of lesions of < 0.01 ml, every arm found 50 %."  # type: ignore[arg-type]
     result.sizes = sizes.assign(sensitivity=[0.5, 0.25, 0.75])
-    assert alt_texts.sizes(result, "p").endswith("the arms found 25% (B) to 75% (C).")  # type: ignore[arg-type]
+    assert alt_texts.sizes(result, "p").endswith("the arms found 25 % (B) to 75 % (C).")  # type: ignore[arg-type]
 
 
 def test_names_of_arms_keep_their_first_letter_in_descriptions() -> None:

@@ -132,6 +132,12 @@ def test_a_pair_of_arms_has_one_interval_wherever_a_seed_failed() -> None:
     assert unsteady == {T1.name}
     row = paired_table(scores, [(T1, SCRATCH)], ["dice"], SETTINGS, unsteady=unsteady, again=["dice"]).iloc[0]
     assert row["headline_low"] <= row["procedure_low"] < row["low"]
+    # its fold stands out, too; otherwise the trainings vary
+    assert row["headline"] == "folds vary"
+    alike = scores_of({SCRATCH.name: first, T1.name: usual(2, (N, 3))})
+    assert list(paired_table(alike, [(T1, SCRATCH)], ["dice"], SETTINGS, unsteady=unsteady)["headline"]) == [
+        "trainings vary"
+    ]
     pair = every_pair(scores, [T1, SCRATCH], "dice", SETTINGS, unsteady).iloc[0]
     assert (pair["headline_low"], pair["headline_high"]) == (row["headline_low"], row["headline_high"])
     small = [Arm(f"{arm.name}_3cases", arm.title, parse_trainer_name(f"{arm.name}_3cases")) for arm in (SCRATCH, T1)]

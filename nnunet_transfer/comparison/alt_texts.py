@@ -88,11 +88,11 @@ def sizes(result: TargetResult, protocol: str) -> str:
     parts = []
     for stratum, own in rows.groupby("stratum", sort=False):
         best, worst = own.iloc[int(own["sensitivity"].argmax())], own.iloc[int(own["sensitivity"].argmin())]
-        found = f"every arm found {best['sensitivity']:.0%}"
-        if best["sensitivity"] > worst["sensitivity"]:
+        most, least = (f"{100 * row['sensitivity']:.0f} %" for row in (best, worst))
+        found = f"every arm found {most}"
+        if least != most:
             found = (
-                f"the arms found {worst['sensitivity']:.0%} ({result.title_of(worst['arm'])}) to "
-                f"{best['sensitivity']:.0%} ({result.title_of(best['arm'])})"
+                f"the arms found {least} ({result.title_of(worst['arm'])}) to {most} ({result.title_of(best['arm'])})"
             )
         parts.append(f"of lesions of {stratum} ml, {found}")
     return f"{_capital('; '.join(parts))}."

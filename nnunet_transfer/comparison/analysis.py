@@ -128,6 +128,12 @@ class TargetResult:
         return int(self.per_case["subject"].nunique())
 
     @property
+    def n_folds(self) -> int:
+        """Number of folds with compared cases."""
+        compared = set(self.per_case["case"])
+        return sum(not compared.isdisjoint(cases) for cases in self.target.folds.values())
+
+    @property
     def size(self) -> str:
         """Number of cases and of subjects in words."""
         return f"{counted(self.n_cases, 'case')} of {counted(self.n_subjects, 'subject')}"
@@ -303,12 +309,14 @@ def _lesion_tables(
 
 
 def _lonely(arms: Sequence[Arm], baselines: Mapping[Arm, Arm]) -> list[str]:
-    """Return a sentence on the arms that have no baseline on their number of training cases."""
+    """Return a sentence on the arms whose baseline was not trained on their number of cases."""
     lonely = [arm.title for arm in arms if arm not in baselines]
     if not lonely:
         return []
-    them = verb(len(lonely), "its number", "their numbers")
-    return [f"Only in the learning curves, because no baseline was trained on {them} of cases: {', '.join(lonely)}."]
+    why = verb(
+        len(lonely), "its baseline was not trained on its number", "their baselines were not trained on their numbers"
+    )
+    return [f"Only in the learning curves, because {why} of cases: {', '.join(lonely)}."]
 
 
 def _warnings(cases: pd.DataFrame, runs: Sequence[Run], arms: Sequence[Arm], settings: CompareSettings) -> list[str]:

@@ -27,7 +27,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
     )
     agreement = result.volumes[result.volumes["label"] == label].set_index("arm")
     for axis, arm in zip(axes.flat, result.arms, strict=False):
-        own, line = volumes[volumes["arm"] == arm.name], agreement.loc[arm.name]
+        own, line = volumes[volumes["arm"] == arm.name], agreement.loc[arm.name].to_dict()
         colour = colour_of(result, arm.name)
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.axhline(line["bias_ml"], color=colour, linewidth=1.5)
@@ -35,7 +35,7 @@ def bland_altman(result: TargetResult, label: str) -> Figure:
             axis.axhline(line[limit], color=colour, linewidth=1, linestyle="--")
         axis.plot(own["mean"], own["difference"], "o", **hollow(colour))
         # a mean of equal volumes may be off by a rounding error
-        axis.set_title(f"{arm.title}\nbias {rounded(float(line['bias_ml']), 6):+.3g} ml, n = {len(own)}", fontsize=8)
+        axis.set_title(f"{arm.title}\nbias {rounded(line['bias_ml'], 6):+.3g} ml, n = {len(own)}", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     hide_unused(axes, len(result.arms))
     figure.supxlabel(f"{label}: mean of reference and prediction, ml", fontsize=9)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nnunet_transfer.comparison.averages import Scores
 from nnunet_transfer.comparison.bootstrap import make_clusters, mean_intervals
@@ -17,12 +19,13 @@ from nnunet_transfer.comparison.spread import (
     FOLDS,
     LEAST_FOLD,
     NETWORKS,
+    TRAININGS,
     clipped,
     fold_interval,
     hull,
     outlying_groups,
 )
-from nnunet_transfer.comparison.statistics import holm, informative_pairs, rank_biserial, wilcoxon_p
+from nnunet_transfer.comparison.statistics import FloatArray, holm, informative_pairs, rank_biserial, wilcoxon_p
 from nnunet_transfer.comparison.verdicts import FAILED, Verdict, judge
 from nnunet_transfer.evaluation.protocols import LesionProtocol
 
@@ -65,7 +68,8 @@ def paired_table(
     cases = {m: scores.per_case.pivot(index="case", columns="arm", values=m) for m in metrics}
     differences = np.stack([(wide[m][a.name] - wide[m][b.name]).to_numpy(float) for m, a, b in rows], axis=1)
     index = wide[metrics[0]].index.to_frame()
-    clusters = make_clusters(list(index["subject"]), index["fold"].to_numpy(int))
+    folds = index["fold"].to_numpy(int)
+    clusters = make_clusters(list(index["subject"]), folds)
     intervals = mean_intervals(differences, clusters, draws=settings.draws, seed=settings.seed)
     table = []
     for i, (metric, first, second) in enumerate(rows):
@@ -73,20 +77,20 @@ def paired_table(
         paired = np.isfinite(d)
         both = wide[metric][[first.name, second.name]].to_numpy(float)[paired]
         networks = (float(intervals.low[i]), float(intervals.high[i]))
-        # a share's difference lies between -1 and 1
-        limit = 1.0 if metric_of(metric, protocols).share else np.inf
-        steady = not {first.name, second.name} & set(unsteady)
-        apart = bool(outlying_groups(d, index["fold"].to_numpy(int), LEAST_FOLD if np.isfinite(limit) else 0.0))
-        procedure = ProcedureInterval()
-        if metric in again or apart or not steady:
-            procedure = procedure_interval(scores, first.name, second.name, metric, settings)
-        trained_again = clipped((procedure.low, procedure.high), -limit, limit)
-        headline = networks
-        if apart:
-            headline = hull(headline, fold_interval(d, index["fold"].to_numpy(int), scores.ratios))
-        if apart or not steady:
-            headline = hull(headline, trained_again)
-        headline = clipped(headline, -limit, limit)
+        quoted = _quoted(
+            networks,
+            d,
+            folds,
+            scores,
+            (first.name, second.name),
+            metric,
+            settings,
+            # a share's difference lies between -1 and 1
+            limit=1.0 if metric_of(metric, protocols).share else np.inf,
+            steady=not {first.name, second.name} & set(unsteady),
+            again=metric in again,
+        )
+        procedure = quoted.procedure if metric in again else ProcedureInterval()
         values = (
             first.name,
             first.title,
@@ -100,14 +104,59 @@ def paired_table(
             intervals.estimate[i],
             *networks,
             intervals.method[i],
-            *headline,
-            FOLDS if apart or not steady else NETWORKS,
+            *quoted.interval,
+            quoted.covers,
             rank_biserial(d),
             wilcoxon_p(d),
-            *((*trained_again, procedure.p, procedure.method) if metric in again else (np.nan, np.nan, np.nan, "")),
+            *(procedure.low, procedure.high, procedure.p, procedure.method),
         )
         table.append(values)
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+@dataclass(frozen=True)
+class _Quoted:
+    """The interval to quote, what it covers, and that for arms that are trained again."""
+
+    interval: tuple[float, float]
+    covers: str
+    procedure: ProcedureInterval
+
+
+def _quoted(
+    networks: tuple[float, float],
+    differences: FloatArray,
+    folds: NDArray[np.int64],
+    scores: Scores,
+    pair: tuple[str, str],
+    metric: str,
+    settings: CompareSettings,
+    *,
+    limit: float,
+    steady: bool,
+    again: bool,
+) -> _Quoted:
+    """Widen the interval for the networks at hand if a fold or a seed stands out.
+
+    Parameters
+    ----------
+    limit : largest possible difference
+    steady : whether no seed of the pair stands out
+    again : whether the interval for arms that are trained again is needed in any case
+    """
+    apart = bool(outlying_groups(differences, folds, LEAST_FOLD if np.isfinite(limit) else 0.0))
+    covers = FOLDS if apart else NETWORKS if steady else TRAININGS
+    procedure = ProcedureInterval()
+    if again or covers != NETWORKS:
+        procedure = procedure_interval(scores, *pair, metric, settings)
+        low, high = clipped((procedure.low, procedure.high), -limit, limit)
+        procedure = replace(procedure, low=low, high=high)
+    interval = networks
+    if apart:
+        interval = hull(interval, fold_interval(differences, folds, scores.ratios))
+    if covers != NETWORKS:
+        interval = hull(interval, (procedure.low, procedure.high))
+    return _Quoted(clipped(interval, -limit, limit), covers, procedure)
 
 
 def every_pair(

@@ -243,15 +243,16 @@ def _pairs(chapter: Chapter, section: Section) -> Section:
 
 
 def _curves(chapter: Chapter, section: Section) -> Section:
-    alt = alt_texts.curves(chapter.result)
-    section.figures.append(chapter.figure(figures.curves(chapter.drawn), "curves", f"Mean Dice, {chapter.n}.", alt))
+    # its lines have no codes: each is several arms
+    drawn, alt = figures.curves(chapter.result), alt_texts.curves(chapter.result)
+    section.figures.append(chapter.figure(drawn, "curves", f"Mean Dice, {chapter.n}.", alt))
     return section
 
 
 def _lengths(chapter: Chapter, section: Section) -> Section:
     result = chapter.result
     section.texts += length_sentences(result)
-    # its lines have no codes: each is several arms
+    # likewise
     drawn, alt = figures.lengths(result), alt_texts.lengths(result)
     wide = result.lengths["training_cases"].nunique() > 1
     caption = f"Mean Dice by length of training, each a training of its own, {chapter.n}; dotted: arms with one length."

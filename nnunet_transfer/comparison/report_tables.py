@@ -41,6 +41,7 @@ OTHER = {
     "mean": Column("mean", 3),
     "mean_baseline": Column("baseline", 3),
     "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
+    "headline": Column("Interval covers"),
     "n_subjects": Column("subjects"),
     "n_informative": Column("differing subjects"),
     "p": Column("p", 3, p_value=True),
@@ -60,6 +61,7 @@ RECIPES = {
     "recipes": Column("Recipe"),
     "dice": Column("Dice", 3),
     "difference": Column("Difference (95 % interval)", 3, low="headline_low", high="headline_high", sign=True),
+    "headline": Column("Interval covers"),
     "p": Column("p", 3, p_value=True),
 }
 PROCEDURE = {
@@ -91,6 +93,7 @@ VOLUMES = {
     "n_cases": Column("n"),
     "volume_ref_ml": Column("reference ml", 2),
     "bias_ml": Column("bias ml (95 % interval)", 2, low="bias_low_ml", high="bias_high_ml", sign=True),
+    "headline": Column("Interval covers"),
     "limit_low_ml": Column("limits of agreement from", 2, sign=True),
     "limit_high_ml": Column("to", 2, sign=True),
     "absolute_ml": Column("mean absolute difference ml", 2),

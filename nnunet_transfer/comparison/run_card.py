@@ -83,7 +83,7 @@ def data_card(result: TargetResult) -> DataCard:
         dataset=target.dataset,
         cases=result.n_cases,
         subjects=result.n_subjects,
-        folds=len(target.folds),
+        folds=result.n_folds,
         references_sha256=references_checksum(target),
         splits_sha256=", ".join(recorded[:SHORT_SUM] for recorded in splits),
         licence=str(described.get("licence", "")),

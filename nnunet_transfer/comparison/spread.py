@@ -15,8 +15,8 @@ from nnunet_transfer.comparison.statistics import nadeau_bengio
 OUTLIER_LEVEL = 0.001
 #: and if it differs from the others by more than this, for scores from 0 to 1
 LEAST_FOLD = 0.05
-#: what an interval covers: subjects only, for the networks at hand, or also the spread between folds
-NETWORKS, FOLDS = "these networks", "folds vary"
+#: what an interval covers: subjects only, for the networks at hand, or also the spread between folds, or between trainings
+NETWORKS, FOLDS, TRAININGS = "these networks", "folds vary", "trainings vary"
 
 
 def outlying_groups(values: FloatArray, groups: NDArray[np.int64], least: float = 0.0) -> list[int]:

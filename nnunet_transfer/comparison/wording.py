@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from nnunet_transfer import __version__
 from nnunet_transfer.comparison.analysis import PRIMARY, TargetResult, metric_name
 from nnunet_transfer.comparison.curves import reached
-from nnunet_transfer.comparison.folds import NO_SEED, Outlier, named_folds
+from nnunet_transfer.comparison.folds import LEAST_SEED, NO_SEED, Outlier, named_folds
 from nnunet_transfer.comparison.markup import Column, number
 from nnunet_transfer.comparison.same_plans import DIFFERENT_CASES, DIFFERENT_PLANS, DIFFERENT_SPLITS
 from nnunet_transfer.comparison.spread import LEAST_FOLD, OUTLIER_LEVEL
@@ -306,63 +306,11 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
             cited.append(key)
         return f"[{cited.index(key) + 1}]"
 
-    settings = results[0].settings
     compared = [r for r in results if len(r.tests)]
-    baseline = _baselines(compared)
-    targets = "; ".join(
-        f"{r.target.title}: {r.size} in {counted(len(r.target.folds), 'fold')}, {counted(len(r.arms), 'arm')}"
-        for r in results
-    )
-    # a difference without a p-value is in no family
-    tested = [r.tests.loc[r.tests["p"].notna(), "metric"] == PRIMARY for r in compared]
-    tests, others = (sum(int((primary == wanted).sum()) for primary in tested) for wanted in (True, False))
-    seeds = sorted({int(n) for r in results for n in r.summary["n_seeds"]})
-    runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
-    several = any(len(r.target.label_set.labels) > 1 for r in results)
-    totals = (
-        " (for volumes and numbers of lesions, but not for differences in them, the sum; labels inside others add nothing)"
-        if several
-        else ""
-    )
-    common = _in_common(results)
     text = [
-        f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
-        f"{f'the same {joined(common)}' if common else 'settings of their own'} ({targets}) and {runs} per arm and fold.",
-        f"All scores were computed from the masks. The score of a case is the mean over labels{totals}, then over seeds; the "
-        "score of a subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
-        f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
-        "mIoU is given as the mean over "
-        "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels.",
-    ]
-    if settings.surface:
-        text.append(
-            f"HD95 and normalised surface distance (NSD) {cite('metrics')} are computed on surface voxels; if only one of the "
-            "two masks is empty, HD95 is the image's diagonal and NSD is 0."
-        )
-    if compared:
-        text += [
-            f"Differences from {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
-            f"bootstrap intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
-            f"{cite('levels')}, seed {settings.seed}). P-values are two-sided and come from the signed-rank test on the "
-            f"subjects' differences, with zeros handled as by Pratt {cite('wilcoxon')}. The test is exact, over all sign flips, "
-            f"for up to {EXACT_PAIRS} subjects that differ, and uses the normal approximation for more. No p-value is given "
-            f"for fewer than {LEAST_PAIRS} subjects, or fewer than {LEAST_INFORMATIVE} that differ. P-values are adjusted by "
-            f"Holm's method {cite('holm')} in two families: every arm "
-            f"against {baseline} on Dice, over all targets ({counted(tests, 'test')}), which the verdicts rest on; and all "
-            f"other metrics ({counted(others, 'test')}). The comparisons between all arms are a separate family for each "
-            f"target. The effect size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called "
-            f"practically equal if its interval lies within ±{settings.rope:g}; otherwise it is called better or worse if its "
-            "adjusted p is below 0.05, its interval excludes zero, and interval and effect size have the same sign.",
-            "These intervals describe the networks at hand. For networks trained again, the interval comes from a "
-            f"two-level bootstrap over training runs and subjects {cite('levels')} if both arms have several seeds, and "
-            f"otherwise from the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A "
-            "fold stands out if its mean difference is further from the median of all folds than the spread between subjects "
-            f"explains (p < {OUTLIER_LEVEL:g}, Bonferroni-adjusted over folds; for scores from 0 to 1 also by more than "
-            f"{LEAST_FOLD:g}); the quoted interval then also covers the spread between folds.",
-            f"Arms are ranked by mean Dice, with intervals from the same bootstrap {cite('ranks')}, which draws whole folds "
-            "if one stands out.",
-        ]
-    text += [
+        _design(results, cite),
+        *_scoring(results, cite),
+        *(_differences(compared, cite) if compared else ()),
         f"Agreement of volumes is given as bias and 95 % limits of agreement {cite('bland')}. Intervals of pooled lesion "
         "detection and of detection by lesion size are over subjects; if all or no lesions were detected, they are Clopper "
         "and Pearson's.",
@@ -370,6 +318,85 @@ def methods(results: Sequence[TargetResult]) -> tuple[str, list[str]]:
         f"Software: nnunet_transfer {__version__}, {', '.join(_versions())}, Python {platform.python_version()}.",
     ]
     return " ".join(part for part in text if part), [REFERENCES[key] for key in cited]
+
+
+def _design(results: Sequence[TargetResult], cite: Callable[[str], str]) -> str:
+    targets = "; ".join(
+        f"{r.target.title}: {r.size} in {counted(r.n_folds, 'fold')}, {counted(len(r.arms), 'arm')}" for r in results
+    )
+    seeds = _seeds(results)
+    runs = "one training run" if seeds == [1] else f"{' or '.join(map(str, seeds))} training runs (seeds)"
+    common = _in_common(results)
+    return (
+        f"Arms were trained with nnU-Net {cite('nnunet')} and compared by cross-validation, following {cite('study')}, with "
+        f"{f'the same {joined(common)}' if common else 'settings of their own'} ({targets}) and {runs} per arm and fold."
+    )
+
+
+def _scoring(results: Sequence[TargetResult], cite: Callable[[str], str]) -> Iterator[str]:
+    settings = results[0].settings
+    several = any(len(r.target.label_set.labels) > 1 for r in results)
+    totals = (
+        " (for volumes and numbers of lesions, but not for differences in them, the sum; labels inside others add nothing)"
+        if several
+        else ""
+    )
+    yield (
+        f"All scores were computed from the masks. The score of a case is the mean over labels{totals}, then over seeds; the "
+        "score of a subject is the mean over its scans. Means, differences, tests and ranks are computed over subjects. "
+        f"{EMPTY_RULES[settings.empty]} The reference alone therefore decides whether a case counts, for all arms alike. "
+        "mIoU is given as the mean over "
+        "subjects of the mean over classes, as the mean over classes of the mean over subjects, and pooled over all voxels."
+    )
+    if settings.surface:
+        yield (
+            f"HD95 and normalised surface distance (NSD) {cite('metrics')} are computed on surface voxels; if only one of the "
+            "two masks is empty, HD95 is the image's diagonal and NSD is 0."
+        )
+
+
+def _differences(results: Sequence[TargetResult], cite: Callable[[str], str]) -> Iterator[str]:
+    settings, baseline = results[0].settings, _baselines(results)
+    # a difference without a p-value is in no family
+    tested = [r.tests.loc[r.tests["p"].notna(), "metric"] == PRIMARY for r in results]
+    tests, others = (sum(int((primary == wanted).sum()) for primary in tested) for wanted in (True, False))
+    yield (
+        f"Differences from {baseline} are paired by subject. Their 95 % intervals are bias-corrected and accelerated "
+        f"bootstrap intervals {cite('bca')} over subjects within folds ({settings.draws} draws of n - 1 of n subjects "
+        f"{cite('levels')}, seed {settings.seed}). P-values are two-sided and come from the signed-rank test on the "
+        f"subjects' differences, with zeros handled as by Pratt {cite('wilcoxon')}. The test is exact, over all sign flips, "
+        f"for up to {EXACT_PAIRS} subjects that differ, and uses the normal approximation for more. No p-value is given "
+        f"for fewer than {LEAST_PAIRS} subjects, or fewer than {LEAST_INFORMATIVE} that differ. P-values are adjusted by "
+        f"Holm's method {cite('holm')} in two families: every arm "
+        f"against {baseline} on Dice, over all targets ({counted(tests, 'test')}), which the verdicts rest on; and all "
+        f"other metrics ({counted(others, 'test')}). The comparisons between all arms are a separate family for each "
+        f"target. The effect size is the matched-pairs rank-biserial correlation {cite('biserial')}. An arm is called "
+        f"practically equal if its interval lies within ±{settings.rope:g}; otherwise it is called better or worse if its "
+        "adjusted p is below 0.05, its interval excludes zero, and interval and effect size have the same sign."
+    )
+    yield (
+        "These intervals describe the networks at hand. For networks trained again, the interval comes from a "
+        f"two-level bootstrap over training runs and subjects {cite('levels')} if both arms have several seeds, and "
+        f"otherwise from the corrected resampled t-test on the means of folds {cite('nadeau')}, which has little power. A "
+        "fold stands out if its mean difference is further from the median of all folds than the spread between subjects "
+        f"explains (p < {OUTLIER_LEVEL:g}, Bonferroni-adjusted over folds; for scores from 0 to 1 also by more than "
+        f"{LEAST_FOLD:g}); the quoted interval then also covers the spread between folds."
+    )
+    if _seeds(results) != [1]:
+        yield (
+            "If the Dice of a seed stands out in a fold in the same way, by more than "
+            f"{LEAST_SEED:g} from the fold's other seeds, every quoted interval of its arm also covers that for networks "
+            "trained again."
+        )
+    yield (
+        f"Arms are ranked by mean Dice, with intervals from the same bootstrap {cite('ranks')}, which draws whole folds "
+        "if one stands out."
+    )
+
+
+def _seeds(results: Sequence[TargetResult]) -> list[int]:
+    """Return the numbers of seeds that arms have."""
+    return sorted({int(n) for r in results for n in r.summary["n_seeds"]})
 
 
 def _baselines(results: Sequence[TargetResult]) -> str:
