@@ -14,7 +14,7 @@ from types import ModuleType
 
 from nnunet_transfer import __version__
 from nnunet_transfer.commands import COMMANDS
-from nnunet_transfer.commands.actions import Parser
+from nnunet_transfer.commands.actions import Parser, add_debug
 from nnunet_transfer.errors import TransferError, one_line, printable
 
 #: errors of the operating system that a user can fix -> how
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"commands:\n{listing}\n\n`nnunet_transfer COMMAND --help` explains each.",
     )
     parser.add_argument("--version", action=_Version, help="show version and commit, and exit")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     parser.add_argument("command", metavar="COMMAND", nargs="?", help="one of the commands below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -71,7 +71,7 @@ def command_parser(command: str) -> argparse.ArgumentParser:
         prog=f"nnunet_transfer {command}",
         description=module.__doc__ or COMMANDS[command][1],
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     module.add_arguments(parser)
     return parser
 

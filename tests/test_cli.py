@@ -289,5 +289,6 @@ def test_shells_complete_every_command(capsys: pytest.CaptureFixture[str]) -> No
     script = capsys.readouterr().out
     for name in (*COMMANDS, "init", "--all-cases", "--smoke"):
         assert name in script
+    assert re.search(r"_convert_option_strings=\(.*--debug\b", script)
     checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stderr

@@ -65,6 +65,11 @@ def refuse_folder(output: Path, example: str) -> None:
         raise SettingsError(f"{output} is a folder; give -o the name of a file, such as {output / example}")
 
 
+def add_debug(parser: argparse.ArgumentParser, default: Any = False) -> None:
+    """Add `--debug`, which every command and action has."""
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+
+
 def add_action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
     """Add an action and return its parser.
 
@@ -79,8 +84,5 @@ def add_action(actions: Any, name: str, text: str, example: str) -> argparse.Arg
         help=text,
         description=f"{text[0].upper()}{text[1:]}.\n\nExample:\n  nnunet_transfer {example}",
     )
-    # also after the action, where users add it to the command that they ran
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+    add_debug(parser, argparse.SUPPRESS)  # also after the action, where users add it to the command that they ran
     return parser

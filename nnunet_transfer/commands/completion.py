@@ -12,6 +12,7 @@ import argparse
 import importlib
 
 from nnunet_transfer.commands import COMMANDS
+from nnunet_transfer.commands.actions import add_debug
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -34,7 +35,7 @@ def full_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnunet_transfer", description="Transfer learning for nnU-Net v2.")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
-        importlib.import_module(f"nnunet_transfer.commands.{module}").add_arguments(
-            commands.add_parser(name, help=text)
-        )
+        command = commands.add_parser(name, help=text)
+        add_debug(command)
+        importlib.import_module(f"nnunet_transfer.commands.{module}").add_arguments(command)
     return parser
