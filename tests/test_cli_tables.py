@@ -10,6 +10,7 @@ from nnunet_transfer.checkpoints.catalogue import CATALOGUE
 from nnunet_transfer.cli import main
 from nnunet_transfer.commands import output
 from nnunet_transfer.commands.output import table_lines
+from nnunet_transfer.conversion.catalogue import all_descriptions
 from nnunet_transfer.recipes import RECIPES
 
 ROWS = [("name", "domain", "licence"), ("a", "t1", "free for research, if you cite it"), ("longer", "-", "-")]
@@ -48,7 +49,7 @@ def test_no_word_is_cut_in_a_terminal_of_any_width() -> None:
 def test_lists_fit_the_terminal(
     width: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("output", "trainers"):
+    for module in ("output", "trainers", "convert"):
         monkeypatch.setattr(f"nnunet_transfer.commands.{module}.terminal_width", lambda: width)
     assert main(["sources", "fetch"]) == 0
     listed = capsys.readouterr().out
@@ -57,6 +58,11 @@ def test_lists_fit_the_terminal(
         assert len(listed.splitlines()) == 1 + len(CATALOGUE)
     else:
         assert max(map(len, listed.splitlines())) <= width
+    assert main(["convert", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(described.licence in " ".join(listed.split()) for described in all_descriptions().values())
+    # a word, such as an address, stays in one piece
+    assert all(len(line[14:].split()) == 1 for line in listed.splitlines() if len(line) > (width or 10_000))
     assert main(["trainers"]) == 0
     listed = capsys.readouterr().out
     assert all(recipe.summary in " ".join(listed.split()) for recipe in RECIPES.values())

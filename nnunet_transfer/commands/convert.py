@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.commands.output import terminal_width, wrapped
 from nnunet_transfer.errors import SettingsError, printable
 
 if TYPE_CHECKING:
@@ -196,8 +197,9 @@ def _describe(description: DatasetDescription) -> str:
         "get it": description.request,
         "unconfirmed": description.unconfirmed,
     }
-    lines = [f"  {key:<12}{text}" for key, text in rows.items() if text]
-    return "\n".join([f"{description.name}: {description.title}", *lines])
+    width = terminal_width()
+    lines = [line for key, text in rows.items() if text for line in wrapped(text, width, f"  {key:<12}", " " * 14)]
+    return "\n".join([*wrapped(f"{description.name}: {description.title}", width, "", "  "), *lines])
 
 
 def _has_raters(description: DatasetDescription) -> bool:

@@ -30,7 +30,7 @@ from nnunet_transfer.api import (
     rank_sources,
 )
 from nnunet_transfer.commands.actions import add_action, refuse_folder
-from nnunet_transfer.commands.output import print_table
+from nnunet_transfer.commands.output import print_table, terminal_width, wrapped
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.files import printable_json
 from nnunet_transfer.paths import dataset_name, sources_folder
@@ -214,7 +214,9 @@ def _inspect(args: argparse.Namespace) -> int:
     for name, value in content.items():
         lines = [str(v) for v in value] if name in ("uses", "notes") else [_text(value)]
         for line in lines or ["-"]:
-            print(f"{name:<{width}}  {one_line(line, MAX_LINE)}")
+            print(
+                *wrapped(one_line(line, MAX_LINE), terminal_width(), f"{name:<{width}}  ", " " * (width + 2)), sep="\n"
+            )
             name = ""
     return 0
 
