@@ -86,16 +86,22 @@ def reorient(data: NDArray[Any], affine: Affine, target: str) -> tuple[NDArray[A
 
 def resample(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.float32]:
     """Resample an image to another grid of `shape`: linear interpolation, 0 outside. For labels, see `label_resampling`."""
-    return _transformed(np.asarray(data, dtype=np.float32), affine, shape, target, order=1)
+    return sampled(np.asarray(data, dtype=np.float32), np.linalg.inv(affine) @ target, shape, order=1)
 
 
 def covered(own_shape: Sequence[int], affine: Affine, shape: Sequence[int], target: Affine) -> NDArray[np.bool_]:
     """Whether the centre of each voxel of a grid of `shape` lies in an image of `own_shape`."""
-    return _transformed(np.ones(tuple(own_shape), np.uint8), affine, shape, target, order=0) > 0
+    return sampled(np.ones(tuple(own_shape), np.uint8), np.linalg.inv(affine) @ target, shape) > 0
 
 
-def _transformed(data: NDArray[Any], affine: Affine, shape: Sequence[int], target: Affine, order: int) -> NDArray[Any]:
-    matrix = np.linalg.inv(affine) @ target
+def sampled(data: NDArray[Any], matrix: Affine, shape: Sequence[int], order: int = 0) -> NDArray[Any]:
+    """Return the values of `data` at the voxels of a grid of `shape`, 0 outside.
+
+    Parameters
+    ----------
+    matrix : voxel indices of the grid -> those of `data`, shape (4, 4)
+    order : 0 takes the nearest voxel, 1 interpolates linearly
+    """
     return ndimage.affine_transform(
         data,
         matrix[:3, :3],

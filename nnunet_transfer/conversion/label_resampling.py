@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nnunet_transfer.components import label_components
-from nnunet_transfer.conversion.geometry import Affine
+from nnunet_transfer.conversion.geometry import Affine, sampled
 from nnunet_transfer.conversion.labels import CONNECTIVITY
 
 #: bounds of the number of sampling positions per target voxel and axis, which are half a source voxel apart
@@ -49,9 +48,9 @@ def resample_nearest(
     """
     matrix = np.linalg.inv(affine) @ target
     if not binary:
-        return Resampled(_nearest(label, matrix, shape))
+        return Resampled(sampled(label, matrix, shape))
     parts, count = label_components(np.asfortranarray(label == 1), CONNECTIVITY)
-    found = _nearest(parts, matrix, shape)
+    found = sampled(parts, matrix, shape)
     return Resampled((found > 0).astype(label.dtype), count, count - np.unique(found[found > 0]).size)
 
 
@@ -164,10 +163,4 @@ def _sampled(
     for sample in samples:
         moved = matrix.copy()
         moved[:3, 3] += matrix[:3, :3] @ (start + sample)
-        yield _nearest(data, moved, shape)
-
-
-def _nearest(data: NDArray[Any], matrix: Affine, shape: Sequence[int]) -> NDArray[Any]:
-    return ndimage.affine_transform(
-        data, matrix[:3, :3], matrix[:3, 3], output_shape=tuple(shape), order=0, mode="grid-constant"
-    )
+        yield sampled(data, moved, shape)
