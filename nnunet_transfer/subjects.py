@@ -88,14 +88,34 @@ class Origin:
     Attributes
     ----------
     subject, site : case -> name; site is empty if unknown
-    statement : sentence for the report on how subjects were identified, with an example
-    warning : warning for the report on doubtful subjects; empty if there is none
+    how : how subjects were identified, the beginning of a sentence
     """
 
     subject: dict[str, str]
     site: dict[str, str]
-    statement: str
-    warning: str = ""
+    how: str
+
+    @property
+    def statement(self) -> str:
+        """Sentence for the report on how subjects were identified, with an example."""
+        counts = Counter(self.subject.values())
+        example = max(self.subject, key=lambda case: counts[self.subject[case]], default="")
+        found = f"{self.how}: {counted(len(counts), 'subject')} in {counted(len(self.subject), 'case')}"
+        return (
+            f"{found}; for example, case {example} belongs to subject {self.subject[example]}."
+            if example
+            else f"{found}."
+        )
+
+    @property
+    def warning(self) -> str:
+        """Warning for the report on doubtful subjects; empty if there is none."""
+        return _doubt(Counter(self.subject.values()))
+
+    def of(self, cases: Iterable[str]) -> Origin:
+        """Return the subjects and sites of some of the cases."""
+        cases = list(cases)
+        return Origin({c: self.subject[c] for c in cases}, {c: self.site[c] for c in cases}, self.how)
 
 
 def find_origin(cases: Iterable[str], folder: Path | None) -> Origin:
@@ -124,11 +144,7 @@ def find_origin(cases: Iterable[str], folder: Path | None) -> Origin:
             how += " (nnUNet_raw lacks the data set, whose conversion manifest might name them)"
         if rows:
             how = f"The conversion manifest names no subject of {shortened(unnamed, 5)}. {how}"
-    counts = Counter(subject.values())
-    example = max(cases, key=lambda c: counts[subject[c]], default="")
-    statement = f"{how}: {counted(len(counts), 'subject')} in {counted(len(cases), 'case')}"
-    statement += f"; for example, case {example} belongs to subject {subject[example]}." if example else "."
-    return Origin(subject, site, statement, _doubt(counts))
+    return Origin(subject, site, how)
 
 
 def _doubt(counts: Counter[str]) -> str:

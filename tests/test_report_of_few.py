@@ -16,6 +16,7 @@ import pytest
 from nnunet_transfer.comparison import CompareSettings, Comparison, ReportText, compare
 from nnunet_transfer.comparison.source_rankings import RANKING
 from nnunet_transfer.comparison.wording import sentence
+from nnunet_transfer.errors import ComparisonError
 from nnunet_transfer.files import read_json, write_json
 from tests.comparison_data import DATASET, SHAPE, save_mask, validation_folder, write_results
 from tests.test_wording import ONE_OF_MANY
@@ -158,11 +159,23 @@ def test_what_was_left_out_is_said_in_the_terminal_by_reason(nnunet_folders: Pat
     cases = [f"sub-{i:02d}" for i in range(9)]
     write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, cases, n_folds=3)
     shutil.rmtree(validation_folder(nnunet_folders, T1, 1).parent)
+    save_mask(np.full(SHAPE, 9), validation_folder(nnunet_folders, SCRATCH, 2) / "sub-01.nii.gz")
     comparison = report_of(nnunet_folders, CompareSettings(draws=100, allow_missing=True))
     text = check_words(comparison)
+    # and not counted
+    assert "(Blobs: 5 cases of 5 subjects in 2 folds, 2 arms)" in text
+    assert "Subjects were read from the case names: 5 subjects in 5 cases; for example, case sub-02 belongs to" in text
     said = f"Blobs, sub-00, sub-03, sub-06: {T1} fold 1 was not trained, but other arms were"
     assert text.count(said) == 2  # in the terminal and in the report
     assert f"Left out: {said}." in text
+
+
+def test_where_no_case_can_be_scored_nothing_is_compared(nnunet_folders: Path) -> None:
+    write_results(nnunet_folders, {SCRATCH: 0.5, T1: 0.9}, ["sub-1", "sub-2"], n_folds=1)
+    for case in ("sub-1", "sub-2"):
+        save_mask(np.full(SHAPE, 9), validation_folder(nnunet_folders, SCRATCH, 0) / f"{case}.nii.gz")
+    with pytest.raises(ComparisonError, match=r"2 cases can't be scored: .*; no case of Dataset801_Blobs is left; fix"):
+        report_of(nnunet_folders, CompareSettings(draws=100, allow_missing=True))
 
 
 def test_scans_of_one_subject_in_several_folds_are_found_where_they_were_validated(nnunet_folders: Path) -> None:

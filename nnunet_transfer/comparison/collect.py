@@ -62,7 +62,7 @@ def score_runs(
     Raises
     ------
     ComparisonError
-        If a case can't be scored and `allow_missing` is false.
+        If a case can't be scored and `allow_missing` is false, or if no case is left.
     """
     jobs = [(run, case, prediction) for run in runs for case, prediction in _predictions(run, folds).items()]
     tasks = [Task(case, target.references[case], path, target.label_set, settings) for _, case, path in jobs]
@@ -73,6 +73,8 @@ def score_runs(
             failed.setdefault(case, f"{run.trainer}: {result}")
     if failed and not allow_missing:
         raise_problems(failed, "fix these cases, or add --allow-missing to leave them out for all arms")
+    if len(failed) == len(folds):
+        raise_problems(failed, f"no case of {target.dataset} is left; fix some of these cases")
     problems |= failed
     cases: list[Row] = []
     lesions: list[Row] = []

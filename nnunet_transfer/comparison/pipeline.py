@@ -142,7 +142,7 @@ def _compare_target(
     folds = pair_predictions(target, runs, problems, allow_missing=settings.allow_missing)
     notices += earlier_network_notices(runs, folds)
     origin = find_origin(folds, manifest_folder(name))
-    notices += [text for text in (origin.warning, origin.statement) if text]
+    checks: list[str] = []
     scored = score_runs(
         target,
         runs,
@@ -152,9 +152,12 @@ def _compare_target(
         cache_folder=cache,
         processes=processes,
         problems=problems,
-        notices=notices,
+        notices=checks,
         allow_missing=settings.allow_missing,
     )
+    # cases that can't be scored are left out
+    origin = origin.of(scored.cases["case"].unique())
+    notices += [text for text in (origin.warning, origin.statement, *checks) if text]
     return analyse(target, runs, baselines, scored.cases, scored.lesions, notices, settings), problems
 
 
