@@ -118,3 +118,16 @@ def test_one_recipe_or_one_fold_gives_no_table() -> None:
     assert recipe_table(_scores(values, 3), SCRATCH[:1], {SCRATCH[0]: SCRATCH[0]}, "dice", SETTINGS).empty
     assert recipe_table(_scores(values, 1), SCRATCH, dict.fromkeys(SCRATCH, SCRATCH[0]), "dice", SETTINGS).empty
     assert [len(group) for group in families([*SCRATCH, *T1], RECIPE)] == [3, 2]
+
+
+def test_a_seed_that_stands_out_widens_the_interval_of_the_recipe_that_has_it() -> None:
+    values = {arm.name: np.linspace(0.5, 0.6, 12) + 0.1 * i for i, arm in enumerate([*SCRATCH, *T1])}
+    arms = [*SCRATCH, *T1]
+
+    def covered(*unsteady: str) -> list[object]:
+        table = recipe_table(_scores(values, 3), arms, dict.fromkeys(arms, SCRATCH[0]), "dice", SETTINGS, unsteady)
+        return table["headline"].dropna().tolist()
+
+    # the last recipe of each arm is the best in every fold
+    assert covered(T1[0].name) == covered() == ["these networks"]
+    assert covered(T1[-1].name) == covered(SCRATCH[-1].name) == ["trainings vary"]

@@ -271,7 +271,7 @@ def analyse(
         volumes=volume_agreement(compared, arms, scores, settings),
         curves=learning_curves(everything, every_arm, of_all, PRIMARY, settings, unsteady),
         lengths=training_lengths(everything, every_arm, of_all, PRIMARY, settings, unsteady),
-        recipes=recipe_table(scores, arms, baselines, PRIMARY, settings),
+        recipes=recipe_table(scores, arms, baselines, PRIMARY, settings, unsteady),
         baselines=against,
         outliers=outliers,
         notices=(*notices, *_lonely(every_arm, of_all), *_warnings(cases, runs, arms, settings)),

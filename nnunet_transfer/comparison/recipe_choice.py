@@ -16,7 +16,7 @@ cross-validation", Machine Learning 107, doi:10.1007/s10994-018-5714-4.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,13 +63,19 @@ def choose_recipe(per_case: pd.DataFrame, members: Sequence[Arm], metric: str) -
 
 
 def recipe_table(
-    scores: Scores, arms: Sequence[Arm], baselines: Mapping[Arm, Arm], metric: str, settings: CompareSettings
+    scores: Scores,
+    arms: Sequence[Arm],
+    baselines: Mapping[Arm, Arm],
+    metric: str,
+    settings: CompareSettings,
+    unsteady: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return one row per arm with its recipe chosen on other folds, compared with its baseline treated in the same way.
 
     Parameters
     ----------
     baselines : arm -> its baseline, whose group is the control
+    unsteady : arms with a seed that stands out
 
     Returns
     -------
@@ -90,7 +96,8 @@ def recipe_table(
         for group in groups
         if controls[id(group)] is not group
     ]
-    tests = paired_table(composed, pairs, [metric], settings)
+    odd = {c.arm.name for c in choices.values() if not {arm.name for arm in c.recipes.values()}.isdisjoint(unsteady)}
+    tests = paired_table(composed, pairs, [metric], settings, unsteady=odd)
     means = per_subject.groupby("arm")[metric].mean()
     table = pd.DataFrame(
         {
