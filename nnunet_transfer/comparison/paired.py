@@ -92,22 +92,15 @@ def paired_table(
         )
         procedure = quoted.procedure if metric in again else ProcedureInterval()
         values = (
-            first.name,
-            first.title,
-            second.name,
-            second.title,
-            metric,
+            *(first.name, first.title, second.name, second.title, metric),
             int((cases[metric][first.name].notna() & cases[metric][second.name].notna()).sum()),
-            int(paired.sum()),
-            informative_pairs(d),
+            *(int(paired.sum()), informative_pairs(d)),
             *(both.mean(axis=0) if len(both) else np.full(2, np.nan)),
             intervals.estimate[i],
             *networks,
             intervals.method[i],
-            *quoted.interval,
-            quoted.covers,
-            rank_biserial(d),
-            wilcoxon_p(d),
+            *(*quoted.interval, quoted.covers),
+            *(rank_biserial(d), wilcoxon_p(d)),
             *(procedure.low, procedure.high, procedure.p, procedure.method),
         )
         table.append(values)
