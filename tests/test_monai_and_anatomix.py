@@ -267,6 +267,8 @@ def test_without_settings_defaults_are_assumed_and_said(tmp_path: Path) -> None:
         ({"adn_ordering": "AND"}, "only norm before nonlinearity"),
         ({"norm": ["group", {"num_groups": 2}]}, "its norm is group"),
         ({"up_kernel_size": 2}, "a different kernel"),
+        ({"norm": ["instance", {"use_input_stats": False}]}, "its norm has the option use_input_stats"),
+        ({"norm": ["instance", {"eps": "small"}]}, "its norm has eps small"),
         ({"strides": [[1, 2], [2, 2]]}, "for a network of 3 axes"),
         ({"norm": 7, "strides": "x"}, "its norm is none"),
     ],
@@ -276,6 +278,29 @@ def test_what_the_class_does_not_compute_is_refused(change: dict[str, Any], mess
     path = written(MONAI, tmp_path, settings=settings)
     with pytest.raises(CheckpointError, match=message):
         inspect_checkpoint(path)
+
+
+def test_the_stated_eps_of_the_norm_is_kept(tmp_path: Path) -> None:
+    stated = {**RECORDED[MONAI]["settings"], "norm": ["instance", {"eps": 0.01, "affine": True}]}
+    add_source(written(MONAI, tmp_path, settings=stated), "s", task="segmentation", domain="t1")
+    assert load_source("s").card.architecture["arch_kwargs"]["norm_op_kwargs"]["eps"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("key", "kernel", "message"),
+    [
+        ("model.2.0.conv.weight", (5, 5, 5), "a different kernel from the others"),
+        ("model.0.residual.weight", (1, 1, 1), "shortcuts show a stride of 1"),
+    ],
+)
+def test_without_settings_what_tensors_show_is_not_assumed(
+    key: str, kernel: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    own = weights(MONAI)
+    own[key] = torch.zeros(*own[key].shape[:2], *kernel)
+    torch.save(own, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message):
+        inspect_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _recognise(found: Found) -> bool:
 def _convert(found: Found) -> Converted:
     tensors = _renamed(found.tensors)
     notes = [
-        "nonlinearity and strides are taken as nnU-Net's: no tensor shows them",
+        "nonlinearity, strides and kind of norm are taken as nnU-Net's where no tensor shows them",
         *note_on_others(prefixes_of(found.tensors, _ANCHOR)),
     ]
     if any(re.fullmatch(r"decoder\.transpconvs\.\d+\.bias", key) for key in tensors) and not any(

@@ -16,7 +16,7 @@ from nnunet_transfer.checkpoints.found import Found
 from nnunet_transfer.checkpoints.papers import MONAI_UNET_PAPER, SYNTHSTROKE_PAPER
 from nnunet_transfer.checkpoints.several import note_on_others, preferred, prefixes_of
 from nnunet_transfer.checkpoints.shapes import architecture_from_shapes
-from nnunet_transfer.errors import CheckpointError
+from nnunet_transfer.errors import CheckpointError, one_line
 from nnunet_transfer.sources.keys import canonical_key
 from nnunet_transfer.sources.outputs import BACKGROUND
 
@@ -38,6 +38,8 @@ _SYNTHSTROKE_OUTPUTS = {
 }
 #: the authors' names of networks trained on real images only
 _REAL = ("baseline", "qatlas")
+#: of a norm, those that change nothing after the training or that tensors show, and `eps`
+_NORM_OPTIONS = {"affine", "eps", "momentum"}
 _NONLINEARITIES = {"relu": "ReLU", "leakyrelu": "LeakyReLU", "prelu": "PReLU", "elu": "ELU", "gelu": "GELU"}
 
 
@@ -55,10 +57,23 @@ def _convert(found: Found) -> Converted:
     ]
     architecture = architecture_from_shapes(tensors, _nonlinearity(tensors, settings, notes))
     kwargs = architecture["arch_kwargs"]
+    kernel = kwargs["kernel_sizes"][0]
+    same = settings.get("kernel_size", 3) == settings.get("up_kernel_size", 3)
+    if not same or any(list(t.shape[2:]) != kernel for key, t in tensors.items() if key.endswith(".up.weight")):
+        raise CheckpointError(
+            "its transposed convolutions have a different kernel from the others, which isn't supported"
+        )
+    kwargs["norm_op_kwargs"] |= _norm_options(settings)
     dimensions = len(kwargs["strides"][0])
     if strides := _stated_strides(settings, kwargs["n_stages"], dimensions):
         kwargs["strides"] = [[1] * dimensions, *strides]
     else:
+        # a shortcut that changes the size has the kernel of the other convolutions
+        downwards = [t for k, t in tensors.items() if k.endswith(".residual.weight") and ".bottom." not in k]
+        if any(list(t.shape[2:]) != kernel for t in downwards):
+            raise CheckpointError(
+                "its shortcuts show a stride of 1; put the network's config.json, which states all strides, beside the weights"
+            )
         notes.append("no tensor shows the strides; 2 is assumed for all axes")
     inputs = int(_first(tensors).shape[1])
     dropout = settings.get("dropout")
@@ -209,13 +224,26 @@ def _check_settings(settings: Mapping[str, Any], known: bool) -> list[str]:
     norm, _ = _named(settings.get("norm", "instance"))
     if norm not in ("instance", "batch"):
         raise CheckpointError(f"its norm is {norm or 'none'}; only instance and batch normalisation are supported")
-    if settings.get("kernel_size", 3) != settings.get("up_kernel_size", 3):
-        raise CheckpointError(
-            "its transposed convolutions have a different kernel from the others, which isn't supported"
-        )
     return (
         [] if known else ["no settings lie beside the weights: MONAI's defaults are assumed where no tensor shows them"]
     )
+
+
+def _norm_options(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return the stated options of the norm that no tensor shows.
+
+    Raises
+    ------
+    CheckpointError
+        If an option is none of those that are read.
+    """
+    _, options = _named(settings.get("norm"))
+    if unknown := sorted(set(options) - _NORM_OPTIONS):
+        raise CheckpointError(f"its norm has the option {one_line(unknown[0], 40)}, which is not read")
+    eps = options.get("eps", 1e-5)
+    if not stated.numbers([eps]) or not 0 < eps < 1:
+        raise CheckpointError(f"its norm has eps {one_line(eps, 40)}, which is not a number between 0 and 1")
+    return {"eps": float(eps)}
 
 
 def _nonlinearity(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any], notes: list[str]) -> str:
