@@ -1,6 +1,11 @@
 """Errors a user can fix: one sentence that says what is wrong and what to do."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 #: half a character, which UTF-8 can't encode
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -18,6 +23,23 @@ class TransferError(Exception):
     def __str__(self) -> str:
         # what a file holds may be quoted in the message, line breaks included
         return printable(" ".join(super().__str__().splitlines()))
+
+
+@contextmanager
+def renamed_in_errors(names: Mapping[Path, object]) -> Iterator[None]:
+    """Replace paths of temporary files, which users don't know, in the message of an error.
+
+    Parameters
+    ----------
+    names : temporary path -> what users know it by; of two paths, the inner one first
+    """
+    try:
+        yield
+    except TransferError as error:
+        text = str(error)
+        for path, name in names.items():
+            text = text.replace(str(path), str(name))
+        raise type(error)(text) from error
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from nnunet_transfer.configurations import with_inherited
-from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line
+from nnunet_transfer.errors import CheckpointError, DataError, PlansError, SettingsError, one_line, renamed_in_errors
 from nnunet_transfer.files import atomic_folder, atomic_path, read_json, write_json
 from nnunet_transfer.naming import PRETRAINERS, follows_grammar
 from nnunet_transfer.plans.classes import STOCK_NETWORKS, foreign_names, wrong_class
@@ -184,7 +184,8 @@ def _opened(model: Path) -> Iterator[Path]:
                     extract(archive, member, Path(folder, *parts), limit)
         except DAMAGED_ARCHIVE as error:
             raise CheckpointError(f"{model} is damaged ({error}); copy or download it again") from None
-        yield Path(folder)
+        with renamed_in_errors({Path(folder): model}):
+            yield Path(folder)
 
 
 def _is_of_a_model(inside: tuple[str, ...]) -> bool:

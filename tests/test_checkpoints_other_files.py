@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,24 @@ def test_a_folder_without_weights_says_which_files_are_weights(
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     assert main(["sources", "inspect", str(tmp_path)]) == 2
     assert "has no weights file (.pth, .pt," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "said"),
+    [
+        ("run/fold_0/checkpoint_final.pth", b"c", "run/fold_0/checkpoint_final.pth is not a weights file"),
+        ("run/plans.json", b"[", "run/plans.json is not valid JSON"),
+        ("run/fold_0/plans.json", b"[", "run/fold_0/plans.json is not valid JSON"),
+    ],
+)
+def test_errors_name_files_in_an_archive_by_the_archive(
+    member: str, content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = io.BytesIO()
+    torch.save({"encoder.stages.0.0.convs.0.conv.weight": torch.zeros(2, 1, 3, 3)}, weights)
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in ({"run/fold_0/checkpoint_final.pth": weights.getvalue()} | {member: content}).items():
+            archive.writestr(name, data)
+    assert main(["sources", "inspect", str(path)]) == 2
+    assert f"sources: {path}/{said}" in capsys.readouterr().err

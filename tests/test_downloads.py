@@ -114,7 +114,12 @@ def test_inspect_takes_addresses_too(
 ) -> None:
     server.files["/resnet.pth"] = weights
     assert main(["sources", "inspect", f"{server.address}/resnet.pth"]) == 0
-    assert "ResidualEncoderUNet" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "ResidualEncoderUNet" in output
+    assert f"{server.address}/resnet.pth\n" in output
+    server.files["/damaged.pth"] = weights[:100]
+    assert main(["sources", "inspect", f"{server.address}/damaged.pth"]) == 2
+    assert f"{server.address}/damaged.pth is not a weights file" in capsys.readouterr().err
     assert not registry.exists()
 
 

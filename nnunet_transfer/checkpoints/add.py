@@ -171,8 +171,9 @@ def inspect_checkpoint(
     location: str | PathLike[str], *, reading: Reading | None = None, sha256: str = ""
 ) -> dict[str, Any]:
     """Describe a checkpoint in plain JSON types, without adding it. The parameters are those of `add_source`."""
-    with obtained(location, sha256) as (path, _):
-        return _inspect(path, reading or Reading())
+    with obtained(location, sha256) as (path, address):
+        # a download's path ends with this block
+        return _inspect(path, reading or Reading()) | ({"file": public_address(address)} if address else {})
 
 
 def _inspect(path: Path, reading: Reading) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nnunet_transfer.errors import CheckpointError, one_line
+from nnunet_transfer.errors import CheckpointError, one_line, renamed_in_errors
 from nnunet_transfer.files import atomic_path, sha256_of
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ def downloaded(address: str, sha256: str = "", who: str = "you state") -> Iterat
         folder.mkdir()
         file = SCHEMES[match[1]](address, folder, bool(sha256))
         _check(file, sha256.lower(), address, who)
-        yield file
+        with renamed_in_errors({file: public_address(address)}):
+            yield file
 
 
 @contextmanager

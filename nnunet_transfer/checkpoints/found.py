@@ -17,7 +17,7 @@ import torch
 
 from nnunet_transfer.checkpoints.reading import is_archive, read_weights_file
 from nnunet_transfer.checkpoints.state_dicts import chosen_state_dict
-from nnunet_transfer.errors import CheckpointError, DataError
+from nnunet_transfer.errors import CheckpointError, DataError, renamed_in_errors
 from nnunet_transfer.files import read_json
 from nnunet_transfer.sources.card import CARD_FILE
 from nnunet_transfer.sources.model_card import licence_of, read_head
@@ -117,7 +117,10 @@ def open_checkpoint(
         yield _found(*_in_folder(path, fold, checkpoint), trust)
     elif is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
-            yield _found(*_unpacked(path, Path(folder), fold, checkpoint), trust)
+            file, inside, chosen = _unpacked(path, Path(folder), fold, checkpoint)
+            places = zip(_levels(file), _levels(inside), strict=True)
+            with renamed_in_errors({outer: path / inner for outer, inner in places}):
+                yield _found(file, chosen, trust)
     else:
         if path.is_file() and (fold is not None or checkpoint is not None):
             raise CheckpointError(
@@ -231,8 +234,16 @@ def _choose(names: list[str], where: Path, fold: str | None, checkpoint: str | N
     return name, f"of {len(names)} weights files, {name} is read" if len(names) > 1 else ""
 
 
-def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None) -> tuple[Path, str]:
-    """Unpack one checkpoint, and the files beside it that are read, into folders like those of the archive."""
+def _unpacked(
+    archive_path: Path, folder: Path, fold: str | None, checkpoint: str | None
+) -> tuple[Path, PurePosixPath, str]:
+    """Unpack one checkpoint, and the files beside it that are read, into folders like those of the archive.
+
+    Returns
+    -------
+    tuple
+        The unpacked weights, their path in the archive, and which of several they are, in words.
+    """
     try:
         with zipfile.ZipFile(archive_path) as archive:
             members = members_of(archive)
@@ -248,7 +259,7 @@ def _unpacked(archive_path: Path, folder: Path, fold: str | None, checkpoint: st
                     member = members.get((inside / companion).as_posix())
                     if member is not None:
                         extract(archive, member, outside / companion, MAX_JSON)
-            return target, chosen
+            return target, weights, chosen
     except DAMAGED_ARCHIVE as error:
         raise CheckpointError(f"{archive_path} is damaged ({error}); copy or download it again") from None
 
