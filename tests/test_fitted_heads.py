@@ -138,6 +138,38 @@ def test_a_patch_of_one_class_alone_is_fitted_too() -> None:
         assert ((only.features @ head.weight.T + head.bias).argmax(1) == present).all()
 
 
+def test_voxels_outside_all_regions_are_fitted_too() -> None:
+    voxels = regions()
+    nothing = replace(voxels, targets=torch.zeros_like(voxels.targets))
+    terms = LossTerms(regions=True, background=True)
+    head = fit_head(nothing, terms)
+    assert head.absent == (0, 1)
+    logits = nothing.features @ head.weight.T + head.bias
+    assert torch.allclose(logits.exp(), torch.tensor(ABSENT))
+    assert head.loss == pytest.approx(loss_at(head, nothing, terms))
+    known = Rows((1,), torch.ones(1, CHANNELS), torch.zeros(1))
+    assert torch.equal(
+        fit_head(nothing, terms, known=known).weight, torch.stack((torch.zeros(CHANNELS), known.weight[0]))
+    )
+
+
+@pytest.mark.parametrize("terms", [LossTerms(), LossTerms(regions=True)], ids=["classes", "regions"])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 1234.567])
+def test_features_without_variance_are_fitted_too(offset: float, terms: LossTerms) -> None:
+    voxels = blobs(3)
+    constant = replace(voxels, features=torch.full_like(voxels.features, offset))
+    by_class = replace(voxels, features=10 * voxels.targets @ torch.eye(3, CHANNELS) + offset)
+    few = Voxels.of(by_class.features[:20], voxels.targets[:20])
+    for own in (constant, by_class, few):
+        head = fit_head(own, terms)
+        assert torch.isfinite(head.weight).all()
+        assert torch.isfinite(head.bias).all()
+        assert head.loss == pytest.approx(loss_at(head, own, terms))
+        assert head.loss <= heads.constant_loss(own, terms) + 1e-3
+        if own is not constant and offset < 1:  # beside a large mean, rounding errors hide so little variance
+            assert ((own.features @ head.weight.T + head.bias).argmax(1) == own.targets.argmax(1)).all()
+
+
 @pytest.mark.parametrize("terms", [LossTerms(), LossTerms(regions=True)], ids=["classes", "regions"])
 def test_known_rows_stay_and_the_others_fit_beside_them(terms: LossTerms) -> None:
     voxels = blobs(5, seed=2)

@@ -23,6 +23,9 @@ from torch.nn import functional
 
 #: share of the mean diagonal of the within-class covariance that is added to its diagonal
 RIDGE = 0.01
+#: the least within-class variance that isn't taken for rounding errors, as a share of the total variance: features may be
+#: constant within classes, or altogether
+ROUNDING = 1e-8
 #: strength of the penalty on squared weights of whitened features, which only bounds separable problems
 PENALTY = 1e-5
 #: maximum number of L-BFGS iterations
@@ -125,9 +128,12 @@ def loss_of(logits: Tensor, voxels: Voxels, terms: LossTerms) -> Tensor:
 
 def constant_loss(voxels: Voxels, terms: LossTerms) -> float:
     """Return the loss of a head that predicts the class frequencies, without features."""
+    return float(loss_of(_constant_logits(voxels, terms).expand(len(voxels.targets), -1), voxels, terms))
+
+
+def _constant_logits(voxels: Voxels, terms: LossTerms) -> Tensor:
     shares = (voxels.targets.T @ voxels.shares).clamp(1e-6, 1 - 1e-6)
-    logits = torch.logit(shares) if terms.regions else shares.log()
-    return float(loss_of(logits.expand(len(voxels.targets), -1), voxels, terms))
+    return torch.logit(shares) if terms.regions else shares.log()
 
 
 def _group_matrix(voxels: Voxels) -> Tensor:
@@ -170,7 +176,7 @@ def discriminant(
     ridge : share of the covariance's mean diagonal that is added to its diagonal
     """
     moments = _moments(features, targets, weights)
-    whitening = _whitening(moments.within, ridge)
+    whitening = _whitening(moments, ridge)
     centred = (moments.means - moments.mean) @ whitening.T
     bias = prior_exponent * moments.frequencies.log() - centred.square().sum(1) / 2
     weight = centred @ whitening
@@ -179,10 +185,21 @@ def discriminant(
 
 @dataclass(frozen=True)
 class _Moments:
+    """Moments of features.
+
+    Attributes
+    ----------
+    mean, means : of all voxels and of each class
+    frequencies : of the classes
+    within : covariance within classes
+    rounding : variance below which `within` is rounding errors
+    """
+
     mean: Tensor
     means: Tensor
     frequencies: Tensor
     within: Tensor
+    rounding: Tensor
 
 
 def _moments(features: Tensor, targets: Tensor, weights: Tensor) -> _Moments:
@@ -200,14 +217,16 @@ def _moments(features: Tensor, targets: Tensor, weights: Tensor) -> _Moments:
         offsets += classes.T @ centred
         within += centred.T @ (centred * own[:, None])
     offsets /= frequencies[:, None]
+    rounding = ROUNDING * within.diagonal().mean() + (torch.finfo(torch.float32).eps * mean).square().mean()
     within -= offsets.T @ (offsets * frequencies[:, None])
-    return _Moments(mean, mean + offsets, frequencies, within)
+    return _Moments(mean, mean + offsets, frequencies, within, rounding)
 
 
-def _whitening(covariance: Tensor, ridge: float) -> Tensor:
-    """Return A with A (covariance + ridge) A^T = 1."""
-    size = len(covariance)
-    scale = covariance.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+def _whitening(moments: _Moments, ridge: float) -> Tensor:
+    """Return A with A (within-class covariance + ridge) A^T = 1."""
+    covariance, size = moments.within, len(moments.within)
+    least = moments.rounding.clamp_min(torch.finfo(torch.float32).tiny)
+    scale = torch.maximum(covariance.diagonal().mean(), least)
     regular = covariance + ridge * scale * torch.eye(size, dtype=covariance.dtype, device=covariance.device)
     factor = torch.linalg.cholesky(regular)
     identity = torch.eye(size, dtype=factor.dtype, device=factor.device)
@@ -250,15 +269,21 @@ def fit_head(
     fixed = torch.zeros(classes, dtype=torch.bool, device=sizes.device)
     fixed[list(known.classes) if known else []] = True
     used = ((sizes > 0) | fixed).nonzero()[:, 0]
-    absent = (sizes == 0).nonzero()[:, 0]
-    if not terms.regions and int(used[0]) != 0:
-        # without background voxels, the first class present isn't the background
-        terms = replace(terms, background=True)
-    space = _whitened(voxels, terms)
-    start = _start(space, terms, used, known)
-    free = (~fixed[used]).nonzero()[:, 0]
-    weight, bias, loss = _refine(space, terms, used, start, free, iterations if len(free) else 0)
-    whole_weight, whole_bias = weight.new_zeros(classes, channels), weight.new_full((classes,), math.log(ABSENT))
+    rows = [_fitted_rows(voxels, terms, used, fixed, known, iterations)] if len(used) else []
+    if not known:
+        # rounding errors can spoil a fit to features with hardly any variance beside a large mean
+        rows.append((sizes.new_zeros(len(used), channels), _constant_logits(voxels, terms)[used]))
+    found = [_whole_head(voxels, terms, used, *own, known) for own in rows]
+    return min(found, key=lambda head: math.inf if math.isnan(head.loss) else head.loss)
+
+
+def _whole_head(
+    voxels: Voxels, terms: LossTerms, used: Tensor, weight: Tensor, bias: Tensor, known: Rows | None
+) -> Head:
+    """Return a head with these rows for the used outputs, the known rows as they are, and those of outputs without voxels."""
+    sizes = voxels.targets.T @ voxels.weights
+    whole_weight = weight.new_zeros(len(sizes), weight.shape[1])
+    whole_bias = bias.new_full((len(sizes),), math.log(ABSENT))
     if not terms.regions:
         frequent = int(sizes[used].argmax())
         whole_weight += weight[frequent]
@@ -268,7 +293,21 @@ def fit_head(
         # copy exactly, without rounding from the whitening
         rows = list(known.classes)
         whole_weight[rows], whole_bias[rows] = known.weight.to(whole_weight), known.bias.to(whole_bias)
-    return Head(whole_weight, whole_bias, loss, tuple(absent.tolist()))
+    loss = float(loss_of(torch.addmm(whole_bias, voxels.features, whole_weight.T), voxels, terms))
+    return Head(whole_weight, whole_bias, loss, tuple((sizes == 0).nonzero()[:, 0].tolist()))
+
+
+def _fitted_rows(
+    voxels: Voxels, terms: LossTerms, used: Tensor, fixed: Tensor, known: Rows | None, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the used outputs; `fixed` says which of all outputs keep the known rows."""
+    if not terms.regions and int(used[0]) != 0:
+        # without background voxels, the first class present isn't the background
+        terms = replace(terms, background=True)
+    space = _whitened(voxels, terms)
+    start = _start(space, terms, used, known)
+    free = (~fixed[used]).nonzero()[:, 0]
+    return _refine(space, terms, used, start, free, iterations if len(free) else 0)
 
 
 @dataclass(frozen=True)
@@ -296,7 +335,7 @@ class _Whitened:
 
 def _whitened(voxels: Voxels, terms: LossTerms) -> _Whitened:
     moments = _moments(voxels.features, _partition(voxels.targets, terms), voxels.weights)
-    mean, transform = moments.mean.to(voxels.features), _whitening(moments.within, RIDGE).to(voxels.features)
+    mean, transform = moments.mean.to(voxels.features), _whitening(moments, RIDGE).to(voxels.features)
     white = replace(voxels, features=(voxels.features - mean) @ transform.T)
     return _Whitened(white, mean, transform, _group_matrix(voxels))
 
@@ -363,8 +402,8 @@ def _refine(
     start: tuple[Tensor, Tensor],
     free: Tensor,
     iterations: int,
-) -> tuple[Tensor, Tensor, float]:
-    """Return weight and bias on plain features, and the loss, after L-BFGS on the free rows."""
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias on plain features after L-BFGS on the free rows."""
     voxels = replace(space.voxels, targets=space.voxels.targets[:, used])
     parameters = [nn.Parameter(start[0][free].clone()), nn.Parameter(start[1][free].clone())]
 
@@ -387,5 +426,4 @@ def _refine(
         with torch.enable_grad():
             optimizer.step(closure)
     with torch.no_grad():
-        weight, bias = head()
-        return *space.leave(weight, bias), float(loss())
+        return space.leave(*head())
