@@ -38,7 +38,8 @@ def table_lines(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
         beside -= 1
     lines = []
     for number, row in enumerate(rows):
-        lines.append(GAP.join(map(str.ljust, row[:beside], widths)).rstrip())
+        cells = (cell.ljust(widths[column]) for column, cell in enumerate(row[:beside]))
+        lines.append(GAP.join(cells).rstrip())
         for name, cell in zip(rows[0][beside:], row[beside:], strict=True):
             if number and cell not in EMPTY:
                 lines += wrapped(f"{name}: {cell}", width, BELOW, FURTHER)
