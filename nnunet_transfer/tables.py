@@ -16,7 +16,8 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the rows of a table that aren't empty, each with its line; at least a header.
 
     Tab-separated files are split at tabs without quoting, as in BIDS. Comma-separated files (`.csv`) may contain quotes, and may
-    use semicolons or tabs. A byte order mark, UTF-16 and any line endings are accepted.
+    use semicolons or tabs. Other files without a tab in the header are read like these if it has commas or semicolons, as
+    spreadsheets write them. A byte order mark, UTF-16 and any line endings are accepted.
 
     Raises
     ------
@@ -26,7 +27,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         # one spelling of each accented letter, as in the names of cases
         text = unicodedata.normalize("NFC", _decoded(read_bytes(path)))
-        lines = _split_quoted(text) if path.suffix.lower() == ".csv" else _split_at_tabs(text)
+        lines = _split_quoted(text) if _is_quoted(path, text) else _split_at_tabs(text)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} can't be read as a table ({error}); save it as UTF-8 text") from None
     return lines or [(1, [""])]
@@ -35,6 +36,11 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
 def _decoded(content: bytes) -> str:
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_quoted(path: Path, text: str) -> bool:
+    header = text.split("\n", 1)[0]
+    return path.suffix.lower() == ".csv" or ("\t" not in header and not {",", ";"}.isdisjoint(header))
 
 
 def _split_at_tabs(text: str) -> list[tuple[int, list[str]]]:

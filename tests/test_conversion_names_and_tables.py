@@ -107,6 +107,14 @@ def test_a_subject_in_two_spellings_has_the_rows_of_both(tmp_path: Path) -> None
     assert value_of(read_table(path), Case("b", {}, subject="sub-M\u00fc"), "sex") == "M"
 
 
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_tsv_that_a_spreadsheet_saved_with_other_marks_is_read(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "participants.tsv"
+    path.write_text(f'participant_id{mark}sex\nsub-01{mark}"F"\nsub-02{mark}M\n', encoding="utf-8")
+    table = read_table(path)
+    assert [value_of(table, Case("a", {}, subject=f"sub-0{i}"), "sex") for i in (1, 2)] == ["F", "M"]
+
+
 def test_tables_and_descriptions_of_any_content_end_no_search(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table.tsv")
     with pytest.raises(DataError, match="not a regular file"):
