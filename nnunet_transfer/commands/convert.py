@@ -190,7 +190,7 @@ def _describe(description: DatasetDescription) -> str:
     rows = {
         "channels": " ".join(description.all_channels()) if not description.pictures else "",
         "labels": " ".join(description.label_sets) if len(description.label_sets) > 1 else "",
-        "raters": description.default_rater or "must be chosen" if _has_raters(description) else "",
+        "raters": _raters(description),
         "options": "; ".join(f"{key}: {text}" for key, text in description.known_options.items()),
         "licence": description.licence,
         "cite": description.citation,
@@ -202,5 +202,9 @@ def _describe(description: DatasetDescription) -> str:
     return "\n".join([*wrapped(f"{description.name}: {description.title}", width, "", "  "), *lines])
 
 
-def _has_raters(description: DatasetDescription) -> bool:
-    return any(map(description.has_raters, description.label_sets))
+def _raters(description: DatasetDescription) -> str:
+    with_raters = [name for name in description.label_sets if description.has_raters(name)]
+    if not with_raters:
+        return ""
+    chosen = description.default_rater or "must be chosen"
+    return chosen if len(with_raters) == len(description.label_sets) else f"{chosen} for {' '.join(with_raters)}"
