@@ -330,7 +330,7 @@ def test_the_rules_in_the_plans_are_followed(ready: Ready) -> None:
         train(dataset, plans, "nnUNetTrainerT1Segmentation_1epochs_1iterations_seed2")
 
 
-def test_pretrained_weights_of_the_host_are_refused(ready: Ready) -> None:
+def test_pretrained_weights_of_the_host_are_refused(ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
     folders, dataset, plans = ready
@@ -338,6 +338,7 @@ def test_pretrained_weights_of_the_host_are_refused(ready: Ready) -> None:
     first.initialize()
     checkpoint = str(folders / "other.pth")
     torch.save({"network_weights": first.network.state_dict()}, checkpoint)
+    monkeypatch.setenv("nnUNet_source_name", "other")
     # the card of a pretrainer's source would not say what these weights were trained on
     for name in ("nnUNetTrainerScratch", "nnUNetPretrainerSegmentation"):
         trainer = build(dataset, plans, f"{name}_1epochs_1iterations", folders)
