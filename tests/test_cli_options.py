@@ -34,6 +34,26 @@ def test_wrong_arguments_end_in_one_line(line: str, said: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "convert atlas_r2 UNSET -d 4",
+        "compare -d 1 -o UNSET",
+        "evaluate masks UNSET -o c.csv",
+        "export-stock model -o UNSET",
+        "sources inspect UNSET",
+        "sources publish mine UNSET",
+        "study run UNSET",
+        "synthesize UNSET -d 4",
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word.replace("UNSET", "") for word in line.split()])
+    assert ended.value.code == 2
+    assert "the text is empty, as if a variable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("convert --list atlas_r2 data -d 4", "--list converts nothing"),

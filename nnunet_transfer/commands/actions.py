@@ -53,6 +53,24 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
     return names
 
 
+def given(text: str) -> str:
+    """Return an argument that names a file, folder or address.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is empty, where a path would mean the working folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the text is empty, as if a variable of the shell weren't set")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """Return the path that an argument names, which must not be empty."""
+    return Path(given(text))
+
+
 def refuse_folder(output: Path, example: str) -> None:
     """Refuse a folder where a table is to be written: before the work, which may take an hour.
 

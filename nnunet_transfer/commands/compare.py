@@ -16,15 +16,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
+from nnunet_transfer.commands.actions import given_path
 from nnunet_transfer.commands.evaluate import add_scoring_arguments, scoring_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("-d", "--dataset", nargs="+", required=True, metavar="ID", help="targets, by id or name")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder for the report")
+    parser.add_argument(
+        "-o", "--output", required=True, type=given_path, metavar="FOLDER", help="folder for the report"
+    )
     parser.add_argument("--arms", nargs="+", metavar="TRAINER", help="trainers to compare (default: all)")
     parser.add_argument("-c", "--configuration", metavar="CONFIG", help="2d, 3d_fullres ... (default: the only one)")
     parser.add_argument("-p", "--plans", metavar="PLANS", help="name of the plans (default: the only ones)")
@@ -48,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--viewer",
-        type=Path,
+        type=given_path,
         metavar="NIIVUE",
         help="also write an interactive page for each drawn case, with copies of its volumes inside; NIIVUE: the file "
         "dist/niivue.umd.js of the npm package @niivue/niivue",
     )
     parser.add_argument(
         "--ranking",
-        type=Path,
+        type=given_path,
         nargs="+",
         default=[],
         metavar="CSV",

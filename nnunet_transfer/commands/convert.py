@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.commands.actions import given_path
 from nnunet_transfer.commands.output import terminal_width, wrapped
 from nnunet_transfer.errors import SettingsError, printable
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dataset", nargs="?", metavar="NAME", help="data set (see --list), or a Python file describing yours"
     )
-    parser.add_argument("source", nargs="?", type=Path, metavar="SRC", help="folder the data set was unpacked to")
+    parser.add_argument("source", nargs="?", type=given_path, metavar="SRC", help="folder the data set was unpacked to")
     parser.add_argument(
         "-d", "--id", "--dataset-id", dest="dataset_id", type=int, metavar="ID", help="id of the new data set"
     )

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from nnunet_transfer.api import run_demo
+from nnunet_transfer.commands.actions import given_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=given_path,
         default=Path("nnunet_transfer_demo"),
         metavar="FOLDER",
         help="folder to write (default: %(default)s)",

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from nnunet_transfer.api import check_study
+from nnunet_transfer.commands.actions import given_path
 from nnunet_transfer.doctor import Finding, State, examine
 from nnunet_transfer.errors import TransferError
 from nnunet_transfer.files import printable_json
@@ -23,7 +24,7 @@ from nnunet_transfer.files import printable_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
-    parser.add_argument("study", nargs="?", type=Path, metavar="FILE", help="study file to check as well")
+    parser.add_argument("study", nargs="?", type=given_path, metavar="FILE", help="study file to check as well")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 

@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_transfer.commands.actions import given_path
+
 if TYPE_CHECKING:
     from nnunet_transfer.evaluation.scores import ScoringSettings
 
@@ -24,9 +26,11 @@ TOLERANCE = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("references", metavar="REF_DIR", help="folder of reference masks")
-    parser.add_argument("predictions", metavar="PRED_DIR", help="folder of predicted masks, named like the references")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="CASES.csv", help="table to write")
+    parser.add_argument("references", type=given_path, metavar="REF_DIR", help="folder of reference masks")
+    parser.add_argument(
+        "predictions", type=given_path, metavar="PRED_DIR", help="folder of predicted masks, named like the references"
+    )
+    parser.add_argument("-o", "--output", required=True, type=given_path, metavar="CASES.csv", help="table to write")
     add_scoring_arguments(parser)
     parser.add_argument(
         "--labels",
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore-label", type=int, metavar="N", help="reference label that isn't scored")
     parser.add_argument(
         "--dataset-json",
-        type=Path,
+        type=given_path,
         metavar="FILE",
         help="dataset.json with the names of the labels (default: the one in or beside one of the two folders)",
     )
@@ -58,7 +62,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol-file",
         action="append",
         default=[],
-        type=Path,
+        type=given_path,
         metavar="FILE",
         help="JSON file with your own protocols",
     )

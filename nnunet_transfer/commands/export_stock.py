@@ -13,13 +13,18 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_transfer.commands.actions import given_path
 from nnunet_transfer.errors import one_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `export-stock`."""
-    parser.add_argument("model", metavar="MODEL", help="a model's folder in nnUNet_results, or nnU-Net's export of it")
-    parser.add_argument("-o", "--output", required=True, metavar="PATH", help="an archive, NAME.zip, or a folder")
+    parser.add_argument(
+        "model", type=given_path, metavar="MODEL", help="a model's folder in nnUNet_results, or nnU-Net's export of it"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=given_path, metavar="PATH", help="an archive, NAME.zip, or a folder"
+    )
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="0, 1 ... or all (default: all there are)")
     parser.add_argument(
         "--checkpoint",

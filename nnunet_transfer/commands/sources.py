@@ -18,7 +18,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_transfer.api import (
@@ -29,7 +28,7 @@ from nnunet_transfer.api import (
     publish_source,
     rank_sources,
 )
-from nnunet_transfer.commands.actions import add_action, refuse_folder
+from nnunet_transfer.commands.actions import add_action, given, given_path, refuse_folder
 from nnunet_transfer.commands.output import print_table, terminal_width, wrapped
 from nnunet_transfer.errors import SourceError, one_line, printable
 from nnunet_transfer.files import printable_json
@@ -139,9 +138,9 @@ def _publish_action(actions: Any) -> None:
         "sources publish t1_segmentation to_upload",
     )
     parser.add_argument("name", metavar="NAME", help="name in the registry")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new or empty folder")
+    parser.add_argument("folder", type=given_path, metavar="FOLDER", help="new or empty folder")
     parser.add_argument("--licence", default="", metavar="LICENCE", help="licence of the weights (default: the card's)")
-    parser.add_argument("--licence-file", type=Path, metavar="FILE", help="the licence's text")
+    parser.add_argument("--licence-file", type=given_path, metavar="FILE", help="the licence's text")
     parser.add_argument(
         "--leave-out-cases", action="store_true", help="leave out identifiers of training cases and lesion donors"
     )
@@ -164,10 +163,10 @@ def _rank_action(actions: Any) -> None:
     parser.add_argument(
         "-f", "--fold", type=int, metavar="K", help="use only this fold's training cases (default: all cases)"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="CSV", help="also write all scores to a file")
+    parser.add_argument("-o", "--output", type=given_path, metavar="CSV", help="also write all scores to a file")
     parser.add_argument("--cases", type=int, default=40, metavar="N", help="use at most N cases (default: %(default)s)")
     parser.add_argument(
-        "--results", type=Path, metavar="CSV", help="table of scores on other targets: source, target, score"
+        "--results", type=given_path, metavar="CSV", help="table of scores on other targets: source, target, score"
     )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda ... (default: %(default)s)")
     parser.add_argument(
@@ -185,6 +184,7 @@ def _verify_action(actions: Any) -> None:
 def _reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
+        type=given,
         metavar="FILE_OR_FOLDER_OR_URL",
         help="weights file, nnU-Net run or model folder, exported zip, or an address: https://, hf://OWNER/REPOSITORY[/FILE], "
         "timm://MODEL, torchvision://WEIGHTS",
@@ -194,7 +194,9 @@ def _reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fold", metavar="K", help="which fold of a model (default: all, else the first)")
     parser.add_argument("--checkpoint", metavar="NAME", help="which file of a fold (default: the final one)")
-    parser.add_argument("--map", type=Path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys")
+    parser.add_argument(
+        "--map", type=given_path, dest="key_map", metavar="FILE", help="lines 'regex = replacement' for keys"
+    )
     parser.add_argument(
         "--trust", action="store_true", help="unpickle the file without checks: it may run any program as you"
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnunet_transfer.api import check_study, init_study, report_study, run_study, study_status
-from nnunet_transfer.commands.actions import add_action
+from nnunet_transfer.commands.actions import add_action, given_path
 from nnunet_transfer.errors import SettingsError
 
 DEFAULT_FILE = Path("study.yaml")
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument(
         "file",
         nargs="?",
-        type=Path,
+        type=given_path,
         default=DEFAULT_FILE,
         metavar="FILE",
         help="the file to write (default: %(default)s)",
@@ -70,13 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--jobs", type=int, metavar="N", help=f"steps at a time (default: one per GPU here or, without a GPU, {cores})"
     )
-    run.add_argument("--profile", type=Path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
+    run.add_argument("--profile", type=given_path, metavar="DIR", help="Snakemake profile, for instance for SLURM")
     run.add_argument("--smoke", action="store_true", help="try every step with trainings of five iterations, then stop")
     actions.choices["status"].add_argument(
         "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="repeat until the run ends (default: 10)"
     )
     run.add_argument("--dry-run", action="store_true", help="say what would run; run nothing")
-    run.add_argument("--slurm-profile", type=Path, metavar="DIR", help="write an example profile for SLURM, then exit")
+    run.add_argument(
+        "--slurm-profile", type=given_path, metavar="DIR", help="write an example profile for SLURM, then exit"
+    )
     step = add_action(
         actions, "step", "run one step in this process (for the workflow)", "study step study.yaml convert-atlas_r2"
     )
@@ -86,7 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", type=Path, default=DEFAULT_FILE, metavar="FILE", help="the study file (default: %(default)s)"
+        "file",
+        nargs="?",
+        type=given_path,
+        default=DEFAULT_FILE,
+        metavar="FILE",
+        help="the study file (default: %(default)s)",
     )
 
 

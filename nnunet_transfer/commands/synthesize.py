@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer.commands.actions import given, given_path
 from nnunet_transfer.errors import DataError, SettingsError
 from nnunet_transfer.files import read_json
 
@@ -26,7 +27,10 @@ from nnunet_transfer.files import read_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `synthesize`."""
     parser.add_argument(
-        "labels", metavar="LABEL_MAPS", help="folder of label maps, or an nnU-Net data set (folder, name, id)"
+        "labels",
+        type=given,
+        metavar="LABEL_MAPS",
+        help="folder of label maps, or an nnU-Net data set (folder, name, id)",
     )
     parser.add_argument("-d", "--id", type=int, required=True, metavar="ID", help="id of the new data set")
     parser.add_argument(
@@ -72,8 +76,12 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--upright", action="store_true", help="turn synthetic images to MNI's axes, as for 2D networks")
     group.add_argument("--channel", default="", metavar="NAME", help="the channel of real images that holds T1")
-    group.add_argument("--structures", type=Path, metavar="FILE", help='JSON {"output label": [values it merges]}')
-    group.add_argument("--tissues", type=Path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell')
+    group.add_argument(
+        "--structures", type=given_path, metavar="FILE", help='JSON {"output label": [values it merges]}'
+    )
+    group.add_argument(
+        "--tissues", type=given_path, metavar="FILE", help='JSON {"label": "tissue"} where names don\'t tell'
+    )
 
 
 def _add_lesion_arguments(group: argparse._ArgumentGroup) -> None:
