@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
-from nnunet_transfer.comparison.loaded import PROVENANCE_FILE
 from nnunet_transfer.comparison.results import Run
-from nnunet_transfer.errors import DataError
 from nnunet_transfer.evaluation.folders import list_masks
-from nnunet_transfer.files import read_json
+from nnunet_transfer.run_record import FILE, beginning
 from nnunet_transfer.words import joined
 
 #: seconds by which the clocks of a training and of the disk may differ
@@ -36,23 +33,14 @@ def earlier_network_notices(runs: Sequence[Run], folds: Mapping[str, int]) -> li
         return []
     listed = "; ".join(f"{trainer} (fold {joined(numbers)})" for trainer, numbers in found.items())
     return [
-        f"Doubtful: predictions are older than the training that {PROVENANCE_FILE} beside them describes, so an earlier network "
+        f"Doubtful: predictions are older than the training that {FILE} beside them describes, so an earlier network "
         f"made them: {listed}. Finish that training with --c, or validate it again with --val."
     ]
 
 
 def _has_older(validation: Path, cases: set[str]) -> bool:
-    started = _beginning(validation.parent)
+    started = beginning(validation.parent)
     if started is None:
         return False
     predictions = [path for case, path in list_masks(validation).items() if case in cases]
     return any(path.stat().st_mtime < started - _CLOCKS for path in predictions)
-
-
-def _beginning(fold: Path) -> float | None:
-    """Return when the training that a fold's record describes began, in seconds since 1970; None if it doesn't say."""
-    try:
-        first = read_json(fold / PROVENANCE_FILE)["sessions"][0]
-        return datetime.fromisoformat(first["started"]).timestamp() if first["first_epoch"] == 0 else None
-    except (DataError, IndexError, KeyError, TypeError, ValueError):
-        return None

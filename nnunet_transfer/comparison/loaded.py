@@ -12,9 +12,9 @@ from nnunet_transfer.errors import ComparisonError, DataError
 from nnunet_transfer.files import read_json
 from nnunet_transfer.naming import ARMS, TRANSFER
 from nnunet_transfer.recipes import RECIPES
+from nnunet_transfer.run_record import recorded_run
 
 REPORT_FILE = "transfer_report.json"
-PROVENANCE_FILE = "provenance.json"
 #: a fact that a fold states about its training
 Fact = TypeVar("Fact")
 FOLD = re.compile(r"fold_(0|[1-9][0-9]*)")
@@ -106,10 +106,7 @@ def _the_same_in_all(folds: Mapping[int, Path], read: Callable[[Path], Fact | No
 
 
 def _recorded_recipe(fold: Path) -> str | None:
-    try:
-        recipe = read_json(fold / PROVENANCE_FILE)["run"]["recipe"]
-    except (DataError, KeyError, TypeError):
-        return None
+    recipe = recorded_run(fold).get("recipe")
     return recipe if isinstance(recipe, str) and recipe in RECIPES else None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_transfer import run_record
 from nnunet_transfer.comparison.analysis import TargetResult
 from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.comparison.same_plans import configuration_of, splits_checksums
@@ -112,7 +113,7 @@ def arm_cards(results: Sequence[TargetResult], codes: Mapping[str, str]) -> list
 def _arm_card(code: str, runs: Sequence[Run]) -> ArmCard:
     arm = runs[0].arm
     folders = [validation.parent for run in runs for validation in run.folds.values()]
-    records = [_json(folder / "provenance.json") for folder in folders]
+    records = [_json(folder / run_record.FILE) for folder in folders]
     reports = [_json(folder / "transfer_report.json") for folder in folders]
     first: dict[str, Any] = next((r["run"] for r in records if isinstance(r.get("run"), dict)), {})
     seconds = [_dict(r.get("totals")).get("wall_seconds") for r in records]
@@ -191,7 +192,7 @@ def _sessions(results: Sequence[TargetResult]) -> Iterator[dict[str, Any]]:
     """Yield the sessions that the trainings recorded, those of all folds."""
     for run in _runs(results):
         for validation in run.folds.values():
-            yield from _sessions_of(_json(validation.parent / "provenance.json"))
+            yield from _sessions_of(_json(validation.parent / run_record.FILE))
 
 
 def _runs(results: Sequence[TargetResult]) -> Iterator[Run]:

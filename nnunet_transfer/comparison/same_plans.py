@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_transfer.comparison.loaded import PROVENANCE_FILE
 from nnunet_transfer.comparison.results import Run
 from nnunet_transfer.configurations import lineage, with_inherited
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json
+from nnunet_transfer.run_record import recorded_run
 from nnunet_transfer.words import joined, verb
 
 #: beginnings of the notices on different plans, folds and cases
@@ -85,10 +85,7 @@ def splits_checksums(run: Run) -> dict[int, str]:
 def _checksums(run: Run, key: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for fold, validation in sorted(run.folds.items()):
-        try:
-            recorded = read_json(validation.parent / PROVENANCE_FILE)["run"][key]
-        except (DataError, KeyError, TypeError):
-            continue
+        recorded = recorded_run(validation.parent).get(key)
         if isinstance(recorded, str):
             found[fold] = recorded
     return found

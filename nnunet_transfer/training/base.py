@@ -18,6 +18,7 @@ from nnunet_transfer._nnunet import unwrapped, validate_in_process
 from nnunet_transfer.errors import DataError, SettingsError, TransferError
 from nnunet_transfer.files import atomic_path, remove_leftovers
 from nnunet_transfer.naming import TrainerName
+from nnunet_transfer.run_record import FILE, beginning, recorded_run
 from nnunet_transfer.subjects import MANIFEST, find_origin, manifest_folder, ordered_by_subject
 from nnunet_transfer.training.device_augmentation import (
     AugmentedBatches,
@@ -28,15 +29,7 @@ from nnunet_transfer.training.device_augmentation import (
 )
 from nnunet_transfer.training.one_line import is_full_disk, one_line_errors
 from nnunet_transfer.training.progress_plot import ThrottledPlots
-from nnunet_transfer.training.provenance import (
-    CASES_KEY,
-    FILE,
-    Recorder,
-    beginning,
-    digest_of_cases,
-    recorded_run,
-    sha256_or_none,
-)
+from nnunet_transfer.training.provenance import CASES_KEY, Recorder, digest_of_cases, sha256_or_none
 from nnunet_transfer.training.seeding import blur_without_timing, seed_everything
 from nnunet_transfer.training.sides import lateralised
 from nnunet_transfer.words import counted, shortened, verb

@@ -23,8 +23,8 @@ from typing import Any
 
 from nnunet_transfer.errors import DataError
 from nnunet_transfer.files import read_json, sha256_of, write_json
+from nnunet_transfer.run_record import FILE
 
-FILE = "provenance.json"
 #: an earlier file that can't be read is renamed to this and never read again
 ASIDE = "provenance.unreadable.json"
 FORMAT = 1
@@ -193,26 +193,9 @@ def _largest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def recorded_run(folder: Path) -> dict[str, Any]:
-    """Return the facts of the run that a fold's `provenance.json` states; empty where it says nothing."""
-    try:
-        return dict(read_json(folder / FILE)["run"])
-    except (DataError, KeyError, TypeError, ValueError):
-        return {}
-
-
 def digest_of_cases(training: Iterable[str], validation: Iterable[str]) -> str:
     """Return a SHA-256 of the names of a fold's cases, whatever their order."""
     return hashlib.sha256(json.dumps([sorted(training), sorted(validation)]).encode()).hexdigest()
-
-
-def beginning(folder: Path) -> float | None:
-    """Return when the training that a fold's `provenance.json` describes began, in seconds since 1970; None if it doesn't say."""
-    try:
-        first = read_json(folder / FILE)["sessions"][0]
-        return datetime.fromisoformat(first["started"]).timestamp() if first["first_epoch"] == 0 else None
-    except (DataError, IndexError, KeyError, TypeError, ValueError):
-        return None
 
 
 def read_earlier(path: Path) -> dict[str, Any]:
