@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_transfer.commands.actions import given_path
+from nnunet_transfer.commands.actions import given_path, refuse_folder
 
 if TYPE_CHECKING:
     from nnunet_transfer.evaluation.scores import ScoringSettings
@@ -91,7 +91,6 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the folders and write the tables."""
     from nnunet_transfer.api import evaluate
-    from nnunet_transfer.commands.actions import refuse_folder
     from nnunet_transfer.errors import SettingsError
     from nnunet_transfer.evaluation.folders import EvaluateSettings, cases_by_reason
     from nnunet_transfer.evaluation.mean_iou import mean_iou
